@@ -22,11 +22,11 @@ pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) -> bool {
                 let variants = values
                     .iter()
                     .map(|(text, _)| (names::variant(overlay, text), text.as_str()))
-                    .chain([("Unlisted".to_owned(), "any other value")]);
+                    .chain([("UnknownValue".to_owned(), "any other value")]);
                 check.distinct(name, variants);
             }
             ItemKind::PropertyString(string) => {
-                check.distinct(name, members(overlay, &string.members, "undeclared"));
+                check.distinct(name, members(overlay, &string.members, "unknown"));
             }
             ItemKind::Struct(list) => check.distinct(name, members(overlay, list, "extra")),
         }

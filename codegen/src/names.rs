@@ -23,6 +23,7 @@ pub(crate) struct Names {
 /// Names that generated files import from the core.
 const TAKEN: &[&str] = &[
     "ApiRequest",
+    "ApiValue",
     "At",
     "BTreeMap",
     "Box",
@@ -36,7 +37,7 @@ const TAKEN: &[&str] = &[
     "Error",
     "Expected",
     "Extra",
-    "Family",
+    "IndexedMap",
     "IntoFuture",
     "IpAddress",
     "List",
@@ -45,6 +46,7 @@ const TAKEN: &[&str] = &[
     "NodeName",
     "None",
     "Object",
+    "ObjectSchema",
     "Ok",
     "OpenEnum",
     "Option",
@@ -53,30 +55,28 @@ const TAKEN: &[&str] = &[
     "Pending",
     "Permission",
     "Problem",
+    "PropertyStringRules",
     "Realm",
     "Release",
     "Request",
     "Result",
     "Root",
-    "Rules",
     "Scalar",
     "Secret",
     "Self",
     "Sending",
-    "Shape",
-    "Slot",
     "Some",
     "StorageId",
     "String",
     "Task",
     "ToParam",
-    "Undeclared",
-    "Unlisted",
+    "UnknownKeys",
+    "UnknownValue",
     "UserId",
     "Value",
     "Vec",
+    "View",
     "VolumeId",
-    "Writer",
 ];
 
 /// Rust's keywords, which no field or method may be called.
@@ -143,7 +143,7 @@ pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
     match name.chars().next() {
         None => "Empty".to_owned(),
         Some(first) if first.is_ascii_digit() => format!("V{name}"),
-        _ if name == "Unlisted" || name == "Self" => format!("{name}_"),
+        _ if name == "UnknownValue" || name == "Self" => format!("{name}_"),
         _ => name,
     }
 }

@@ -76,7 +76,7 @@ async fn main() -> Outcome {
             "{:<12} {:<16} {:<8} {:<8} {:>6} MiB",
             guest.id,
             guest.name(),
-            guest.node.as_deref().unwrap_or("-"),
+            guest.node.as_ref().map_or("-", |node| node.as_str()),
             guest.status.as_deref().unwrap_or("-"),
             guest.max_memory >> 20,
         );

@@ -157,7 +157,7 @@ impl Tour {
                 Err(format!("PROXMOX_NODE is {name:?}, but no such node is online").into())
             }
             None => (nodes.iter().map(|node| &node.node))
-                .find(|name| online(name))
+                .find(|name| online(name.as_str()))
                 .map(ToString::to_string)
                 .ok_or_else(|| "no node is online".into()),
         }
@@ -349,7 +349,7 @@ impl Tour {
                 guest.type_,
                 Plain(guest.name.as_deref().unwrap_or("-")),
                 Plain(guest.status.as_deref().unwrap_or("-")),
-                Plain(guest.node.as_deref().unwrap_or("-")),
+                Plain(guest.node.as_ref().map_or("-", |node| node.as_str())),
                 number(guest.maxcpu),
                 bytes(guest.maxmem),
             ));

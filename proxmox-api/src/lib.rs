@@ -82,7 +82,7 @@ pub mod value;
 pub use client::{Client, ClientBuilder};
 pub use error::Error;
 pub use serde_json::Value;
-pub use value::{Family, List, Pending, Secret};
+pub use value::{IndexedMap, List, Pending, Secret};
 
 // Compiles the examples of the readme.
 #[cfg(all(doctest, feature = "full"))]

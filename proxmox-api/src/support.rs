@@ -14,20 +14,23 @@ pub(crate) use bytes::Bytes;
 pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
 pub(crate) use crate::error::Error;
-pub(crate) use crate::request::{
-    ApiRequest, At, Call, Request, Sending, object_impls, place_impls, reply, request_impls,
-};
+pub(crate) use crate::request::{ApiRequest, At, Call, Request, Sending, reply, request_impls};
 pub(crate) use crate::task::Task;
-pub(crate) use crate::value::Family;
+pub(crate) use crate::value::IndexedMap;
 pub(crate) use crate::value::List;
 pub(crate) use crate::value::Pending;
 pub(crate) use crate::value::Secret;
-pub(crate) use crate::value::decode::{Expected, Extra, Object, Scalar, Shape, Slot, scalar_slot};
+pub(crate) use crate::value::api_value::{
+    ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, View, object,
+};
 pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
 pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release};
 pub(crate) use crate::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
-pub(crate) use crate::value::open_enum::{self, OpenEnum, Unlisted, open_enum_impls};
-pub(crate) use crate::value::property_string::{Rules, Undeclared, property_string_impls};
-pub(crate) use crate::value::{decode, property_string};
+pub(crate) use crate::value::open_enum::{self, OpenEnum, UnknownValue, open_enum_impls};
+pub(crate) use crate::value::property_string::{
+    PropertyStringRules, UnknownKeys, property_string_impls,
+};
+pub(crate) use crate::value::serialize::serde_impls;
+pub(crate) use crate::value::{compare, debug, decode, property_string};

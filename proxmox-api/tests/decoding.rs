@@ -80,7 +80,7 @@ fn an_indexed_family_is_a_map_and_its_neighbour_of_the_same_name_is_not() {
         r#","net0":"virtio=BC:24:11:00:00:01,bridge=vmbr0","net12":"e1000","numa":1,"numa0":"cpus=0-1","net999":"virtio""#,
     );
     assert_eq!(config.net.keys().copied().collect::<Vec<_>>(), [0, 12]);
-    assert_eq!(config.net[&0].macaddr.as_deref(), Some("BC:24:11:00:00:01"));
+    assert_eq!(config.net[&0].macaddr, Some("BC:24:11:00:00:01".into()));
     assert_eq!(config.numa, Some(true));
     assert_eq!(config.numa_nodes[&0].cpus.0, ["0-1"]);
     assert_eq!(config.extra["net999"], json!("virtio"));
@@ -192,7 +192,7 @@ fn a_property_string_reads_every_form_and_writes_back_what_it_read() {
         drive.size.as_ref().and_then(|size| size.bytes()),
         Some(32 << 30)
     );
-    assert_eq!(drive.undeclared.keys()["next"], "1");
+    assert_eq!(drive.unknown.keys()["next"], "1");
     assert_eq!(drive.to_string(), "local-lvm:vm-100-disk-0,size=32G,next=1");
     assert!(
         "bridge=vmbr0".parse::<LxcNet>().is_err(),
@@ -203,13 +203,13 @@ fn a_property_string_reads_every_form_and_writes_back_what_it_read() {
 #[test]
 fn a_property_string_that_cannot_be_understood_keeps_its_text() {
     let config = config(r#","net0":"virtio,tag=none","net1":{"model":"e1000","tag":7,"odd":[1]}"#);
-    assert_eq!(config.net[&0].undeclared.text(), Some("virtio,tag=none"));
+    assert_eq!(config.net[&0].unknown.text(), Some("virtio,tag=none"));
     assert_eq!(config.net[&0].to_string(), "virtio,tag=none");
     assert_eq!(
         (config.net[&1].model.as_str(), config.net[&1].tag),
         ("e1000", Some(7))
     );
-    assert_eq!(config.net[&1].undeclared.members()["odd"], json!([1]));
+    assert_eq!(config.net[&1].unknown.members()["odd"], json!([1]));
 }
 
 #[test]

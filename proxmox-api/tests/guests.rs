@@ -285,7 +285,7 @@ async fn disks_and_network_cards() {
     let resized = guest.resize_disk(&key, Size::By(8 * GIB)).await.unwrap();
     resized.wait().await.unwrap();
     let config = guest.qemu_config().await.unwrap();
-    assert_eq!(config.scsi[&1].size.as_deref(), Some("24G"));
+    assert_eq!(config.scsi[&1].size, Some("24G".into()));
     assert_eq!(config.scsi[&1].iothread, Some(true));
     guest.detach(&key).await.unwrap();
     let config = guest.qemu_config().await.unwrap();
@@ -352,7 +352,7 @@ async fn disks_and_network_cards() {
         .unwrap();
     resized.wait().await.unwrap();
     let size = container.lxc_config().await.unwrap().rootfs.unwrap().size;
-    assert_eq!(size.as_deref(), Some("8G"));
+    assert_eq!(size, Some("8G".into()));
 }
 
 #[tokio::test]
@@ -366,7 +366,7 @@ async fn resizing_is_done_at_once_on_old_releases() {
     assert!(resized.task().is_done());
     assert_eq!(resized.wait().await.unwrap(), TaskOutcome::Ok);
     let config = guest.qemu_config().await.unwrap();
-    assert_eq!(config.scsi[&0].size.as_deref(), Some("10G"));
+    assert_eq!(config.scsi[&0].size, Some("10G".into()));
 }
 
 #[tokio::test]
@@ -386,7 +386,7 @@ async fn cloud_init() {
     guest.set_cloud_init(settings.clone()).await.unwrap();
     let config = guest.qemu_config().await.unwrap();
     assert!(
-        config.ide[&2].file.contains("cloudinit"),
+        config.ide[&2].file.as_str().contains("cloudinit"),
         "{:?}",
         config.ide
     );

@@ -248,14 +248,14 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
         assert!(error.contains("one by one"), "{error}");
     }
     let mut net = QemuNet::virtio();
-    net.undeclared.set("x,firewall=0", "1");
+    net.unknown.set("x,firewall=0", "1");
     let error = refused(config.put().net(0, net)).await;
     assert!(
         error.contains("`net0`") && error.contains("\"x,firewall=0\""),
         "{error}"
     );
     let mut net = QemuNet::virtio();
-    net.undeclared.set("x", "1,firewall=0");
+    net.unknown.set("x", "1,firewall=0");
     let error = refused(config.put().net(0, net)).await;
     assert!(error.contains("`net0`") && error.contains("`x`"), "{error}");
     assert!(pve.requests().iter().all(|request| request.method == "GET"));

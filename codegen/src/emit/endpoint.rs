@@ -42,9 +42,8 @@ impl Emitter<'_> {
             .collect::<Vec<_>>();
         quote! {
             #about
-            #[derive(Clone)]
+            #[derive(Clone, Debug)]
             pub struct #name(pub(crate) At);
-            place_impls!(#name);
             #way
             #verbs
             #(#requests)*

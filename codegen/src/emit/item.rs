@@ -49,9 +49,9 @@ impl Emitter<'_> {
             pub enum #name {
                 #(#docs #variants,)*
                 /// Any other value; `as_str` tells which.
-                Unlisted(Unlisted),
+                UnknownValue(UnknownValue),
             }
-            open_enum_impls!(#name: #(#texts #variants,)*);
+            open_enum_impls!(#name { #(#texts #variants),* });
         }
     }
 
@@ -109,20 +109,23 @@ impl Emitter<'_> {
             #[inline]
             #[must_use]
             pub fn new(#(#arguments),*) -> Self {
-                Self { #(#initial,)* ..Self::default() }
+                Self { #(#initial,)* ..<Self as Object>::empty() }
             }
         };
         let shortcuts = self.shortcuts(string, &required);
         let plain_value = self.plain_value(string, &required);
-        let names = |members: &[&Member]| -> Vec<String> {
-            members.iter().map(|member| member.name.clone()).collect()
+        let members = |members: &[&Member]| -> Vec<(String, String)> {
+            members
+                .iter()
+                .map(|member| {
+                    (
+                        member.name.clone(),
+                        names::field(self.overlay, &member.name),
+                    )
+                })
+                .collect()
         };
-        let (needed, others) = (names(&required), names(&optional));
-        let places = required
-            .iter()
-            .chain(&optional)
-            .map(|member| ident(&names::field(self.overlay, &member.name)));
-        let shape = string.name.as_str();
+        let (required, optional) = (members(&required), members(&optional));
         let default_key = match &string.default_key {
             Some(key) => quote!(Some(#key)),
             None => quote!(None),
@@ -135,14 +138,22 @@ impl Emitter<'_> {
             .key_aliases
             .iter()
             .map(|(name, value, kind)| quote!((#name, #value, #kind)));
+        let rules = quote! {
+            property_string: {
+                default_key: #default_key,
+                aliases: &[#(#aliases),*],
+                key_aliases: &[#(#key_aliases),*],
+            },
+        };
+        let table = self.table(&string.name, &required, &optional, &[], &rules, "unknown");
         quote! {
             #about
-            #[derive(Clone, Default)]
+            #[derive(Clone)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
                 /// Keys that are not declared here, or the whole text where it could not be understood.
-                pub undeclared: Undeclared,
+                pub unknown: UnknownKeys,
             }
             impl #name {
                 #new
@@ -150,25 +161,7 @@ impl Emitter<'_> {
                 #(#setters)*
             }
             #plain_value
-            impl Object for #name {
-                #[inline]
-                fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-                    visit(
-                        &Shape {
-                            name: #shape,
-                            required: &[#(#needed),*],
-                            optional: &[#(#others),*],
-                            families: &[],
-                            rules: Some(&Rules {
-                                default_key: #default_key,
-                                aliases: &[#(#aliases),*],
-                                key_aliases: &[#(#key_aliases),*],
-                            }),
-                        },
-                        &mut [#(&mut self.#places,)* &mut self.undeclared],
-                    );
-                }
-            }
+            #table
             property_string_impls!(#name);
         }
     }
@@ -194,7 +187,7 @@ impl Emitter<'_> {
             impl From<#ty> for #name {
                 #[inline]
                 fn from(value: #ty) -> Self {
-                    Self { #field: #held, ..Self::default() }
+                    Self { #field: #held, ..<Self as Object>::empty() }
                 }
             }
         }
@@ -253,7 +246,7 @@ impl Emitter<'_> {
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(uses, member);
             let (kind, held) = if member.family {
-                (&mut families, quote!(Family<#ty>))
+                (&mut families, quote!(IndexedMap<#ty>))
             } else if member.required {
                 (&mut required, quote!(#ty))
             } else {
@@ -267,40 +260,78 @@ impl Emitter<'_> {
                 "{name} has more required members than the core can count"
             ));
         }
-        let places = [&required, &optional, &families]
-            .into_iter()
-            .flatten()
-            .map(|(_, field)| field);
-        let wires = |members: &[(&String, proc_macro2::Ident)]| -> Vec<String> {
-            members.iter().map(|(wire, _)| (*wire).clone()).collect()
+        let pairs = |members: &[(&String, proc_macro2::Ident)]| -> Vec<(String, String)> {
+            members
+                .iter()
+                .map(|(wire, field)| ((*wire).clone(), field.to_string()))
+                .collect()
         };
-        let (needed, others, numbered) = (wires(&required), wires(&optional), wires(&families));
-        let shape = &self.names.items[id];
+        let table = self.table(
+            &self.names.items[id],
+            &pairs(&required),
+            &pairs(&optional),
+            &pairs(&families),
+            &TokenStream::new(),
+            "extra",
+        );
         quote! {
             #about
-            #[derive(Clone, Default)]
+            #[derive(Clone)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
                 /// Members that are not declared here, and values that did not fit their field.
                 pub extra: Extra,
             }
-            impl Object for #name {
-                #[inline]
-                fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-                    visit(
-                        &Shape {
-                            name: #shape,
-                            required: &[#(#needed),*],
-                            optional: &[#(#others),*],
-                            families: &[#(#numbered),*],
-                            rules: None,
-                        },
-                        &mut [#(&mut self.#places,)* &mut self.extra],
-                    );
+            #table
+        }
+    }
+
+    /// The one list of an object's members: their names on the wire and their fields.
+    fn table(
+        &self,
+        name: &str,
+        required: &[(String, String)],
+        optional: &[(String, String)],
+        indexed: &[(String, String)],
+        rules: &TokenStream,
+        others: &str,
+    ) -> TokenStream {
+        let list = |name: &str, members: &[(String, String)]| {
+            if members.is_empty() {
+                return TokenStream::new();
+            }
+            let name = ident(name);
+            let members = members.iter().map(|(wire, field)| {
+                let field = ident(field);
+                quote!(#wire #field)
+            });
+            quote!(#name: [#(#members),*],)
+        };
+        let default = required.is_empty().then(|| {
+            let name = ident(name);
+            quote! {
+                impl Default for #name {
+                    #[inline]
+                    fn default() -> Self {
+                        <Self as Object>::empty()
+                    }
                 }
             }
-            object_impls!(#name);
+        });
+        let (name, others) = (ident(name), ident(others));
+        let required = list("required", required);
+        let optional = list("optional", optional);
+        let indexed = list("indexed", indexed);
+        quote! {
+            object!(#name {
+                #required
+                #optional
+                #indexed
+                #rules
+                others: #others,
+            });
+            #default
         }
     }
 
@@ -396,7 +427,7 @@ impl Emitter<'_> {
 pub(super) fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
     let name = names::field(overlay, wire);
     match name.as_str() {
-        "default" | "new" | "rules" | "property" | "undeclared" | "write" => format!("{name}_"),
+        "clone" | "default" | "eq" | "fmt" | "from_json" | "new" | "unknown" => format!("{name}_"),
         _ => name,
     }
 }

@@ -109,16 +109,14 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
         #(#modules)*
         pub mod #shared;
 
-        use crate::support::{At, Client, Release, fmt, place_impls};
+        use crate::support::{At, Client, Release};
 
         /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
         pub const RELEASES: &[Release] = &[#(#releases),*];
 
         /// The root of the path tree.
-        #[derive(Clone)]
+        #[derive(Clone, Debug)]
         pub struct Root(pub(crate) At);
-
-        place_impls!(Root);
 
         impl Root {
             /// A tree without a client: its requests are plain values, to be sent with

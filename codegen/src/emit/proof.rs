@@ -457,7 +457,7 @@ impl Emitter<'_> {
                 ItemKind::Enum(_) => quote! {
                     impl Show for #path {
                         fn show(&self) -> Option<Value> {
-                            show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+                            show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
                         }
                     }
                 },
@@ -471,7 +471,7 @@ impl Emitter<'_> {
                             fn show(&self) -> Option<Value> {
                                 let mut out = Shown::default();
                                 #(#puts)*
-                                out.undeclared(&self.undeclared)
+                                out.unknown(&self.unknown)
                             }
                         }
                     }

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/acme`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmePath(pub(crate) At);
-
-place_impls!(ClusterAcmePath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/acme`
@@ -40,10 +38,8 @@ impl ClusterAcmePath {
 /// The path `/cluster/acme/account`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmeAccountPath(pub(crate) At);
-
-place_impls!(ClusterAcmeAccountPath);
 
 impl ClusterAcmePath {
     /// `/cluster/acme/account`
@@ -105,7 +101,7 @@ impl ClusterAcmeAccountPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterAcmeAccountPost : Task);
+request_impls!(ClusterAcmeAccountPost: Task);
 
 impl ClusterAcmeAccountPost {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
@@ -143,10 +139,8 @@ impl ClusterAcmeAccountPost {
 /// The path `/cluster/acme/account/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmeAccountNamePath(pub(crate) At);
-
-place_impls!(ClusterAcmeAccountNamePath);
 
 impl ClusterAcmeAccountPath {
     /// `/cluster/acme/account/{name}`
@@ -217,7 +211,7 @@ impl ClusterAcmeAccountNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountNamePut(pub(crate) Request<Task>);
 
-request_impls!(ClusterAcmeAccountNamePut : Task);
+request_impls!(ClusterAcmeAccountNamePut: Task);
 
 impl ClusterAcmeAccountNamePut {
     /// Mail addresses, separated by commas.
@@ -231,10 +225,8 @@ impl ClusterAcmeAccountNamePut {
 /// The path `/cluster/acme/challenge-schema`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmeChallengeSchemaPath(pub(crate) At);
-
-place_impls!(ClusterAcmeChallengeSchemaPath);
 
 impl ClusterAcmePath {
     /// `/cluster/acme/challenge-schema`
@@ -267,10 +259,8 @@ impl ClusterAcmeChallengeSchemaPath {
 /// The path `/cluster/acme/directories`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmeDirectoriesPath(pub(crate) At);
-
-place_impls!(ClusterAcmeDirectoriesPath);
 
 impl ClusterAcmePath {
     /// `/cluster/acme/directories`
@@ -301,10 +291,8 @@ impl ClusterAcmeDirectoriesPath {
 /// The path `/cluster/acme/meta`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmeMetaPath(pub(crate) At);
-
-place_impls!(ClusterAcmeMetaPath);
 
 impl ClusterAcmePath {
     /// `/cluster/acme/meta`
@@ -342,7 +330,7 @@ impl ClusterAcmeMetaPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeMetaGet(pub(crate) Request<ClusterAcmeMeta>);
 
-request_impls!(ClusterAcmeMetaGet : ClusterAcmeMeta);
+request_impls!(ClusterAcmeMetaGet: ClusterAcmeMeta);
 
 impl ClusterAcmeMetaGet {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
@@ -356,10 +344,8 @@ impl ClusterAcmeMetaGet {
 /// The path `/cluster/acme/plugins`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmePluginsPath(pub(crate) At);
-
-place_impls!(ClusterAcmePluginsPath);
 
 impl ClusterAcmePath {
     /// `/cluster/acme/plugins`
@@ -417,7 +403,7 @@ impl ClusterAcmePluginsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
 
-request_impls!(ClusterAcmePluginsGet : Vec < ClusterAcmePluginsItem >);
+request_impls!(ClusterAcmePluginsGet: Vec<ClusterAcmePluginsItem>);
 
 impl ClusterAcmePluginsGet {
     /// Kind of challenge; in the request, restricts the list to that kind.
@@ -437,7 +423,7 @@ impl ClusterAcmePluginsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterAcmePluginsPost : ());
+request_impls!(ClusterAcmePluginsPost:());
 
 impl ClusterAcmePluginsPost {
     /// Name of the DNS provider interface.
@@ -475,10 +461,8 @@ impl ClusterAcmePluginsPost {
 /// The path `/cluster/acme/plugins/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmePluginsIdPath(pub(crate) At);
-
-place_impls!(ClusterAcmePluginsIdPath);
 
 impl ClusterAcmePluginsPath {
     /// `/cluster/acme/plugins/{id}`
@@ -544,7 +528,7 @@ impl ClusterAcmePluginsIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterAcmePluginsIdPut : ());
+request_impls!(ClusterAcmePluginsIdPut:());
 
 impl ClusterAcmePluginsIdPut {
     /// Name of the DNS provider interface.
@@ -600,10 +584,8 @@ impl ClusterAcmePluginsIdPut {
 /// The path `/cluster/acme/tos`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterAcmeTosPath(pub(crate) At);
-
-place_impls!(ClusterAcmeTosPath);
 
 impl ClusterAcmePath {
     /// `/cluster/acme/tos`
@@ -638,7 +620,7 @@ impl ClusterAcmeTosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeTosGet(pub(crate) Request<Option<String>>);
 
-request_impls!(ClusterAcmeTosGet : Option < String >);
+request_impls!(ClusterAcmeTosGet: Option<String>);
 
 impl ClusterAcmeTosGet {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
@@ -652,7 +634,7 @@ impl ClusterAcmeTosGet {
 /// The answer to `GET /cluster/acme/account/{name}`.
 ///
 /// Used by `GET /cluster/acme/account/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccount {
     /// Account object as the CA returned it.
@@ -667,34 +649,22 @@ pub struct ClusterAcmeAccount {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeAccount {
+object!(ClusterAcmeAccount {
+    optional: ["account" account, "directory" directory, "location" location, "tos" tos],
+    others: extra,
+});
+
+impl Default for ClusterAcmeAccount {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeAccount",
-                required: &[],
-                optional: &["account", "directory", "location", "tos"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.account,
-                &mut self.directory,
-                &mut self.location,
-                &mut self.tos,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterAcmeAccount);
 
 /// Account object as the CA returned it.
 ///
 /// Used by `GET /cluster/acme/account/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccountAccount {
     /// Contact addresses the CA has on record, as `mailto:` addresses.
@@ -717,47 +687,31 @@ pub struct ClusterAcmeAccountAccount {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeAccountAccount {
+object!(ClusterAcmeAccountAccount {
+    optional: [
+        "contact" contact,
+        "createdAt" created_at,
+        "externalAccountBinding" external_account_binding,
+        "initialIp" initial_ip,
+        "key" key,
+        "orders" orders,
+        "status" status,
+        "termsOfServiceAgreed" terms_of_service_agreed,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterAcmeAccountAccount {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeAccountAccount",
-                required: &[],
-                optional: &[
-                    "contact",
-                    "createdAt",
-                    "externalAccountBinding",
-                    "initialIp",
-                    "key",
-                    "orders",
-                    "status",
-                    "termsOfServiceAgreed",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.contact,
-                &mut self.created_at,
-                &mut self.external_account_binding,
-                &mut self.initial_ip,
-                &mut self.key,
-                &mut self.orders,
-                &mut self.status,
-                &mut self.terms_of_service_agreed,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterAcmeAccountAccount);
 
 /// One element of the answer to `GET /cluster/acme/challenge-schema`.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaItem {
     /// ID of the plugin, as `api` takes it.
@@ -772,34 +726,15 @@ pub struct ClusterAcmeChallengeSchemaItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeChallengeSchemaItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeChallengeSchemaItem",
-                required: &["id", "name", "schema", "type"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.name,
-                &mut self.schema,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterAcmeChallengeSchemaItem);
+object!(ClusterAcmeChallengeSchemaItem {
+    required: ["id" id, "name" name, "schema" schema, "type" type_],
+    others: extra,
+});
 
 /// Description of the settings the plugin takes.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchema {
     /// Settings of the plugin, by name.
@@ -810,28 +745,22 @@ pub struct ClusterAcmeChallengeSchemaSchema {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeChallengeSchemaSchema {
+object!(ClusterAcmeChallengeSchemaSchema {
+    optional: ["fields" fields, "name" name],
+    others: extra,
+});
+
+impl Default for ClusterAcmeChallengeSchemaSchema {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeChallengeSchemaSchema",
-                required: &[],
-                optional: &["fields", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.fields, &mut self.name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterAcmeChallengeSchemaSchema);
 
 /// One setting of a plugin.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
     /// Value that counts when the setting is left out.
@@ -848,35 +777,24 @@ pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeChallengeSchemaSchemaFieldsValue {
+object!(ClusterAcmeChallengeSchemaSchemaFieldsValue {
+    optional: [
+        "default" default, "description" description, "name" name, "optional" optional, "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterAcmeChallengeSchemaSchemaFieldsValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeChallengeSchemaSchemaFieldsValue",
-                required: &[],
-                optional: &["default", "description", "name", "optional", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.default,
-                &mut self.description,
-                &mut self.name,
-                &mut self.optional,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterAcmeChallengeSchemaSchemaFieldsValue);
 
 /// One element of the answer to `GET /cluster/acme/directories`.
 ///
 /// Used by `GET /cluster/acme/directories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeDirectoriesItem {
     /// Name of the CA.
@@ -887,28 +805,15 @@ pub struct ClusterAcmeDirectoriesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeDirectoriesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeDirectoriesItem",
-                required: &["name", "url"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.name, &mut self.url, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterAcmeDirectoriesItem);
+object!(ClusterAcmeDirectoriesItem {
+    required: ["name" name, "url" url],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/acme/meta`.
 ///
 /// Used by `GET /cluster/acme/meta`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmeMeta {
     /// Host names by which CAA records refer to the CA.
@@ -925,36 +830,23 @@ pub struct ClusterAcmeMeta {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmeMeta {
+object!(ClusterAcmeMeta {
+    optional: [
+        "caaIdentities" caa_identities,
+        "externalAccountRequired" external_account_required,
+        "profiles" profiles,
+        "termsOfService" terms_of_service,
+        "website" website,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterAcmeMeta {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmeMeta",
-                required: &[],
-                optional: &[
-                    "caaIdentities",
-                    "externalAccountRequired",
-                    "profiles",
-                    "termsOfService",
-                    "website",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.caa_identities,
-                &mut self.external_account_required,
-                &mut self.profiles,
-                &mut self.terms_of_service,
-                &mut self.website,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterAcmeMeta);
 
 /// Name of the DNS provider interface.
 ///
@@ -1283,53 +1175,176 @@ pub enum ClusterAcmePluginsGetApi {
     /// The value `zonomi`.
     Zonomi,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterAcmePluginsGetApi : "1984hosting" V1984hosting, "acmedns" Acmedns, "acmeproxy"
-    Acmeproxy, "active24" Active24, "ad" Ad, "ali" Ali, "alviy" Alviy, "anx" Anx,
-    "artfiles" Artfiles, "arvan" Arvan, "aurora" Aurora, "autodns" Autodns, "aws" Aws,
-    "azion" Azion, "azure" Azure, "beget" Beget, "bookmyname" Bookmyname, "bunny" Bunny,
-    "cf" Cf, "clouddns" Clouddns, "cloudns" Cloudns, "cn" Cn, "conoha" Conoha,
-    "constellix" Constellix, "cpanel" Cpanel, "curanet" Curanet, "cyon" Cyon, "da" Da,
-    "ddnss" Ddnss, "desec" Desec, "df" Df, "dgon" Dgon, "dnsexit" Dnsexit, "dnshome"
-    Dnshome, "dnsimple" Dnsimple, "dnsservices" Dnsservices, "doapi" Doapi, "domeneshop"
-    Domeneshop, "dp" Dp, "dpi" Dpi, "dreamhost" Dreamhost, "duckdns" Duckdns,
-    "durabledns" Durabledns, "dyn" Dyn, "dynu" Dynu, "dynv6" Dynv6, "easydns" Easydns,
-    "edgecenter" Edgecenter, "edgedns" Edgedns, "euserv" Euserv, "exoscale" Exoscale,
-    "fornex" Fornex, "freedns" Freedns, "freemyip" Freemyip, "gandi_livedns"
-    GandiLivedns, "gcloud" Gcloud, "gcore" Gcore, "gd" Gd, "geoscaling" Geoscaling,
-    "googledomains" Googledomains, "he" He, "he_ddns" HeDdns, "hetzner" Hetzner,
-    "hetznercloud" Hetznercloud, "hexonet" Hexonet, "hostingde" Hostingde, "huaweicloud"
-    Huaweicloud, "infoblox" Infoblox, "infomaniak" Infomaniak, "internetbs" Internetbs,
-    "inwx" Inwx, "ionos" Ionos, "ionos_cloud" IonosCloud, "ipv64" Ipv64, "ispconfig"
-    Ispconfig, "jd" Jd, "joker" Joker, "kappernet" Kappernet, "kas" Kas, "kinghost"
-    Kinghost, "knot" Knot, "la" La, "leaseweb" Leaseweb, "lexicon" Lexicon, "limacity"
-    Limacity, "linode" Linode, "linode_v4" LinodeV4, "loopia" Loopia, "lua" Lua,
-    "maradns" Maradns, "me" Me, "miab" Miab, "mijnhost" Mijnhost, "misaka" Misaka,
-    "myapi" Myapi, "mydevil" Mydevil, "mydnsjp" Mydnsjp, "mythic_beasts" MythicBeasts,
-    "namecheap" Namecheap, "namecom" Namecom, "namesilo" Namesilo, "nanelo" Nanelo,
-    "nederhost" Nederhost, "neodigit" Neodigit, "netcup" Netcup, "netlify" Netlify, "nic"
-    Nic, "njalla" Njalla, "nm" Nm, "nsd" Nsd, "nsone" Nsone, "nsupdate" Nsupdate, "nw"
-    Nw, "oci" Oci, "omglol" Omglol, "one" One, "online" Online, "openprovider"
-    Openprovider, "openprovider_rest" OpenproviderRest, "openstack" Openstack, "opnsense"
-    Opnsense, "ovh" Ovh, "pdns" Pdns, "pleskxml" Pleskxml, "pointhq" Pointhq, "porkbun"
-    Porkbun, "rackcorp" Rackcorp, "rackspace" Rackspace, "rage4" Rage4, "rcode0" Rcode0,
-    "regru" Regru, "scaleway" Scaleway, "schlundtech" Schlundtech, "selectel" Selectel,
-    "selfhost" Selfhost, "servercow" Servercow, "simply" Simply, "spaceship" Spaceship,
-    "technitium" Technitium, "tele3" Tele3, "tencent" Tencent, "timeweb" Timeweb,
-    "transip" Transip, "udr" Udr, "ultra" Ultra, "unoeuro" Unoeuro, "variomedia"
-    Variomedia, "veesp" Veesp, "vercel" Vercel, "vscale" Vscale, "vultr" Vultr,
-    "websupport" Websupport, "west_cn" WestCn, "world4you" World4you, "yandex360"
-    Yandex360, "yc" Yc, "zilore" Zilore, "zone" Zone, "zoneedit" Zoneedit, "zonomi"
-    Zonomi,
-);
+open_enum_impls!(ClusterAcmePluginsGetApi {
+    "1984hosting" V1984hosting,
+    "acmedns" Acmedns,
+    "acmeproxy" Acmeproxy,
+    "active24" Active24,
+    "ad" Ad,
+    "ali" Ali,
+    "alviy" Alviy,
+    "anx" Anx,
+    "artfiles" Artfiles,
+    "arvan" Arvan,
+    "aurora" Aurora,
+    "autodns" Autodns,
+    "aws" Aws,
+    "azion" Azion,
+    "azure" Azure,
+    "beget" Beget,
+    "bookmyname" Bookmyname,
+    "bunny" Bunny,
+    "cf" Cf,
+    "clouddns" Clouddns,
+    "cloudns" Cloudns,
+    "cn" Cn,
+    "conoha" Conoha,
+    "constellix" Constellix,
+    "cpanel" Cpanel,
+    "curanet" Curanet,
+    "cyon" Cyon,
+    "da" Da,
+    "ddnss" Ddnss,
+    "desec" Desec,
+    "df" Df,
+    "dgon" Dgon,
+    "dnsexit" Dnsexit,
+    "dnshome" Dnshome,
+    "dnsimple" Dnsimple,
+    "dnsservices" Dnsservices,
+    "doapi" Doapi,
+    "domeneshop" Domeneshop,
+    "dp" Dp,
+    "dpi" Dpi,
+    "dreamhost" Dreamhost,
+    "duckdns" Duckdns,
+    "durabledns" Durabledns,
+    "dyn" Dyn,
+    "dynu" Dynu,
+    "dynv6" Dynv6,
+    "easydns" Easydns,
+    "edgecenter" Edgecenter,
+    "edgedns" Edgedns,
+    "euserv" Euserv,
+    "exoscale" Exoscale,
+    "fornex" Fornex,
+    "freedns" Freedns,
+    "freemyip" Freemyip,
+    "gandi_livedns" GandiLivedns,
+    "gcloud" Gcloud,
+    "gcore" Gcore,
+    "gd" Gd,
+    "geoscaling" Geoscaling,
+    "googledomains" Googledomains,
+    "he" He,
+    "he_ddns" HeDdns,
+    "hetzner" Hetzner,
+    "hetznercloud" Hetznercloud,
+    "hexonet" Hexonet,
+    "hostingde" Hostingde,
+    "huaweicloud" Huaweicloud,
+    "infoblox" Infoblox,
+    "infomaniak" Infomaniak,
+    "internetbs" Internetbs,
+    "inwx" Inwx,
+    "ionos" Ionos,
+    "ionos_cloud" IonosCloud,
+    "ipv64" Ipv64,
+    "ispconfig" Ispconfig,
+    "jd" Jd,
+    "joker" Joker,
+    "kappernet" Kappernet,
+    "kas" Kas,
+    "kinghost" Kinghost,
+    "knot" Knot,
+    "la" La,
+    "leaseweb" Leaseweb,
+    "lexicon" Lexicon,
+    "limacity" Limacity,
+    "linode" Linode,
+    "linode_v4" LinodeV4,
+    "loopia" Loopia,
+    "lua" Lua,
+    "maradns" Maradns,
+    "me" Me,
+    "miab" Miab,
+    "mijnhost" Mijnhost,
+    "misaka" Misaka,
+    "myapi" Myapi,
+    "mydevil" Mydevil,
+    "mydnsjp" Mydnsjp,
+    "mythic_beasts" MythicBeasts,
+    "namecheap" Namecheap,
+    "namecom" Namecom,
+    "namesilo" Namesilo,
+    "nanelo" Nanelo,
+    "nederhost" Nederhost,
+    "neodigit" Neodigit,
+    "netcup" Netcup,
+    "netlify" Netlify,
+    "nic" Nic,
+    "njalla" Njalla,
+    "nm" Nm,
+    "nsd" Nsd,
+    "nsone" Nsone,
+    "nsupdate" Nsupdate,
+    "nw" Nw,
+    "oci" Oci,
+    "omglol" Omglol,
+    "one" One,
+    "online" Online,
+    "openprovider" Openprovider,
+    "openprovider_rest" OpenproviderRest,
+    "openstack" Openstack,
+    "opnsense" Opnsense,
+    "ovh" Ovh,
+    "pdns" Pdns,
+    "pleskxml" Pleskxml,
+    "pointhq" Pointhq,
+    "porkbun" Porkbun,
+    "rackcorp" Rackcorp,
+    "rackspace" Rackspace,
+    "rage4" Rage4,
+    "rcode0" Rcode0,
+    "regru" Regru,
+    "scaleway" Scaleway,
+    "schlundtech" Schlundtech,
+    "selectel" Selectel,
+    "selfhost" Selfhost,
+    "servercow" Servercow,
+    "simply" Simply,
+    "spaceship" Spaceship,
+    "technitium" Technitium,
+    "tele3" Tele3,
+    "tencent" Tencent,
+    "timeweb" Timeweb,
+    "transip" Transip,
+    "udr" Udr,
+    "ultra" Ultra,
+    "unoeuro" Unoeuro,
+    "variomedia" Variomedia,
+    "veesp" Veesp,
+    "vercel" Vercel,
+    "vscale" Vscale,
+    "vultr" Vultr,
+    "websupport" Websupport,
+    "west_cn" WestCn,
+    "world4you" World4you,
+    "yandex360" Yandex360,
+    "yc" Yc,
+    "zilore" Zilore,
+    "zone" Zone,
+    "zoneedit" Zoneedit,
+    "zonomi" Zonomi,
+});
 
 /// The answer to `GET /cluster/acme/plugins`.
 ///
 /// Used by `GET /cluster/acme/plugins`, `GET /cluster/acme/plugins/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterAcmePluginsItem {
     /// Name of the DNS provider interface.
@@ -1352,40 +1367,18 @@ pub struct ClusterAcmePluginsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterAcmePluginsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterAcmePluginsItem",
-                required: &["plugin", "type"],
-                optional: &[
-                    "api",
-                    "data",
-                    "digest",
-                    "disable",
-                    "nodes",
-                    "validation-delay",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.plugin,
-                &mut self.type_,
-                &mut self.api,
-                &mut self.data,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.nodes,
-                &mut self.validation_delay,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterAcmePluginsItem);
+object!(ClusterAcmePluginsItem {
+    required: ["plugin" plugin, "type" type_],
+    optional: [
+        "api" api,
+        "data" data,
+        "digest" digest,
+        "disable" disable,
+        "nodes" nodes,
+        "validation-delay" validation_delay,
+    ],
+    others: extra,
+});
 
 /// Name of the DNS provider interface.
 ///
@@ -1718,48 +1711,173 @@ pub enum ClusterAcmePluginsPostApi {
     /// The value `yandex`. Until 8.3.
     Yandex,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterAcmePluginsPostApi : "1984hosting" V1984hosting, "acmedns" Acmedns,
-    "acmeproxy" Acmeproxy, "active24" Active24, "ad" Ad, "ali" Ali, "alviy" Alviy, "anx"
-    Anx, "artfiles" Artfiles, "arvan" Arvan, "aurora" Aurora, "autodns" Autodns, "aws"
-    Aws, "azion" Azion, "azure" Azure, "beget" Beget, "bookmyname" Bookmyname, "bunny"
-    Bunny, "cf" Cf, "clouddns" Clouddns, "cloudns" Cloudns, "cn" Cn, "conoha" Conoha,
-    "constellix" Constellix, "cpanel" Cpanel, "curanet" Curanet, "cyon" Cyon, "da" Da,
-    "ddnss" Ddnss, "desec" Desec, "df" Df, "dgon" Dgon, "dnsexit" Dnsexit, "dnshome"
-    Dnshome, "dnsimple" Dnsimple, "dnsservices" Dnsservices, "doapi" Doapi, "domeneshop"
-    Domeneshop, "dp" Dp, "dpi" Dpi, "dreamhost" Dreamhost, "duckdns" Duckdns,
-    "durabledns" Durabledns, "dyn" Dyn, "dynu" Dynu, "dynv6" Dynv6, "easydns" Easydns,
-    "edgecenter" Edgecenter, "edgedns" Edgedns, "euserv" Euserv, "exoscale" Exoscale,
-    "fornex" Fornex, "freedns" Freedns, "freemyip" Freemyip, "gandi_livedns"
-    GandiLivedns, "gcloud" Gcloud, "gcore" Gcore, "gd" Gd, "geoscaling" Geoscaling,
-    "googledomains" Googledomains, "he" He, "he_ddns" HeDdns, "hetzner" Hetzner,
-    "hetznercloud" Hetznercloud, "hexonet" Hexonet, "hostingde" Hostingde, "huaweicloud"
-    Huaweicloud, "infoblox" Infoblox, "infomaniak" Infomaniak, "internetbs" Internetbs,
-    "inwx" Inwx, "ionos" Ionos, "ionos_cloud" IonosCloud, "ipv64" Ipv64, "ispconfig"
-    Ispconfig, "jd" Jd, "joker" Joker, "kappernet" Kappernet, "kas" Kas, "kinghost"
-    Kinghost, "knot" Knot, "la" La, "leaseweb" Leaseweb, "lexicon" Lexicon, "limacity"
-    Limacity, "linode" Linode, "linode_v4" LinodeV4, "loopia" Loopia, "lua" Lua,
-    "maradns" Maradns, "me" Me, "miab" Miab, "mijnhost" Mijnhost, "misaka" Misaka,
-    "myapi" Myapi, "mydevil" Mydevil, "mydnsjp" Mydnsjp, "mythic_beasts" MythicBeasts,
-    "namecheap" Namecheap, "namecom" Namecom, "namesilo" Namesilo, "nanelo" Nanelo,
-    "nederhost" Nederhost, "neodigit" Neodigit, "netcup" Netcup, "netlify" Netlify, "nic"
-    Nic, "njalla" Njalla, "nm" Nm, "nsd" Nsd, "nsone" Nsone, "nsupdate" Nsupdate, "nw"
-    Nw, "oci" Oci, "omglol" Omglol, "one" One, "online" Online, "openprovider"
-    Openprovider, "openprovider_rest" OpenproviderRest, "openstack" Openstack, "opnsense"
-    Opnsense, "ovh" Ovh, "pdns" Pdns, "pleskxml" Pleskxml, "pointhq" Pointhq, "porkbun"
-    Porkbun, "rackcorp" Rackcorp, "rackspace" Rackspace, "rage4" Rage4, "rcode0" Rcode0,
-    "regru" Regru, "scaleway" Scaleway, "schlundtech" Schlundtech, "selectel" Selectel,
-    "selfhost" Selfhost, "servercow" Servercow, "simply" Simply, "spaceship" Spaceship,
-    "technitium" Technitium, "tele3" Tele3, "tencent" Tencent, "timeweb" Timeweb,
-    "transip" Transip, "udr" Udr, "ultra" Ultra, "unoeuro" Unoeuro, "variomedia"
-    Variomedia, "veesp" Veesp, "vercel" Vercel, "vscale" Vscale, "vultr" Vultr,
-    "websupport" Websupport, "west_cn" WestCn, "world4you" World4you, "yandex360"
-    Yandex360, "yc" Yc, "zilore" Zilore, "zone" Zone, "zoneedit" Zoneedit, "zonomi"
-    Zonomi, "do" Do, "yandex" Yandex,
-);
+open_enum_impls!(ClusterAcmePluginsPostApi {
+    "1984hosting" V1984hosting,
+    "acmedns" Acmedns,
+    "acmeproxy" Acmeproxy,
+    "active24" Active24,
+    "ad" Ad,
+    "ali" Ali,
+    "alviy" Alviy,
+    "anx" Anx,
+    "artfiles" Artfiles,
+    "arvan" Arvan,
+    "aurora" Aurora,
+    "autodns" Autodns,
+    "aws" Aws,
+    "azion" Azion,
+    "azure" Azure,
+    "beget" Beget,
+    "bookmyname" Bookmyname,
+    "bunny" Bunny,
+    "cf" Cf,
+    "clouddns" Clouddns,
+    "cloudns" Cloudns,
+    "cn" Cn,
+    "conoha" Conoha,
+    "constellix" Constellix,
+    "cpanel" Cpanel,
+    "curanet" Curanet,
+    "cyon" Cyon,
+    "da" Da,
+    "ddnss" Ddnss,
+    "desec" Desec,
+    "df" Df,
+    "dgon" Dgon,
+    "dnsexit" Dnsexit,
+    "dnshome" Dnshome,
+    "dnsimple" Dnsimple,
+    "dnsservices" Dnsservices,
+    "doapi" Doapi,
+    "domeneshop" Domeneshop,
+    "dp" Dp,
+    "dpi" Dpi,
+    "dreamhost" Dreamhost,
+    "duckdns" Duckdns,
+    "durabledns" Durabledns,
+    "dyn" Dyn,
+    "dynu" Dynu,
+    "dynv6" Dynv6,
+    "easydns" Easydns,
+    "edgecenter" Edgecenter,
+    "edgedns" Edgedns,
+    "euserv" Euserv,
+    "exoscale" Exoscale,
+    "fornex" Fornex,
+    "freedns" Freedns,
+    "freemyip" Freemyip,
+    "gandi_livedns" GandiLivedns,
+    "gcloud" Gcloud,
+    "gcore" Gcore,
+    "gd" Gd,
+    "geoscaling" Geoscaling,
+    "googledomains" Googledomains,
+    "he" He,
+    "he_ddns" HeDdns,
+    "hetzner" Hetzner,
+    "hetznercloud" Hetznercloud,
+    "hexonet" Hexonet,
+    "hostingde" Hostingde,
+    "huaweicloud" Huaweicloud,
+    "infoblox" Infoblox,
+    "infomaniak" Infomaniak,
+    "internetbs" Internetbs,
+    "inwx" Inwx,
+    "ionos" Ionos,
+    "ionos_cloud" IonosCloud,
+    "ipv64" Ipv64,
+    "ispconfig" Ispconfig,
+    "jd" Jd,
+    "joker" Joker,
+    "kappernet" Kappernet,
+    "kas" Kas,
+    "kinghost" Kinghost,
+    "knot" Knot,
+    "la" La,
+    "leaseweb" Leaseweb,
+    "lexicon" Lexicon,
+    "limacity" Limacity,
+    "linode" Linode,
+    "linode_v4" LinodeV4,
+    "loopia" Loopia,
+    "lua" Lua,
+    "maradns" Maradns,
+    "me" Me,
+    "miab" Miab,
+    "mijnhost" Mijnhost,
+    "misaka" Misaka,
+    "myapi" Myapi,
+    "mydevil" Mydevil,
+    "mydnsjp" Mydnsjp,
+    "mythic_beasts" MythicBeasts,
+    "namecheap" Namecheap,
+    "namecom" Namecom,
+    "namesilo" Namesilo,
+    "nanelo" Nanelo,
+    "nederhost" Nederhost,
+    "neodigit" Neodigit,
+    "netcup" Netcup,
+    "netlify" Netlify,
+    "nic" Nic,
+    "njalla" Njalla,
+    "nm" Nm,
+    "nsd" Nsd,
+    "nsone" Nsone,
+    "nsupdate" Nsupdate,
+    "nw" Nw,
+    "oci" Oci,
+    "omglol" Omglol,
+    "one" One,
+    "online" Online,
+    "openprovider" Openprovider,
+    "openprovider_rest" OpenproviderRest,
+    "openstack" Openstack,
+    "opnsense" Opnsense,
+    "ovh" Ovh,
+    "pdns" Pdns,
+    "pleskxml" Pleskxml,
+    "pointhq" Pointhq,
+    "porkbun" Porkbun,
+    "rackcorp" Rackcorp,
+    "rackspace" Rackspace,
+    "rage4" Rage4,
+    "rcode0" Rcode0,
+    "regru" Regru,
+    "scaleway" Scaleway,
+    "schlundtech" Schlundtech,
+    "selectel" Selectel,
+    "selfhost" Selfhost,
+    "servercow" Servercow,
+    "simply" Simply,
+    "spaceship" Spaceship,
+    "technitium" Technitium,
+    "tele3" Tele3,
+    "tencent" Tencent,
+    "timeweb" Timeweb,
+    "transip" Transip,
+    "udr" Udr,
+    "ultra" Ultra,
+    "unoeuro" Unoeuro,
+    "variomedia" Variomedia,
+    "veesp" Veesp,
+    "vercel" Vercel,
+    "vscale" Vscale,
+    "vultr" Vultr,
+    "websupport" Websupport,
+    "west_cn" WestCn,
+    "world4you" World4you,
+    "yandex360" Yandex360,
+    "yc" Yc,
+    "zilore" Zilore,
+    "zone" Zone,
+    "zoneedit" Zoneedit,
+    "zonomi" Zonomi,
+    "do" Do,
+    "yandex" Yandex,
+});
 
 /// Kind of challenge; in the request, restricts the list to that kind.
 ///
@@ -1772,7 +1890,9 @@ pub enum ClusterAcmePluginsType {
     /// The value `standalone`.
     Standalone,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterAcmePluginsType : "dns" Dns, "standalone" Standalone,);
+open_enum_impls!(ClusterAcmePluginsType {
+    "dns" Dns, "standalone" Standalone,
+});

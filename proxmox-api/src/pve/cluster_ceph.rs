@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/ceph`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterCephPath(pub(crate) At);
-
-place_impls!(ClusterCephPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/ceph`
@@ -40,10 +38,8 @@ impl ClusterCephPath {
 /// The path `/cluster/ceph/flags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterCephFlagsPath(pub(crate) At);
-
-place_impls!(ClusterCephFlagsPath);
 
 impl ClusterCephPath {
     /// `/cluster/ceph/flags`
@@ -94,7 +90,7 @@ impl ClusterCephFlagsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsPut(pub(crate) Request<Task>);
 
-request_impls!(ClusterCephFlagsPut : Task);
+request_impls!(ClusterCephFlagsPut: Task);
 
 impl ClusterCephFlagsPut {
     /// Holds back the backfill of placement groups.
@@ -168,10 +164,8 @@ impl ClusterCephFlagsPut {
 /// The path `/cluster/ceph/flags/{flag}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterCephFlagsFlagPath(pub(crate) At);
-
-place_impls!(ClusterCephFlagsFlagPath);
 
 impl ClusterCephFlagsPath {
     /// `/cluster/ceph/flags/{flag}`
@@ -222,10 +216,8 @@ impl ClusterCephFlagsFlagPath {
 /// The path `/cluster/ceph/metadata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterCephMetadataPath(pub(crate) At);
-
-place_impls!(ClusterCephMetadataPath);
 
 impl ClusterCephPath {
     /// `/cluster/ceph/metadata`
@@ -262,7 +254,7 @@ impl ClusterCephMetadataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephMetadataGet(pub(crate) Request<ClusterCephMetadata>);
 
-request_impls!(ClusterCephMetadataGet : ClusterCephMetadata);
+request_impls!(ClusterCephMetadataGet: ClusterCephMetadata);
 
 impl ClusterCephMetadataGet {
     /// Whether to return everything or only the Ceph versions of the nodes. Default: `all`.
@@ -276,10 +268,8 @@ impl ClusterCephMetadataGet {
 /// The path `/cluster/ceph/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterCephStatusPath(pub(crate) At);
-
-place_impls!(ClusterCephStatusPath);
 
 impl ClusterCephPath {
     /// `/cluster/ceph/status`
@@ -338,19 +328,27 @@ pub enum ClusterCephFlagFlag {
     /// The value `pause`.
     Pause,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterCephFlagFlag : "nobackfill" Nobackfill, "nodeep-scrub" NodeepScrub, "nodown"
-    Nodown, "noin" Noin, "noout" Noout, "norebalance" Norebalance, "norecover" Norecover,
-    "noscrub" Noscrub, "notieragent" Notieragent, "noup" Noup, "pause" Pause,
-);
+open_enum_impls!(ClusterCephFlagFlag {
+    "nobackfill" Nobackfill,
+    "nodeep-scrub" NodeepScrub,
+    "nodown" Nodown,
+    "noin" Noin,
+    "noout" Noout,
+    "norebalance" Norebalance,
+    "norecover" Norecover,
+    "noscrub" Noscrub,
+    "notieragent" Notieragent,
+    "noup" Noup,
+    "pause" Pause,
+});
 
 /// One element of the answer to `GET /cluster/ceph/flags`.
 ///
 /// Used by `GET /cluster/ceph/flags`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephFlagsItem {
     /// What the flag does, in words.
@@ -363,28 +361,10 @@ pub struct ClusterCephFlagsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephFlagsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephFlagsItem",
-                required: &["description", "name", "value"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.description,
-                &mut self.name,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterCephFlagsItem);
+object!(ClusterCephFlagsItem {
+    required: ["description" description, "name" name, "value" value],
+    others: extra,
+});
 
 /// Name of the OSD flag.
 ///
@@ -415,19 +395,27 @@ pub enum ClusterCephFlagsName {
     /// The value `pause`.
     Pause,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterCephFlagsName : "nobackfill" Nobackfill, "nodeep-scrub" NodeepScrub, "nodown"
-    Nodown, "noin" Noin, "noout" Noout, "norebalance" Norebalance, "norecover" Norecover,
-    "noscrub" Noscrub, "notieragent" Notieragent, "noup" Noup, "pause" Pause,
-);
+open_enum_impls!(ClusterCephFlagsName {
+    "nobackfill" Nobackfill,
+    "nodeep-scrub" NodeepScrub,
+    "nodown" Nodown,
+    "noin" Noin,
+    "noout" Noout,
+    "norebalance" Norebalance,
+    "norecover" Norecover,
+    "noscrub" Noscrub,
+    "notieragent" Notieragent,
+    "noup" Noup,
+    "pause" Pause,
+});
 
 /// The answer to `GET /cluster/ceph/metadata`.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadata {
     /// Metadata servers, keyed by name and host as `name@host`.
@@ -444,35 +432,22 @@ pub struct ClusterCephMetadata {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephMetadata {
+object!(ClusterCephMetadata {
+    optional: ["mds" mds, "mgr" mgr, "mon" mon, "node" node, "osd" osd],
+    others: extra,
+});
+
+impl Default for ClusterCephMetadata {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephMetadata",
-                required: &[],
-                optional: &["mds", "mgr", "mon", "node", "osd"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.mds,
-                &mut self.mgr,
-                &mut self.mon,
-                &mut self.node,
-                &mut self.osd,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephMetadata);
 
 /// One metadata server; further properties may be present.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataMdsValue {
     /// Addresses and ports the daemon listens on.
@@ -495,47 +470,31 @@ pub struct ClusterCephMetadataMdsValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephMetadataMdsValue {
+object!(ClusterCephMetadataMdsValue {
+    optional: [
+        "addr" addr,
+        "ceph_release" ceph_release,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "hostname" hostname,
+        "mem_swap_kb" mem_swap_kb,
+        "mem_total_kb" mem_total_kb,
+        "name" name,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterCephMetadataMdsValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephMetadataMdsValue",
-                required: &[],
-                optional: &[
-                    "addr",
-                    "ceph_release",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "hostname",
-                    "mem_swap_kb",
-                    "mem_total_kb",
-                    "name",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.addr,
-                &mut self.ceph_release,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.hostname,
-                &mut self.mem_swap_kb,
-                &mut self.mem_total_kb,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephMetadataMdsValue);
 
 /// One monitor; further properties may be present.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataMonValue {
     /// Addresses and ports the daemon listens on.
@@ -558,47 +517,31 @@ pub struct ClusterCephMetadataMonValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephMetadataMonValue {
+object!(ClusterCephMetadataMonValue {
+    optional: [
+        "addrs" addrs,
+        "ceph_release" ceph_release,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "hostname" hostname,
+        "mem_swap_kb" mem_swap_kb,
+        "mem_total_kb" mem_total_kb,
+        "name" name,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterCephMetadataMonValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephMetadataMonValue",
-                required: &[],
-                optional: &[
-                    "addrs",
-                    "ceph_release",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "hostname",
-                    "mem_swap_kb",
-                    "mem_total_kb",
-                    "name",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.addrs,
-                &mut self.ceph_release,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.hostname,
-                &mut self.mem_swap_kb,
-                &mut self.mem_total_kb,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephMetadataMonValue);
 
 /// Ceph version of one node.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValue {
     /// Source commit the installed Ceph was built from.
@@ -609,28 +552,22 @@ pub struct ClusterCephMetadataNodeValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephMetadataNodeValue {
+object!(ClusterCephMetadataNodeValue {
+    optional: ["buildcommit" buildcommit, "version" version],
+    others: extra,
+});
+
+impl Default for ClusterCephMetadataNodeValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephMetadataNodeValue",
-                required: &[],
-                optional: &["buildcommit", "version"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.buildcommit, &mut self.version, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephMetadataNodeValue);
 
 /// Installed Ceph version.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValueVersion {
     /// Major, minor and patch number.
@@ -641,28 +578,22 @@ pub struct ClusterCephMetadataNodeValueVersion {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephMetadataNodeValueVersion {
+object!(ClusterCephMetadataNodeValueVersion {
+    optional: ["parts" parts, "str" str],
+    others: extra,
+});
+
+impl Default for ClusterCephMetadataNodeValueVersion {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephMetadataNodeValueVersion",
-                required: &[],
-                optional: &["parts", "str"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.parts, &mut self.str, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephMetadataNodeValueVersion);
 
 /// OSDs with their properties.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataOsdItem {
     /// Addresses and ports for traffic between OSDs.
@@ -699,56 +630,33 @@ pub struct ClusterCephMetadataOsdItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephMetadataOsdItem {
+object!(ClusterCephMetadataOsdItem {
+    optional: [
+        "back_addr" back_addr,
+        "ceph_release" ceph_release,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "device_id" device_id,
+        "device_ids" device_ids,
+        "device_paths" device_paths,
+        "devices" devices,
+        "front_addr" front_addr,
+        "hostname" hostname,
+        "id" id,
+        "mem_swap_kb" mem_swap_kb,
+        "mem_total_kb" mem_total_kb,
+        "osd_data" osd_data,
+        "osd_objectstore" osd_objectstore,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterCephMetadataOsdItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephMetadataOsdItem",
-                required: &[],
-                optional: &[
-                    "back_addr",
-                    "ceph_release",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "device_id",
-                    "device_ids",
-                    "device_paths",
-                    "devices",
-                    "front_addr",
-                    "hostname",
-                    "id",
-                    "mem_swap_kb",
-                    "mem_total_kb",
-                    "osd_data",
-                    "osd_objectstore",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.back_addr,
-                &mut self.ceph_release,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.device_id,
-                &mut self.device_ids,
-                &mut self.device_paths,
-                &mut self.devices,
-                &mut self.front_addr,
-                &mut self.hostname,
-                &mut self.id,
-                &mut self.mem_swap_kb,
-                &mut self.mem_total_kb,
-                &mut self.osd_data,
-                &mut self.osd_objectstore,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephMetadataOsdItem);
 
 /// Whether to return everything or only the Ceph versions of the nodes.
 ///
@@ -761,7 +669,9 @@ pub enum ClusterCephMetadataScope {
     /// The value `versions`.
     Versions,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterCephMetadataScope : "all" All, "versions" Versions,);
+open_enum_impls!(ClusterCephMetadataScope {
+    "all" All, "versions" Versions,
+});

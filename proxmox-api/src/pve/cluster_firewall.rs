@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallPath(pub(crate) At);
-
-place_impls!(ClusterFirewallPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/firewall`
@@ -40,10 +38,8 @@ impl ClusterFirewallPath {
 /// The path `/cluster/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallAliasesPath(pub(crate) At);
-
-place_impls!(ClusterFirewallAliasesPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/aliases`
@@ -102,7 +98,7 @@ impl ClusterFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesPost : ());
+request_impls!(ClusterFirewallAliasesPost:());
 
 impl ClusterFirewallAliasesPost {
     /// Comment on the entry.
@@ -116,10 +112,8 @@ impl ClusterFirewallAliasesPost {
 /// The path `/cluster/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallAliasesNamePath(pub(crate) At);
-
-place_impls!(ClusterFirewallAliasesNamePath);
 
 impl ClusterFirewallAliasesPath {
     /// `/cluster/firewall/aliases/{name}`
@@ -186,7 +180,7 @@ impl ClusterFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesNamePut : ());
+request_impls!(ClusterFirewallAliasesNamePut:());
 
 impl ClusterFirewallAliasesNamePut {
     /// Comment on the entry.
@@ -218,7 +212,7 @@ impl ClusterFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesNameDelete : ());
+request_impls!(ClusterFirewallAliasesNameDelete:());
 
 impl ClusterFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -232,10 +226,8 @@ impl ClusterFirewallAliasesNameDelete {
 /// The path `/cluster/firewall/groups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsPath(pub(crate) At);
-
-place_impls!(ClusterFirewallGroupsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/groups`
@@ -288,7 +280,7 @@ impl ClusterFirewallGroupsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsPost : ());
+request_impls!(ClusterFirewallGroupsPost:());
 
 impl ClusterFirewallGroupsPost {
     /// Comment on the entry.
@@ -314,10 +306,8 @@ impl ClusterFirewallGroupsPost {
 /// The path `/cluster/firewall/groups/{group}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsGroupPath(pub(crate) At);
-
-place_impls!(ClusterFirewallGroupsGroupPath);
 
 impl ClusterFirewallGroupsPath {
     /// `/cluster/firewall/groups/{group}`
@@ -395,7 +385,7 @@ impl ClusterFirewallGroupsGroupPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPost : ());
+request_impls!(ClusterFirewallGroupsGroupPost:());
 
 impl ClusterFirewallGroupsGroupPost {
     /// Comment on the entry.
@@ -481,10 +471,8 @@ impl ClusterFirewallGroupsGroupPost {
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsGroupPosPath(pub(crate) At);
-
-place_impls!(ClusterFirewallGroupsGroupPosPath);
 
 impl ClusterFirewallGroupsGroupPath {
     /// `/cluster/firewall/groups/{group}/{pos}`
@@ -547,7 +535,7 @@ impl ClusterFirewallGroupsGroupPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPosPut : ());
+request_impls!(ClusterFirewallGroupsGroupPosPut:());
 
 impl ClusterFirewallGroupsGroupPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -663,7 +651,7 @@ impl ClusterFirewallGroupsGroupPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPosDelete : ());
+request_impls!(ClusterFirewallGroupsGroupPosDelete:());
 
 impl ClusterFirewallGroupsGroupPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -677,10 +665,8 @@ impl ClusterFirewallGroupsGroupPosDelete {
 /// The path `/cluster/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetPath(pub(crate) At);
-
-place_impls!(ClusterFirewallIpsetPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/ipset`
@@ -733,7 +719,7 @@ impl ClusterFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetPost : ());
+request_impls!(ClusterFirewallIpsetPost:());
 
 impl ClusterFirewallIpsetPost {
     /// Comment on the entry.
@@ -759,10 +745,8 @@ impl ClusterFirewallIpsetPost {
 /// The path `/cluster/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetNamePath(pub(crate) At);
-
-place_impls!(ClusterFirewallIpsetNamePath);
 
 impl ClusterFirewallIpsetPath {
     /// `/cluster/firewall/ipset/{name}`
@@ -829,7 +813,7 @@ impl ClusterFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNamePost : ());
+request_impls!(ClusterFirewallIpsetNamePost:());
 
 impl ClusterFirewallIpsetNamePost {
     /// Comment on the entry.
@@ -855,7 +839,7 @@ impl ClusterFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameDelete : ());
+request_impls!(ClusterFirewallIpsetNameDelete:());
 
 impl ClusterFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
@@ -869,10 +853,8 @@ impl ClusterFirewallIpsetNameDelete {
 /// The path `/cluster/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetNameCidrPath(pub(crate) At);
-
-place_impls!(ClusterFirewallIpsetNameCidrPath);
 
 impl ClusterFirewallIpsetNamePath {
     /// `/cluster/firewall/ipset/{name}/{cidr}`
@@ -938,7 +920,7 @@ impl ClusterFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameCidrPut : ());
+request_impls!(ClusterFirewallIpsetNameCidrPut:());
 
 impl ClusterFirewallIpsetNameCidrPut {
     /// Comment on the entry.
@@ -970,7 +952,7 @@ impl ClusterFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameCidrDelete : ());
+request_impls!(ClusterFirewallIpsetNameCidrDelete:());
 
 impl ClusterFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -984,10 +966,8 @@ impl ClusterFirewallIpsetNameCidrDelete {
 /// The path `/cluster/firewall/macros`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallMacrosPath(pub(crate) At);
-
-place_impls!(ClusterFirewallMacrosPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/macros`
@@ -1018,10 +998,8 @@ impl ClusterFirewallMacrosPath {
 /// The path `/cluster/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallOptionsPath(pub(crate) At);
-
-place_impls!(ClusterFirewallOptionsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/options`
@@ -1071,7 +1049,7 @@ impl ClusterFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallOptionsPut : ());
+request_impls!(ClusterFirewallOptionsPut:());
 
 impl ClusterFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -1149,10 +1127,8 @@ impl ClusterFirewallOptionsPut {
 /// The path `/cluster/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallRefsPath(pub(crate) At);
-
-place_impls!(ClusterFirewallRefsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/refs`
@@ -1187,7 +1163,7 @@ impl ClusterFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
 
-request_impls!(ClusterFirewallRefsGet : Vec < ClusterFirewallRefsItem >);
+request_impls!(ClusterFirewallRefsGet: Vec<ClusterFirewallRefsItem>);
 
 impl ClusterFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
@@ -1201,10 +1177,8 @@ impl ClusterFirewallRefsGet {
 /// The path `/cluster/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallRulesPath(pub(crate) At);
-
-place_impls!(ClusterFirewallRulesPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/rules`
@@ -1263,7 +1237,7 @@ impl ClusterFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPost : ());
+request_impls!(ClusterFirewallRulesPost:());
 
 impl ClusterFirewallRulesPost {
     /// Comment on the entry.
@@ -1349,10 +1323,8 @@ impl ClusterFirewallRulesPost {
 /// The path `/cluster/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(ClusterFirewallRulesPosPath);
 
 impl ClusterFirewallRulesPath {
     /// `/cluster/firewall/rules/{pos}`
@@ -1415,7 +1387,7 @@ impl ClusterFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPosPut : ());
+request_impls!(ClusterFirewallRulesPosPut:());
 
 impl ClusterFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -1531,7 +1503,7 @@ impl ClusterFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPosDelete : ());
+request_impls!(ClusterFirewallRulesPosDelete:());
 
 impl ClusterFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1545,7 +1517,7 @@ impl ClusterFirewallRulesPosDelete {
 /// One element of the answer to `GET /cluster/firewall/groups`.
 ///
 /// Used by `GET /cluster/firewall/groups`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
@@ -1558,28 +1530,16 @@ pub struct ClusterFirewallGroupsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallGroupsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallGroupsItem",
-                required: &["digest", "group"],
-                optional: &["comment"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.digest, &mut self.group, &mut self.comment, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterFirewallGroupsItem);
+object!(ClusterFirewallGroupsItem {
+    required: ["digest" digest, "group" group],
+    optional: ["comment" comment],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/firewall/macros`.
 ///
 /// Used by `GET /cluster/firewall/macros`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallMacrosItem {
     /// What the macro is for.
@@ -1590,28 +1550,15 @@ pub struct ClusterFirewallMacrosItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallMacrosItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallMacrosItem",
-                required: &["descr", "macro"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.descr, &mut self.macro_, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterFirewallMacrosItem);
+object!(ClusterFirewallMacrosItem {
+    required: ["descr" descr, "macro" macro_],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/firewall/options`.
 ///
 /// Used by `GET /cluster/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1632,45 +1579,30 @@ pub struct ClusterFirewallOptions {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallOptions {
+object!(ClusterFirewallOptions {
+    optional: [
+        "digest" digest,
+        "ebtables" ebtables,
+        "enable" enable,
+        "log_ratelimit" log_ratelimit,
+        "policy_forward" policy_forward,
+        "policy_in" policy_in,
+        "policy_out" policy_out,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterFirewallOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallOptions",
-                required: &[],
-                optional: &[
-                    "digest",
-                    "ebtables",
-                    "enable",
-                    "log_ratelimit",
-                    "policy_forward",
-                    "policy_in",
-                    "policy_out",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.ebtables,
-                &mut self.enable,
-                &mut self.log_ratelimit,
-                &mut self.policy_forward,
-                &mut self.policy_in,
-                &mut self.policy_out,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterFirewallOptions);
 
 /// One element of the answer to `GET /cluster/firewall/refs`.
 ///
 /// Used by `GET /cluster/firewall/refs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallRefsItem {
     /// Comment on the entry.
@@ -1687,37 +1619,18 @@ pub struct ClusterFirewallRefsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallRefsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallRefsItem",
-                required: &["name", "ref", "type"],
-                optional: &["comment", "scope"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.ref_,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.scope,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterFirewallRefsItem);
+object!(ClusterFirewallRefsItem {
+    required: ["name" name, "ref" ref_, "type" type_],
+    optional: ["comment" comment, "scope" scope],
+    others: extra,
+});
 
 /// Limit on how much is logged.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallLogRatelimit {
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
@@ -1727,7 +1640,7 @@ pub struct FirewallLogRatelimit {
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     pub rate: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FirewallLogRatelimit {
@@ -1737,7 +1650,7 @@ impl FirewallLogRatelimit {
     pub fn new(enable: impl Into<bool>) -> Self {
         Self {
             enable: enable.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
@@ -1768,36 +1681,20 @@ impl From<bool> for FirewallLogRatelimit {
     fn from(value: bool) -> Self {
         Self {
             enable: value,
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
 
-impl Object for FirewallLogRatelimit {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallLogRatelimit",
-                required: &["enable"],
-                optional: &["burst", "rate"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("enable"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.enable,
-                &mut self.burst,
-                &mut self.rate,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(FirewallLogRatelimit {
+    required: ["enable" enable],
+    optional: ["burst" burst, "rate" rate],
+    property_string: {
+        default_key: Some("enable"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FirewallLogRatelimit);

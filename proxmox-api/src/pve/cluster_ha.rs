@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/ha`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaPath(pub(crate) At);
-
-place_impls!(ClusterHaPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/ha`
@@ -40,10 +38,8 @@ impl ClusterHaPath {
 /// The path `/cluster/ha/groups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaGroupsPath(pub(crate) At);
-
-place_impls!(ClusterHaGroupsPath);
 
 impl ClusterHaPath {
     /// `/cluster/ha/groups`
@@ -102,7 +98,7 @@ impl ClusterHaGroupsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterHaGroupsPost : ());
+request_impls!(ClusterHaGroupsPost:());
 
 impl ClusterHaGroupsPost {
     /// Free text about the group. At most 4096 characters.
@@ -134,10 +130,8 @@ impl ClusterHaGroupsPost {
 /// The path `/cluster/ha/groups/{group}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaGroupsGroupPath(pub(crate) At);
-
-place_impls!(ClusterHaGroupsGroupPath);
 
 impl ClusterHaGroupsPath {
     /// `/cluster/ha/groups/{group}`
@@ -202,7 +196,7 @@ impl ClusterHaGroupsGroupPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupPut(pub(crate) Request<()>);
 
-request_impls!(ClusterHaGroupsGroupPut : ());
+request_impls!(ClusterHaGroupsGroupPut:());
 
 impl ClusterHaGroupsGroupPut {
     /// Free text about the group. At most 4096 characters.
@@ -252,10 +246,8 @@ impl ClusterHaGroupsGroupPut {
 /// The path `/cluster/ha/resources`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaResourcesPath(pub(crate) At);
-
-place_impls!(ClusterHaResourcesPath);
 
 impl ClusterHaPath {
     /// `/cluster/ha/resources`
@@ -312,7 +304,7 @@ impl ClusterHaResourcesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesGet(pub(crate) Request<Vec<ClusterHaResourcesItem>>);
 
-request_impls!(ClusterHaResourcesGet : Vec < ClusterHaResourcesItem >);
+request_impls!(ClusterHaResourcesGet: Vec<ClusterHaResourcesItem>);
 
 impl ClusterHaResourcesGet {
     /// Lists only resources of this kind.
@@ -332,7 +324,7 @@ impl ClusterHaResourcesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterHaResourcesPost : ());
+request_impls!(ClusterHaResourcesPost:());
 
 impl ClusterHaResourcesPost {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -388,10 +380,8 @@ impl ClusterHaResourcesPost {
 /// The path `/cluster/ha/resources/{sid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaResourcesSidPath(pub(crate) At);
-
-place_impls!(ClusterHaResourcesSidPath);
 
 impl ClusterHaResourcesPath {
     /// `/cluster/ha/resources/{sid}`
@@ -461,7 +451,7 @@ impl ClusterHaResourcesSidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
 
-request_impls!(ClusterHaResourcesSidPut : ());
+request_impls!(ClusterHaResourcesSidPut:());
 
 impl ClusterHaResourcesSidPut {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -535,7 +525,7 @@ impl ClusterHaResourcesSidPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterHaResourcesSidDelete : ());
+request_impls!(ClusterHaResourcesSidDelete:());
 
 impl ClusterHaResourcesSidDelete {
     /// Also takes the resource out of all rules, and deletes rules left empty by that. Default: `true`. Since 9.1.
@@ -549,10 +539,8 @@ impl ClusterHaResourcesSidDelete {
 /// The path `/cluster/ha/resources/{sid}/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaResourcesSidMigratePath(pub(crate) At);
-
-place_impls!(ClusterHaResourcesSidMigratePath);
 
 impl ClusterHaResourcesSidPath {
     /// `/cluster/ha/resources/{sid}/migrate`
@@ -590,10 +578,8 @@ impl ClusterHaResourcesSidMigratePath {
 /// The path `/cluster/ha/resources/{sid}/relocate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaResourcesSidRelocatePath(pub(crate) At);
-
-place_impls!(ClusterHaResourcesSidRelocatePath);
 
 impl ClusterHaResourcesSidPath {
     /// `/cluster/ha/resources/{sid}/relocate`
@@ -631,10 +617,8 @@ impl ClusterHaResourcesSidRelocatePath {
 /// The path `/cluster/ha/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaRulesPath(pub(crate) At);
-
-place_impls!(ClusterHaRulesPath);
 
 impl ClusterHaPath {
     /// `/cluster/ha/rules`
@@ -698,7 +682,7 @@ impl ClusterHaRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesGet(pub(crate) Request<Vec<ClusterHaRulesItem>>);
 
-request_impls!(ClusterHaRulesGet : Vec < ClusterHaRulesItem >);
+request_impls!(ClusterHaRulesGet: Vec<ClusterHaRulesItem>);
 
 impl ClusterHaRulesGet {
     /// Lists only rules about this resource.
@@ -726,7 +710,7 @@ impl ClusterHaRulesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterHaRulesPost : ());
+request_impls!(ClusterHaRulesPost:());
 
 impl ClusterHaRulesPost {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -764,10 +748,8 @@ impl ClusterHaRulesPost {
 /// The path `/cluster/ha/rules/{rule}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaRulesRulePath(pub(crate) At);
-
-place_impls!(ClusterHaRulesRulePath);
 
 impl ClusterHaRulesPath {
     /// `/cluster/ha/rules/{rule}`
@@ -845,7 +827,7 @@ impl ClusterHaRulesRulePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesRulePut(pub(crate) Request<()>);
 
-request_impls!(ClusterHaRulesRulePut : ());
+request_impls!(ClusterHaRulesRulePut:());
 
 impl ClusterHaRulesRulePut {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -907,10 +889,8 @@ impl ClusterHaRulesRulePut {
 /// The path `/cluster/ha/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaStatusPath(pub(crate) At);
-
-place_impls!(ClusterHaStatusPath);
 
 impl ClusterHaPath {
     /// `/cluster/ha/status`
@@ -941,10 +921,8 @@ impl ClusterHaStatusPath {
 /// The path `/cluster/ha/status/arm-ha`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaStatusArmHaPath(pub(crate) At);
-
-place_impls!(ClusterHaStatusArmHaPath);
 
 impl ClusterHaStatusPath {
     /// `/cluster/ha/status/arm-ha`
@@ -978,10 +956,8 @@ impl ClusterHaStatusArmHaPath {
 /// The path `/cluster/ha/status/current`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaStatusCurrentPath(pub(crate) At);
-
-place_impls!(ClusterHaStatusCurrentPath);
 
 impl ClusterHaStatusPath {
     /// `/cluster/ha/status/current`
@@ -1012,10 +988,8 @@ impl ClusterHaStatusCurrentPath {
 /// The path `/cluster/ha/status/disarm-ha`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaStatusDisarmHaPath(pub(crate) At);
-
-place_impls!(ClusterHaStatusDisarmHaPath);
 
 impl ClusterHaStatusPath {
     /// `/cluster/ha/status/disarm-ha`
@@ -1060,10 +1034,8 @@ impl ClusterHaStatusDisarmHaPath {
 /// The path `/cluster/ha/status/manager_status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterHaStatusManagerStatusPath(pub(crate) At);
-
-place_impls!(ClusterHaStatusManagerStatusPath);
 
 impl ClusterHaStatusPath {
     /// `/cluster/ha/status/manager_status`
@@ -1096,7 +1068,7 @@ impl ClusterHaStatusManagerStatusPath {
 /// The answer to `GET /cluster/ha/groups`.
 ///
 /// Used by `GET /cluster/ha/groups`, `GET /cluster/ha/groups/{group}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaGroupsItem {
     /// Free text about the group.
@@ -1117,39 +1089,18 @@ pub struct ClusterHaGroupsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaGroupsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaGroupsItem",
-                required: &["group"],
-                optional: &[
-                    "comment",
-                    "digest",
-                    "nodes",
-                    "nofailback",
-                    "restricted",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.group,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.nodes,
-                &mut self.nofailback,
-                &mut self.restricted,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterHaGroupsItem);
+object!(ClusterHaGroupsItem {
+    required: ["group" group],
+    optional: [
+        "comment" comment,
+        "digest" digest,
+        "nodes" nodes,
+        "nofailback" nofailback,
+        "restricted" restricted,
+        "type" type_,
+    ],
+    others: extra,
+});
 
 /// Kind of section in the configuration.
 ///
@@ -1160,15 +1111,17 @@ pub enum ClusterHaGroupsType {
     /// The value `group`.
     Group,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterHaGroupsType : "group" Group,);
+open_enum_impls!(ClusterHaGroupsType {
+    "group" Group,
+});
 
 /// The answer to `GET /cluster/ha/resources/{sid}`.
 ///
 /// Used by `GET /cluster/ha/resources/{sid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResource {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -1195,48 +1148,24 @@ pub struct ClusterHaResource {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaResource {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaResource",
-                required: &["digest", "sid", "type"],
-                optional: &[
-                    "auto-rebalance",
-                    "comment",
-                    "failback",
-                    "group",
-                    "max_relocate",
-                    "max_restart",
-                    "state",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.sid,
-                &mut self.type_,
-                &mut self.auto_rebalance,
-                &mut self.comment,
-                &mut self.failback,
-                &mut self.group,
-                &mut self.max_relocate,
-                &mut self.max_restart,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterHaResource);
+object!(ClusterHaResource {
+    required: ["digest" digest, "sid" sid, "type" type_],
+    optional: [
+        "auto-rebalance" auto_rebalance,
+        "comment" comment,
+        "failback" failback,
+        "group" group,
+        "max_relocate" max_relocate,
+        "max_restart" max_restart,
+        "state" state,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/ha/resources`.
 ///
 /// Used by `GET /cluster/ha/resources`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
     /// Whether automatic rebalancing may move the resource. Default: `true`.
@@ -1263,50 +1192,26 @@ pub struct ClusterHaResourcesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaResourcesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaResourcesItem",
-                required: &["sid"],
-                optional: &[
-                    "auto-rebalance",
-                    "comment",
-                    "digest",
-                    "failback",
-                    "group",
-                    "max_relocate",
-                    "max_restart",
-                    "state",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.sid,
-                &mut self.auto_rebalance,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.failback,
-                &mut self.group,
-                &mut self.max_relocate,
-                &mut self.max_restart,
-                &mut self.state,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterHaResourcesItem);
+object!(ClusterHaResourcesItem {
+    required: ["sid" sid],
+    optional: [
+        "auto-rebalance" auto_rebalance,
+        "comment" comment,
+        "digest" digest,
+        "failback" failback,
+        "group" group,
+        "max_relocate" max_relocate,
+        "max_restart" max_restart,
+        "state" state,
+        "type" type_,
+    ],
+    others: extra,
+});
 
 /// The answer to `POST /cluster/ha/resources/{sid}/migrate`.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
@@ -1321,34 +1226,18 @@ pub struct ClusterHaResourcesMigrate {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaResourcesMigrate {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaResourcesMigrate",
-                required: &["requested-node", "sid"],
-                optional: &["blocking-resources", "comigrated-resources"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.requested_node,
-                &mut self.sid,
-                &mut self.blocking_resources,
-                &mut self.comigrated_resources,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterHaResourcesMigrate);
+object!(ClusterHaResourcesMigrate {
+    required: ["requested-node" requested_node, "sid" sid],
+    optional: [
+        "blocking-resources" blocking_resources, "comigrated-resources" comigrated_resources,
+    ],
+    others: extra,
+});
 
 /// Resources that keep this one from going to the requested node.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
     /// Kind of rule that stands in the way.
@@ -1359,23 +1248,11 @@ pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaResourcesMigrateBlockingResourcesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaResourcesMigrateBlockingResourcesItem",
-                required: &["sid"],
-                optional: &["cause"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.sid, &mut self.cause, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterHaResourcesMigrateBlockingResourcesItem);
+object!(ClusterHaResourcesMigrateBlockingResourcesItem {
+    required: ["sid" sid],
+    optional: ["cause" cause],
+    others: extra,
+});
 
 /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
 ///
@@ -1394,13 +1271,12 @@ pub enum ClusterHaResourcesState {
     /// The value `ignored`.
     Ignored,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterHaResourcesState : "started" Started, "stopped" Stopped, "enabled" Enabled,
-    "disabled" Disabled, "ignored" Ignored,
-);
+open_enum_impls!(ClusterHaResourcesState {
+    "started" Started, "stopped" Stopped, "enabled" Enabled, "disabled" Disabled, "ignored" Ignored,
+});
 
 /// Lists only resources of this kind.
 ///
@@ -1413,10 +1289,12 @@ pub enum ClusterHaResourcesType {
     /// The value `vm`.
     Vm,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterHaResourcesType : "ct" Ct, "vm" Vm,);
+open_enum_impls!(ClusterHaResourcesType {
+    "ct" Ct, "vm" Vm,
+});
 
 /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
 ///
@@ -1429,15 +1307,17 @@ pub enum ClusterHaRulesAffinity {
     /// The value `negative`.
     Negative,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterHaRulesAffinity : "positive" Positive, "negative" Negative,);
+open_enum_impls!(ClusterHaRulesAffinity {
+    "positive" Positive, "negative" Negative,
+});
 
 /// The answer to `GET /cluster/ha/rules`.
 ///
 /// Used by `GET /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaRulesItem {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -1466,46 +1346,21 @@ pub struct ClusterHaRulesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaRulesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaRulesItem",
-                required: &["rule", "type"],
-                optional: &[
-                    "affinity",
-                    "comment",
-                    "digest",
-                    "disable",
-                    "errors",
-                    "nodes",
-                    "order",
-                    "resources",
-                    "strict",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.rule,
-                &mut self.type_,
-                &mut self.affinity,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.errors,
-                &mut self.nodes,
-                &mut self.order,
-                &mut self.resources,
-                &mut self.strict,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterHaRulesItem);
+object!(ClusterHaRulesItem {
+    required: ["rule" rule, "type" type_],
+    optional: [
+        "affinity" affinity,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "errors" errors,
+        "nodes" nodes,
+        "order" order,
+        "resources" resources,
+        "strict" strict,
+    ],
+    others: extra,
+});
 
 /// Lists only rules of this kind.
 ///
@@ -1518,13 +1373,12 @@ pub enum ClusterHaRulesType {
     /// The value `resource-affinity`.
     ResourceAffinity,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterHaRulesType : "node-affinity" NodeAffinity, "resource-affinity"
-    ResourceAffinity,
-);
+open_enum_impls!(ClusterHaRulesType {
+    "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
+});
 
 /// Whether the HA stack is armed; for entries about fencing.
 ///
@@ -1541,18 +1395,17 @@ pub enum ClusterHaStatusCurrentArmedState {
     /// The value `disarmed`.
     Disarmed,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterHaStatusCurrentArmedState : "armed" Armed, "standby" Standby, "disarming"
-    Disarming, "disarmed" Disarmed,
-);
+open_enum_impls!(ClusterHaStatusCurrentArmedState {
+    "armed" Armed, "standby" Standby, "disarming" Disarming, "disarmed" Disarmed,
+});
 
 /// One element of the answer to `GET /cluster/ha/status/current`.
 ///
 /// Used by `GET /cluster/ha/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusCurrentItem {
     /// Whether the HA stack is armed; for entries about fencing. Since 9.1.
@@ -1595,58 +1448,26 @@ pub struct ClusterHaStatusCurrentItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusCurrentItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusCurrentItem",
-                required: &["id", "node", "status", "type"],
-                optional: &[
-                    "armed-state",
-                    "auto-rebalance",
-                    "comment",
-                    "crm_state",
-                    "failback",
-                    "group",
-                    "max_relocate",
-                    "max_restart",
-                    "quorate",
-                    "request_state",
-                    "resource_mode",
-                    "sid",
-                    "state",
-                    "timestamp",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.node,
-                &mut self.status,
-                &mut self.type_,
-                &mut self.armed_state,
-                &mut self.auto_rebalance,
-                &mut self.comment,
-                &mut self.crm_state,
-                &mut self.failback,
-                &mut self.group,
-                &mut self.max_relocate,
-                &mut self.max_restart,
-                &mut self.quorate,
-                &mut self.request_state,
-                &mut self.resource_mode,
-                &mut self.sid,
-                &mut self.state,
-                &mut self.timestamp,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterHaStatusCurrentItem);
+object!(ClusterHaStatusCurrentItem {
+    required: ["id" id, "node" node, "status" status, "type" type_],
+    optional: [
+        "armed-state" armed_state,
+        "auto-rebalance" auto_rebalance,
+        "comment" comment,
+        "crm_state" crm_state,
+        "failback" failback,
+        "group" group,
+        "max_relocate" max_relocate,
+        "max_restart" max_restart,
+        "quorate" quorate,
+        "request_state" request_state,
+        "resource_mode" resource_mode,
+        "sid" sid,
+        "state" state,
+        "timestamp" timestamp,
+    ],
+    others: extra,
+});
 
 /// What happens to resources while the HA stack is disarmed.
 ///
@@ -1659,10 +1480,12 @@ pub enum ClusterHaStatusCurrentResourceMode {
     /// The value `ignore`.
     Ignore,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterHaStatusCurrentResourceMode : "freeze" Freeze, "ignore" Ignore,);
+open_enum_impls!(ClusterHaStatusCurrentResourceMode {
+    "freeze" Freeze, "ignore" Ignore,
+});
 
 /// What the entry is about.
 ///
@@ -1681,13 +1504,12 @@ pub enum ClusterHaStatusCurrentType {
     /// The value `fencing`. Since 9.1.
     Fencing,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterHaStatusCurrentType : "quorum" Quorum, "master" Master, "lrm" Lrm, "service"
-    Service, "fencing" Fencing,
-);
+open_enum_impls!(ClusterHaStatusCurrentType {
+    "quorum" Quorum, "master" Master, "lrm" Lrm, "service" Service, "fencing" Fencing,
+});
 
 /// Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
 ///
@@ -1700,17 +1522,17 @@ pub enum ClusterHaStatusDisarmHaResourceMode {
     /// The value `ignore`.
     Ignore,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterHaStatusDisarmHaResourceMode : "freeze" Freeze, "ignore" Ignore,
-);
+open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
+    "freeze" Freeze, "ignore" Ignore,
+});
 
 /// The answer to `GET /cluster/ha/status/manager_status`.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatus {
     /// State of the local resource manager (LRM) of each node, by node.
@@ -1723,33 +1545,22 @@ pub struct ClusterHaStatusManagerStatus {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatus {
+object!(ClusterHaStatusManagerStatus {
+    optional: ["lrm_status" lrm_status, "manager_status" manager_status, "quorum" quorum],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatus",
-                required: &[],
-                optional: &["lrm_status", "manager_status", "quorum"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.lrm_status,
-                &mut self.manager_status,
-                &mut self.quorum,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatus);
 
 /// State of the local resource manager of one node.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusLrmStatusValue {
     /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
@@ -1766,34 +1577,22 @@ pub struct ClusterHaStatusManagerStatusLrmStatusValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusLrmStatusValue {
+object!(ClusterHaStatusManagerStatusLrmStatusValue {
+    optional: ["mode" mode, "results" results, "state" state, "timestamp" timestamp],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusLrmStatusValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusLrmStatusValue",
-                required: &[],
-                optional: &["mode", "results", "state", "timestamp"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.mode,
-                &mut self.results,
-                &mut self.state,
-                &mut self.timestamp,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusLrmStatusValue);
 
 /// Result of one command.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     /// Exit code of the command; 0 is success.
@@ -1806,28 +1605,22 @@ pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
+object!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
+    optional: ["exit_code" exit_code, "sid" sid, "state" state],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusLrmStatusValueResultsValue",
-                required: &[],
-                optional: &["exit_code", "sid", "state"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.exit_code, &mut self.sid, &mut self.state, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue);
 
 /// State of the cluster-wide HA manager.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatus {
     /// Present only while the HA stack is being disarmed or is disarmed.
@@ -1850,43 +1643,29 @@ pub struct ClusterHaStatusManagerStatusManagerStatus {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusManagerStatus {
+object!(ClusterHaStatusManagerStatusManagerStatus {
+    optional: [
+        "disarm" disarm,
+        "master_node" master_node,
+        "node_request" node_request,
+        "node_status" node_status,
+        "service_status" service_status,
+        "timestamp" timestamp,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusManagerStatus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusManagerStatus",
-                required: &[],
-                optional: &[
-                    "disarm",
-                    "master_node",
-                    "node_request",
-                    "node_status",
-                    "service_status",
-                    "timestamp",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.disarm,
-                &mut self.master_node,
-                &mut self.node_request,
-                &mut self.node_status,
-                &mut self.service_status,
-                &mut self.timestamp,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusManagerStatus);
 
 /// Present only while the HA stack is being disarmed or is disarmed.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
     /// What happens to resources meanwhile: `freeze` or `ignore`.
@@ -1897,28 +1676,22 @@ pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusManagerStatusDisarm {
+object!(ClusterHaStatusManagerStatusManagerStatusDisarm {
+    optional: ["mode" mode, "state" state],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusManagerStatusDisarm {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusManagerStatusDisarm",
-                required: &[],
-                optional: &["mode", "state"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.mode, &mut self.state, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusManagerStatusDisarm);
 
 /// Requests about one node.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     /// Whether the node is asked to go into maintenance.
@@ -1927,28 +1700,22 @@ pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
+object!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
+    optional: ["maintenance" maintenance],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusManagerStatusNodeRequestValue",
-                required: &[],
-                optional: &["maintenance"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.maintenance, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue);
 
 /// State of one HA resource.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     /// Command that waits to be carried out, followed by its arguments.
@@ -1973,49 +1740,32 @@ pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
+object!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
+    optional: [
+        "cmd" cmd,
+        "failed_nodes" failed_nodes,
+        "maintenance_node" maintenance_node,
+        "node" node,
+        "running" running,
+        "state" state,
+        "target" target,
+        "timeout" timeout,
+        "uid" uid,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusManagerStatusServiceStatusValue",
-                required: &[],
-                optional: &[
-                    "cmd",
-                    "failed_nodes",
-                    "maintenance_node",
-                    "node",
-                    "running",
-                    "state",
-                    "target",
-                    "timeout",
-                    "uid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cmd,
-                &mut self.failed_nodes,
-                &mut self.maintenance_node,
-                &mut self.node,
-                &mut self.running,
-                &mut self.state,
-                &mut self.target,
-                &mut self.timeout,
-                &mut self.uid,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue);
 
 /// Quorum as the answering node sees it.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusQuorum {
     /// Node that answers.
@@ -2026,20 +1776,14 @@ pub struct ClusterHaStatusManagerStatusQuorum {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaStatusManagerStatusQuorum {
+object!(ClusterHaStatusManagerStatusQuorum {
+    optional: ["node" node, "quorate" quorate],
+    others: extra,
+});
+
+impl Default for ClusterHaStatusManagerStatusQuorum {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaStatusManagerStatusQuorum",
-                required: &[],
-                optional: &["node", "quorate"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.node, &mut self.quorate, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterHaStatusManagerStatusQuorum);

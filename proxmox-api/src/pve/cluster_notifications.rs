@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/notifications`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/notifications`
@@ -43,10 +41,8 @@ impl ClusterNotificationsPath {
 /// The path `/cluster/notifications/endpoints`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsPath);
 
 impl ClusterNotificationsPath {
     /// `/cluster/notifications/endpoints`
@@ -80,10 +76,8 @@ impl ClusterNotificationsEndpointsPath {
 /// The path `/cluster/notifications/endpoints/gotify`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsGotifyPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsGotifyPath);
 
 impl ClusterNotificationsEndpointsPath {
     /// `/cluster/notifications/endpoints/gotify`
@@ -162,7 +156,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyPost(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsGotifyPost : ());
+request_impls!(ClusterNotificationsEndpointsGotifyPost:());
 
 impl ClusterNotificationsEndpointsGotifyPost {
     /// Free text about the endpoint.
@@ -182,10 +176,8 @@ impl ClusterNotificationsEndpointsGotifyPost {
 /// The path `/cluster/notifications/endpoints/gotify/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsGotifyNamePath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsGotifyNamePath);
 
 impl ClusterNotificationsEndpointsGotifyPath {
     /// `/cluster/notifications/endpoints/gotify/{name}`
@@ -280,7 +272,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsGotifyNamePut : ());
+request_impls!(ClusterNotificationsEndpointsGotifyNamePut:());
 
 impl ClusterNotificationsEndpointsGotifyNamePut {
     /// Free text about the endpoint.
@@ -333,10 +325,8 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
 /// The path `/cluster/notifications/endpoints/sendmail`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSendmailPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsSendmailPath);
 
 impl ClusterNotificationsEndpointsPath {
     /// `/cluster/notifications/endpoints/sendmail`
@@ -413,7 +403,7 @@ impl ClusterNotificationsEndpointsSendmailPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailPost(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsSendmailPost : ());
+request_impls!(ClusterNotificationsEndpointsSendmailPost:());
 
 impl ClusterNotificationsEndpointsSendmailPost {
     /// Sender name in the `From` header.
@@ -463,10 +453,8 @@ impl ClusterNotificationsEndpointsSendmailPost {
 /// The path `/cluster/notifications/endpoints/sendmail/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSendmailNamePath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsSendmailNamePath);
 
 impl ClusterNotificationsEndpointsSendmailPath {
     /// `/cluster/notifications/endpoints/sendmail/{name}`
@@ -560,7 +548,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsSendmailNamePut : ());
+request_impls!(ClusterNotificationsEndpointsSendmailNamePut:());
 
 impl ClusterNotificationsEndpointsSendmailNamePut {
     /// Sender name in the `From` header.
@@ -631,10 +619,8 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
 /// The path `/cluster/notifications/endpoints/smtp`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSmtpPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsSmtpPath);
 
 impl ClusterNotificationsEndpointsPath {
     /// `/cluster/notifications/endpoints/smtp`
@@ -718,7 +704,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpPost(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsSmtpPost : ());
+request_impls!(ClusterNotificationsEndpointsSmtpPost:());
 
 impl ClusterNotificationsEndpointsSmtpPost {
     /// Sender name in the `From` header.
@@ -789,10 +775,8 @@ impl ClusterNotificationsEndpointsSmtpPost {
 /// The path `/cluster/notifications/endpoints/smtp/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsSmtpNamePath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsSmtpNamePath);
 
 impl ClusterNotificationsEndpointsSmtpPath {
     /// `/cluster/notifications/endpoints/smtp/{name}`
@@ -887,7 +871,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsSmtpNamePut : ());
+request_impls!(ClusterNotificationsEndpointsSmtpNamePut:());
 
 impl ClusterNotificationsEndpointsSmtpNamePut {
     /// Sender name in the `From` header.
@@ -991,10 +975,8 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
 /// The path `/cluster/notifications/endpoints/webhook`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsWebhookPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsWebhookPath);
 
 impl ClusterNotificationsEndpointsPath {
     /// `/cluster/notifications/endpoints/webhook`
@@ -1075,7 +1057,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookPost(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsWebhookPost : ());
+request_impls!(ClusterNotificationsEndpointsWebhookPost:());
 
 impl ClusterNotificationsEndpointsWebhookPost {
     /// Template of the request body, base64-encoded.
@@ -1119,10 +1101,8 @@ impl ClusterNotificationsEndpointsWebhookPost {
 /// The path `/cluster/notifications/endpoints/webhook/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsEndpointsWebhookNamePath(pub(crate) At);
-
-place_impls!(ClusterNotificationsEndpointsWebhookNamePath);
 
 impl ClusterNotificationsEndpointsWebhookPath {
     /// `/cluster/notifications/endpoints/webhook/{name}`
@@ -1217,7 +1197,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsEndpointsWebhookNamePut : ());
+request_impls!(ClusterNotificationsEndpointsWebhookNamePut:());
 
 impl ClusterNotificationsEndpointsWebhookNamePut {
     /// Template of the request body, base64-encoded.
@@ -1299,10 +1279,8 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
 /// The path `/cluster/notifications/matcher-field-values`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatcherFieldValuesPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsMatcherFieldValuesPath);
 
 impl ClusterNotificationsPath {
     /// `/cluster/notifications/matcher-field-values`
@@ -1343,10 +1321,8 @@ impl ClusterNotificationsMatcherFieldValuesPath {
 /// The path `/cluster/notifications/matcher-fields`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatcherFieldsPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsMatcherFieldsPath);
 
 impl ClusterNotificationsPath {
     /// `/cluster/notifications/matcher-fields`
@@ -1385,10 +1361,8 @@ impl ClusterNotificationsMatcherFieldsPath {
 /// The path `/cluster/notifications/matchers`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatchersPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsMatchersPath);
 
 impl ClusterNotificationsPath {
     /// `/cluster/notifications/matchers`
@@ -1453,7 +1427,7 @@ impl ClusterNotificationsMatchersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersPost(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsMatchersPost : ());
+request_impls!(ClusterNotificationsMatchersPost:());
 
 impl ClusterNotificationsMatchersPost {
     /// Free text about the matcher.
@@ -1521,10 +1495,8 @@ impl ClusterNotificationsMatchersPost {
 /// The path `/cluster/notifications/matchers/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsMatchersNamePath(pub(crate) At);
-
-place_impls!(ClusterNotificationsMatchersNamePath);
 
 impl ClusterNotificationsMatchersPath {
     /// `/cluster/notifications/matchers/{name}`
@@ -1606,7 +1578,7 @@ impl ClusterNotificationsMatchersNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterNotificationsMatchersNamePut : ());
+request_impls!(ClusterNotificationsMatchersNamePut:());
 
 impl ClusterNotificationsMatchersNamePut {
     /// Free text about the matcher.
@@ -1695,10 +1667,8 @@ impl ClusterNotificationsMatchersNamePut {
 /// The path `/cluster/notifications/targets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsTargetsPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsTargetsPath);
 
 impl ClusterNotificationsPath {
     /// `/cluster/notifications/targets`
@@ -1738,10 +1708,8 @@ impl ClusterNotificationsTargetsPath {
 /// The path `/cluster/notifications/targets/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsTargetsNamePath(pub(crate) At);
-
-place_impls!(ClusterNotificationsTargetsNamePath);
 
 impl ClusterNotificationsTargetsPath {
     /// `/cluster/notifications/targets/{name}`
@@ -1760,10 +1728,8 @@ impl ClusterNotificationsTargetsPath {
 /// The path `/cluster/notifications/targets/{name}/test`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNotificationsTargetsNameTestPath(pub(crate) At);
-
-place_impls!(ClusterNotificationsTargetsNameTestPath);
 
 impl ClusterNotificationsTargetsNamePath {
     /// `/cluster/notifications/targets/{name}/test`
@@ -1803,7 +1769,7 @@ impl ClusterNotificationsTargetsNameTestPath {
 /// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/gotify/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsGotify {
     /// Free text about the endpoint.
@@ -1822,36 +1788,16 @@ pub struct ClusterNotificationsEndpointsGotify {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsGotify {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsGotify",
-                required: &["name", "server"],
-                optional: &["comment", "digest", "disable", "origin"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.server,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.origin,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsGotify);
+object!(ClusterNotificationsEndpointsGotify {
+    required: ["name" name, "server" server],
+    optional: ["comment" comment, "digest" digest, "disable" disable, "origin" origin],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/gotify`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/gotify`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsGotifyItem {
     /// Free text about the endpoint.
@@ -1868,35 +1814,16 @@ pub struct ClusterNotificationsEndpointsGotifyItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsGotifyItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsGotifyItem",
-                required: &["name", "server"],
-                optional: &["comment", "disable", "origin"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.server,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.origin,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsGotifyItem);
+object!(ClusterNotificationsEndpointsGotifyItem {
+    required: ["name" name, "server" server],
+    optional: ["comment" comment, "disable" disable, "origin" origin],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/sendmail/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSendmail {
     /// Sender name in the `From` header.
@@ -1921,48 +1848,25 @@ pub struct ClusterNotificationsEndpointsSendmail {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsSendmail {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsSendmail",
-                required: &["name"],
-                optional: &[
-                    "author",
-                    "comment",
-                    "digest",
-                    "disable",
-                    "from-address",
-                    "mailto",
-                    "mailto-user",
-                    "origin",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.author,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.from_address,
-                &mut self.mailto,
-                &mut self.mailto_user,
-                &mut self.origin,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsSendmail);
+object!(ClusterNotificationsEndpointsSendmail {
+    required: ["name" name],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "from-address" from_address,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "origin" origin,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/sendmail`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSendmailItem {
     /// Sender name in the `From` header.
@@ -1985,46 +1889,24 @@ pub struct ClusterNotificationsEndpointsSendmailItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsSendmailItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsSendmailItem",
-                required: &["name"],
-                optional: &[
-                    "author",
-                    "comment",
-                    "disable",
-                    "from-address",
-                    "mailto",
-                    "mailto-user",
-                    "origin",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.author,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.from_address,
-                &mut self.mailto,
-                &mut self.mailto_user,
-                &mut self.origin,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsSendmailItem);
+object!(ClusterNotificationsEndpointsSendmailItem {
+    required: ["name" name],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "disable" disable,
+        "from-address" from_address,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "origin" origin,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/smtp/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSmtp {
     /// Sender name in the `From` header.
@@ -2057,54 +1939,27 @@ pub struct ClusterNotificationsEndpointsSmtp {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsSmtp {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsSmtp",
-                required: &["from-address", "name", "server"],
-                optional: &[
-                    "author",
-                    "comment",
-                    "digest",
-                    "disable",
-                    "mailto",
-                    "mailto-user",
-                    "mode",
-                    "origin",
-                    "port",
-                    "username",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.from_address,
-                &mut self.name,
-                &mut self.server,
-                &mut self.author,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.mailto,
-                &mut self.mailto_user,
-                &mut self.mode,
-                &mut self.origin,
-                &mut self.port,
-                &mut self.username,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsSmtp);
+object!(ClusterNotificationsEndpointsSmtp {
+    required: ["from-address" from_address, "name" name, "server" server],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "mode" mode,
+        "origin" origin,
+        "port" port,
+        "username" username,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/smtp`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/smtp`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSmtpItem {
     /// Sender name in the `From` header.
@@ -2135,47 +1990,21 @@ pub struct ClusterNotificationsEndpointsSmtpItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsSmtpItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsSmtpItem",
-                required: &["from-address", "name", "server"],
-                optional: &[
-                    "author",
-                    "comment",
-                    "disable",
-                    "mailto",
-                    "mailto-user",
-                    "mode",
-                    "origin",
-                    "port",
-                    "username",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.from_address,
-                &mut self.name,
-                &mut self.server,
-                &mut self.author,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.mailto,
-                &mut self.mailto_user,
-                &mut self.mode,
-                &mut self.origin,
-                &mut self.port,
-                &mut self.username,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsSmtpItem);
+object!(ClusterNotificationsEndpointsSmtpItem {
+    required: ["from-address" from_address, "name" name, "server" server],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "disable" disable,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "mode" mode,
+        "origin" origin,
+        "port" port,
+        "username" username,
+    ],
+    others: extra,
+});
 
 /// How the connection is encrypted.
 ///
@@ -2190,18 +2019,17 @@ pub enum ClusterNotificationsEndpointsSmtpMode {
     /// The value `tls`.
     Tls,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterNotificationsEndpointsSmtpMode : "insecure" Insecure, "starttls" Starttls,
-    "tls" Tls,
-);
+open_enum_impls!(ClusterNotificationsEndpointsSmtpMode {
+    "insecure" Insecure, "starttls" Starttls, "tls" Tls,
+});
 
 /// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/webhook/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsWebhook {
     /// Template of the request body, base64-encoded.
@@ -2228,48 +2056,24 @@ pub struct ClusterNotificationsEndpointsWebhook {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsWebhook {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsWebhook",
-                required: &["method", "name", "url"],
-                optional: &[
-                    "body",
-                    "comment",
-                    "digest",
-                    "disable",
-                    "header",
-                    "origin",
-                    "secret",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.method,
-                &mut self.name,
-                &mut self.url,
-                &mut self.body,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.header,
-                &mut self.origin,
-                &mut self.secret,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsWebhook);
+object!(ClusterNotificationsEndpointsWebhook {
+    required: ["method" method, "name" name, "url" url],
+    optional: [
+        "body" body,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "header" header,
+        "origin" origin,
+        "secret" secret,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/webhook`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/webhook`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsWebhookItem {
     /// Template of the request body, base64-encoded.
@@ -2294,34 +2098,18 @@ pub struct ClusterNotificationsEndpointsWebhookItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsEndpointsWebhookItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsEndpointsWebhookItem",
-                required: &["method", "name", "url"],
-                optional: &["body", "comment", "disable", "header", "origin", "secret"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.method,
-                &mut self.name,
-                &mut self.url,
-                &mut self.body,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.header,
-                &mut self.origin,
-                &mut self.secret,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsEndpointsWebhookItem);
+object!(ClusterNotificationsEndpointsWebhookItem {
+    required: ["method" method, "name" name, "url" url],
+    optional: [
+        "body" body,
+        "comment" comment,
+        "disable" disable,
+        "header" header,
+        "origin" origin,
+        "secret" secret,
+    ],
+    others: extra,
+});
 
 /// HTTP method of the request.
 ///
@@ -2336,17 +2124,17 @@ pub enum ClusterNotificationsEndpointsWebhookMethod {
     /// The value `get`.
     Get,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterNotificationsEndpointsWebhookMethod : "post" Post, "put" Put, "get" Get,
-);
+open_enum_impls!(ClusterNotificationsEndpointsWebhookMethod {
+    "post" Post, "put" Put, "get" Get,
+});
 
 /// The answer to `GET /cluster/notifications/matchers/{name}`.
 ///
 /// Used by `GET /cluster/notifications/matchers/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcher {
     /// Free text about the matcher.
@@ -2375,52 +2163,27 @@ pub struct ClusterNotificationsMatcher {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsMatcher {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsMatcher",
-                required: &["name"],
-                optional: &[
-                    "comment",
-                    "digest",
-                    "disable",
-                    "invert-match",
-                    "match-calendar",
-                    "match-field",
-                    "match-severity",
-                    "mode",
-                    "origin",
-                    "target",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.invert_match,
-                &mut self.match_calendar,
-                &mut self.match_field,
-                &mut self.match_severity,
-                &mut self.mode,
-                &mut self.origin,
-                &mut self.target,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsMatcher);
+object!(ClusterNotificationsMatcher {
+    required: ["name" name],
+    optional: [
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "invert-match" invert_match,
+        "match-calendar" match_calendar,
+        "match-field" match_field,
+        "match-severity" match_severity,
+        "mode" mode,
+        "origin" origin,
+        "target" target,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/notifications/matcher-field-values`.
 ///
 /// Used by `GET /cluster/notifications/matcher-field-values`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcherFieldValuesItem {
     /// Explanation of the value.
@@ -2433,28 +2196,16 @@ pub struct ClusterNotificationsMatcherFieldValuesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsMatcherFieldValuesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsMatcherFieldValuesItem",
-                required: &["field", "value"],
-                optional: &["comment"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.field, &mut self.value, &mut self.comment, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsMatcherFieldValuesItem);
+object!(ClusterNotificationsMatcherFieldValuesItem {
+    required: ["field" field, "value" value],
+    optional: ["comment" comment],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/notifications/matchers`.
 ///
 /// Used by `GET /cluster/notifications/matchers`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatchersItem {
     /// Free text about the matcher.
@@ -2481,45 +2232,21 @@ pub struct ClusterNotificationsMatchersItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsMatchersItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsMatchersItem",
-                required: &["name"],
-                optional: &[
-                    "comment",
-                    "disable",
-                    "invert-match",
-                    "match-calendar",
-                    "match-field",
-                    "match-severity",
-                    "mode",
-                    "origin",
-                    "target",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.invert_match,
-                &mut self.match_calendar,
-                &mut self.match_field,
-                &mut self.match_severity,
-                &mut self.mode,
-                &mut self.origin,
-                &mut self.target,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsMatchersItem);
+object!(ClusterNotificationsMatchersItem {
+    required: ["name" name],
+    optional: [
+        "comment" comment,
+        "disable" disable,
+        "invert-match" invert_match,
+        "match-calendar" match_calendar,
+        "match-field" match_field,
+        "match-severity" match_severity,
+        "mode" mode,
+        "origin" origin,
+        "target" target,
+    ],
+    others: extra,
+});
 
 /// Whether all conditions have to be met or one is enough.
 ///
@@ -2532,10 +2259,12 @@ pub enum ClusterNotificationsMatchersMode {
     /// The value `any`.
     Any,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterNotificationsMatchersMode : "all" All, "any" Any,);
+open_enum_impls!(ClusterNotificationsMatchersMode {
+    "all" All, "any" Any,
+});
 
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
@@ -2550,18 +2279,17 @@ pub enum ClusterNotificationsOrigin {
     /// The value `modified-builtin`.
     ModifiedBuiltin,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterNotificationsOrigin : "user-created" UserCreated, "builtin" Builtin,
-    "modified-builtin" ModifiedBuiltin,
-);
+open_enum_impls!(ClusterNotificationsOrigin {
+    "user-created" UserCreated, "builtin" Builtin, "modified-builtin" ModifiedBuiltin,
+});
 
 /// One element of the answer to `GET /cluster/notifications/targets`.
 ///
 /// Used by `GET /cluster/notifications/targets`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterNotificationsTargetsItem {
     /// Free text about the target.
@@ -2578,30 +2306,11 @@ pub struct ClusterNotificationsTargetsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterNotificationsTargetsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterNotificationsTargetsItem",
-                required: &["name", "origin", "type"],
-                optional: &["comment", "disable"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.origin,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterNotificationsTargetsItem);
+object!(ClusterNotificationsTargetsItem {
+    required: ["name" name, "origin" origin, "type" type_],
+    optional: ["comment" comment, "disable" disable],
+    others: extra,
+});
 
 /// Kind of endpoint behind the target.
 ///
@@ -2618,10 +2327,9 @@ pub enum ClusterNotificationsTargetsType {
     /// The value `webhook`. Since 8.3.
     Webhook,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterNotificationsTargetsType : "sendmail" Sendmail, "gotify" Gotify, "smtp" Smtp,
-    "webhook" Webhook,
-);
+open_enum_impls!(ClusterNotificationsTargetsType {
+    "sendmail" Sendmail, "gotify" Gotify, "smtp" Smtp, "webhook" Webhook,
+});

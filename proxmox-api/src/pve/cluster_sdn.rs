@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/sdn`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPath(pub(crate) At);
-
-place_impls!(ClusterSdnPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/sdn`
@@ -66,7 +64,7 @@ impl ClusterSdnPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPut(pub(crate) Request<Task>);
 
-request_impls!(ClusterSdnPut : Task);
+request_impls!(ClusterSdnPut: Task);
 
 impl ClusterSdnPut {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -86,10 +84,8 @@ impl ClusterSdnPut {
 /// The path `/cluster/sdn/controllers`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnControllersPath(pub(crate) At);
-
-place_impls!(ClusterSdnControllersPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/controllers`
@@ -168,7 +164,7 @@ impl ClusterSdnControllersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
 
-request_impls!(ClusterSdnControllersGet : Vec < ClusterSdnControllersItem >);
+request_impls!(ClusterSdnControllersGet: Vec<ClusterSdnControllersItem>);
 
 impl ClusterSdnControllersGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -200,7 +196,7 @@ impl ClusterSdnControllersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersPost : ());
+request_impls!(ClusterSdnControllersPost:());
 
 impl ClusterSdnControllersPost {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -316,10 +312,8 @@ impl ClusterSdnControllersPost {
 /// The path `/cluster/sdn/controllers/{controller}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnControllersControllerPath(pub(crate) At);
-
-place_impls!(ClusterSdnControllersControllerPath);
 
 impl ClusterSdnControllersPath {
     /// `/cluster/sdn/controllers/{controller}`
@@ -400,7 +394,7 @@ pub struct ClusterSdnControllersControllerGet(
     pub(crate) Request<ClusterSdnControllersItem>,
 );
 
-request_impls!(ClusterSdnControllersControllerGet : ClusterSdnControllersItem);
+request_impls!(ClusterSdnControllersControllerGet: ClusterSdnControllersItem);
 
 impl ClusterSdnControllersControllerGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -426,7 +420,7 @@ impl ClusterSdnControllersControllerGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersControllerPut : ());
+request_impls!(ClusterSdnControllersControllerPut:());
 
 impl ClusterSdnControllersControllerPut {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -566,7 +560,7 @@ impl ClusterSdnControllersControllerPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersControllerDelete : ());
+request_impls!(ClusterSdnControllersControllerDelete:());
 
 impl ClusterSdnControllersControllerDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -580,10 +574,8 @@ impl ClusterSdnControllersControllerDelete {
 /// The path `/cluster/sdn/dns`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnDnsPath(pub(crate) At);
-
-place_impls!(ClusterSdnDnsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/dns`
@@ -658,7 +650,7 @@ impl ClusterSdnDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
 
-request_impls!(ClusterSdnDnsGet : Vec < ClusterSdnDnsItem >);
+request_impls!(ClusterSdnDnsGet: Vec<ClusterSdnDnsItem>);
 
 impl ClusterSdnDnsGet {
     /// Kind of the DNS server; in the request, lists only entries of this kind.
@@ -678,7 +670,7 @@ impl ClusterSdnDnsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsPost : ());
+request_impls!(ClusterSdnDnsPost:());
 
 impl ClusterSdnDnsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
@@ -716,10 +708,8 @@ impl ClusterSdnDnsPost {
 /// The path `/cluster/sdn/dns/{dns}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnDnsDnsPath(pub(crate) At);
-
-place_impls!(ClusterSdnDnsDnsPath);
 
 impl ClusterSdnDnsPath {
     /// `/cluster/sdn/dns/{dns}`
@@ -790,7 +780,7 @@ impl ClusterSdnDnsDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsDnsPut : ());
+request_impls!(ClusterSdnDnsDnsPut:());
 
 impl ClusterSdnDnsDnsPut {
     /// Names of settings to remove. At most 4096 characters.
@@ -858,7 +848,7 @@ impl ClusterSdnDnsDnsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsDnsDelete : ());
+request_impls!(ClusterSdnDnsDnsDelete:());
 
 impl ClusterSdnDnsDnsDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -872,10 +862,8 @@ impl ClusterSdnDnsDnsDelete {
 /// The path `/cluster/sdn/dry-run`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnDryRunPath(pub(crate) At);
-
-place_impls!(ClusterSdnDryRunPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/dry-run`
@@ -913,10 +901,8 @@ impl ClusterSdnDryRunPath {
 /// The path `/cluster/sdn/fabrics`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/fabrics`
@@ -950,10 +936,8 @@ impl ClusterSdnFabricsPath {
 /// The path `/cluster/sdn/fabrics/all`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsAllPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsAllPath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/all`
@@ -1019,7 +1003,7 @@ impl ClusterSdnFabricsAllPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsAllGet(pub(crate) Request<ClusterSdnFabricsAll>);
 
-request_impls!(ClusterSdnFabricsAllGet : ClusterSdnFabricsAll);
+request_impls!(ClusterSdnFabricsAllGet: ClusterSdnFabricsAll);
 
 impl ClusterSdnFabricsAllGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1039,10 +1023,8 @@ impl ClusterSdnFabricsAllGet {
 /// The path `/cluster/sdn/fabrics/fabric`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsFabricPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsFabricPath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/fabric`
@@ -1117,7 +1099,7 @@ pub struct ClusterSdnFabricsFabricGet(
     pub(crate) Request<Vec<ClusterSdnFabricsFabricGetItem>>,
 );
 
-request_impls!(ClusterSdnFabricsFabricGet : Vec < ClusterSdnFabricsFabricGetItem >);
+request_impls!(ClusterSdnFabricsFabricGet: Vec<ClusterSdnFabricsFabricGetItem>);
 
 impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1145,7 +1127,7 @@ impl ClusterSdnFabricsFabricGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsFabricPost : ());
+request_impls!(ClusterSdnFabricsFabricPost:());
 
 impl ClusterSdnFabricsFabricPost {
     /// Area as a number or in dotted form; OSPF.
@@ -1216,10 +1198,8 @@ impl ClusterSdnFabricsFabricPost {
 /// The path `/cluster/sdn/fabrics/fabric/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsFabricIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsFabricIdPath);
 
 impl ClusterSdnFabricsFabricPath {
     /// `/cluster/sdn/fabrics/fabric/{id}`
@@ -1318,7 +1298,7 @@ impl ClusterSdnFabricsFabricIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsFabricIdPut : ());
+request_impls!(ClusterSdnFabricsFabricIdPut:());
 
 impl ClusterSdnFabricsFabricIdPut {
     /// Area as a number or in dotted form; OSPF.
@@ -1404,10 +1384,8 @@ impl ClusterSdnFabricsFabricIdPut {
 /// The path `/cluster/sdn/fabrics/node`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodePath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsNodePath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/node`
@@ -1461,7 +1439,7 @@ impl ClusterSdnFabricsNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeGet(pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>);
 
-request_impls!(ClusterSdnFabricsNodeGet : Vec < ClusterSdnFabricsNodeItem >);
+request_impls!(ClusterSdnFabricsNodeGet: Vec<ClusterSdnFabricsNodeItem>);
 
 impl ClusterSdnFabricsNodeGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1481,10 +1459,8 @@ impl ClusterSdnFabricsNodeGet {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodeFabricIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsNodeFabricIdPath);
 
 impl ClusterSdnFabricsNodePath {
     /// `/cluster/sdn/fabrics/node/{fabric_id}`
@@ -1579,7 +1555,7 @@ pub struct ClusterSdnFabricsNodeFabricIdGet(
     pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>,
 );
 
-request_impls!(ClusterSdnFabricsNodeFabricIdGet : Vec < ClusterSdnFabricsNodeItem >);
+request_impls!(ClusterSdnFabricsNodeFabricIdGet: Vec<ClusterSdnFabricsNodeItem>);
 
 impl ClusterSdnFabricsNodeFabricIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1607,7 +1583,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsNodeFabricIdPost : ());
+request_impls!(ClusterSdnFabricsNodeFabricIdPost:());
 
 impl ClusterSdnFabricsNodeFabricIdPost {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -1684,10 +1660,8 @@ impl ClusterSdnFabricsNodeFabricIdPost {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPath);
 
 impl ClusterSdnFabricsNodeFabricIdPath {
     /// `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
@@ -1798,7 +1772,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut : ());
+request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut:());
 
 impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -1890,10 +1864,8 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
 /// The path `/cluster/sdn/ipams`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsPath(pub(crate) At);
-
-place_impls!(ClusterSdnIpamsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/ipams`
@@ -1962,7 +1934,7 @@ impl ClusterSdnIpamsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
 
-request_impls!(ClusterSdnIpamsGet : Vec < ClusterSdnIpamsItem >);
+request_impls!(ClusterSdnIpamsGet: Vec<ClusterSdnIpamsItem>);
 
 impl ClusterSdnIpamsGet {
     /// Kind of the IP address manager; in the request, lists only entries of this kind.
@@ -1982,7 +1954,7 @@ impl ClusterSdnIpamsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsPost : ());
+request_impls!(ClusterSdnIpamsPost:());
 
 impl ClusterSdnIpamsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
@@ -2020,10 +1992,8 @@ impl ClusterSdnIpamsPost {
 /// The path `/cluster/sdn/ipams/{ipam}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsIpamPath(pub(crate) At);
-
-place_impls!(ClusterSdnIpamsIpamPath);
 
 impl ClusterSdnIpamsPath {
     /// `/cluster/sdn/ipams/{ipam}`
@@ -2094,7 +2064,7 @@ impl ClusterSdnIpamsIpamPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsIpamPut : ());
+request_impls!(ClusterSdnIpamsIpamPut:());
 
 impl ClusterSdnIpamsIpamPut {
     /// Names of settings to remove. At most 4096 characters.
@@ -2156,7 +2126,7 @@ impl ClusterSdnIpamsIpamPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsIpamDelete : ());
+request_impls!(ClusterSdnIpamsIpamDelete:());
 
 impl ClusterSdnIpamsIpamDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -2170,10 +2140,8 @@ impl ClusterSdnIpamsIpamDelete {
 /// The path `/cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsIpamStatusPath(pub(crate) At);
-
-place_impls!(ClusterSdnIpamsIpamStatusPath);
 
 impl ClusterSdnIpamsIpamPath {
     /// `/cluster/sdn/ipams/{ipam}/status`
@@ -2215,10 +2183,8 @@ impl ClusterSdnIpamsIpamStatusPath {
 /// The path `/cluster/sdn/lock`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnLockPath(pub(crate) At);
-
-place_impls!(ClusterSdnLockPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/lock`
@@ -2269,7 +2235,7 @@ impl ClusterSdnLockPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockPost(pub(crate) Request<String>);
 
-request_impls!(ClusterSdnLockPost : String);
+request_impls!(ClusterSdnLockPost: String);
 
 impl ClusterSdnLockPost {
     /// Takes the lock even though there are pending changes. Default: `false`.
@@ -2291,7 +2257,7 @@ impl ClusterSdnLockPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnLockDelete : ());
+request_impls!(ClusterSdnLockDelete:());
 
 impl ClusterSdnLockDelete {
     /// Breaks the lock without its token. Default: `false`.
@@ -2311,10 +2277,8 @@ impl ClusterSdnLockDelete {
 /// The path `/cluster/sdn/prefix-lists`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/prefix-lists`
@@ -2377,7 +2341,7 @@ impl ClusterSdnPrefixListsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
 
-request_impls!(ClusterSdnPrefixListsGet : Vec < ClusterSdnPrefixListsItem >);
+request_impls!(ClusterSdnPrefixListsGet: Vec<ClusterSdnPrefixListsItem>);
 
 impl ClusterSdnPrefixListsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -2411,7 +2375,7 @@ impl ClusterSdnPrefixListsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsPost : ());
+request_impls!(ClusterSdnPrefixListsPost:());
 
 impl ClusterSdnPrefixListsPost {
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -2440,10 +2404,8 @@ impl ClusterSdnPrefixListsPost {
 /// The path `/cluster/sdn/prefix-lists/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsIdPath);
 
 impl ClusterSdnPrefixListsPath {
     /// `/cluster/sdn/prefix-lists/{id}`
@@ -2513,7 +2475,7 @@ impl ClusterSdnPrefixListsIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdPut : ());
+request_impls!(ClusterSdnPrefixListsIdPut:());
 
 impl ClusterSdnPrefixListsIdPut {
     /// Names of settings to remove.
@@ -2565,7 +2527,7 @@ impl ClusterSdnPrefixListsIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdDelete : ());
+request_impls!(ClusterSdnPrefixListsIdDelete:());
 
 impl ClusterSdnPrefixListsIdDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2579,10 +2541,8 @@ impl ClusterSdnPrefixListsIdDelete {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdEntriesPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsIdEntriesPath);
 
 impl ClusterSdnPrefixListsIdPath {
     /// `/cluster/sdn/prefix-lists/{id}/entries`
@@ -2647,7 +2607,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesPost : ());
+request_impls!(ClusterSdnPrefixListsIdEntriesPost:());
 
 impl ClusterSdnPrefixListsIdEntriesPost {
     /// Smallest prefix length that still matches. From 0 to 128.
@@ -2679,10 +2639,8 @@ impl ClusterSdnPrefixListsIdEntriesPost {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPath);
 
 impl ClusterSdnPrefixListsIdEntriesPath {
     /// `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
@@ -2754,7 +2712,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut : ());
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut:());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// What happens to routes that match: `permit` or `deny`.
@@ -2827,7 +2785,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete : ());
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete:());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2841,10 +2799,8 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
 /// The path `/cluster/sdn/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRollbackPath(pub(crate) At);
-
-place_impls!(ClusterSdnRollbackPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/rollback`
@@ -2882,7 +2838,7 @@ impl ClusterSdnRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRollbackPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRollbackPost : ());
+request_impls!(ClusterSdnRollbackPost:());
 
 impl ClusterSdnRollbackPost {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2902,10 +2858,8 @@ impl ClusterSdnRollbackPost {
 /// The path `/cluster/sdn/route-maps`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/route-maps`
@@ -2951,7 +2905,7 @@ impl ClusterSdnRouteMapsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
 
-request_impls!(ClusterSdnRouteMapsGet : Vec < ClusterSdnRouteMapsItem >);
+request_impls!(ClusterSdnRouteMapsGet: Vec<ClusterSdnRouteMapsItem>);
 
 impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
@@ -2965,10 +2919,8 @@ impl ClusterSdnRouteMapsGet {
 /// The path `/cluster/sdn/route-maps/entries`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesPath);
 
 impl ClusterSdnRouteMapsPath {
     /// `/cluster/sdn/route-maps/entries`
@@ -3042,7 +2994,7 @@ pub struct ClusterSdnRouteMapsEntriesGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-request_impls!(ClusterSdnRouteMapsEntriesGet : Vec < ClusterSdnRouteMapsEntriesItem >);
+request_impls!(ClusterSdnRouteMapsEntriesGet: Vec<ClusterSdnRouteMapsEntriesItem>);
 
 impl ClusterSdnRouteMapsEntriesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3070,7 +3022,7 @@ impl ClusterSdnRouteMapsEntriesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesPost : ());
+request_impls!(ClusterSdnRouteMapsEntriesPost:());
 
 impl ClusterSdnRouteMapsEntriesPost {
     /// Route map to run next on a route that matches.
@@ -3117,10 +3069,8 @@ impl ClusterSdnRouteMapsEntriesPost {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdPath);
 
 impl ClusterSdnRouteMapsEntriesPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}`
@@ -3170,9 +3120,7 @@ pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-request_impls!(
-    ClusterSdnRouteMapsEntriesRouteMapIdGet : Vec < ClusterSdnRouteMapsEntriesItem >
-);
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdGet: Vec<ClusterSdnRouteMapsEntriesItem>);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3192,10 +3140,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryPath);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}/entry`
@@ -3209,10 +3155,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
@@ -3292,7 +3236,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut : ());
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut:());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// What happens to routes that match: `permit` or `deny`.
@@ -3370,7 +3314,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete : ());
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete:());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -3384,10 +3328,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
 /// The path `/cluster/sdn/vnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/vnets`
@@ -3458,7 +3400,7 @@ impl ClusterSdnVnetsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
 
-request_impls!(ClusterSdnVnetsGet : Vec < ClusterSdnVnetsItem >);
+request_impls!(ClusterSdnVnetsGet: Vec<ClusterSdnVnetsItem>);
 
 impl ClusterSdnVnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3484,7 +3426,7 @@ impl ClusterSdnVnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsPost : ());
+request_impls!(ClusterSdnVnetsPost:());
 
 impl ClusterSdnVnetsPost {
     /// Free text that describes the VNet. At most 256 characters.
@@ -3528,10 +3470,8 @@ impl ClusterSdnVnetsPost {
 /// The path `/cluster/sdn/vnets/{vnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetPath);
 
 impl ClusterSdnVnetsPath {
     /// `/cluster/sdn/vnets/{vnet}`
@@ -3599,7 +3539,7 @@ impl ClusterSdnVnetsVnetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
 
-request_impls!(ClusterSdnVnetsVnetGet : ClusterSdnVnetsItem);
+request_impls!(ClusterSdnVnetsVnetGet: ClusterSdnVnetsItem);
 
 impl ClusterSdnVnetsVnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3625,7 +3565,7 @@ impl ClusterSdnVnetsVnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetPut : ());
+request_impls!(ClusterSdnVnetsVnetPut:());
 
 impl ClusterSdnVnetsVnetPut {
     /// Free text that describes the VNet. At most 256 characters.
@@ -3693,7 +3633,7 @@ impl ClusterSdnVnetsVnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetDelete : ());
+request_impls!(ClusterSdnVnetsVnetDelete:());
 
 impl ClusterSdnVnetsVnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -3707,10 +3647,8 @@ impl ClusterSdnVnetsVnetDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall`
@@ -3744,10 +3682,8 @@ impl ClusterSdnVnetsVnetFirewallPath {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallOptionsPath);
 
 impl ClusterSdnVnetsVnetFirewallPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/options`
@@ -3805,7 +3741,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut : ());
+request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut:());
 
 impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -3863,10 +3799,8 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallRulesPath);
 
 impl ClusterSdnVnetsVnetFirewallPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/rules`
@@ -3934,7 +3868,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPost : ());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPost:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// Comment on the entry.
@@ -4020,10 +3954,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallRulesPosPath);
 
 impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
@@ -4098,7 +4030,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut : ());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -4216,7 +4148,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete : ());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -4230,10 +4162,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/ips`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetIpsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetIpsPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/ips`
@@ -4327,7 +4257,7 @@ impl ClusterSdnVnetsVnetIpsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsPost : ());
+request_impls!(ClusterSdnVnetsVnetIpsPost:());
 
 impl ClusterSdnVnetsVnetIpsPost {
     /// MAC address of the guest's network card.
@@ -4349,7 +4279,7 @@ impl ClusterSdnVnetsVnetIpsPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsPut : ());
+request_impls!(ClusterSdnVnetsVnetIpsPut:());
 
 impl ClusterSdnVnetsVnetIpsPut {
     /// MAC address of the guest's network card.
@@ -4377,7 +4307,7 @@ impl ClusterSdnVnetsVnetIpsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsDelete : ());
+request_impls!(ClusterSdnVnetsVnetIpsDelete:());
 
 impl ClusterSdnVnetsVnetIpsDelete {
     /// MAC address of the guest's network card.
@@ -4391,10 +4321,8 @@ impl ClusterSdnVnetsVnetIpsDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetSubnetsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetSubnetsPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/subnets`
@@ -4460,7 +4388,7 @@ pub struct ClusterSdnVnetsVnetSubnetsGet(
     pub(crate) Request<Vec<ClusterSdnVnetsSubnetsItem>>,
 );
 
-request_impls!(ClusterSdnVnetsVnetSubnetsGet : Vec < ClusterSdnVnetsSubnetsItem >);
+request_impls!(ClusterSdnVnetsVnetSubnetsGet: Vec<ClusterSdnVnetsSubnetsItem>);
 
 impl ClusterSdnVnetsVnetSubnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -4486,7 +4414,7 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsPost : ());
+request_impls!(ClusterSdnVnetsVnetSubnetsPost:());
 
 impl ClusterSdnVnetsVnetSubnetsPost {
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
@@ -4533,10 +4461,8 @@ impl ClusterSdnVnetsVnetSubnetsPost {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetSubnetsSubnetPath);
 
 impl ClusterSdnVnetsVnetSubnetsPath {
     /// `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`
@@ -4610,7 +4536,7 @@ pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
     pub(crate) Request<ClusterSdnVnetsSubnetsItem>,
 );
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet : ClusterSdnVnetsSubnetsItem);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet: ClusterSdnVnetsSubnetsItem);
 
 impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -4636,7 +4562,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut : ());
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut:());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// Names of settings to remove. At most 4096 characters.
@@ -4707,7 +4633,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete : ());
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete:());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -4721,10 +4647,8 @@ impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
 /// The path `/cluster/sdn/zones`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnZonesPath(pub(crate) At);
-
-place_impls!(ClusterSdnZonesPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/zones`
@@ -4795,7 +4719,7 @@ impl ClusterSdnZonesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
 
-request_impls!(ClusterSdnZonesGet : Vec < ClusterSdnZonesItem >);
+request_impls!(ClusterSdnZonesGet: Vec<ClusterSdnZonesItem>);
 
 impl ClusterSdnZonesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -4827,7 +4751,7 @@ impl ClusterSdnZonesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesPost : ());
+request_impls!(ClusterSdnZonesPost:());
 
 impl ClusterSdnZonesPost {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -5003,10 +4927,8 @@ impl ClusterSdnZonesPost {
 /// The path `/cluster/sdn/zones/{zone}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnZonesZonePath(pub(crate) At);
-
-place_impls!(ClusterSdnZonesZonePath);
 
 impl ClusterSdnZonesPath {
     /// `/cluster/sdn/zones/{zone}`
@@ -5077,7 +4999,7 @@ impl ClusterSdnZonesZonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
 
-request_impls!(ClusterSdnZonesZoneGet : ClusterSdnZonesItem);
+request_impls!(ClusterSdnZonesZoneGet: ClusterSdnZonesItem);
 
 impl ClusterSdnZonesZoneGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -5103,7 +5025,7 @@ impl ClusterSdnZonesZoneGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesZonePut : ());
+request_impls!(ClusterSdnZonesZonePut:());
 
 impl ClusterSdnZonesZonePut {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -5303,7 +5225,7 @@ impl ClusterSdnZonesZonePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesZoneDelete : ());
+request_impls!(ClusterSdnZonesZoneDelete:());
 
 impl ClusterSdnZonesZoneDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -5325,10 +5247,12 @@ pub enum ClusterSdnAction {
     /// The value `deny`.
     Deny,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnAction : "permit" Permit, "deny" Deny,);
+open_enum_impls!(ClusterSdnAction {
+    "permit" Permit, "deny" Deny,
+});
 
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
@@ -5343,17 +5267,17 @@ pub enum ClusterSdnControllersBgpMode {
     /// The value `internal`.
     Internal,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnControllersBgpMode : "auto" Auto, "external" External, "internal" Internal,
-);
+open_enum_impls!(ClusterSdnControllersBgpMode {
+    "auto" Auto, "external" External, "internal" Internal,
+});
 
 /// The answer to `GET /cluster/sdn/controllers`.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -5404,73 +5328,37 @@ pub struct ClusterSdnControllersItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnControllersItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnControllersItem",
-                required: &["controller", "type"],
-                optional: &[
-                    "asn",
-                    "bgp-mode",
-                    "bgp-multipath-as-path-relax",
-                    "bgp-multipath-as-relax",
-                    "digest",
-                    "ebgp",
-                    "ebgp-multihop",
-                    "fabric",
-                    "isis-domain",
-                    "isis-ifaces",
-                    "isis-net",
-                    "loopback",
-                    "node",
-                    "nodes",
-                    "peer-group-name",
-                    "peers",
-                    "pending",
-                    "route-map-in",
-                    "route-map-out",
-                    "state",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.controller,
-                &mut self.type_,
-                &mut self.asn,
-                &mut self.bgp_mode,
-                &mut self.bgp_multipath_as_path_relax,
-                &mut self.bgp_multipath_as_relax,
-                &mut self.digest,
-                &mut self.ebgp,
-                &mut self.ebgp_multihop,
-                &mut self.fabric,
-                &mut self.isis_domain,
-                &mut self.isis_ifaces,
-                &mut self.isis_net,
-                &mut self.loopback,
-                &mut self.node,
-                &mut self.nodes,
-                &mut self.peer_group_name,
-                &mut self.peers,
-                &mut self.pending,
-                &mut self.route_map_in,
-                &mut self.route_map_out,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnControllersItem);
+object!(ClusterSdnControllersItem {
+    required: ["controller" controller, "type" type_],
+    optional: [
+        "asn" asn,
+        "bgp-mode" bgp_mode,
+        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
+        "bgp-multipath-as-relax" bgp_multipath_as_relax,
+        "digest" digest,
+        "ebgp" ebgp,
+        "ebgp-multihop" ebgp_multihop,
+        "fabric" fabric,
+        "isis-domain" isis_domain,
+        "isis-ifaces" isis_ifaces,
+        "isis-net" isis_net,
+        "loopback" loopback,
+        "node" node,
+        "nodes" nodes,
+        "peer-group-name" peer_group_name,
+        "peers" peers,
+        "pending" pending,
+        "route-map-in" route_map_in,
+        "route-map-out" route_map_out,
+        "state" state,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -5511,60 +5399,35 @@ pub struct ClusterSdnControllersPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnControllersPending {
+object!(ClusterSdnControllersPending {
+    optional: [
+        "asn" asn,
+        "bgp-mode" bgp_mode,
+        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
+        "bgp-multipath-as-relax" bgp_multipath_as_relax,
+        "ebgp" ebgp,
+        "ebgp-multihop" ebgp_multihop,
+        "fabric" fabric,
+        "isis-domain" isis_domain,
+        "isis-ifaces" isis_ifaces,
+        "isis-net" isis_net,
+        "loopback" loopback,
+        "node" node,
+        "nodes" nodes,
+        "peer-group-name" peer_group_name,
+        "peers" peers,
+        "route-map-in" route_map_in,
+        "route-map-out" route_map_out,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnControllersPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnControllersPending",
-                required: &[],
-                optional: &[
-                    "asn",
-                    "bgp-mode",
-                    "bgp-multipath-as-path-relax",
-                    "bgp-multipath-as-relax",
-                    "ebgp",
-                    "ebgp-multihop",
-                    "fabric",
-                    "isis-domain",
-                    "isis-ifaces",
-                    "isis-net",
-                    "loopback",
-                    "node",
-                    "nodes",
-                    "peer-group-name",
-                    "peers",
-                    "route-map-in",
-                    "route-map-out",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.asn,
-                &mut self.bgp_mode,
-                &mut self.bgp_multipath_as_path_relax,
-                &mut self.bgp_multipath_as_relax,
-                &mut self.ebgp,
-                &mut self.ebgp_multihop,
-                &mut self.fabric,
-                &mut self.isis_domain,
-                &mut self.isis_ifaces,
-                &mut self.isis_net,
-                &mut self.loopback,
-                &mut self.node,
-                &mut self.nodes,
-                &mut self.peer_group_name,
-                &mut self.peers,
-                &mut self.route_map_in,
-                &mut self.route_map_out,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnControllersPending);
 
 /// Kind of the controller; in the request, lists only controllers of this kind.
 ///
@@ -5581,17 +5444,17 @@ pub enum ClusterSdnControllersType {
     /// The value `isis`.
     Isis,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnControllersType : "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
-);
+open_enum_impls!(ClusterSdnControllersType {
+    "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
+});
 
 /// The answer to `GET /cluster/sdn/dns`.
 ///
 /// Used by `GET /cluster/sdn/dns`, `GET /cluster/sdn/dns/{dns}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -5616,43 +5479,20 @@ pub struct ClusterSdnDnsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnDnsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnDnsItem",
-                required: &["dns"],
-                optional: &[
-                    "digest",
-                    "fingerprint",
-                    "key",
-                    "reversemaskv6",
-                    "reversev6mask",
-                    "ttl",
-                    "type",
-                    "url",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dns,
-                &mut self.digest,
-                &mut self.fingerprint,
-                &mut self.key,
-                &mut self.reversemaskv6,
-                &mut self.reversev6mask,
-                &mut self.ttl,
-                &mut self.type_,
-                &mut self.url,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnDnsItem);
+object!(ClusterSdnDnsItem {
+    required: ["dns" dns],
+    optional: [
+        "digest" digest,
+        "fingerprint" fingerprint,
+        "key" key,
+        "reversemaskv6" reversemaskv6,
+        "reversev6mask" reversev6mask,
+        "ttl" ttl,
+        "type" type_,
+        "url" url,
+    ],
+    others: extra,
+});
 
 /// Kind of the DNS server; in the request, lists only entries of this kind.
 ///
@@ -5663,15 +5503,17 @@ pub enum ClusterSdnDnsType {
     /// The value `powerdns`.
     Powerdns,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnDnsType : "powerdns" Powerdns,);
+open_enum_impls!(ClusterSdnDnsType {
+    "powerdns" Powerdns,
+});
 
 /// The answer to `GET /cluster/sdn/dry-run`.
 ///
 /// Used by `GET /cluster/sdn/dry-run`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
@@ -5682,28 +5524,22 @@ pub struct ClusterSdnDryRun {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnDryRun {
+object!(ClusterSdnDryRun {
+    optional: ["frr-diff" frr_diff, "interfaces-diff" interfaces_diff],
+    others: extra,
+});
+
+impl Default for ClusterSdnDryRun {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnDryRun",
-                required: &[],
-                optional: &["frr-diff", "interfaces-diff"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.frr_diff, &mut self.interfaces_diff, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnDryRun);
 
 /// The answer to `GET /cluster/sdn/fabrics/all`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsAll {
     /// All fabrics.
@@ -5714,23 +5550,10 @@ pub struct ClusterSdnFabricsAll {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsAll {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsAll",
-                required: &["fabrics", "nodes"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.fabrics, &mut self.nodes, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterSdnFabricsAll);
+object!(ClusterSdnFabricsAll {
+    required: ["fabrics" fabrics, "nodes" nodes],
+    others: extra,
+});
 
 /// Names of settings to remove.
 ///
@@ -5759,20 +5582,26 @@ pub enum ClusterSdnFabricsFabricDelete {
     /// The value `persistent_keepalive`. Since 9.2.
     PersistentKeepalive,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnFabricsFabricDelete : "ip_prefix" IpPrefix, "ip6_prefix" Ip6Prefix,
-    "hello_interval" HelloInterval, "csnp_interval" CsnpInterval, "route_filter"
-    RouteFilter, "redistribute" Redistribute, "route_map_in" RouteMapIn, "route_map_out"
-    RouteMapOut, "area" Area, "persistent_keepalive" PersistentKeepalive,
-);
+open_enum_impls!(ClusterSdnFabricsFabricDelete {
+    "ip_prefix" IpPrefix,
+    "ip6_prefix" Ip6Prefix,
+    "hello_interval" HelloInterval,
+    "csnp_interval" CsnpInterval,
+    "route_filter" RouteFilter,
+    "redistribute" Redistribute,
+    "route_map_in" RouteMapIn,
+    "route_map_out" RouteMapOut,
+    "area" Area,
+    "persistent_keepalive" PersistentKeepalive,
+});
 
 /// The answer to `GET /cluster/sdn/fabrics/fabric`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricGetItem {
     /// Area as a number or in dotted form; OSPF.
@@ -5803,54 +5632,28 @@ pub struct ClusterSdnFabricsFabricGetItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsFabricGetItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsFabricGetItem",
-                required: &["id"],
-                optional: &[
-                    "area",
-                    "csnp_interval",
-                    "digest",
-                    "hello_interval",
-                    "ip6_prefix",
-                    "ip_prefix",
-                    "lock-token",
-                    "persistent_keepalive",
-                    "protocol",
-                    "redistribute",
-                    "route_filter",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.area,
-                &mut self.csnp_interval,
-                &mut self.digest,
-                &mut self.hello_interval,
-                &mut self.ip6_prefix,
-                &mut self.ip_prefix,
-                &mut self.lock_token,
-                &mut self.persistent_keepalive,
-                &mut self.protocol,
-                &mut self.redistribute,
-                &mut self.route_filter,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnFabricsFabricGetItem);
+object!(ClusterSdnFabricsFabricGetItem {
+    required: ["id" id],
+    optional: [
+        "area" area,
+        "csnp_interval" csnp_interval,
+        "digest" digest,
+        "hello_interval" hello_interval,
+        "ip6_prefix" ip6_prefix,
+        "ip_prefix" ip_prefix,
+        "lock-token" lock_token,
+        "persistent_keepalive" persistent_keepalive,
+        "protocol" protocol,
+        "redistribute" redistribute,
+        "route_filter" route_filter,
+    ],
+    others: extra,
+});
 
 /// All fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -5881,50 +5684,30 @@ pub struct ClusterSdnFabricsFabricItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsFabricItem {
+object!(ClusterSdnFabricsFabricItem {
+    optional: [
+        "area" area,
+        "csnp_interval" csnp_interval,
+        "digest" digest,
+        "hello_interval" hello_interval,
+        "id" id,
+        "ip6_prefix" ip6_prefix,
+        "ip_prefix" ip_prefix,
+        "lock-token" lock_token,
+        "persistent_keepalive" persistent_keepalive,
+        "protocol" protocol,
+        "redistribute" redistribute,
+        "route_filter" route_filter,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnFabricsFabricItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsFabricItem",
-                required: &[],
-                optional: &[
-                    "area",
-                    "csnp_interval",
-                    "digest",
-                    "hello_interval",
-                    "id",
-                    "ip6_prefix",
-                    "ip_prefix",
-                    "lock-token",
-                    "persistent_keepalive",
-                    "protocol",
-                    "redistribute",
-                    "route_filter",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.area,
-                &mut self.csnp_interval,
-                &mut self.digest,
-                &mut self.hello_interval,
-                &mut self.id,
-                &mut self.ip6_prefix,
-                &mut self.ip_prefix,
-                &mut self.lock_token,
-                &mut self.persistent_keepalive,
-                &mut self.protocol,
-                &mut self.redistribute,
-                &mut self.route_filter,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnFabricsFabricItem);
 
 /// Names of settings to remove.
 ///
@@ -5945,18 +5728,22 @@ pub enum ClusterSdnFabricsNodeDelete {
     /// The value `peers`. Since 9.2.
     Peers,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnFabricsNodeDelete : "interfaces" Interfaces, "ip" Ip, "ip6" Ip6,
-    "allowed_ips" AllowedIps, "endpoint" Endpoint, "peers" Peers,
-);
+open_enum_impls!(ClusterSdnFabricsNodeDelete {
+    "interfaces" Interfaces,
+    "ip" Ip,
+    "ip6" Ip6,
+    "allowed_ips" AllowedIps,
+    "endpoint" Endpoint,
+    "peers" Peers,
+});
 
 /// All member nodes of all fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -5989,50 +5776,23 @@ pub struct ClusterSdnFabricsNodeItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsNodeItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsNodeItem",
-                required: &["fabric_id", "node_id"],
-                optional: &[
-                    "allowed_ips",
-                    "digest",
-                    "endpoint",
-                    "interfaces",
-                    "ip",
-                    "ip6",
-                    "lock-token",
-                    "peers",
-                    "protocol",
-                    "public_key",
-                    "role",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.fabric_id,
-                &mut self.node_id,
-                &mut self.allowed_ips,
-                &mut self.digest,
-                &mut self.endpoint,
-                &mut self.interfaces,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.lock_token,
-                &mut self.peers,
-                &mut self.protocol,
-                &mut self.public_key,
-                &mut self.role,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnFabricsNodeItem);
+object!(ClusterSdnFabricsNodeItem {
+    required: ["fabric_id" fabric_id, "node_id" node_id],
+    optional: [
+        "allowed_ips" allowed_ips,
+        "digest" digest,
+        "endpoint" endpoint,
+        "interfaces" interfaces,
+        "ip" ip,
+        "ip6" ip6,
+        "lock-token" lock_token,
+        "peers" peers,
+        "protocol" protocol,
+        "public_key" public_key,
+        "role" role,
+    ],
+    others: extra,
+});
 
 /// Routing protocol of the fabric; decides which other settings apply.
 ///
@@ -6049,13 +5809,12 @@ pub enum ClusterSdnFabricsProtocol {
     /// The value `bgp`. Since 9.2.
     Bgp,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnFabricsProtocol : "openfabric" Openfabric, "ospf" Ospf, "wireguard"
-    Wireguard, "bgp" Bgp,
-);
+open_enum_impls!(ClusterSdnFabricsProtocol {
+    "openfabric" Openfabric, "ospf" Ospf, "wireguard" Wireguard, "bgp" Bgp,
+});
 
 /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
 ///
@@ -6068,15 +5827,17 @@ pub enum ClusterSdnFabricsRole {
     /// The value `external`.
     External,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnFabricsRole : "internal" Internal, "external" External,);
+open_enum_impls!(ClusterSdnFabricsRole {
+    "internal" Internal, "external" External,
+});
 
 /// The answer to `GET /cluster/sdn/ipams`.
 ///
 /// Used by `GET /cluster/sdn/ipams`, `GET /cluster/sdn/ipams/{ipam}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6097,37 +5858,23 @@ pub struct ClusterSdnIpamsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnIpamsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnIpamsItem",
-                required: &["ipam"],
-                optional: &["digest", "fingerprint", "section", "token", "type", "url"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ipam,
-                &mut self.digest,
-                &mut self.fingerprint,
-                &mut self.section,
-                &mut self.token,
-                &mut self.type_,
-                &mut self.url,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnIpamsItem);
+object!(ClusterSdnIpamsItem {
+    required: ["ipam" ipam],
+    optional: [
+        "digest" digest,
+        "fingerprint" fingerprint,
+        "section" section,
+        "token" token,
+        "type" type_,
+        "url" url,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Used by `GET /cluster/sdn/ipams/{ipam}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsStatusItem {
     /// Set if the address is the subnet's gateway.
@@ -6150,33 +5897,11 @@ pub struct ClusterSdnIpamsStatusItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnIpamsStatusItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnIpamsStatusItem",
-                required: &["ip", "subnet", "zone"],
-                optional: &["gateway", "hostname", "mac", "vmid", "vnet"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ip,
-                &mut self.subnet,
-                &mut self.zone,
-                &mut self.gateway,
-                &mut self.hostname,
-                &mut self.mac,
-                &mut self.vmid,
-                &mut self.vnet,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnIpamsStatusItem);
+object!(ClusterSdnIpamsStatusItem {
+    required: ["ip" ip, "subnet" subnet, "zone" zone],
+    optional: ["gateway" gateway, "hostname" hostname, "mac" mac, "vmid" vmid, "vnet" vnet],
+    others: extra,
+});
 
 /// Kind of the IP address manager; in the request, lists only entries of this kind.
 ///
@@ -6191,10 +5916,12 @@ pub enum ClusterSdnIpamsType {
     /// The value `pve`.
     Pve,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnIpamsType : "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,);
+open_enum_impls!(ClusterSdnIpamsType {
+    "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
+});
 
 /// Names of settings to remove.
 ///
@@ -6205,15 +5932,17 @@ pub enum ClusterSdnPrefixListDelete {
     /// The value `entries`.
     Entries,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnPrefixListDelete : "entries" Entries,);
+open_enum_impls!(ClusterSdnPrefixListDelete {
+    "entries" Entries,
+});
 
 /// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists/{id}/entries`, `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -6232,31 +5961,19 @@ pub struct ClusterSdnPrefixListsEntriesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnPrefixListsEntriesItem {
+object!(ClusterSdnPrefixListsEntriesItem {
+    optional: [
+        "action" action, "digest" digest, "ge" ge, "le" le, "prefix" prefix, "seq" seq,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnPrefixListsEntriesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnPrefixListsEntriesItem",
-                required: &[],
-                optional: &["action", "digest", "ge", "le", "prefix", "seq"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.action,
-                &mut self.digest,
-                &mut self.ge,
-                &mut self.le,
-                &mut self.prefix,
-                &mut self.seq,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnPrefixListsEntriesItem);
 
 /// Names of settings to remove.
 ///
@@ -6271,15 +5988,17 @@ pub enum ClusterSdnPrefixListsEntryDelete {
     /// The value `seq`.
     Seq,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnPrefixListsEntryDelete : "le" Le, "ge" Ge, "seq" Seq,);
+open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
+    "le" Le, "ge" Ge, "seq" Seq,
+});
 
 /// The answer to `GET /cluster/sdn/prefix-lists`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6296,35 +6015,24 @@ pub struct ClusterSdnPrefixListsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnPrefixListsItem {
+object!(ClusterSdnPrefixListsItem {
+    optional: [
+        "digest" digest, "entries" entries, "id" id, "pending" pending, "state" state,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnPrefixListsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnPrefixListsItem",
-                required: &[],
-                optional: &["digest", "entries", "id", "pending", "state"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.entries,
-                &mut self.id,
-                &mut self.pending,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnPrefixListsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -6333,23 +6041,17 @@ pub struct ClusterSdnPrefixListsPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnPrefixListsPending {
+object!(ClusterSdnPrefixListsPending {
+    optional: ["entries" entries],
+    others: extra,
+});
+
+impl Default for ClusterSdnPrefixListsPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnPrefixListsPending",
-                required: &[],
-                optional: &["entries"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.entries, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnPrefixListsPending);
 
 /// Names of settings to remove.
 ///
@@ -6366,18 +6068,17 @@ pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `exit-action`.
     ExitAction,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnRouteMapsEntriesEntryDelete : "set" Set, "match" Match, "call" Call,
-    "exit-action" ExitAction,
-);
+open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
+    "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
+});
 
 /// The answer to `GET /cluster/sdn/route-maps/entries`.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -6400,38 +6101,18 @@ pub struct ClusterSdnRouteMapsEntriesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnRouteMapsEntriesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnRouteMapsEntriesItem",
-                required: &["action", "order", "route-map-id"],
-                optional: &["call", "digest", "exit-action", "match", "set"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.action,
-                &mut self.order,
-                &mut self.route_map_id,
-                &mut self.call,
-                &mut self.digest,
-                &mut self.exit_action,
-                &mut self.match_,
-                &mut self.set,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnRouteMapsEntriesItem);
+object!(ClusterSdnRouteMapsEntriesItem {
+    required: ["action" action, "order" order, "route-map-id" route_map_id],
+    optional: [
+        "call" call, "digest" digest, "exit-action" exit_action, "match" match_, "set" set,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/sdn/route-maps`.
 ///
 /// Used by `GET /cluster/sdn/route-maps`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsItem {
     /// Name of the route map.
@@ -6440,23 +6121,17 @@ pub struct ClusterSdnRouteMapsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnRouteMapsItem {
+object!(ClusterSdnRouteMapsItem {
+    optional: ["id" id],
+    others: extra,
+});
+
+impl Default for ClusterSdnRouteMapsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnRouteMapsItem",
-                required: &[],
-                optional: &["id"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.id, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnRouteMapsItem);
 
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
@@ -6471,15 +6146,17 @@ pub enum ClusterSdnState {
     /// The value `deleted`.
     Deleted,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnState : "new" New, "changed" Changed, "deleted" Deleted,);
+open_enum_impls!(ClusterSdnState {
+    "new" New, "changed" Changed, "deleted" Deleted,
+});
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -6494,34 +6171,27 @@ pub struct ClusterSdnVnetsFirewallOptions {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsFirewallOptions {
+object!(ClusterSdnVnetsFirewallOptions {
+    optional: [
+        "digest" digest,
+        "enable" enable,
+        "log_level_forward" log_level_forward,
+        "policy_forward" policy_forward,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsFirewallOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsFirewallOptions",
-                required: &[],
-                optional: &["digest", "enable", "log_level_forward", "policy_forward"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.enable,
-                &mut self.log_level_forward,
-                &mut self.policy_forward,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsFirewallOptions);
 
 /// The answer to `GET /cluster/sdn/vnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -6548,49 +6218,25 @@ pub struct ClusterSdnVnetsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsItem",
-                required: &["type", "vnet"],
-                optional: &[
-                    "alias",
-                    "digest",
-                    "isolate-ports",
-                    "pending",
-                    "state",
-                    "tag",
-                    "vlanaware",
-                    "zone",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.vnet,
-                &mut self.alias,
-                &mut self.digest,
-                &mut self.isolate_ports,
-                &mut self.pending,
-                &mut self.state,
-                &mut self.tag,
-                &mut self.vlanaware,
-                &mut self.zone,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnVnetsItem);
+object!(ClusterSdnVnetsItem {
+    required: ["type" type_, "vnet" vnet],
+    optional: [
+        "alias" alias,
+        "digest" digest,
+        "isolate-ports" isolate_ports,
+        "pending" pending,
+        "state" state,
+        "tag" tag,
+        "vlanaware" vlanaware,
+        "zone" zone,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -6607,35 +6253,24 @@ pub struct ClusterSdnVnetsPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsPending {
+object!(ClusterSdnVnetsPending {
+    optional: [
+        "alias" alias, "isolate-ports" isolate_ports, "tag" tag, "vlanaware" vlanaware, "zone" zone,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsPending",
-                required: &[],
-                optional: &["alias", "isolate-ports", "tag", "vlanaware", "zone"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.alias,
-                &mut self.isolate_ports,
-                &mut self.tag,
-                &mut self.vlanaware,
-                &mut self.zone,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsPending);
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     /// Last address of the range.
@@ -6646,28 +6281,22 @@ pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsSubnetsDhcpRangeItem {
+object!(ClusterSdnVnetsSubnetsDhcpRangeItem {
+    optional: ["end-address" end_address, "start-address" start_address],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsSubnetsDhcpRangeItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsSubnetsDhcpRangeItem",
-                required: &[],
-                optional: &["end-address", "start-address"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.end_address, &mut self.start_address, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsSubnetsDhcpRangeItem);
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -6706,62 +6335,32 @@ pub struct ClusterSdnVnetsSubnetsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsSubnetsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsSubnetsItem",
-                required: &["subnet"],
-                optional: &[
-                    "cidr",
-                    "dhcp-dns-server",
-                    "dhcp-range",
-                    "digest",
-                    "dnszoneprefix",
-                    "gateway",
-                    "id",
-                    "mask",
-                    "network",
-                    "pending",
-                    "snat",
-                    "state",
-                    "type",
-                    "vnet",
-                    "zone",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.subnet,
-                &mut self.cidr,
-                &mut self.dhcp_dns_server,
-                &mut self.dhcp_range,
-                &mut self.digest,
-                &mut self.dnszoneprefix,
-                &mut self.gateway,
-                &mut self.id,
-                &mut self.mask,
-                &mut self.network,
-                &mut self.pending,
-                &mut self.snat,
-                &mut self.state,
-                &mut self.type_,
-                &mut self.vnet,
-                &mut self.zone,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnVnetsSubnetsItem);
+object!(ClusterSdnVnetsSubnetsItem {
+    required: ["subnet" subnet],
+    optional: [
+        "cidr" cidr,
+        "dhcp-dns-server" dhcp_dns_server,
+        "dhcp-range" dhcp_range,
+        "digest" digest,
+        "dnszoneprefix" dnszoneprefix,
+        "gateway" gateway,
+        "id" id,
+        "mask" mask,
+        "network" network,
+        "pending" pending,
+        "snat" snat,
+        "state" state,
+        "type" type_,
+        "vnet" vnet,
+        "zone" zone,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -6780,38 +6379,24 @@ pub struct ClusterSdnVnetsSubnetsPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsSubnetsPending {
+object!(ClusterSdnVnetsSubnetsPending {
+    optional: [
+        "dhcp-dns-server" dhcp_dns_server,
+        "dhcp-range" dhcp_range,
+        "dnszoneprefix" dnszoneprefix,
+        "gateway" gateway,
+        "snat" snat,
+        "vnet" vnet,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsSubnetsPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsSubnetsPending",
-                required: &[],
-                optional: &[
-                    "dhcp-dns-server",
-                    "dhcp-range",
-                    "dnszoneprefix",
-                    "gateway",
-                    "snat",
-                    "vnet",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dhcp_dns_server,
-                &mut self.dhcp_range,
-                &mut self.dnszoneprefix,
-                &mut self.gateway,
-                &mut self.snat,
-                &mut self.vnet,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsSubnetsPending);
 
 /// Kind of the object; always `subnet`.
 ///
@@ -6822,10 +6407,12 @@ pub enum ClusterSdnVnetsSubnetsType {
     /// The value `subnet`.
     Subnet,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnVnetsSubnetsType : "subnet" Subnet,);
+open_enum_impls!(ClusterSdnVnetsSubnetsType {
+    "subnet" Subnet,
+});
 
 /// Kind of the object; always `vnet`.
 ///
@@ -6836,10 +6423,12 @@ pub enum ClusterSdnVnetsType {
     /// The value `vnet`.
     Vnet,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnVnetsType : "vnet" Vnet,);
+open_enum_impls!(ClusterSdnVnetsType {
+    "vnet" Vnet,
+});
 
 /// DHCP server that serves the subnets of the zone.
 ///
@@ -6850,15 +6439,17 @@ pub enum ClusterSdnZonesDhcp {
     /// The value `dnsmasq`.
     Dnsmasq,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnZonesDhcp : "dnsmasq" Dnsmasq,);
+open_enum_impls!(ClusterSdnZonesDhcp {
+    "dnsmasq" Dnsmasq,
+});
 
 /// The answer to `GET /cluster/sdn/zones`.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -6925,89 +6516,45 @@ pub struct ClusterSdnZonesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnZonesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnZonesItem",
-                required: &["type", "zone"],
-                optional: &[
-                    "advertise-subnets",
-                    "bridge",
-                    "bridge-disable-mac-learning",
-                    "controller",
-                    "dhcp",
-                    "digest",
-                    "disable-arp-nd-suppression",
-                    "dns",
-                    "dnszone",
-                    "dp-id",
-                    "exitnodes",
-                    "exitnodes-local-routing",
-                    "exitnodes-primary",
-                    "fabric",
-                    "ipam",
-                    "mac",
-                    "mtu",
-                    "nodes",
-                    "peers",
-                    "pending",
-                    "reversedns",
-                    "rt-import",
-                    "secondary-controllers",
-                    "state",
-                    "tag",
-                    "vlan-protocol",
-                    "vrf-vxlan",
-                    "vxlan-port",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.zone,
-                &mut self.advertise_subnets,
-                &mut self.bridge,
-                &mut self.bridge_disable_mac_learning,
-                &mut self.controller,
-                &mut self.dhcp,
-                &mut self.digest,
-                &mut self.disable_arp_nd_suppression,
-                &mut self.dns,
-                &mut self.dnszone,
-                &mut self.dp_id,
-                &mut self.exitnodes,
-                &mut self.exitnodes_local_routing,
-                &mut self.exitnodes_primary,
-                &mut self.fabric,
-                &mut self.ipam,
-                &mut self.mac,
-                &mut self.mtu,
-                &mut self.nodes,
-                &mut self.peers,
-                &mut self.pending,
-                &mut self.reversedns,
-                &mut self.rt_import,
-                &mut self.secondary_controllers,
-                &mut self.state,
-                &mut self.tag,
-                &mut self.vlan_protocol,
-                &mut self.vrf_vxlan,
-                &mut self.vxlan_port,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnZonesItem);
+object!(ClusterSdnZonesItem {
+    required: ["type" type_, "zone" zone],
+    optional: [
+        "advertise-subnets" advertise_subnets,
+        "bridge" bridge,
+        "bridge-disable-mac-learning" bridge_disable_mac_learning,
+        "controller" controller,
+        "dhcp" dhcp,
+        "digest" digest,
+        "disable-arp-nd-suppression" disable_arp_nd_suppression,
+        "dns" dns,
+        "dnszone" dnszone,
+        "dp-id" dp_id,
+        "exitnodes" exitnodes,
+        "exitnodes-local-routing" exitnodes_local_routing,
+        "exitnodes-primary" exitnodes_primary,
+        "fabric" fabric,
+        "ipam" ipam,
+        "mac" mac,
+        "mtu" mtu,
+        "nodes" nodes,
+        "peers" peers,
+        "pending" pending,
+        "reversedns" reversedns,
+        "rt-import" rt_import,
+        "secondary-controllers" secondary_controllers,
+        "state" state,
+        "tag" tag,
+        "vlan-protocol" vlan_protocol,
+        "vrf-vxlan" vrf_vxlan,
+        "vxlan-port" vxlan_port,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -7064,76 +6611,43 @@ pub struct ClusterSdnZonesPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnZonesPending {
+object!(ClusterSdnZonesPending {
+    optional: [
+        "advertise-subnets" advertise_subnets,
+        "bridge" bridge,
+        "bridge-disable-mac-learning" bridge_disable_mac_learning,
+        "controller" controller,
+        "dhcp" dhcp,
+        "disable-arp-nd-suppression" disable_arp_nd_suppression,
+        "dns" dns,
+        "dnszone" dnszone,
+        "dp-id" dp_id,
+        "exitnodes" exitnodes,
+        "exitnodes-local-routing" exitnodes_local_routing,
+        "exitnodes-primary" exitnodes_primary,
+        "fabric" fabric,
+        "ipam" ipam,
+        "mac" mac,
+        "mtu" mtu,
+        "nodes" nodes,
+        "peers" peers,
+        "reversedns" reversedns,
+        "rt-import" rt_import,
+        "secondary-controllers" secondary_controllers,
+        "tag" tag,
+        "vlan-protocol" vlan_protocol,
+        "vrf-vxlan" vrf_vxlan,
+        "vxlan-port" vxlan_port,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnZonesPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnZonesPending",
-                required: &[],
-                optional: &[
-                    "advertise-subnets",
-                    "bridge",
-                    "bridge-disable-mac-learning",
-                    "controller",
-                    "dhcp",
-                    "disable-arp-nd-suppression",
-                    "dns",
-                    "dnszone",
-                    "dp-id",
-                    "exitnodes",
-                    "exitnodes-local-routing",
-                    "exitnodes-primary",
-                    "fabric",
-                    "ipam",
-                    "mac",
-                    "mtu",
-                    "nodes",
-                    "peers",
-                    "reversedns",
-                    "rt-import",
-                    "secondary-controllers",
-                    "tag",
-                    "vlan-protocol",
-                    "vrf-vxlan",
-                    "vxlan-port",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.advertise_subnets,
-                &mut self.bridge,
-                &mut self.bridge_disable_mac_learning,
-                &mut self.controller,
-                &mut self.dhcp,
-                &mut self.disable_arp_nd_suppression,
-                &mut self.dns,
-                &mut self.dnszone,
-                &mut self.dp_id,
-                &mut self.exitnodes,
-                &mut self.exitnodes_local_routing,
-                &mut self.exitnodes_primary,
-                &mut self.fabric,
-                &mut self.ipam,
-                &mut self.mac,
-                &mut self.mtu,
-                &mut self.nodes,
-                &mut self.peers,
-                &mut self.reversedns,
-                &mut self.rt_import,
-                &mut self.secondary_controllers,
-                &mut self.tag,
-                &mut self.vlan_protocol,
-                &mut self.vrf_vxlan,
-                &mut self.vxlan_port,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnZonesPending);
 
 /// Kind of the zone; in the request, lists only zones of this kind.
 ///
@@ -7154,20 +6668,19 @@ pub enum ClusterSdnZonesType {
     /// The value `vxlan`.
     Vxlan,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnZonesType : "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple,
-    "vlan" Vlan, "vxlan" Vxlan,
-);
+open_enum_impls!(ClusterSdnZonesType {
+    "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple, "vlan" Vlan, "vxlan" Vxlan,
+});
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `POST /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`, `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -7175,7 +6688,7 @@ pub struct DhcpRange {
     /// First address of the range.
     pub start_address: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl DhcpRange {
@@ -7189,7 +6702,7 @@ impl DhcpRange {
         Self {
             end_address: end_address.into(),
             start_address: start_address.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Last address of the range.
@@ -7208,27 +6721,15 @@ impl DhcpRange {
     }
 }
 
-impl Object for DhcpRange {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "DhcpRange",
-                required: &["end-address", "start-address"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.end_address, &mut self.start_address, &mut self.undeclared],
-        );
-    }
-}
+object!(DhcpRange {
+    required: ["end-address" end_address, "start-address" start_address],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(DhcpRange);
 
@@ -7237,7 +6738,7 @@ property_string_impls!(DhcpRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -7257,7 +6758,7 @@ pub struct FabricInterface {
     /// Public key of the interface; WireGuard. Since 9.2.
     pub public_key: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FabricInterface {
@@ -7267,7 +6768,7 @@ impl FabricInterface {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -7328,45 +6829,24 @@ impl FabricInterface {
     }
 }
 
-impl Object for FabricInterface {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FabricInterface",
-                required: &["name"],
-                optional: &[
-                    "hello_multiplier",
-                    "ip",
-                    "ip6",
-                    "ip6_ll",
-                    "listen_port",
-                    "network_type",
-                    "public_key",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.name,
-                &mut self.hello_multiplier,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.ip6_ll,
-                &mut self.listen_port,
-                &mut self.network_type,
-                &mut self.public_key,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(FabricInterface {
+    required: ["name" name],
+    optional: [
+        "hello_multiplier" hello_multiplier,
+        "ip" ip,
+        "ip6" ip6,
+        "ip6_ll" ip6_ll,
+        "listen_port" listen_port,
+        "network_type" network_type,
+        "public_key" public_key,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FabricInterface);
 
@@ -7385,20 +6865,22 @@ pub enum FabricInterfaceNetworkType {
     /// The value `point-to-point`.
     PointToPoint,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FabricInterfaceNetworkType : "broadcast" Broadcast, "non-broadcast" NonBroadcast,
-    "point-to-multipoint" PointToMultipoint, "point-to-point" PointToPoint,
-);
+open_enum_impls!(FabricInterfaceNetworkType {
+    "broadcast" Broadcast,
+    "non-broadcast" NonBroadcast,
+    "point-to-multipoint" PointToMultipoint,
+    "point-to-point" PointToPoint,
+});
 
 /// Other members that this one has tunnels to; WireGuard.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -7414,7 +6896,7 @@ pub struct FabricPeer {
     /// Whether the peer is a cluster node or a foreign machine.
     pub type_: FabricPeerType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FabricPeer {
@@ -7430,7 +6912,7 @@ impl FabricPeer {
             iface: iface.into(),
             node: node.into(),
             type_: type_.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -7477,35 +6959,18 @@ impl FabricPeer {
     }
 }
 
-impl Object for FabricPeer {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FabricPeer",
-                required: &["iface", "node", "type"],
-                optional: &["endpoint", "node_iface", "skip_route_generation"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.iface,
-                &mut self.node,
-                &mut self.type_,
-                &mut self.endpoint,
-                &mut self.node_iface,
-                &mut self.skip_route_generation,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(FabricPeer {
+    required: ["iface" iface, "node" node, "type" type_],
+    optional: [
+        "endpoint" endpoint, "node_iface" node_iface, "skip_route_generation" skip_route_generation,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FabricPeer);
 
@@ -7520,17 +6985,19 @@ pub enum FabricPeerType {
     /// The value `external`.
     External,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FabricPeerType : "internal" Internal, "external" External,);
+open_enum_impls!(FabricPeerType {
+    "internal" Internal, "external" External,
+});
 
 /// Routes from other sources to announce in the fabric; OSPF and BGP.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `POST /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -7538,7 +7005,7 @@ pub struct FabricRedistribute {
     /// Where the routes come from.
     pub source: FabricRedistributeSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FabricRedistribute {
@@ -7548,7 +7015,7 @@ impl FabricRedistribute {
     pub fn new(source: impl Into<FabricRedistributeSource>) -> Self {
         Self {
             source: source.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Route map that filters or alters these routes.
@@ -7567,27 +7034,16 @@ impl FabricRedistribute {
     }
 }
 
-impl Object for FabricRedistribute {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FabricRedistribute",
-                required: &["source"],
-                optional: &["route-map"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.source, &mut self.route_map, &mut self.undeclared],
-        );
-    }
-}
+object!(FabricRedistribute {
+    required: ["source" source],
+    optional: ["route-map" route_map],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FabricRedistribute);
 
@@ -7608,20 +7064,19 @@ pub enum FabricRedistributeSource {
     /// The value `ospf`.
     Ospf,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FabricRedistributeSource : "bgp" Bgp, "connected" Connected, "kernel" Kernel,
-    "static" Static, "ospf" Ospf,
-);
+open_enum_impls!(FabricRedistributeSource {
+    "bgp" Bgp, "connected" Connected, "kernel" Kernel, "static" Static, "ospf" Ospf,
+});
 
 /// Entries of the list, checked in the order of their numbers.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `POST /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`, `PUT /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -7635,7 +7090,7 @@ pub struct PrefixListRule {
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     pub seq: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl PrefixListRule {
@@ -7643,7 +7098,9 @@ impl PrefixListRule {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
@@ -7682,32 +7139,20 @@ impl PrefixListRule {
     }
 }
 
-impl Object for PrefixListRule {
+object!(PrefixListRule {
+    optional: ["action" action, "ge" ge, "le" le, "prefix" prefix, "seq" seq],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for PrefixListRule {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PrefixListRule",
-                required: &[],
-                optional: &["action", "ge", "le", "prefix", "seq"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.action,
-                &mut self.ge,
-                &mut self.le,
-                &mut self.prefix,
-                &mut self.seq,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -7718,7 +7163,7 @@ property_string_impls!(PrefixListRule);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -7726,7 +7171,7 @@ pub struct RouteMapExitAction {
     /// Number of the entry to go on with. From 0 to 65535.
     pub value: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RouteMapExitAction {
@@ -7736,7 +7181,7 @@ impl RouteMapExitAction {
     pub fn new(key: impl Into<RouteMapExitActionKey>) -> Self {
         Self {
             key: key.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// How to go on: with the next entry or with a later one.
@@ -7755,27 +7200,16 @@ impl RouteMapExitAction {
     }
 }
 
-impl Object for RouteMapExitAction {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RouteMapExitAction",
-                required: &["key"],
-                optional: &["value"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
-        );
-    }
-}
+object!(RouteMapExitAction {
+    required: ["key" key],
+    optional: ["value" value],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RouteMapExitAction);
 
@@ -7792,20 +7226,19 @@ pub enum RouteMapExitActionKey {
     /// The value `continue`.
     Continue,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RouteMapExitActionKey : "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext,
-    "continue" Continue,
-);
+open_enum_impls!(RouteMapExitActionKey {
+    "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext, "continue" Continue,
+});
 
 /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -7813,7 +7246,7 @@ pub struct RouteMapMatch {
     /// Value the property must have.
     pub value: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RouteMapMatch {
@@ -7823,7 +7256,7 @@ impl RouteMapMatch {
     pub fn new(key: impl Into<RouteMapMatchKey>) -> Self {
         Self {
             key: key.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Property of the route to look at.
@@ -7842,27 +7275,16 @@ impl RouteMapMatch {
     }
 }
 
-impl Object for RouteMapMatch {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RouteMapMatch",
-                required: &["key"],
-                optional: &["value"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
-        );
-    }
-}
+object!(RouteMapMatch {
+    required: ["key" key],
+    optional: ["value" value],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RouteMapMatch);
 
@@ -7897,24 +7319,30 @@ pub enum RouteMapMatchKey {
     /// The value `tag`.
     Tag,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RouteMapMatchKey : "route-type" RouteType, "vni" Vni, "ip-address-prefix-list"
-    IpAddressPrefixList, "ip6-address-prefix-list" Ip6AddressPrefixList,
-    "ip-next-hop-prefix-list" IpNextHopPrefixList, "ip6-next-hop-prefix-list"
-    Ip6NextHopPrefixList, "ip-next-hop-address" IpNextHopAddress, "ip6-next-hop-address"
-    Ip6NextHopAddress, "metric" Metric, "local-preference" LocalPreference, "peer" Peer,
+open_enum_impls!(RouteMapMatchKey {
+    "route-type" RouteType,
+    "vni" Vni,
+    "ip-address-prefix-list" IpAddressPrefixList,
+    "ip6-address-prefix-list" Ip6AddressPrefixList,
+    "ip-next-hop-prefix-list" IpNextHopPrefixList,
+    "ip6-next-hop-prefix-list" Ip6NextHopPrefixList,
+    "ip-next-hop-address" IpNextHopAddress,
+    "ip6-next-hop-address" Ip6NextHopAddress,
+    "metric" Metric,
+    "local-preference" LocalPreference,
+    "peer" Peer,
     "tag" Tag,
-);
+});
 
 /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -7922,7 +7350,7 @@ pub struct RouteMapSet {
     /// Value the property gets.
     pub value: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RouteMapSet {
@@ -7932,7 +7360,7 @@ impl RouteMapSet {
     pub fn new(key: impl Into<RouteMapSetKey>) -> Self {
         Self {
             key: key.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Property of the route to change.
@@ -7951,27 +7379,16 @@ impl RouteMapSet {
     }
 }
 
-impl Object for RouteMapSet {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RouteMapSet",
-                required: &["key"],
-                optional: &["value"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
-        );
-    }
-}
+object!(RouteMapSet {
+    required: ["key" key],
+    optional: ["value" value],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RouteMapSet);
 
@@ -8004,13 +7421,19 @@ pub enum RouteMapSetKey {
     /// The value `src`.
     Src,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RouteMapSetKey : "ip-next-hop-peer-address" IpNextHopPeerAddress, "ip-next-hop"
-    IpNextHop, "ip-next-hop-unchanged" IpNextHopUnchanged, "ip6-next-hop-peer-address"
-    Ip6NextHopPeerAddress, "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
-    "ip6-next-hop" Ip6NextHop, "local-preference" LocalPreference, "tag" Tag, "weight"
-    Weight, "metric" Metric, "src" Src,
-);
+open_enum_impls!(RouteMapSetKey {
+    "ip-next-hop-peer-address" IpNextHopPeerAddress,
+    "ip-next-hop" IpNextHop,
+    "ip-next-hop-unchanged" IpNextHopUnchanged,
+    "ip6-next-hop-peer-address" Ip6NextHopPeerAddress,
+    "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
+    "ip6-next-hop" Ip6NextHop,
+    "local-preference" LocalPreference,
+    "tag" Tag,
+    "weight" Weight,
+    "metric" Metric,
+    "src" Src,
+});

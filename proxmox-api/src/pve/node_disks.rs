@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/disks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksPath(pub(crate) At);
-
-place_impls!(NodeDisksPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/disks`
@@ -40,10 +38,8 @@ impl NodeDisksPath {
 /// The path `/nodes/{node}/disks/directory`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksDirectoryPath(pub(crate) At);
-
-place_impls!(NodeDisksDirectoryPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/directory`
@@ -115,7 +111,7 @@ impl NodeDisksDirectoryPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksDirectoryPost : Task);
+request_impls!(NodeDisksDirectoryPost: Task);
 
 impl NodeDisksDirectoryPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -138,10 +134,8 @@ impl NodeDisksDirectoryPost {
 /// The path `/nodes/{node}/disks/directory/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksDirectoryNamePath(pub(crate) At);
-
-place_impls!(NodeDisksDirectoryNamePath);
 
 impl NodeDisksDirectoryPath {
     /// `/nodes/{node}/disks/directory/{name}`
@@ -191,7 +185,7 @@ impl NodeDisksDirectoryNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksDirectoryNameDelete : Task);
+request_impls!(NodeDisksDirectoryNameDelete: Task);
 
 impl NodeDisksDirectoryNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -211,10 +205,8 @@ impl NodeDisksDirectoryNameDelete {
 /// The path `/nodes/{node}/disks/initgpt`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksInitgptPath(pub(crate) At);
-
-place_impls!(NodeDisksInitgptPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/initgpt`
@@ -255,7 +247,7 @@ impl NodeDisksInitgptPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksInitgptPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksInitgptPost : Task);
+request_impls!(NodeDisksInitgptPost: Task);
 
 impl NodeDisksInitgptPost {
     /// UUID for the new table; a random one if absent. At most 36 characters.
@@ -269,10 +261,8 @@ impl NodeDisksInitgptPost {
 /// The path `/nodes/{node}/disks/list`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksListPath(pub(crate) At);
-
-place_impls!(NodeDisksListPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/list`
@@ -312,7 +302,7 @@ impl NodeDisksListPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
 
-request_impls!(NodeDisksListGet : Vec < NodeDisksListItem >);
+request_impls!(NodeDisksListGet: Vec<NodeDisksListItem>);
 
 impl NodeDisksListGet {
     /// Lists partitions too. Default: `false`.
@@ -338,10 +328,8 @@ impl NodeDisksListGet {
 /// The path `/nodes/{node}/disks/lvm`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmPath(pub(crate) At);
-
-place_impls!(NodeDisksLvmPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/lvm`
@@ -413,7 +401,7 @@ impl NodeDisksLvmPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmPost : Task);
+request_impls!(NodeDisksLvmPost: Task);
 
 impl NodeDisksLvmPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -427,10 +415,8 @@ impl NodeDisksLvmPost {
 /// The path `/nodes/{node}/disks/lvm/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmNamePath(pub(crate) At);
-
-place_impls!(NodeDisksLvmNamePath);
 
 impl NodeDisksLvmPath {
     /// `/nodes/{node}/disks/lvm/{name}`
@@ -480,7 +466,7 @@ impl NodeDisksLvmNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmNameDelete : Task);
+request_impls!(NodeDisksLvmNameDelete: Task);
 
 impl NodeDisksLvmNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -500,10 +486,8 @@ impl NodeDisksLvmNameDelete {
 /// The path `/nodes/{node}/disks/lvmthin`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmthinPath(pub(crate) At);
-
-place_impls!(NodeDisksLvmthinPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/lvmthin`
@@ -575,7 +559,7 @@ impl NodeDisksLvmthinPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmthinPost : Task);
+request_impls!(NodeDisksLvmthinPost: Task);
 
 impl NodeDisksLvmthinPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -589,10 +573,8 @@ impl NodeDisksLvmthinPost {
 /// The path `/nodes/{node}/disks/lvmthin/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmthinNamePath(pub(crate) At);
-
-place_impls!(NodeDisksLvmthinNamePath);
 
 impl NodeDisksLvmthinPath {
     /// `/nodes/{node}/disks/lvmthin/{name}`
@@ -649,7 +631,7 @@ impl NodeDisksLvmthinNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmthinNameDelete : Task);
+request_impls!(NodeDisksLvmthinNameDelete: Task);
 
 impl NodeDisksLvmthinNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -669,10 +651,8 @@ impl NodeDisksLvmthinNameDelete {
 /// The path `/nodes/{node}/disks/smart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksSmartPath(pub(crate) At);
-
-place_impls!(NodeDisksSmartPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/smart`
@@ -711,7 +691,7 @@ impl NodeDisksSmartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
 
-request_impls!(NodeDisksSmartGet : NodeDisksSmart);
+request_impls!(NodeDisksSmartGet: NodeDisksSmart);
 
 impl NodeDisksSmartGet {
     /// Reads the verdict alone, not the attributes.
@@ -725,10 +705,8 @@ impl NodeDisksSmartGet {
 /// The path `/nodes/{node}/disks/wipedisk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksWipediskPath(pub(crate) At);
-
-place_impls!(NodeDisksWipediskPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/wipedisk`
@@ -765,10 +743,8 @@ impl NodeDisksWipediskPath {
 /// The path `/nodes/{node}/disks/zfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksZfsPath(pub(crate) At);
-
-place_impls!(NodeDisksZfsPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/zfs`
@@ -843,7 +819,7 @@ impl NodeDisksZfsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksZfsPost : Task);
+request_impls!(NodeDisksZfsPost: Task);
 
 impl NodeDisksZfsPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -878,10 +854,8 @@ impl NodeDisksZfsPost {
 /// The path `/nodes/{node}/disks/zfs/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksZfsNamePath(pub(crate) At);
-
-place_impls!(NodeDisksZfsNamePath);
 
 impl NodeDisksZfsPath {
     /// `/nodes/{node}/disks/zfs/{name}`
@@ -945,7 +919,7 @@ impl NodeDisksZfsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksZfsNameDelete : Task);
+request_impls!(NodeDisksZfsNameDelete: Task);
 
 impl NodeDisksZfsNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -973,15 +947,17 @@ pub enum NodeDisksDirectoryFilesystem {
     /// The value `xfs`.
     Xfs,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeDisksDirectoryFilesystem : "ext4" Ext4, "xfs" Xfs,);
+open_enum_impls!(NodeDisksDirectoryFilesystem {
+    "ext4" Ext4, "xfs" Xfs,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/directory`.
 ///
 /// Used by `GET /nodes/{node}/disks/directory`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksDirectoryItem {
     /// Device that is mounted; in the request, the block device to format.
@@ -998,35 +974,17 @@ pub struct NodeDisksDirectoryItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksDirectoryItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksDirectoryItem",
-                required: &["device", "options", "path", "type", "unitfile"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.device,
-                &mut self.options,
-                &mut self.path,
-                &mut self.type_,
-                &mut self.unitfile,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksDirectoryItem);
+object!(NodeDisksDirectoryItem {
+    required: [
+        "device" device, "options" options, "path" path, "type" type_, "unitfile" unitfile,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/list`.
 ///
 /// Used by `GET /nodes/{node}/disks/list`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
     /// Whether the Ceph OSD on the disk uses BlueStore.
@@ -1077,68 +1035,32 @@ pub struct NodeDisksListItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksListItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksListItem",
-                required: &["devpath", "size"],
-                optional: &[
-                    "bluestore",
-                    "by_id_link",
-                    "db",
-                    "gpt",
-                    "health",
-                    "journals",
-                    "model",
-                    "mounted",
-                    "osdencrypted",
-                    "osdid",
-                    "osdid-list",
-                    "parent",
-                    "rpm",
-                    "serial",
-                    "type",
-                    "used",
-                    "vendor",
-                    "wal",
-                    "wearout",
-                    "wwn",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.devpath,
-                &mut self.size,
-                &mut self.bluestore,
-                &mut self.by_id_link,
-                &mut self.db,
-                &mut self.gpt,
-                &mut self.health,
-                &mut self.journals,
-                &mut self.model,
-                &mut self.mounted,
-                &mut self.osdencrypted,
-                &mut self.osdid,
-                &mut self.osdid_list,
-                &mut self.parent,
-                &mut self.rpm,
-                &mut self.serial,
-                &mut self.type_,
-                &mut self.used,
-                &mut self.vendor,
-                &mut self.wal,
-                &mut self.wearout,
-                &mut self.wwn,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksListItem);
+object!(NodeDisksListItem {
+    required: ["devpath" devpath, "size" size],
+    optional: [
+        "bluestore" bluestore,
+        "by_id_link" by_id_link,
+        "db" db,
+        "gpt" gpt,
+        "health" health,
+        "journals" journals,
+        "model" model,
+        "mounted" mounted,
+        "osdencrypted" osdencrypted,
+        "osdid" osdid,
+        "osdid-list" osdid_list,
+        "parent" parent,
+        "rpm" rpm,
+        "serial" serial,
+        "type" type_,
+        "used" used,
+        "vendor" vendor,
+        "wal" wal,
+        "wearout" wearout,
+        "wwn" wwn,
+    ],
+    others: extra,
+});
 
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
@@ -1151,15 +1073,17 @@ pub enum NodeDisksListType {
     /// The value `journal_disks`.
     JournalDisks,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeDisksListType : "unused" Unused, "journal_disks" JournalDisks,);
+open_enum_impls!(NodeDisksListType {
+    "unused" Unused, "journal_disks" JournalDisks,
+});
 
 /// The answer to `GET /nodes/{node}/disks/lvm`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
@@ -1170,28 +1094,15 @@ pub struct NodeDisksLvm {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvm {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvm",
-                required: &["children", "leaf"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvm);
+object!(NodeDisksLvm {
+    required: ["children" children, "leaf" leaf],
+    others: extra,
+});
 
 /// Physical volumes the group is made of.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
@@ -1206,34 +1117,15 @@ pub struct NodeDisksLvmChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvmChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvmChildrenChildrenItem",
-                required: &["free", "leaf", "name", "size"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.free,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvmChildrenChildrenItem);
+object!(NodeDisksLvmChildrenChildrenItem {
+    required: ["free" free, "leaf" leaf, "name" name, "size" size],
+    others: extra,
+});
 
 /// Volume groups of the node.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
@@ -1250,35 +1142,16 @@ pub struct NodeDisksLvmChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvmChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvmChildrenItem",
-                required: &["free", "leaf", "name", "size"],
-                optional: &["children"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.free,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.size,
-                &mut self.children,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvmChildrenItem);
+object!(NodeDisksLvmChildrenItem {
+    required: ["free" free, "leaf" leaf, "name" name, "size" size],
+    optional: ["children" children],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvmthin`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
@@ -1297,43 +1170,22 @@ pub struct NodeDisksLvmthinItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvmthinItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvmthinItem",
-                required: &[
-                    "lv",
-                    "lv_size",
-                    "metadata_size",
-                    "metadata_used",
-                    "used",
-                    "vg",
-                ],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.lv,
-                &mut self.lv_size,
-                &mut self.metadata_size,
-                &mut self.metadata_used,
-                &mut self.used,
-                &mut self.vg,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvmthinItem);
+object!(NodeDisksLvmthinItem {
+    required: [
+        "lv" lv,
+        "lv_size" lv_size,
+        "metadata_size" metadata_size,
+        "metadata_used" metadata_used,
+        "used" used,
+        "vg" vg,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/disks/smart`.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmart {
     /// SMART attributes of an ATA disk.
@@ -1350,35 +1202,24 @@ pub struct NodeDisksSmart {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksSmart {
+object!(NodeDisksSmart {
+    optional: [
+        "attributes" attributes, "health" health, "text" text, "type" type_, "wearout" wearout,
+    ],
+    others: extra,
+});
+
+impl Default for NodeDisksSmart {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksSmart",
-                required: &[],
-                optional: &["attributes", "health", "text", "type", "wearout"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.attributes,
-                &mut self.health,
-                &mut self.text,
-                &mut self.type_,
-                &mut self.wearout,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeDisksSmart);
 
 /// SMART attributes of an ATA disk.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmartAttributesItem {
     /// When the attribute failed; `-` if it never did.
@@ -1403,49 +1244,32 @@ pub struct NodeDisksSmartAttributesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksSmartAttributesItem {
+object!(NodeDisksSmartAttributesItem {
+    optional: [
+        "fail" fail,
+        "flags" flags,
+        "id" id,
+        "name" name,
+        "normalized" normalized,
+        "raw" raw,
+        "threshold" threshold,
+        "value" value,
+        "worst" worst,
+    ],
+    others: extra,
+});
+
+impl Default for NodeDisksSmartAttributesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksSmartAttributesItem",
-                required: &[],
-                optional: &[
-                    "fail",
-                    "flags",
-                    "id",
-                    "name",
-                    "normalized",
-                    "raw",
-                    "threshold",
-                    "value",
-                    "worst",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.fail,
-                &mut self.flags,
-                &mut self.id,
-                &mut self.name,
-                &mut self.normalized,
-                &mut self.raw,
-                &mut self.threshold,
-                &mut self.value,
-                &mut self.worst,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeDisksSmartAttributesItem);
 
 /// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZf {
     /// What ZFS advises to do about the state.
@@ -1468,46 +1292,24 @@ pub struct NodeDisksZf {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZf {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZf",
-                required: &["name"],
-                optional: &[
-                    "action",
-                    "children",
-                    "errors",
-                    "leaf",
-                    "scan",
-                    "state",
-                    "status",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.action,
-                &mut self.children,
-                &mut self.errors,
-                &mut self.leaf,
-                &mut self.scan,
-                &mut self.state,
-                &mut self.status,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZf);
+object!(NodeDisksZf {
+    required: ["name" name],
+    optional: [
+        "action" action,
+        "children" children,
+        "errors" errors,
+        "leaf" leaf,
+        "scan" scan,
+        "state" state,
+        "status" status,
+    ],
+    others: extra,
+});
 
 /// What the group is made of: disks, or groups of disks that replace each other.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenChildrenChildrenItem {
     /// What is below it: objects with the same members.
@@ -1530,46 +1332,24 @@ pub struct NodeDisksZfChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfChildrenChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfChildrenChildrenChildrenItem",
-                required: &["name"],
-                optional: &[
-                    "children",
-                    "cksum",
-                    "leaf",
-                    "msg",
-                    "read",
-                    "state",
-                    "write",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.children,
-                &mut self.cksum,
-                &mut self.leaf,
-                &mut self.msg,
-                &mut self.read,
-                &mut self.state,
-                &mut self.write,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfChildrenChildrenChildrenItem);
+object!(NodeDisksZfChildrenChildrenChildrenItem {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
 
 /// What it is made of: groups such as `mirror-0`, or disks.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenChildrenItem {
     /// What the group is made of: disks, or groups of disks that replace each other.
@@ -1592,46 +1372,24 @@ pub struct NodeDisksZfChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfChildrenChildrenItem",
-                required: &["name"],
-                optional: &[
-                    "children",
-                    "cksum",
-                    "leaf",
-                    "msg",
-                    "read",
-                    "state",
-                    "write",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.children,
-                &mut self.cksum,
-                &mut self.leaf,
-                &mut self.msg,
-                &mut self.read,
-                &mut self.state,
-                &mut self.write,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfChildrenChildrenItem);
+object!(NodeDisksZfChildrenChildrenItem {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
 
 /// Devices of the pool, section by section; entries may hold further ones.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenItem {
     /// What it is made of: groups such as `mirror-0`, or disks.
@@ -1654,41 +1412,19 @@ pub struct NodeDisksZfChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfChildrenItem",
-                required: &["name"],
-                optional: &[
-                    "children",
-                    "cksum",
-                    "leaf",
-                    "msg",
-                    "read",
-                    "state",
-                    "write",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.children,
-                &mut self.cksum,
-                &mut self.leaf,
-                &mut self.msg,
-                &mut self.read,
-                &mut self.state,
-                &mut self.write,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfChildrenItem);
+object!(NodeDisksZfChildrenItem {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
 
 /// Compression of the data on the pool.
 ///
@@ -1711,18 +1447,17 @@ pub enum NodeDisksZfsCompression {
     /// The value `zstd`.
     Zstd,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeDisksZfsCompression : "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb,
-    "zle" Zle, "zstd" Zstd,
-);
+open_enum_impls!(NodeDisksZfsCompression {
+    "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb, "zle" Zle, "zstd" Zstd,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/zfs`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
@@ -1743,32 +1478,18 @@ pub struct NodeDisksZfsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfsItem",
-                required: &["alloc", "dedup", "frag", "free", "health", "name", "size"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.alloc,
-                &mut self.dedup,
-                &mut self.frag,
-                &mut self.free,
-                &mut self.health,
-                &mut self.name,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfsItem);
+object!(NodeDisksZfsItem {
+    required: [
+        "alloc" alloc,
+        "dedup" dedup,
+        "frag" frag,
+        "free" free,
+        "health" health,
+        "name" name,
+        "size" size,
+    ],
+    others: extra,
+});
 
 /// How the devices are combined.
 ///
@@ -1795,21 +1516,27 @@ pub enum NodeDisksZfsRaidlevel {
     /// The value `draid3`.
     Draid3,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeDisksZfsRaidlevel : "single" Single, "mirror" Mirror, "raid10" Raid10, "raidz"
-    Raidz, "raidz2" Raidz2, "raidz3" Raidz3, "draid" Draid, "draid2" Draid2, "draid3"
-    Draid3,
-);
+open_enum_impls!(NodeDisksZfsRaidlevel {
+    "single" Single,
+    "mirror" Mirror,
+    "raid10" Raid10,
+    "raidz" Raidz,
+    "raidz2" Raidz2,
+    "raidz3" Raidz3,
+    "draid" Draid,
+    "draid2" Draid2,
+    "draid3" Draid3,
+});
 
 /// Layout of a dRAID pool; only for the dRAID levels.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/disks/zfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.
@@ -1817,7 +1544,7 @@ pub struct ZfsDraidConfig {
     /// How many distributed spares the pool has. At least 0.
     pub spares: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl ZfsDraidConfig {
@@ -1828,7 +1555,7 @@ impl ZfsDraidConfig {
         Self {
             data: data.into(),
             spares: spares.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// How many devices of each redundancy group hold data. At least 1.
@@ -1847,26 +1574,14 @@ impl ZfsDraidConfig {
     }
 }
 
-impl Object for ZfsDraidConfig {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ZfsDraidConfig",
-                required: &["data", "spares"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.data, &mut self.spares, &mut self.undeclared],
-        );
-    }
-}
+object!(ZfsDraidConfig {
+    required: ["data" data, "spares" spares],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(ZfsDraidConfig);

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeFirewallPath(pub(crate) At);
-
-place_impls!(NodeFirewallPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/firewall`
@@ -40,10 +38,8 @@ impl NodeFirewallPath {
 /// The path `/nodes/{node}/firewall/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeFirewallLogPath(pub(crate) At);
-
-place_impls!(NodeFirewallLogPath);
 
 impl NodeFirewallPath {
     /// `/nodes/{node}/firewall/log`
@@ -78,7 +74,7 @@ impl NodeFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeFirewallLogGet : Vec < super::types::LogLine >);
+request_impls!(NodeFirewallLogGet: Vec<super::types::LogLine>);
 
 impl NodeFirewallLogGet {
     /// How many lines to return at most. At least 0.
@@ -110,10 +106,8 @@ impl NodeFirewallLogGet {
 /// The path `/nodes/{node}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeFirewallOptionsPath(pub(crate) At);
-
-place_impls!(NodeFirewallOptionsPath);
 
 impl NodeFirewallPath {
     /// `/nodes/{node}/firewall/options`
@@ -168,7 +162,7 @@ impl NodeFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(NodeFirewallOptionsPut : ());
+request_impls!(NodeFirewallOptionsPut:());
 
 impl NodeFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -361,10 +355,8 @@ impl NodeFirewallOptionsPut {
 /// The path `/nodes/{node}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeFirewallRulesPath(pub(crate) At);
-
-place_impls!(NodeFirewallRulesPath);
 
 impl NodeFirewallPath {
     /// `/nodes/{node}/firewall/rules`
@@ -423,7 +415,7 @@ impl NodeFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(NodeFirewallRulesPost : ());
+request_impls!(NodeFirewallRulesPost:());
 
 impl NodeFirewallRulesPost {
     /// Comment on the entry.
@@ -509,10 +501,8 @@ impl NodeFirewallRulesPost {
 /// The path `/nodes/{node}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(NodeFirewallRulesPosPath);
 
 impl NodeFirewallRulesPath {
     /// `/nodes/{node}/firewall/rules/{pos}`
@@ -575,7 +565,7 @@ impl NodeFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(NodeFirewallRulesPosPut : ());
+request_impls!(NodeFirewallRulesPosPut:());
 
 impl NodeFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -691,7 +681,7 @@ impl NodeFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(NodeFirewallRulesPosDelete : ());
+request_impls!(NodeFirewallRulesPosDelete:());
 
 impl NodeFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -705,7 +695,7 @@ impl NodeFirewallRulesPosDelete {
 /// The answer to `GET /nodes/{node}/firewall/options`.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -752,66 +742,38 @@ pub struct NodeFirewallOptions {
     pub extra: Extra,
 }
 
-impl Object for NodeFirewallOptions {
+object!(NodeFirewallOptions {
+    optional: [
+        "digest" digest,
+        "enable" enable,
+        "log_level_forward" log_level_forward,
+        "log_level_in" log_level_in,
+        "log_level_out" log_level_out,
+        "log_nf_conntrack" log_nf_conntrack,
+        "ndp" ndp,
+        "nf_conntrack_allow_invalid" nf_conntrack_allow_invalid,
+        "nf_conntrack_helpers" nf_conntrack_helpers,
+        "nf_conntrack_max" nf_conntrack_max,
+        "nf_conntrack_tcp_timeout_established" nf_conntrack_tcp_timeout_established,
+        "nf_conntrack_tcp_timeout_syn_recv" nf_conntrack_tcp_timeout_syn_recv,
+        "nftables" nftables,
+        "nosmurfs" nosmurfs,
+        "protection_synflood" protection_synflood,
+        "protection_synflood_burst" protection_synflood_burst,
+        "protection_synflood_rate" protection_synflood_rate,
+        "smurf_log_level" smurf_log_level,
+        "tcp_flags_log_level" tcp_flags_log_level,
+        "tcpflags" tcpflags,
+    ],
+    others: extra,
+});
+
+impl Default for NodeFirewallOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeFirewallOptions",
-                required: &[],
-                optional: &[
-                    "digest",
-                    "enable",
-                    "log_level_forward",
-                    "log_level_in",
-                    "log_level_out",
-                    "log_nf_conntrack",
-                    "ndp",
-                    "nf_conntrack_allow_invalid",
-                    "nf_conntrack_helpers",
-                    "nf_conntrack_max",
-                    "nf_conntrack_tcp_timeout_established",
-                    "nf_conntrack_tcp_timeout_syn_recv",
-                    "nftables",
-                    "nosmurfs",
-                    "protection_synflood",
-                    "protection_synflood_burst",
-                    "protection_synflood_rate",
-                    "smurf_log_level",
-                    "tcp_flags_log_level",
-                    "tcpflags",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.enable,
-                &mut self.log_level_forward,
-                &mut self.log_level_in,
-                &mut self.log_level_out,
-                &mut self.log_nf_conntrack,
-                &mut self.ndp,
-                &mut self.nf_conntrack_allow_invalid,
-                &mut self.nf_conntrack_helpers,
-                &mut self.nf_conntrack_max,
-                &mut self.nf_conntrack_tcp_timeout_established,
-                &mut self.nf_conntrack_tcp_timeout_syn_recv,
-                &mut self.nftables,
-                &mut self.nosmurfs,
-                &mut self.protection_synflood,
-                &mut self.protection_synflood_burst,
-                &mut self.protection_synflood_rate,
-                &mut self.smurf_log_level,
-                &mut self.tcp_flags_log_level,
-                &mut self.tcpflags,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeFirewallOptions);
 
 /// Level to log smurf packets at; `nolog` logs nothing.
 ///
@@ -838,13 +800,20 @@ pub enum NodeFirewallOptionsSmurfLogLevel {
     /// The value `nolog`.
     Nolog,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeFirewallOptionsSmurfLogLevel : "emerg" Emerg, "alert" Alert, "crit" Crit, "err"
-    Err, "warning" Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
-);
+open_enum_impls!(NodeFirewallOptionsSmurfLogLevel {
+    "emerg" Emerg,
+    "alert" Alert,
+    "crit" Crit,
+    "err" Err,
+    "warning" Warning,
+    "notice" Notice,
+    "info" Info,
+    "debug" Debug,
+    "nolog" Nolog,
+});
 
 /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
 ///
@@ -871,11 +840,17 @@ pub enum NodeFirewallOptionsTcpFlagsLogLevel {
     /// The value `nolog`.
     Nolog,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeFirewallOptionsTcpFlagsLogLevel : "emerg" Emerg, "alert" Alert, "crit" Crit,
-    "err" Err, "warning" Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog"
-    Nolog,
-);
+open_enum_impls!(NodeFirewallOptionsTcpFlagsLogLevel {
+    "emerg" Emerg,
+    "alert" Alert,
+    "crit" Crit,
+    "err" Err,
+    "warning" Warning,
+    "notice" Notice,
+    "info" Info,
+    "debug" Debug,
+    "nolog" Nolog,
+});

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/sdn`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnPath(pub(crate) At);
-
-place_impls!(NodeSdnPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/sdn`
@@ -40,10 +38,8 @@ impl NodeSdnPath {
 /// The path `/nodes/{node}/sdn/fabrics`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnFabricsPath(pub(crate) At);
-
-place_impls!(NodeSdnFabricsPath);
 
 impl NodeSdnPath {
     /// `/nodes/{node}/sdn/fabrics`
@@ -57,10 +53,8 @@ impl NodeSdnPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricPath(pub(crate) At);
-
-place_impls!(NodeSdnFabricsFabricPath);
 
 impl NodeSdnFabricsPath {
     /// `/nodes/{node}/sdn/fabrics/{fabric}`
@@ -96,10 +90,8 @@ impl NodeSdnFabricsFabricPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricInterfacesPath(pub(crate) At);
-
-place_impls!(NodeSdnFabricsFabricInterfacesPath);
 
 impl NodeSdnFabricsFabricPath {
     /// `/nodes/{node}/sdn/fabrics/{fabric}/interfaces`
@@ -133,10 +125,8 @@ impl NodeSdnFabricsFabricInterfacesPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricNeighborsPath(pub(crate) At);
-
-place_impls!(NodeSdnFabricsFabricNeighborsPath);
 
 impl NodeSdnFabricsFabricPath {
     /// `/nodes/{node}/sdn/fabrics/{fabric}/neighbors`
@@ -170,10 +160,8 @@ impl NodeSdnFabricsFabricNeighborsPath {
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnFabricsFabricRoutesPath(pub(crate) At);
-
-place_impls!(NodeSdnFabricsFabricRoutesPath);
 
 impl NodeSdnFabricsFabricPath {
     /// `/nodes/{node}/sdn/fabrics/{fabric}/routes`
@@ -207,10 +195,8 @@ impl NodeSdnFabricsFabricRoutesPath {
 /// The path `/nodes/{node}/sdn/vnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnVnetsPath(pub(crate) At);
-
-place_impls!(NodeSdnVnetsPath);
 
 impl NodeSdnPath {
     /// `/nodes/{node}/sdn/vnets`
@@ -224,10 +210,8 @@ impl NodeSdnPath {
 /// The path `/nodes/{node}/sdn/vnets/{vnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnVnetsVnetPath(pub(crate) At);
-
-place_impls!(NodeSdnVnetsVnetPath);
 
 impl NodeSdnVnetsPath {
     /// `/nodes/{node}/sdn/vnets/{vnet}`
@@ -263,10 +247,8 @@ impl NodeSdnVnetsVnetPath {
 /// The path `/nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnVnetsVnetMacVrfPath(pub(crate) At);
-
-place_impls!(NodeSdnVnetsVnetMacVrfPath);
 
 impl NodeSdnVnetsVnetPath {
     /// `/nodes/{node}/sdn/vnets/{vnet}/mac-vrf`
@@ -300,10 +282,8 @@ impl NodeSdnVnetsVnetMacVrfPath {
 /// The path `/nodes/{node}/sdn/zones`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnZonesPath(pub(crate) At);
-
-place_impls!(NodeSdnZonesPath);
 
 impl NodeSdnPath {
     /// `/nodes/{node}/sdn/zones`
@@ -334,10 +314,8 @@ impl NodeSdnZonesPath {
 /// The path `/nodes/{node}/sdn/zones/{zone}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnZonesZonePath(pub(crate) At);
-
-place_impls!(NodeSdnZonesZonePath);
 
 impl NodeSdnZonesPath {
     /// `/nodes/{node}/sdn/zones/{zone}`
@@ -370,10 +348,8 @@ impl NodeSdnZonesZonePath {
 /// The path `/nodes/{node}/sdn/zones/{zone}/bridges`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnZonesZoneBridgesPath(pub(crate) At);
-
-place_impls!(NodeSdnZonesZoneBridgesPath);
 
 impl NodeSdnZonesZonePath {
     /// `/nodes/{node}/sdn/zones/{zone}/bridges`
@@ -407,10 +383,8 @@ impl NodeSdnZonesZoneBridgesPath {
 /// The path `/nodes/{node}/sdn/zones/{zone}/content`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnZonesZoneContentPath(pub(crate) At);
-
-place_impls!(NodeSdnZonesZoneContentPath);
 
 impl NodeSdnZonesZonePath {
     /// `/nodes/{node}/sdn/zones/{zone}/content`
@@ -441,10 +415,8 @@ impl NodeSdnZonesZoneContentPath {
 /// The path `/nodes/{node}/sdn/zones/{zone}/ip-vrf`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSdnZonesZoneIpVrfPath(pub(crate) At);
-
-place_impls!(NodeSdnZonesZoneIpVrfPath);
 
 impl NodeSdnZonesZonePath {
     /// `/nodes/{node}/sdn/zones/{zone}/ip-vrf`
@@ -478,7 +450,7 @@ impl NodeSdnZonesZoneIpVrfPath {
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
 /// Used by `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsInterfacesItem {
     /// Name of the interface.
@@ -491,28 +463,15 @@ pub struct NodeSdnFabricsInterfacesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnFabricsInterfacesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnFabricsInterfacesItem",
-                required: &["name", "state", "type"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.name, &mut self.state, &mut self.type_, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeSdnFabricsInterfacesItem);
+object!(NodeSdnFabricsInterfacesItem {
+    required: ["name" name, "state" state, "type" type_],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
 /// Used by `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsNeighborsItem {
     /// Address or host name of the neighbor.
@@ -525,33 +484,15 @@ pub struct NodeSdnFabricsNeighborsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnFabricsNeighborsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnFabricsNeighborsItem",
-                required: &["neighbor", "status", "uptime"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.neighbor,
-                &mut self.status,
-                &mut self.uptime,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeSdnFabricsNeighborsItem);
+object!(NodeSdnFabricsNeighborsItem {
+    required: ["neighbor" neighbor, "status" status, "uptime" uptime],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
 /// Used by `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsRoutesItem {
     /// Network the route leads to, in CIDR notation.
@@ -562,28 +503,15 @@ pub struct NodeSdnFabricsRoutesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnFabricsRoutesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnFabricsRoutesItem",
-                required: &["route", "via"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.route, &mut self.via, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeSdnFabricsRoutesItem);
+object!(NodeSdnFabricsRoutesItem {
+    required: ["route" route, "via" via],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
 ///
 /// Used by `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnVnetsMacVrfItem {
     /// IP address of the entry.
@@ -596,28 +524,15 @@ pub struct NodeSdnVnetsMacVrfItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnVnetsMacVrfItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnVnetsMacVrfItem",
-                required: &["ip", "mac", "nexthop"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.ip, &mut self.mac, &mut self.nexthop, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeSdnVnetsMacVrfItem);
+object!(NodeSdnVnetsMacVrfItem {
+    required: ["ip" ip, "mac" mac, "nexthop" nexthop],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesItem {
     /// Name of the bridge.
@@ -630,33 +545,16 @@ pub struct NodeSdnZonesBridgesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnZonesBridgesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnZonesBridgesItem",
-                required: &["name"],
-                optional: &["ports", "vlan_filtering"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.ports,
-                &mut self.vlan_filtering,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeSdnZonesBridgesItem);
+object!(NodeSdnZonesBridgesItem {
+    required: ["name" name],
+    optional: ["ports" ports, "vlan_filtering" vlan_filtering],
+    others: extra,
+});
 
 /// Ports plugged into the bridge.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesPortsItem {
     /// Which network card of the guest the port is, such as `net0`.
@@ -673,35 +571,24 @@ pub struct NodeSdnZonesBridgesPortsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnZonesBridgesPortsItem {
+object!(NodeSdnZonesBridgesPortsItem {
+    optional: [
+        "index" index, "name" name, "primary_vlan" primary_vlan, "vlans" vlans, "vmid" vmid,
+    ],
+    others: extra,
+});
+
+impl Default for NodeSdnZonesBridgesPortsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnZonesBridgesPortsItem",
-                required: &[],
-                optional: &["index", "name", "primary_vlan", "vlans", "vmid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.index,
-                &mut self.name,
-                &mut self.primary_vlan,
-                &mut self.vlans,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeSdnZonesBridgesPortsItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/content`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesContentItem {
     /// State of the VNet on this node.
@@ -714,28 +601,16 @@ pub struct NodeSdnZonesContentItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnZonesContentItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnZonesContentItem",
-                required: &["vnet"],
-                optional: &["status", "statusmsg"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.vnet, &mut self.status, &mut self.statusmsg, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeSdnZonesContentItem);
+object!(NodeSdnZonesContentItem {
+    required: ["vnet" vnet],
+    optional: ["status" status, "statusmsg" statusmsg],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesIpVrfItem {
     /// Network the route leads to, in CIDR notation.
@@ -750,34 +625,15 @@ pub struct NodeSdnZonesIpVrfItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnZonesIpVrfItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnZonesIpVrfItem",
-                required: &["ip", "metric", "nexthops", "protocol"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ip,
-                &mut self.metric,
-                &mut self.nexthops,
-                &mut self.protocol,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeSdnZonesIpVrfItem);
+object!(NodeSdnZonesIpVrfItem {
+    required: ["ip" ip, "metric" metric, "nexthops" nexthops, "protocol" protocol],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSdnZonesItem {
     /// Whether the zone works on this node, waits for changes to be applied, or failed.
@@ -788,23 +644,10 @@ pub struct NodeSdnZonesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeSdnZonesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSdnZonesItem",
-                required: &["status", "zone"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.status, &mut self.zone, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeSdnZonesItem);
+object!(NodeSdnZonesItem {
+    required: ["status" status, "zone" zone],
+    others: extra,
+});
 
 /// Whether the zone works on this node, waits for changes to be applied, or failed.
 ///
@@ -819,9 +662,9 @@ pub enum NodeSdnZonesStatus {
     /// The value `error`.
     Error,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeSdnZonesStatus : "available" Available, "pending" Pending, "error" Error,
-);
+open_enum_impls!(NodeSdnZonesStatus {
+    "available" Available, "pending" Pending, "error" Error,
+});

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/storage`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStoragePath(pub(crate) At);
-
-place_impls!(NodeStoragePath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/storage`
@@ -52,7 +50,7 @@ impl NodeStoragePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageGet(pub(crate) Request<Vec<NodeStorageItem>>);
 
-request_impls!(NodeStorageGet : Vec < NodeStorageItem >);
+request_impls!(NodeStorageGet: Vec<NodeStorageItem>);
 
 impl NodeStorageGet {
     /// Content types the storage may hold; in the request, lists storages that take any of these.
@@ -90,10 +88,8 @@ impl NodeStorageGet {
 /// The path `/nodes/{node}/storage/{storage}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStoragePath(pub(crate) At);
-
-place_impls!(NodeStorageStoragePath);
 
 impl NodeStoragePath {
     /// `/nodes/{node}/storage/{storage}`
@@ -129,10 +125,8 @@ impl NodeStorageStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/content`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageContentPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageContentPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/content`
@@ -195,7 +189,7 @@ impl NodeStorageStorageContentPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentGet(pub(crate) Request<Vec<NodeStorageContentItem>>);
 
-request_impls!(NodeStorageStorageContentGet : Vec < NodeStorageContentItem >);
+request_impls!(NodeStorageStorageContentGet: Vec<NodeStorageContentItem>);
 
 impl NodeStorageStorageContentGet {
     /// Content type of the volume; in the request, lists only volumes of this type.
@@ -221,7 +215,7 @@ impl NodeStorageStorageContentGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentPost(pub(crate) Request<String>);
 
-request_impls!(NodeStorageStorageContentPost : String);
+request_impls!(NodeStorageStorageContentPost: String);
 
 impl NodeStorageStorageContentPost {
     /// Format of the new image; must suit the storage and the file name. Only together with `size`.
@@ -235,10 +229,8 @@ impl NodeStorageStorageContentPost {
 /// The path `/nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageContentVolumePath(pub(crate) At);
-
-place_impls!(NodeStorageStorageContentVolumePath);
 
 impl NodeStorageStorageContentPath {
     /// `/nodes/{node}/storage/{storage}/content/{volume}`
@@ -415,7 +407,7 @@ impl NodeStorageStorageContentVolumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePost(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStorageContentVolumePost : Task);
+request_impls!(NodeStorageStorageContentVolumePost: Task);
 
 impl NodeStorageStorageContentVolumePost {
     /// Node to place the copy on; without it, the node in the path.
@@ -435,7 +427,7 @@ impl NodeStorageStorageContentVolumePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePut(pub(crate) Request<()>);
 
-request_impls!(NodeStorageStorageContentVolumePut : ());
+request_impls!(NodeStorageStorageContentVolumePut:());
 
 impl NodeStorageStorageContentVolumePut {
     /// New notes; replaces the old ones.
@@ -463,7 +455,7 @@ impl NodeStorageStorageContentVolumePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumeDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStorageContentVolumeDelete : Task);
+request_impls!(NodeStorageStorageContentVolumeDelete: Task);
 
 impl NodeStorageStorageContentVolumeDelete {
     /// Seconds to wait for the removal; nothing is returned if it is done by then. From 1 to 30.
@@ -477,10 +469,8 @@ impl NodeStorageStorageContentVolumeDelete {
 /// The path `/nodes/{node}/storage/{storage}/download-url`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageDownloadUrlPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageDownloadUrlPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/download-url`
@@ -545,7 +535,7 @@ impl NodeStorageStorageDownloadUrlPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageDownloadUrlPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStorageDownloadUrlPost : Task);
+request_impls!(NodeStorageStorageDownloadUrlPost: Task);
 
 impl NodeStorageStorageDownloadUrlPost {
     /// Checksum the downloaded file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
@@ -584,10 +574,8 @@ impl NodeStorageStorageDownloadUrlPost {
 /// The path `/nodes/{node}/storage/{storage}/file-restore`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestorePath(pub(crate) At);
-
-place_impls!(NodeStorageStorageFileRestorePath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/file-restore`
@@ -601,10 +589,8 @@ impl NodeStorageStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/file-restore/download`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageFileRestoreDownloadPath);
 
 impl NodeStorageStorageFileRestorePath {
     /// `/nodes/{node}/storage/{storage}/file-restore/download`
@@ -692,7 +678,7 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageFileRestoreDownloadGet(pub(crate) Request<Bytes>);
 
-request_impls!(NodeStorageStorageFileRestoreDownloadGet : Bytes);
+request_impls!(NodeStorageStorageFileRestoreDownloadGet: Bytes);
 
 impl NodeStorageStorageFileRestoreDownloadGet {
     /// Packs directories as `tar.zst` and not as `zip`. Default: `false`. Since 8.1.
@@ -706,10 +692,8 @@ impl NodeStorageStorageFileRestoreDownloadGet {
 /// The path `/nodes/{node}/storage/{storage}/file-restore/list`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestoreListPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageFileRestoreListPath);
 
 impl NodeStorageStorageFileRestorePath {
     /// `/nodes/{node}/storage/{storage}/file-restore/list`
@@ -787,10 +771,8 @@ impl NodeStorageStorageFileRestoreListPath {
 /// The path `/nodes/{node}/storage/{storage}/identity`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageIdentityPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageIdentityPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/identity`
@@ -827,10 +809,8 @@ impl NodeStorageStorageIdentityPath {
 /// The path `/nodes/{node}/storage/{storage}/import-metadata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageImportMetadataPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageImportMetadataPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/import-metadata`
@@ -907,10 +887,8 @@ impl NodeStorageStorageImportMetadataPath {
 /// The path `/nodes/{node}/storage/{storage}/oci-registry-pull`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageOciRegistryPullPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageOciRegistryPullPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/oci-registry-pull`
@@ -963,7 +941,7 @@ impl NodeStorageStorageOciRegistryPullPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageOciRegistryPullPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStorageOciRegistryPullPost : Task);
+request_impls!(NodeStorageStorageOciRegistryPullPost: Task);
 
 impl NodeStorageStorageOciRegistryPullPost {
     /// Name of the file on the storage; the server replaces characters it does not accept. At most 255 characters.
@@ -977,10 +955,8 @@ impl NodeStorageStorageOciRegistryPullPost {
 /// The path `/nodes/{node}/storage/{storage}/prunebackups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStoragePrunebackupsPath(pub(crate) At);
-
-place_impls!(NodeStorageStoragePrunebackupsPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/prunebackups`
@@ -1054,7 +1030,7 @@ pub struct NodeStorageStoragePrunebackupsGet(
     pub(crate) Request<Vec<NodeStoragePrunebackupsItem>>,
 );
 
-request_impls!(NodeStorageStoragePrunebackupsGet : Vec < NodeStoragePrunebackupsItem >);
+request_impls!(NodeStorageStoragePrunebackupsGet: Vec<NodeStoragePrunebackupsItem>);
 
 impl NodeStorageStoragePrunebackupsGet {
     /// Retention rules to apply in place of the ones configured for the storage.
@@ -1091,7 +1067,7 @@ impl NodeStorageStoragePrunebackupsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStoragePrunebackupsDelete : Task);
+request_impls!(NodeStorageStoragePrunebackupsDelete: Task);
 
 impl NodeStorageStoragePrunebackupsDelete {
     /// Retention rules to apply in place of the ones configured for the storage.
@@ -1120,10 +1096,8 @@ impl NodeStorageStoragePrunebackupsDelete {
 /// The path `/nodes/{node}/storage/{storage}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageRrdPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageRrdPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/rrd`
@@ -1171,7 +1145,7 @@ impl NodeStorageStorageRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(NodeStorageStorageRrdGet : super::types::RrdImage);
+request_impls!(NodeStorageStorageRrdGet: super::types::RrdImage);
 
 impl NodeStorageStorageRrdGet {
     /// Whether data points are averages or maxima of the values they sum up.
@@ -1185,10 +1159,8 @@ impl NodeStorageStorageRrdGet {
 /// The path `/nodes/{node}/storage/{storage}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageRrddataPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageRrddataPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/rrddata`
@@ -1233,7 +1205,7 @@ impl NodeStorageStorageRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrddataGet(pub(crate) Request<Vec<NodeStorageRrddataItem>>);
 
-request_impls!(NodeStorageStorageRrddataGet : Vec < NodeStorageRrddataItem >);
+request_impls!(NodeStorageStorageRrddataGet: Vec<NodeStorageRrddataItem>);
 
 impl NodeStorageStorageRrddataGet {
     /// Whether data points are averages or maxima of the values they sum up.
@@ -1247,10 +1219,8 @@ impl NodeStorageStorageRrddataGet {
 /// The path `/nodes/{node}/storage/{storage}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageStatusPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageStatusPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/status`
@@ -1284,10 +1254,8 @@ impl NodeStorageStorageStatusPath {
 /// The path `/nodes/{node}/storage/{storage}/upload`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStorageStorageUploadPath(pub(crate) At);
-
-place_impls!(NodeStorageStorageUploadPath);
 
 impl NodeStorageStoragePath {
     /// `/nodes/{node}/storage/{storage}/upload`
@@ -1334,7 +1302,7 @@ impl NodeStorageStorageUploadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageUploadPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStorageUploadPost : Task);
+request_impls!(NodeStorageStorageUploadPost: Task);
 
 impl NodeStorageStorageUploadPost {
     /// Checksum the received file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
@@ -1383,18 +1351,17 @@ pub enum NodeStorageChecksumAlgorithm {
     /// The value `sha512`.
     Sha512,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStorageChecksumAlgorithm : "md5" Md5, "sha1" Sha1, "sha224" Sha224, "sha256"
-    Sha256, "sha384" Sha384, "sha512" Sha512,
-);
+open_enum_impls!(NodeStorageChecksumAlgorithm {
+    "md5" Md5, "sha1" Sha1, "sha224" Sha224, "sha256" Sha256, "sha384" Sha384, "sha512" Sha512,
+});
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content/{volume}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -1413,36 +1380,24 @@ pub struct NodeStorageContentGet {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageContentGet {
+object!(NodeStorageContentGet {
+    optional: [
+        "format" format, "notes" notes, "path" path, "protected" protected, "size" size, "used" used,
+    ],
+    others: extra,
+});
+
+impl Default for NodeStorageContentGet {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageContentGet",
-                required: &[],
-                optional: &["format", "notes", "path", "protected", "size", "used"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.format,
-                &mut self.notes,
-                &mut self.path,
-                &mut self.protected,
-                &mut self.size,
-                &mut self.used,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageContentGet);
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
@@ -1477,58 +1432,30 @@ pub struct NodeStorageContentItem {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageContentItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageContentItem",
-                required: &["volid"],
-                optional: &[
-                    "approximate-size",
-                    "content",
-                    "ctime",
-                    "encrypted",
-                    "format",
-                    "notes",
-                    "parent",
-                    "protected",
-                    "size",
-                    "subtype",
-                    "used",
-                    "verification",
-                    "vmid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.volid,
-                &mut self.approximate_size,
-                &mut self.content,
-                &mut self.ctime,
-                &mut self.encrypted,
-                &mut self.format,
-                &mut self.notes,
-                &mut self.parent,
-                &mut self.protected,
-                &mut self.size,
-                &mut self.subtype,
-                &mut self.used,
-                &mut self.verification,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStorageContentItem);
+object!(NodeStorageContentItem {
+    required: ["volid" volid],
+    optional: [
+        "approximate-size" approximate_size,
+        "content" content,
+        "ctime" ctime,
+        "encrypted" encrypted,
+        "format" format,
+        "notes" notes,
+        "parent" parent,
+        "protected" protected,
+        "size" size,
+        "subtype" subtype,
+        "used" used,
+        "verification" verification,
+        "vmid" vmid,
+    ],
+    others: extra,
+});
 
 /// Result of the last verification of a backup; backup servers only.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageContentVerification {
     /// Outcome of the verification, such as `ok` or `failed`.
@@ -1539,23 +1466,17 @@ pub struct NodeStorageContentVerification {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageContentVerification {
+object!(NodeStorageContentVerification {
+    optional: ["state" state, "upid" upid],
+    others: extra,
+});
+
+impl Default for NodeStorageContentVerification {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageContentVerification",
-                required: &[],
-                optional: &["state", "upid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.state, &mut self.upid, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageContentVerification);
 
 /// Format new images get if none is named.
 ///
@@ -1572,12 +1493,12 @@ pub enum NodeStorageDefault {
     /// The value `vmdk`.
     Vmdk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStorageDefault : "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
-);
+open_enum_impls!(NodeStorageDefault {
+    "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
+});
 
 /// What the file is: ISO image, container template or image to import.
 ///
@@ -1592,17 +1513,17 @@ pub enum NodeStorageDownloadUrlContent {
     /// The value `import`. Since 8.3.
     Import,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStorageDownloadUrlContent : "iso" Iso, "vztmpl" Vztmpl, "import" Import,
-);
+open_enum_impls!(NodeStorageDownloadUrlContent {
+    "iso" Iso, "vztmpl" Vztmpl, "import" Import,
+});
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/file-restore/list`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageFileRestoreListItem {
     /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
@@ -1621,36 +1542,24 @@ pub struct NodeStorageFileRestoreListItem {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageFileRestoreListItem {
+object!(NodeStorageFileRestoreListItem {
+    optional: [
+        "filepath" filepath, "leaf" leaf, "mtime" mtime, "size" size, "text" text, "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for NodeStorageFileRestoreListItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageFileRestoreListItem",
-                required: &[],
-                optional: &["filepath", "leaf", "mtime", "size", "text", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.filepath,
-                &mut self.leaf,
-                &mut self.mtime,
-                &mut self.size,
-                &mut self.text,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageFileRestoreListItem);
 
 /// Image formats of the storage; present only if `format` was asked for.
 ///
 /// Used by `GET /nodes/{node}/storage`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageFormats {
     /// Format new images get if none is named.
@@ -1661,28 +1570,15 @@ pub struct NodeStorageFormats {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageFormats {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageFormats",
-                required: &["default", "supported"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.default, &mut self.supported, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeStorageFormats);
+object!(NodeStorageFormats {
+    required: ["default" default, "supported" supported],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/identity`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/identity`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageIdentity {
     /// Identifier of the storage instance; its form and meaning differ by storage type.
@@ -1693,23 +1589,10 @@ pub struct NodeStorageIdentity {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageIdentity {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageIdentity",
-                required: &["id", "type"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.id, &mut self.type_, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeStorageIdentity);
+object!(NodeStorageIdentity {
+    required: ["id" id, "type" type_],
+    others: extra,
+});
 
 /// Storage type.
 ///
@@ -1746,19 +1629,30 @@ pub enum NodeStorageIdentityType {
     /// The value `zfspool`.
     Zfspool,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStorageIdentityType : "btrfs" Btrfs, "cephfs" Cephfs, "cifs" Cifs, "dir" Dir,
-    "esxi" Esxi, "iscsi" Iscsi, "iscsidirect" Iscsidirect, "lvm" Lvm, "lvmthin" Lvmthin,
-    "nfs" Nfs, "pbs" Pbs, "rbd" Rbd, "zfs" Zfs, "zfspool" Zfspool,
-);
+open_enum_impls!(NodeStorageIdentityType {
+    "btrfs" Btrfs,
+    "cephfs" Cephfs,
+    "cifs" Cifs,
+    "dir" Dir,
+    "esxi" Esxi,
+    "iscsi" Iscsi,
+    "iscsidirect" Iscsidirect,
+    "lvm" Lvm,
+    "lvmthin" Lvmthin,
+    "nfs" Nfs,
+    "pbs" Pbs,
+    "rbd" Rbd,
+    "zfs" Zfs,
+    "zfspool" Zfspool,
+});
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
@@ -1777,36 +1671,29 @@ pub struct NodeStorageImportMetadata {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageImportMetadata {
+object!(NodeStorageImportMetadata {
+    optional: [
+        "create-args" create_args,
+        "disks" disks,
+        "net" net,
+        "source" source,
+        "type" type_,
+        "warnings" warnings,
+    ],
+    others: extra,
+});
+
+impl Default for NodeStorageImportMetadata {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageImportMetadata",
-                required: &[],
-                optional: &["create-args", "disks", "net", "source", "type", "warnings"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.create_args,
-                &mut self.disks,
-                &mut self.net,
-                &mut self.source,
-                &mut self.type_,
-                &mut self.warnings,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageImportMetadata);
 
 /// Settings to pass on when the guest is created.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataCreateArgs {
     /// Firmware: SeaBIOS, or OVMF for UEFI.
@@ -1843,61 +1730,38 @@ pub struct NodeStorageImportMetadataCreateArgs {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageImportMetadataCreateArgs {
+object!(NodeStorageImportMetadataCreateArgs {
+    optional: [
+        "bios" bios,
+        "boot" boot,
+        "cores" cores,
+        "cpu" cpu,
+        "description" description,
+        "machine" machine,
+        "memory" memory,
+        "name" name,
+        "numa" numa,
+        "onboot" onboot,
+        "ostype" ostype,
+        "scsihw" scsihw,
+        "smbios1" smbios1,
+        "sockets" sockets,
+        "vga" vga,
+    ],
+    others: extra,
+});
+
+impl Default for NodeStorageImportMetadataCreateArgs {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageImportMetadataCreateArgs",
-                required: &[],
-                optional: &[
-                    "bios",
-                    "boot",
-                    "cores",
-                    "cpu",
-                    "description",
-                    "machine",
-                    "memory",
-                    "name",
-                    "numa",
-                    "onboot",
-                    "ostype",
-                    "scsihw",
-                    "smbios1",
-                    "sockets",
-                    "vga",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bios,
-                &mut self.boot,
-                &mut self.cores,
-                &mut self.cpu,
-                &mut self.description,
-                &mut self.machine,
-                &mut self.memory,
-                &mut self.name,
-                &mut self.numa,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.scsihw,
-                &mut self.smbios1,
-                &mut self.sockets,
-                &mut self.vga,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageImportMetadataCreateArgs);
 
 /// One network card that was found.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataNetValue {
     /// Bridge to plug the card into, if one is proposed.
@@ -1910,23 +1774,17 @@ pub struct NodeStorageImportMetadataNetValue {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageImportMetadataNetValue {
+object!(NodeStorageImportMetadataNetValue {
+    optional: ["bridge" bridge, "macaddr" macaddr, "model" model],
+    others: extra,
+});
+
+impl Default for NodeStorageImportMetadataNetValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageImportMetadataNetValue",
-                required: &[],
-                optional: &["bridge", "macaddr", "model"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.bridge, &mut self.macaddr, &mut self.model, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageImportMetadataNetValue);
 
 /// Kind of guest that the import creates.
 ///
@@ -1937,15 +1795,17 @@ pub enum NodeStorageImportMetadataType {
     /// The value `vm`.
     Vm,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeStorageImportMetadataType : "vm" Vm,);
+open_enum_impls!(NodeStorageImportMetadataType {
+    "vm" Vm,
+});
 
 /// Known problems with this import; an empty list promises nothing.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataWarningsItem {
     /// Name of the setting concerned.
@@ -1958,23 +1818,17 @@ pub struct NodeStorageImportMetadataWarningsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageImportMetadataWarningsItem {
+object!(NodeStorageImportMetadataWarningsItem {
+    optional: ["key" key, "type" type_, "value" value],
+    others: extra,
+});
+
+impl Default for NodeStorageImportMetadataWarningsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageImportMetadataWarningsItem",
-                required: &[],
-                optional: &["key", "type", "value"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.key, &mut self.type_, &mut self.value, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStorageImportMetadataWarningsItem);
 
 /// What the warning is about.
 ///
@@ -1997,21 +1851,23 @@ pub enum NodeStorageImportMetadataWarningsType {
     /// The value `serial-port-socket-only`.
     SerialPortSocketOnly,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStorageImportMetadataWarningsType : "cdrom-image-ignored" CdromImageIgnored,
-    "efi-state-lost" EfiStateLost, "guest-is-running" GuestIsRunning, "nvme-unsupported"
-    NvmeUnsupported, "ova-needs-extracting" OvaNeedsExtracting,
-    "ovmf-with-lsi-unsupported" OvmfWithLsiUnsupported, "serial-port-socket-only"
-    SerialPortSocketOnly,
-);
+open_enum_impls!(NodeStorageImportMetadataWarningsType {
+    "cdrom-image-ignored" CdromImageIgnored,
+    "efi-state-lost" EfiStateLost,
+    "guest-is-running" GuestIsRunning,
+    "nvme-unsupported" NvmeUnsupported,
+    "ova-needs-extracting" OvaNeedsExtracting,
+    "ovmf-with-lsi-unsupported" OvmfWithLsiUnsupported,
+    "serial-port-socket-only" SerialPortSocketOnly,
+});
 
 /// One element of the answer to `GET /nodes/{node}/storage`.
 ///
 /// Used by `GET /nodes/{node}/storage`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageItem {
     /// Whether the storage can be reached right now.
@@ -2044,54 +1900,27 @@ pub struct NodeStorageItem {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageItem",
-                required: &["content", "storage", "type"],
-                optional: &[
-                    "active",
-                    "avail",
-                    "enabled",
-                    "format",
-                    "formats",
-                    "select_existing",
-                    "shared",
-                    "total",
-                    "used",
-                    "used_fraction",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.content,
-                &mut self.storage,
-                &mut self.type_,
-                &mut self.active,
-                &mut self.avail,
-                &mut self.enabled,
-                &mut self.format,
-                &mut self.formats,
-                &mut self.select_existing,
-                &mut self.shared,
-                &mut self.total,
-                &mut self.used,
-                &mut self.used_fraction,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStorageItem);
+object!(NodeStorageItem {
+    required: ["content" content, "storage" storage, "type" type_],
+    optional: [
+        "active" active,
+        "avail" avail,
+        "enabled" enabled,
+        "format" format,
+        "formats" formats,
+        "select_existing" select_existing,
+        "shared" shared,
+        "total" total,
+        "used" used,
+        "used_fraction" used_fraction,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/prunebackups`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
@@ -2108,30 +1937,11 @@ pub struct NodeStoragePrunebackupsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeStoragePrunebackupsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStoragePrunebackupsItem",
-                required: &["ctime", "type", "volid"],
-                optional: &["mark", "vmid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ctime,
-                &mut self.type_,
-                &mut self.volid,
-                &mut self.mark,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStoragePrunebackupsItem);
+object!(NodeStoragePrunebackupsItem {
+    required: ["ctime" ctime, "type" type_, "volid" volid],
+    optional: ["mark" mark, "vmid" vmid],
+    others: extra,
+});
 
 /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
 ///
@@ -2148,18 +1958,17 @@ pub enum NodeStoragePrunebackupsMark {
     /// The value `renamed`.
     Renamed,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStoragePrunebackupsMark : "keep" Keep, "remove" Remove, "protected" Protected,
-    "renamed" Renamed,
-);
+open_enum_impls!(NodeStoragePrunebackupsMark {
+    "keep" Keep, "remove" Remove, "protected" Protected, "renamed" Renamed,
+});
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/rrddata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageRrddataItem {
     /// Unix time of the data point, in seconds. In seconds since 1970.
@@ -2172,28 +1981,16 @@ pub struct NodeStorageRrddataItem {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageRrddataItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageRrddataItem",
-                required: &["time"],
-                optional: &["total", "used"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.time, &mut self.total, &mut self.used, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeStorageRrddataItem);
+object!(NodeStorageRrddataItem {
+    required: ["time" time],
+    optional: ["total" total, "used" used],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/status`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStorageStatus {
     /// Whether the storage can be reached right now.
@@ -2216,33 +2013,13 @@ pub struct NodeStorageStatus {
     pub extra: Extra,
 }
 
-impl Object for NodeStorageStatus {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStorageStatus",
-                required: &["content", "type"],
-                optional: &["active", "avail", "enabled", "shared", "total", "used"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.content,
-                &mut self.type_,
-                &mut self.active,
-                &mut self.avail,
-                &mut self.enabled,
-                &mut self.shared,
-                &mut self.total,
-                &mut self.used,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStorageStatus);
+object!(NodeStorageStatus {
+    required: ["content" content, "type" type_],
+    optional: [
+        "active" active, "avail" avail, "enabled" enabled, "shared" shared, "total" total, "used" used,
+    ],
+    others: extra,
+});
 
 /// Formats the storage can hold.
 ///
@@ -2259,9 +2036,9 @@ pub enum NodeStorageSupported {
     /// The value `vmdk`.
     Vmdk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeStorageSupported : "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
-);
+open_enum_impls!(NodeStorageSupported {
+    "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
+});

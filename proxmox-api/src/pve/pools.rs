@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/pools`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PoolsPath(pub(crate) At);
-
-place_impls!(PoolsPath);
 
 impl Client {
     /// `/pools`
@@ -137,7 +135,7 @@ impl PoolsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsGet(pub(crate) Request<Vec<PoolsItem>>);
 
-request_impls!(PoolsGet : Vec < PoolsItem >);
+request_impls!(PoolsGet: Vec<PoolsItem>);
 
 impl PoolsGet {
     /// Pool name; nested pools are written `parent/child`. Since 8.1.
@@ -163,7 +161,7 @@ impl PoolsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPost(pub(crate) Request<()>);
 
-request_impls!(PoolsPost : ());
+request_impls!(PoolsPost:());
 
 impl PoolsPost {
     /// Free text about the pool.
@@ -189,7 +187,7 @@ impl PoolsPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPut(pub(crate) Request<()>);
 
-request_impls!(PoolsPut : ());
+request_impls!(PoolsPut:());
 
 impl PoolsPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`.
@@ -227,10 +225,8 @@ impl PoolsPut {
 /// The path `/pools/{poolid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PoolsPoolidPath(pub(crate) At);
-
-place_impls!(PoolsPoolidPath);
 
 impl PoolsPath {
     /// `/pools/{poolid}`
@@ -313,7 +309,7 @@ impl PoolsPoolidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);
 
-request_impls!(PoolsPoolidGet : Pool);
+request_impls!(PoolsPoolidGet: Pool);
 
 impl PoolsPoolidGet {
     /// Returns only members of this kind.
@@ -337,7 +333,7 @@ impl PoolsPoolidGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidPut(pub(crate) Request<()>);
 
-request_impls!(PoolsPoolidPut : ());
+request_impls!(PoolsPoolidPut:());
 
 impl PoolsPoolidPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`. Since 8.1.
@@ -375,7 +371,7 @@ impl PoolsPoolidPut {
 /// The answer to `GET /pools/{poolid}`.
 ///
 /// Used by `GET /pools/{poolid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Pool {
     /// Free text about the pool.
@@ -388,33 +384,16 @@ pub struct Pool {
     pub extra: Extra,
 }
 
-impl Object for Pool {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Pool",
-                required: &["members"],
-                optional: &["comment", "poolid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.members,
-                &mut self.comment,
-                &mut self.poolid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(Pool);
+object!(Pool {
+    required: ["members" members],
+    optional: ["comment" comment, "poolid" poolid],
+    others: extra,
+});
 
 /// One element of the answer to `GET /pools`.
 ///
 /// Used by `GET /pools`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolsItem {
     /// Free text about the pool. Since 8.1.
@@ -427,33 +406,16 @@ pub struct PoolsItem {
     pub extra: Extra,
 }
 
-impl Object for PoolsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PoolsItem",
-                required: &["poolid"],
-                optional: &["comment", "members"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.poolid,
-                &mut self.comment,
-                &mut self.members,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(PoolsItem);
+object!(PoolsItem {
+    required: ["poolid" poolid],
+    optional: ["comment" comment, "members" members],
+    others: extra,
+});
 
 /// Guests and storages in the pool.
 ///
 /// Used by `GET /pools`, `GET /pools/{poolid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PoolsMembersItem {
     /// Content kinds a storage may hold, separated by commas.
@@ -506,69 +468,32 @@ pub struct PoolsMembersItem {
     pub extra: Extra,
 }
 
-impl Object for PoolsMembersItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PoolsMembersItem",
-                required: &["id", "node", "type"],
-                optional: &[
-                    "content",
-                    "cpu",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "maxcpu",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "name",
-                    "netin",
-                    "netout",
-                    "plugintype",
-                    "shared",
-                    "status",
-                    "storage",
-                    "template",
-                    "uptime",
-                    "vmid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.node,
-                &mut self.type_,
-                &mut self.content,
-                &mut self.cpu,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.maxcpu,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.plugintype,
-                &mut self.shared,
-                &mut self.status,
-                &mut self.storage,
-                &mut self.template,
-                &mut self.uptime,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(PoolsMembersItem);
+object!(PoolsMembersItem {
+    required: ["id" id, "node" node, "type" type_],
+    optional: [
+        "content" content,
+        "cpu" cpu,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "maxcpu" maxcpu,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "plugintype" plugintype,
+        "shared" shared,
+        "status" status,
+        "storage" storage,
+        "template" template,
+        "uptime" uptime,
+        "vmid" vmid,
+    ],
+    others: extra,
+});
 
 /// Kind of the member.
 ///
@@ -585,12 +510,12 @@ pub enum PoolsMembersType {
     /// The value `storage`.
     Storage,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    PoolsMembersType : "qemu" Qemu, "lxc" Lxc, "openvz" Openvz, "storage" Storage,
-);
+open_enum_impls!(PoolsMembersType {
+    "qemu" Qemu, "lxc" Lxc, "openvz" Openvz, "storage" Storage,
+});
 
 /// Returns only members of this kind.
 ///
@@ -605,7 +530,9 @@ pub enum PoolsType {
     /// The value `storage`.
     Storage,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(PoolsType : "qemu" Qemu, "lxc" Lxc, "storage" Storage,);
+open_enum_impls!(PoolsType {
+    "qemu" Qemu, "lxc" Lxc, "storage" Storage,
+});

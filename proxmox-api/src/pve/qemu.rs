@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuPath(pub(crate) At);
-
-place_impls!(QemuPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/qemu`
@@ -535,7 +533,7 @@ impl QemuPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
 
-request_impls!(QemuGet : Vec < QemuItem >);
+request_impls!(QemuGet: Vec<QemuItem>);
 
 impl QemuGet {
     /// Asks each running virtual machine for its complete status too, which takes longer.
@@ -589,7 +587,7 @@ impl QemuGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuPost(pub(crate) Request<Task>);
 
-request_impls!(QemuPost : Task);
+request_impls!(QemuPost: Task);
 
 impl QemuPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -1165,10 +1163,8 @@ impl QemuPost {
 /// The path `/nodes/{node}/qemu/{vmid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidPath(pub(crate) At);
-
-place_impls!(QemuVmidPath);
 
 impl QemuPath {
     /// `/nodes/{node}/qemu/{vmid}`
@@ -1228,7 +1224,7 @@ impl QemuVmidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidDelete(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidDelete : Task);
+request_impls!(QemuVmidDelete: Task);
 
 impl QemuVmidDelete {
     /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled storages. Default: `false`.
@@ -1257,10 +1253,8 @@ impl QemuVmidDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/agent`
@@ -1314,10 +1308,8 @@ impl QemuVmidAgentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentExecPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentExecPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/exec`
@@ -1353,7 +1345,7 @@ impl QemuVmidAgentExecPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
 
-request_impls!(QemuVmidAgentExecPost : QemuAgentExec);
+request_impls!(QemuVmidAgentExecPost: QemuAgentExec);
 
 impl QemuVmidAgentExecPost {
     /// Program to run, followed by its arguments; no shell is involved.
@@ -1376,10 +1368,8 @@ impl QemuVmidAgentExecPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentExecStatusPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentExecStatusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/exec-status`
@@ -1414,10 +1404,8 @@ impl QemuVmidAgentExecStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFileReadPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFileReadPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/file-read`
@@ -1466,7 +1454,7 @@ impl QemuVmidAgentFileReadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
 
-request_impls!(QemuVmidAgentFileReadGet : QemuAgentFileRead);
+request_impls!(QemuVmidAgentFileReadGet: QemuAgentFileRead);
 
 impl QemuVmidAgentFileReadGet {
     /// Bytes to read at most. From 1 to 16777216. Default: `16777216`. Since 9.1.
@@ -1492,10 +1480,8 @@ impl QemuVmidAgentFileReadGet {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-write`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFileWritePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFileWritePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/file-write`
@@ -1544,7 +1530,7 @@ impl QemuVmidAgentFileWritePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidAgentFileWritePost : ());
+request_impls!(QemuVmidAgentFileWritePost:());
 
 impl QemuVmidAgentFileWritePost {
     /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded already. Default: `true`.
@@ -1558,10 +1544,8 @@ impl QemuVmidAgentFileWritePost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeFreezePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFsfreezeFreezePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
@@ -1595,10 +1579,8 @@ impl QemuVmidAgentFsfreezeFreezePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeStatusPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFsfreezeStatusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
@@ -1636,10 +1618,8 @@ impl QemuVmidAgentFsfreezeStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeThawPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFsfreezeThawPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
@@ -1673,10 +1653,8 @@ impl QemuVmidAgentFsfreezeThawPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFstrimPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFstrimPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fstrim`
@@ -1710,10 +1688,8 @@ impl QemuVmidAgentFstrimPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetFsinfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetFsinfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
@@ -1747,10 +1723,8 @@ impl QemuVmidAgentGetFsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetHostNamePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetHostNamePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-host-name`
@@ -1784,10 +1758,8 @@ impl QemuVmidAgentGetHostNamePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetMemoryBlockInfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetMemoryBlockInfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
@@ -1821,10 +1793,8 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetMemoryBlocksPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetMemoryBlocksPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
@@ -1858,10 +1828,8 @@ impl QemuVmidAgentGetMemoryBlocksPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetOsinfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetOsinfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`
@@ -1895,10 +1863,8 @@ impl QemuVmidAgentGetOsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-time`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetTimePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetTimePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-time`
@@ -1932,10 +1898,8 @@ impl QemuVmidAgentGetTimePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetTimezonePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetTimezonePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-timezone`
@@ -1969,10 +1933,8 @@ impl QemuVmidAgentGetTimezonePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetUsersPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetUsersPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-users`
@@ -2006,10 +1968,8 @@ impl QemuVmidAgentGetUsersPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetVcpusPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetVcpusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`
@@ -2043,10 +2003,8 @@ impl QemuVmidAgentGetVcpusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentInfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentInfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/info`
@@ -2080,10 +2038,8 @@ impl QemuVmidAgentInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentNetworkGetInterfacesPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentNetworkGetInterfacesPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
@@ -2117,10 +2073,8 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentPingPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentPingPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/ping`
@@ -2154,10 +2108,8 @@ impl QemuVmidAgentPingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/set-user-password`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSetUserPasswordPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSetUserPasswordPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/set-user-password`
@@ -2203,7 +2155,7 @@ impl QemuVmidAgentSetUserPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
 
-request_impls!(QemuVmidAgentSetUserPasswordPost : QemuAgentPing);
+request_impls!(QemuVmidAgentSetUserPasswordPost: QemuAgentPing);
 
 impl QemuVmidAgentSetUserPasswordPost {
     /// Tells that the password is already a `crypt()` hash. Default: `false`.
@@ -2217,10 +2169,8 @@ impl QemuVmidAgentSetUserPasswordPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentShutdownPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentShutdownPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/shutdown`
@@ -2254,10 +2204,8 @@ impl QemuVmidAgentShutdownPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendDiskPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSuspendDiskPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`
@@ -2291,10 +2239,8 @@ impl QemuVmidAgentSuspendDiskPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendHybridPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSuspendHybridPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
@@ -2328,10 +2274,8 @@ impl QemuVmidAgentSuspendHybridPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendRamPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSuspendRamPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`
@@ -2365,10 +2309,8 @@ impl QemuVmidAgentSuspendRamPath {
 /// The path `/nodes/{node}/qemu/{vmid}/clone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidClonePath(pub(crate) At);
-
-place_impls!(QemuVmidClonePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/clone`
@@ -2478,7 +2420,7 @@ impl QemuVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidClonePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidClonePost : Task);
+request_impls!(QemuVmidClonePost: Task);
 
 impl QemuVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -2540,10 +2482,8 @@ impl QemuVmidClonePost {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidCloudinitPath(pub(crate) At);
-
-place_impls!(QemuVmidCloudinitPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/cloudinit`
@@ -2588,10 +2528,8 @@ impl QemuVmidCloudinitPath {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit/dump`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidCloudinitDumpPath(pub(crate) At);
-
-place_impls!(QemuVmidCloudinitDumpPath);
 
 impl QemuVmidCloudinitPath {
     /// `/nodes/{node}/qemu/{vmid}/cloudinit/dump`
@@ -2636,10 +2574,8 @@ impl QemuVmidCloudinitDumpPath {
 /// The path `/nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidConfigPath(pub(crate) At);
-
-place_impls!(QemuVmidConfigPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/config`
@@ -3379,7 +3315,7 @@ impl QemuVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
 
-request_impls!(QemuVmidConfigGet : QemuConfig);
+request_impls!(QemuVmidConfigGet: QemuConfig);
 
 impl QemuVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
@@ -3438,7 +3374,7 @@ impl QemuVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidConfigPost : Task);
+request_impls!(QemuVmidConfigPost: Task);
 
 impl QemuVmidConfigPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -4039,7 +3975,7 @@ impl QemuVmidConfigPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidConfigPut : ());
+request_impls!(QemuVmidConfigPut:());
 
 impl QemuVmidConfigPut {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -4586,10 +4522,8 @@ impl QemuVmidConfigPut {
 /// The path `/nodes/{node}/qemu/{vmid}/dbus-vmstate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidDbusVmstatePath(pub(crate) At);
-
-place_impls!(QemuVmidDbusVmstatePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/dbus-vmstate`
@@ -4627,10 +4561,8 @@ impl QemuVmidDbusVmstatePath {
 /// The path `/nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFeaturePath(pub(crate) At);
-
-place_impls!(QemuVmidFeaturePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/feature`
@@ -4672,7 +4604,7 @@ impl QemuVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
 
-request_impls!(QemuVmidFeatureGet : QemuFeature);
+request_impls!(QemuVmidFeatureGet: QemuFeature);
 
 impl QemuVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
@@ -4686,10 +4618,8 @@ impl QemuVmidFeatureGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall`
@@ -4720,10 +4650,8 @@ impl QemuVmidFirewallPath {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallAliasesPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallAliasesPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/aliases`
@@ -4782,7 +4710,7 @@ impl QemuVmidFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesPost : ());
+request_impls!(QemuVmidFirewallAliasesPost:());
 
 impl QemuVmidFirewallAliasesPost {
     /// Comment on the entry.
@@ -4796,10 +4724,8 @@ impl QemuVmidFirewallAliasesPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallAliasesNamePath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallAliasesNamePath);
 
 impl QemuVmidFirewallAliasesPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
@@ -4866,7 +4792,7 @@ impl QemuVmidFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesNamePut : ());
+request_impls!(QemuVmidFirewallAliasesNamePut:());
 
 impl QemuVmidFirewallAliasesNamePut {
     /// Comment on the entry.
@@ -4898,7 +4824,7 @@ impl QemuVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesNameDelete : ());
+request_impls!(QemuVmidFirewallAliasesNameDelete:());
 
 impl QemuVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -4912,10 +4838,8 @@ impl QemuVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallIpsetPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset`
@@ -4968,7 +4892,7 @@ impl QemuVmidFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetPost : ());
+request_impls!(QemuVmidFirewallIpsetPost:());
 
 impl QemuVmidFirewallIpsetPost {
     /// Comment on the entry.
@@ -4994,10 +4918,8 @@ impl QemuVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetNamePath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallIpsetNamePath);
 
 impl QemuVmidFirewallIpsetPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
@@ -5064,7 +4986,7 @@ impl QemuVmidFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNamePost : ());
+request_impls!(QemuVmidFirewallIpsetNamePost:());
 
 impl QemuVmidFirewallIpsetNamePost {
     /// Comment on the entry.
@@ -5090,7 +5012,7 @@ impl QemuVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameDelete : ());
+request_impls!(QemuVmidFirewallIpsetNameDelete:());
 
 impl QemuVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
@@ -5104,10 +5026,8 @@ impl QemuVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetNameCidrPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallIpsetNameCidrPath);
 
 impl QemuVmidFirewallIpsetNamePath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
@@ -5173,7 +5093,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameCidrPut : ());
+request_impls!(QemuVmidFirewallIpsetNameCidrPut:());
 
 impl QemuVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
@@ -5205,7 +5125,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameCidrDelete : ());
+request_impls!(QemuVmidFirewallIpsetNameCidrDelete:());
 
 impl QemuVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -5219,10 +5139,8 @@ impl QemuVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallLogPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallLogPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/log`
@@ -5257,7 +5175,7 @@ impl QemuVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(QemuVmidFirewallLogGet : Vec < super::types::LogLine >);
+request_impls!(QemuVmidFirewallLogGet: Vec<super::types::LogLine>);
 
 impl QemuVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
@@ -5289,10 +5207,8 @@ impl QemuVmidFirewallLogGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallOptionsPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallOptionsPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/options`
@@ -5341,7 +5257,7 @@ impl QemuVmidFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallOptionsPut : ());
+request_impls!(QemuVmidFirewallOptionsPut:());
 
 impl QemuVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -5443,10 +5359,8 @@ impl QemuVmidFirewallOptionsPut {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRefsPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallRefsPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/refs`
@@ -5481,7 +5395,7 @@ impl QemuVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-request_impls!(QemuVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
+request_impls!(QemuVmidFirewallRefsGet: Vec<super::types::FirewallRef>);
 
 impl QemuVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
@@ -5495,10 +5409,8 @@ impl QemuVmidFirewallRefsGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRulesPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallRulesPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/rules`
@@ -5557,7 +5469,7 @@ impl QemuVmidFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPost : ());
+request_impls!(QemuVmidFirewallRulesPost:());
 
 impl QemuVmidFirewallRulesPost {
     /// Comment on the entry.
@@ -5643,10 +5555,8 @@ impl QemuVmidFirewallRulesPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallRulesPosPath);
 
 impl QemuVmidFirewallRulesPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
@@ -5709,7 +5619,7 @@ impl QemuVmidFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPosPut : ());
+request_impls!(QemuVmidFirewallRulesPosPut:());
 
 impl QemuVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -5825,7 +5735,7 @@ impl QemuVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPosDelete : ());
+request_impls!(QemuVmidFirewallRulesPosDelete:());
 
 impl QemuVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -5839,10 +5749,8 @@ impl QemuVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMigratePath(pub(crate) At);
-
-place_impls!(QemuVmidMigratePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/migrate`
@@ -5916,7 +5824,7 @@ impl QemuVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
 
-request_impls!(QemuVmidMigrateGet : QemuMigrate);
+request_impls!(QemuVmidMigrateGet: QemuMigrate);
 
 impl QemuVmidMigrateGet {
     /// Node to check as target.
@@ -5941,7 +5849,7 @@ impl QemuVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidMigratePost : Task);
+request_impls!(QemuVmidMigratePost: Task);
 
 impl QemuVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -6000,10 +5908,8 @@ impl QemuVmidMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/monitor`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMonitorPath(pub(crate) At);
-
-place_impls!(QemuVmidMonitorPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/monitor`
@@ -6055,10 +5961,8 @@ impl QemuVmidMonitorPath {
 /// The path `/nodes/{node}/qemu/{vmid}/move_disk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMoveDiskPath(pub(crate) At);
-
-place_impls!(QemuVmidMoveDiskPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/move_disk`
@@ -6127,7 +6031,7 @@ impl QemuVmidMoveDiskPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidMoveDiskPost : Task);
+request_impls!(QemuVmidMoveDiskPost: Task);
 
 impl QemuVmidMoveDiskPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -6186,10 +6090,8 @@ impl QemuVmidMoveDiskPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnel`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMtunnelPath(pub(crate) At);
-
-place_impls!(QemuVmidMtunnelPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/mtunnel`
@@ -6243,7 +6145,7 @@ impl QemuVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-request_impls!(QemuVmidMtunnelPost : super::types::Mtunnel);
+request_impls!(QemuVmidMtunnelPost: super::types::Mtunnel);
 
 impl QemuVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
@@ -6263,10 +6165,8 @@ impl QemuVmidMtunnelPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMtunnelwebsocketPath(pub(crate) At);
-
-place_impls!(QemuVmidMtunnelwebsocketPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`
@@ -6310,10 +6210,8 @@ impl QemuVmidMtunnelwebsocketPath {
 /// The path `/nodes/{node}/qemu/{vmid}/pending`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidPendingPath(pub(crate) At);
-
-place_impls!(QemuVmidPendingPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/pending`
@@ -6344,10 +6242,8 @@ impl QemuVmidPendingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/remote_migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidRemoteMigratePath(pub(crate) At);
-
-place_impls!(QemuVmidRemoteMigratePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/remote_migrate`
@@ -6400,7 +6296,7 @@ impl QemuVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidRemoteMigratePost : Task);
+request_impls!(QemuVmidRemoteMigratePost: Task);
 
 impl QemuVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -6432,10 +6328,8 @@ impl QemuVmidRemoteMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/resize`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidResizePath(pub(crate) At);
-
-place_impls!(QemuVmidResizePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/resize`
@@ -6490,7 +6384,7 @@ impl QemuVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidResizePut(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidResizePut : Task);
+request_impls!(QemuVmidResizePut: Task);
 
 impl QemuVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
@@ -6510,10 +6404,8 @@ impl QemuVmidResizePut {
 /// The path `/nodes/{node}/qemu/{vmid}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidRrdPath(pub(crate) At);
-
-place_impls!(QemuVmidRrdPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/rrd`
@@ -6558,7 +6450,7 @@ impl QemuVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(QemuVmidRrdGet : super::types::RrdImage);
+request_impls!(QemuVmidRrdGet: super::types::RrdImage);
 
 impl QemuVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
@@ -6572,10 +6464,8 @@ impl QemuVmidRrdGet {
 /// The path `/nodes/{node}/qemu/{vmid}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidRrddataPath(pub(crate) At);
-
-place_impls!(QemuVmidRrddataPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/rrddata`
@@ -6617,7 +6507,7 @@ impl QemuVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-request_impls!(QemuVmidRrddataGet : Vec < super::types::GuestRrdSample >);
+request_impls!(QemuVmidRrddataGet: Vec<super::types::GuestRrdSample>);
 
 impl QemuVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
@@ -6631,10 +6521,8 @@ impl QemuVmidRrddataGet {
 /// The path `/nodes/{node}/qemu/{vmid}/sendkey`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSendkeyPath(pub(crate) At);
-
-place_impls!(QemuVmidSendkeyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/sendkey`
@@ -6680,7 +6568,7 @@ impl QemuVmidSendkeyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidSendkeyPut : ());
+request_impls!(QemuVmidSendkeyPut:());
 
 impl QemuVmidSendkeyPut {
     /// Acts even if the virtual machine is locked; only for root.
@@ -6694,10 +6582,8 @@ impl QemuVmidSendkeyPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotPath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot`
@@ -6752,7 +6638,7 @@ impl QemuVmidSnapshotPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotPost : Task);
+request_impls!(QemuVmidSnapshotPost: Task);
 
 impl QemuVmidSnapshotPost {
     /// Notes about the snapshot.
@@ -6772,10 +6658,8 @@ impl QemuVmidSnapshotPost {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnamePath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotSnapnamePath);
 
 impl QemuVmidSnapshotPath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
@@ -6831,7 +6715,7 @@ impl QemuVmidSnapshotSnapnamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotSnapnameDelete : Task);
+request_impls!(QemuVmidSnapshotSnapnameDelete: Task);
 
 impl QemuVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting disk snapshots fails.
@@ -6845,10 +6729,8 @@ impl QemuVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnameConfigPath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotSnapnameConfigPath);
 
 impl QemuVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
@@ -6900,7 +6782,7 @@ impl QemuVmidSnapshotSnapnameConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidSnapshotSnapnameConfigPut : ());
+request_impls!(QemuVmidSnapshotSnapnameConfigPut:());
 
 impl QemuVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
@@ -6914,10 +6796,8 @@ impl QemuVmidSnapshotSnapnameConfigPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnameRollbackPath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotSnapnameRollbackPath);
 
 impl QemuVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`
@@ -6968,7 +6848,7 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotSnapnameRollbackPost : Task);
+request_impls!(QemuVmidSnapshotSnapnameRollbackPost: Task);
 
 impl QemuVmidSnapshotSnapnameRollbackPost {
     /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway. Default: `false`.
@@ -6982,10 +6862,8 @@ impl QemuVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/qemu/{vmid}/spiceproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSpiceproxyPath(pub(crate) At);
-
-place_impls!(QemuVmidSpiceproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/spiceproxy`
@@ -7020,7 +6898,7 @@ impl QemuVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(QemuVmidSpiceproxyPost : super::types::SpiceConfig);
+request_impls!(QemuVmidSpiceproxyPost: super::types::SpiceConfig);
 
 impl QemuVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
@@ -7034,10 +6912,8 @@ impl QemuVmidSpiceproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/status`
@@ -7068,10 +6944,8 @@ impl QemuVmidStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusCurrentPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusCurrentPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/current`
@@ -7102,10 +6976,8 @@ impl QemuVmidStatusCurrentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reboot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusRebootPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusRebootPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/reboot`
@@ -7142,7 +7014,7 @@ impl QemuVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusRebootPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusRebootPost : Task);
+request_impls!(QemuVmidStatusRebootPost: Task);
 
 impl QemuVmidStatusRebootPost {
     /// Seconds to wait for the guest to shut down. At least 0.
@@ -7156,10 +7028,8 @@ impl QemuVmidStatusRebootPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusResetPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusResetPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/reset`
@@ -7203,7 +7073,7 @@ impl QemuVmidStatusResetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResetPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusResetPost : Task);
+request_impls!(QemuVmidStatusResetPost: Task);
 
 impl QemuVmidStatusResetPost {
     /// Acts even if the virtual machine is locked; only for root.
@@ -7217,10 +7087,8 @@ impl QemuVmidStatusResetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/resume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusResumePath(pub(crate) At);
-
-place_impls!(QemuVmidStatusResumePath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/resume`
@@ -7264,7 +7132,7 @@ impl QemuVmidStatusResumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResumePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusResumePost : Task);
+request_impls!(QemuVmidStatusResumePost: Task);
 
 impl QemuVmidStatusResumePost {
     /// Skips the check that the configuration is on this node; used by migrations.
@@ -7284,10 +7152,8 @@ impl QemuVmidStatusResumePost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusShutdownPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusShutdownPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/shutdown`
@@ -7331,7 +7197,7 @@ impl QemuVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusShutdownPost : Task);
+request_impls!(QemuVmidStatusShutdownPost: Task);
 
 impl QemuVmidStatusShutdownPost {
     /// Stops the virtual machine the hard way if it is not down in time. Default: `false`.
@@ -7363,10 +7229,8 @@ impl QemuVmidStatusShutdownPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusStartPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusStartPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/start`
@@ -7416,7 +7280,7 @@ impl QemuVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusStartPost : Task);
+request_impls!(QemuVmidStatusStartPost: Task);
 
 impl QemuVmidStatusStartPost {
     /// Text that replaces QEMU's `-cpu` argument; only for root.
@@ -7493,10 +7357,8 @@ impl QemuVmidStatusStartPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusStopPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusStopPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/stop`
@@ -7541,7 +7403,7 @@ impl QemuVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusStopPost : Task);
+request_impls!(QemuVmidStatusStopPost: Task);
 
 impl QemuVmidStatusStopPost {
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
@@ -7579,10 +7441,8 @@ impl QemuVmidStatusStopPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusSuspendPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusSuspendPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/suspend`
@@ -7640,7 +7500,7 @@ impl QemuVmidStatusSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusSuspendPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusSuspendPost : Task);
+request_impls!(QemuVmidStatusSuspendPost: Task);
 
 impl QemuVmidStatusSuspendPost {
     /// Acts even if the virtual machine is locked; only for root.
@@ -7666,10 +7526,8 @@ impl QemuVmidStatusSuspendPost {
 /// The path `/nodes/{node}/qemu/{vmid}/template`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidTemplatePath(pub(crate) At);
-
-place_impls!(QemuVmidTemplatePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/template`
@@ -7706,7 +7564,7 @@ impl QemuVmidTemplatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidTemplatePost : Task);
+request_impls!(QemuVmidTemplatePost: Task);
 
 impl QemuVmidTemplatePost {
     /// Converts just this disk to a base image, leaving the others.
@@ -7720,10 +7578,8 @@ impl QemuVmidTemplatePost {
 /// The path `/nodes/{node}/qemu/{vmid}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidTermproxyPath(pub(crate) At);
-
-place_impls!(QemuVmidTermproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/termproxy`
@@ -7758,7 +7614,7 @@ impl QemuVmidTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-request_impls!(QemuVmidTermproxyPost : super::types::Termproxy);
+request_impls!(QemuVmidTermproxyPost: super::types::Termproxy);
 
 impl QemuVmidTermproxyPost {
     /// Serial port to open as a terminal; without it, the one that serves as display.
@@ -7772,10 +7628,8 @@ impl QemuVmidTermproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/unlink`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidUnlinkPath(pub(crate) At);
-
-place_impls!(QemuVmidUnlinkPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/unlink`
@@ -7814,7 +7668,7 @@ impl QemuVmidUnlinkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidUnlinkPut : ());
+request_impls!(QemuVmidUnlinkPut:());
 
 impl QemuVmidUnlinkPut {
     /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always deleted.
@@ -7828,10 +7682,8 @@ impl QemuVmidUnlinkPut {
 /// The path `/nodes/{node}/qemu/{vmid}/vncproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidVncproxyPath(pub(crate) At);
-
-place_impls!(QemuVmidVncproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/vncproxy`
@@ -7866,7 +7718,7 @@ impl QemuVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(QemuVmidVncproxyPost : super::types::Vncproxy);
+request_impls!(QemuVmidVncproxyPost: super::types::Vncproxy);
 
 impl QemuVmidVncproxyPost {
     /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
@@ -7886,10 +7738,8 @@ impl QemuVmidVncproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidVncwebsocketPath(pub(crate) At);
-
-place_impls!(QemuVmidVncwebsocketPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/vncwebsocket`
@@ -7940,7 +7790,7 @@ impl QemuVmidVncwebsocketPath {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -7952,7 +7802,7 @@ pub struct QemuAgent {
     /// Device through which the agent is reached. Default: `virtio`.
     pub type_: Option<QemuAgentType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuAgent {
@@ -7962,7 +7812,7 @@ impl QemuAgent {
     pub fn new(enabled: impl Into<bool>) -> Self {
         Self {
             enabled: enabled.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -8000,41 +7850,23 @@ impl From<bool> for QemuAgent {
     fn from(value: bool) -> Self {
         Self {
             enabled: value,
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
 
-impl Object for QemuAgent {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgent",
-                required: &["enabled"],
-                optional: &["freeze-fs", "fstrim_cloned_disks", "type"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("enabled"),
-                        aliases: &[
-                            ("freeze-fs-on-backup", "freeze-fs"),
-                            ("guest-fsfreeze", "freeze-fs"),
-                        ],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.enabled,
-                &mut self.freeze_fs,
-                &mut self.fstrim_cloned_disks,
-                &mut self.type_,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuAgent {
+    required: ["enabled" enabled],
+    optional: [
+        "freeze-fs" freeze_fs, "fstrim_cloned_disks" fstrim_cloned_disks, "type" type_,
+    ],
+    property_string: {
+        default_key: Some("enabled"),
+        aliases: &[("freeze-fs-on-backup", "freeze-fs"),("guest-fsfreeze", "freeze-fs")],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuAgent);
 
@@ -8085,23 +7917,36 @@ pub enum QemuAgentCommand {
     /// The value `suspend-ram`.
     SuspendRam,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuAgentCommand : "fsfreeze-freeze" FsfreezeFreeze, "fsfreeze-status"
-    FsfreezeStatus, "fsfreeze-thaw" FsfreezeThaw, "fstrim" Fstrim, "get-fsinfo"
-    GetFsinfo, "get-host-name" GetHostName, "get-memory-block-info" GetMemoryBlockInfo,
-    "get-memory-blocks" GetMemoryBlocks, "get-osinfo" GetOsinfo, "get-time" GetTime,
-    "get-timezone" GetTimezone, "get-users" GetUsers, "get-vcpus" GetVcpus, "info" Info,
-    "network-get-interfaces" NetworkGetInterfaces, "ping" Ping, "shutdown" Shutdown,
-    "suspend-disk" SuspendDisk, "suspend-hybrid" SuspendHybrid, "suspend-ram" SuspendRam,
-);
+open_enum_impls!(QemuAgentCommand {
+    "fsfreeze-freeze" FsfreezeFreeze,
+    "fsfreeze-status" FsfreezeStatus,
+    "fsfreeze-thaw" FsfreezeThaw,
+    "fstrim" Fstrim,
+    "get-fsinfo" GetFsinfo,
+    "get-host-name" GetHostName,
+    "get-memory-block-info" GetMemoryBlockInfo,
+    "get-memory-blocks" GetMemoryBlocks,
+    "get-osinfo" GetOsinfo,
+    "get-time" GetTime,
+    "get-timezone" GetTimezone,
+    "get-users" GetUsers,
+    "get-vcpus" GetVcpus,
+    "info" Info,
+    "network-get-interfaces" NetworkGetInterfaces,
+    "ping" Ping,
+    "shutdown" Shutdown,
+    "suspend-disk" SuspendDisk,
+    "suspend-hybrid" SuspendHybrid,
+    "suspend-ram" SuspendRam,
+});
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
@@ -8110,28 +7955,15 @@ pub struct QemuAgentExec {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentExec {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentExec",
-                required: &["pid"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.pid, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(QemuAgentExec);
+object!(QemuAgentExec {
+    required: ["pid" pid],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
@@ -8152,44 +7984,23 @@ pub struct QemuAgentExecStatus {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentExecStatus {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentExecStatus",
-                required: &["exited"],
-                optional: &[
-                    "err-data",
-                    "err-truncated",
-                    "exitcode",
-                    "out-data",
-                    "out-truncated",
-                    "signal",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.exited,
-                &mut self.err_data,
-                &mut self.err_truncated,
-                &mut self.exitcode,
-                &mut self.out_data,
-                &mut self.out_truncated,
-                &mut self.signal,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuAgentExecStatus);
+object!(QemuAgentExecStatus {
+    required: ["exited" exited],
+    optional: [
+        "err-data" err_data,
+        "err-truncated" err_truncated,
+        "exitcode" exitcode,
+        "out-data" out_data,
+        "out-truncated" out_truncated,
+        "signal" signal,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
@@ -8202,33 +8013,16 @@ pub struct QemuAgentFileRead {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFileRead {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFileRead",
-                required: &["content"],
-                optional: &["bytes-read", "truncated"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.content,
-                &mut self.bytes_read,
-                &mut self.truncated,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuAgentFileRead);
+object!(QemuAgentFileRead {
+    required: ["content" content],
+    optional: ["bytes-read" bytes_read, "truncated" truncated],
+    others: extra,
+});
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -8237,23 +8031,17 @@ pub struct QemuAgentFsfreezeStatus {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFsfreezeStatus {
+object!(QemuAgentFsfreezeStatus {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentFsfreezeStatus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFsfreezeStatus",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFsfreezeStatus);
 
 /// Whether the file systems are frozen or thawed.
 ///
@@ -8266,15 +8054,17 @@ pub enum QemuAgentFsfreezeStatusResult {
     /// The value `frozen`.
     Frozen,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAgentFsfreezeStatusResult : "thawed" Thawed, "frozen" Frozen,);
+open_enum_impls!(QemuAgentFsfreezeStatusResult {
+    "thawed" Thawed, "frozen" Frozen,
+});
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
@@ -8283,28 +8073,22 @@ pub struct QemuAgentFstrim {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFstrim {
+object!(QemuAgentFstrim {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrim {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFstrim",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFstrim);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
@@ -8315,28 +8099,22 @@ pub struct QemuAgentFstrimResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFstrimResult {
+object!(QemuAgentFstrimResult {
+    optional: ["error" error, "paths" paths],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrimResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFstrimResult",
-                required: &[],
-                optional: &["error", "paths"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.paths, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFstrimResult);
 
 /// Outcome per file system.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
@@ -8351,34 +8129,22 @@ pub struct QemuAgentFstrimResultPathsItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFstrimResultPathsItem {
+object!(QemuAgentFstrimResultPathsItem {
+    optional: ["error" error, "minimum" minimum, "path" path, "trimmed" trimmed],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrimResultPathsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFstrimResultPathsItem",
-                required: &[],
-                optional: &["error", "minimum", "path", "trimmed"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.error,
-                &mut self.minimum,
-                &mut self.path,
-                &mut self.trimmed,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFstrimResultPathsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
@@ -8387,28 +8153,22 @@ pub struct QemuAgentGetFsinfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfo {
+object!(QemuAgentGetFsinfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfo);
 
 /// Address of the controller on a channel subsystem (s390x).
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     /// Channel subsystem ID.
@@ -8423,34 +8183,22 @@ pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultDiskCcwAddress {
+object!(QemuAgentGetFsinfoResultDiskCcwAddress {
+    optional: ["cssid" cssid, "devno" devno, "ssid" ssid, "subchno" subchno],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultDiskCcwAddress {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultDiskCcwAddress",
-                required: &[],
-                optional: &["cssid", "devno", "ssid", "subchno"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cssid,
-                &mut self.devno,
-                &mut self.ssid,
-                &mut self.subchno,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultDiskCcwAddress);
 
 /// Disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskItem {
     /// Number of the bus the disk is on.
@@ -8473,47 +8221,31 @@ pub struct QemuAgentGetFsinfoResultDiskItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultDiskItem {
+object!(QemuAgentGetFsinfoResultDiskItem {
+    optional: [
+        "bus" bus,
+        "bus-type" bus_type,
+        "ccw-address" ccw_address,
+        "dev" dev,
+        "pci-controller" pci_controller,
+        "serial" serial,
+        "target" target,
+        "unit" unit,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultDiskItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultDiskItem",
-                required: &[],
-                optional: &[
-                    "bus",
-                    "bus-type",
-                    "ccw-address",
-                    "dev",
-                    "pci-controller",
-                    "serial",
-                    "target",
-                    "unit",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bus,
-                &mut self.bus_type,
-                &mut self.ccw_address,
-                &mut self.dev,
-                &mut self.pci_controller,
-                &mut self.serial,
-                &mut self.target,
-                &mut self.unit,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultDiskItem);
 
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskPciController {
     /// PCI bus.
@@ -8528,34 +8260,22 @@ pub struct QemuAgentGetFsinfoResultDiskPciController {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultDiskPciController {
+object!(QemuAgentGetFsinfoResultDiskPciController {
+    optional: ["bus" bus, "domain" domain, "function" function, "slot" slot],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultDiskPciController {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultDiskPciController",
-                required: &[],
-                optional: &["bus", "domain", "function", "slot"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bus,
-                &mut self.domain,
-                &mut self.function,
-                &mut self.slot,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultDiskPciController);
 
 /// Mounted file systems.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultItem {
     /// Disks the file system lies on; empty if the agent cannot tell.
@@ -8576,45 +8296,30 @@ pub struct QemuAgentGetFsinfoResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultItem {
+object!(QemuAgentGetFsinfoResultItem {
+    optional: [
+        "disk" disk,
+        "mountpoint" mountpoint,
+        "name" name,
+        "total-bytes" total_bytes,
+        "total-bytes-privileged" total_bytes_privileged,
+        "type" type_,
+        "used-bytes" used_bytes,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultItem",
-                required: &[],
-                optional: &[
-                    "disk",
-                    "mountpoint",
-                    "name",
-                    "total-bytes",
-                    "total-bytes-privileged",
-                    "type",
-                    "used-bytes",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.disk,
-                &mut self.mountpoint,
-                &mut self.name,
-                &mut self.total_bytes,
-                &mut self.total_bytes_privileged,
-                &mut self.type_,
-                &mut self.used_bytes,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -8623,28 +8328,22 @@ pub struct QemuAgentGetHostName {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetHostName {
+object!(QemuAgentGetHostName {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetHostName {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetHostName",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetHostName);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -8655,28 +8354,22 @@ pub struct QemuAgentGetHostNameResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetHostNameResult {
+object!(QemuAgentGetHostNameResult {
+    optional: ["error" error, "host-name" host_name],
+    others: extra,
+});
+
+impl Default for QemuAgentGetHostNameResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetHostNameResult",
-                required: &[],
-                optional: &["error", "host-name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.host_name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetHostNameResult);
 
 /// Error the agent answered with in place of a result.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo` and 8 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResultError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -8687,28 +8380,22 @@ pub struct QemuAgentGetHostNameResultError {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetHostNameResultError {
+object!(QemuAgentGetHostNameResultError {
+    optional: ["class" class, "desc" desc],
+    others: extra,
+});
+
+impl Default for QemuAgentGetHostNameResultError {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetHostNameResultError",
-                required: &[],
-                optional: &["class", "desc"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.class, &mut self.desc, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetHostNameResultError);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
@@ -8717,28 +8404,22 @@ pub struct QemuAgentGetMemoryBlockInfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlockInfo {
+object!(QemuAgentGetMemoryBlockInfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlockInfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlockInfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlockInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
@@ -8749,28 +8430,22 @@ pub struct QemuAgentGetMemoryBlockInfoResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlockInfoResult {
+object!(QemuAgentGetMemoryBlockInfoResult {
+    optional: ["error" error, "size" size],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlockInfoResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlockInfoResult",
-                required: &[],
-                optional: &["error", "size"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.size, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlockInfoResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
@@ -8779,28 +8454,22 @@ pub struct QemuAgentGetMemoryBlocks {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlocks {
+object!(QemuAgentGetMemoryBlocks {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlocks {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlocks",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlocks);
 
 /// Memory blocks of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
@@ -8813,33 +8482,22 @@ pub struct QemuAgentGetMemoryBlocksResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlocksResultItem {
+object!(QemuAgentGetMemoryBlocksResultItem {
+    optional: ["can-offline" can_offline, "online" online, "phys-index" phys_index],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlocksResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlocksResultItem",
-                required: &[],
-                optional: &["can-offline", "online", "phys-index"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_offline,
-                &mut self.online,
-                &mut self.phys_index,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlocksResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
@@ -8848,28 +8506,22 @@ pub struct QemuAgentGetOsinfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetOsinfo {
+object!(QemuAgentGetOsinfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetOsinfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetOsinfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetOsinfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
@@ -8898,53 +8550,34 @@ pub struct QemuAgentGetOsinfoResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetOsinfoResult {
+object!(QemuAgentGetOsinfoResult {
+    optional: [
+        "error" error,
+        "id" id,
+        "kernel-release" kernel_release,
+        "kernel-version" kernel_version,
+        "machine" machine,
+        "name" name,
+        "pretty-name" pretty_name,
+        "variant" variant,
+        "variant-id" variant_id,
+        "version" version,
+        "version-id" version_id,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentGetOsinfoResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetOsinfoResult",
-                required: &[],
-                optional: &[
-                    "error",
-                    "id",
-                    "kernel-release",
-                    "kernel-version",
-                    "machine",
-                    "name",
-                    "pretty-name",
-                    "variant",
-                    "variant-id",
-                    "version",
-                    "version-id",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.error,
-                &mut self.id,
-                &mut self.kernel_release,
-                &mut self.kernel_version,
-                &mut self.machine,
-                &mut self.name,
-                &mut self.pretty_name,
-                &mut self.variant,
-                &mut self.variant_id,
-                &mut self.version,
-                &mut self.version_id,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetOsinfoResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`, `GET /nodes/{node}/qemu/{vmid}/agent/get-time`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTime {
     /// Number of file systems frozen.
@@ -8953,28 +8586,22 @@ pub struct QemuAgentGetTime {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetTime {
+object!(QemuAgentGetTime {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetTime {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetTime",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetTime);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -8983,28 +8610,22 @@ pub struct QemuAgentGetTimezone {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetTimezone {
+object!(QemuAgentGetTimezone {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetTimezone {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetTimezone",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetTimezone);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -9017,28 +8638,22 @@ pub struct QemuAgentGetTimezoneResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetTimezoneResult {
+object!(QemuAgentGetTimezoneResult {
+    optional: ["error" error, "offset" offset, "zone" zone],
+    others: extra,
+});
+
+impl Default for QemuAgentGetTimezoneResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetTimezoneResult",
-                required: &[],
-                optional: &["error", "offset", "zone"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.offset, &mut self.zone, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetTimezoneResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
@@ -9047,28 +8662,22 @@ pub struct QemuAgentGetUsers {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetUsers {
+object!(QemuAgentGetUsers {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetUsers {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetUsers",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetUsers);
 
 /// Users logged in.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
@@ -9081,33 +8690,22 @@ pub struct QemuAgentGetUsersResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetUsersResultItem {
+object!(QemuAgentGetUsersResultItem {
+    optional: ["domain" domain, "login-time" login_time, "user" user],
+    others: extra,
+});
+
+impl Default for QemuAgentGetUsersResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetUsersResultItem",
-                required: &[],
-                optional: &["domain", "login-time", "user"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.domain,
-                &mut self.login_time,
-                &mut self.user,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetUsersResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
@@ -9116,28 +8714,22 @@ pub struct QemuAgentGetVcpus {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetVcpus {
+object!(QemuAgentGetVcpus {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetVcpus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetVcpus",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetVcpus);
 
 /// Virtual CPUs of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
@@ -9150,33 +8742,22 @@ pub struct QemuAgentGetVcpusResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetVcpusResultItem {
+object!(QemuAgentGetVcpusResultItem {
+    optional: ["can-offline" can_offline, "logical-id" logical_id, "online" online],
+    others: extra,
+});
+
+impl Default for QemuAgentGetVcpusResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetVcpusResultItem",
-                required: &[],
-                optional: &["can-offline", "logical-id", "online"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_offline,
-                &mut self.logical_id,
-                &mut self.online,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetVcpusResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
@@ -9185,28 +8766,22 @@ pub struct QemuAgentInfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentInfo {
+object!(QemuAgentInfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentInfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentInfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
@@ -9219,33 +8794,22 @@ pub struct QemuAgentInfoResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentInfoResult {
+object!(QemuAgentInfoResult {
+    optional: ["error" error, "supported_commands" supported_commands, "version" version],
+    others: extra,
+});
+
+impl Default for QemuAgentInfoResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentInfoResult",
-                required: &[],
-                optional: &["error", "supported_commands", "version"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.error,
-                &mut self.supported_commands,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentInfoResult);
 
 /// Commands the agent knows.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Whether the agent's configuration allows the command.
@@ -9258,33 +8822,22 @@ pub struct QemuAgentInfoResultSupportedCommandsItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentInfoResultSupportedCommandsItem {
+object!(QemuAgentInfoResultSupportedCommandsItem {
+    optional: ["enabled" enabled, "name" name, "success-response" success_response],
+    others: extra,
+});
+
+impl Default for QemuAgentInfoResultSupportedCommandsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentInfoResultSupportedCommandsItem",
-                required: &[],
-                optional: &["enabled", "name", "success-response"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.enabled,
-                &mut self.name,
-                &mut self.success_response,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentInfoResultSupportedCommandsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -9293,28 +8846,22 @@ pub struct QemuAgentNetworkGetInterfaces {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentNetworkGetInterfaces {
+object!(QemuAgentNetworkGetInterfaces {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentNetworkGetInterfaces {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentNetworkGetInterfaces",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentNetworkGetInterfaces);
 
 /// Network interfaces of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultItem {
     /// MAC address of the interface.
@@ -9329,34 +8876,27 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentNetworkGetInterfacesResultItem {
+object!(QemuAgentNetworkGetInterfacesResultItem {
+    optional: [
+        "hardware-address" hardware_address,
+        "ip-addresses" ip_addresses,
+        "name" name,
+        "statistics" statistics,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentNetworkGetInterfacesResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentNetworkGetInterfacesResultItem",
-                required: &[],
-                optional: &["hardware-address", "ip-addresses", "name", "statistics"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.hardware_address,
-                &mut self.ip_addresses,
-                &mut self.name,
-                &mut self.statistics,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentNetworkGetInterfacesResultItem);
 
 /// Traffic counters of the interface.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     /// Bytes received. In bytes.
@@ -9379,47 +8919,31 @@ pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentNetworkGetInterfacesResultStatistics {
+object!(QemuAgentNetworkGetInterfacesResultStatistics {
+    optional: [
+        "rx-bytes" rx_bytes,
+        "rx-dropped" rx_dropped,
+        "rx-errs" rx_errs,
+        "rx-packets" rx_packets,
+        "tx-bytes" tx_bytes,
+        "tx-dropped" tx_dropped,
+        "tx-errs" tx_errs,
+        "tx-packets" tx_packets,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentNetworkGetInterfacesResultStatistics {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentNetworkGetInterfacesResultStatistics",
-                required: &[],
-                optional: &[
-                    "rx-bytes",
-                    "rx-dropped",
-                    "rx-errs",
-                    "rx-packets",
-                    "tx-bytes",
-                    "tx-dropped",
-                    "tx-errs",
-                    "tx-packets",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.rx_bytes,
-                &mut self.rx_dropped,
-                &mut self.rx_errs,
-                &mut self.rx_packets,
-                &mut self.tx_bytes,
-                &mut self.tx_dropped,
-                &mut self.tx_errs,
-                &mut self.tx_packets,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentNetworkGetInterfacesResultStatistics);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -9428,28 +8952,22 @@ pub struct QemuAgentPing {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentPing {
+object!(QemuAgentPing {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentPing {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentPing",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentPing);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -9458,28 +8976,22 @@ pub struct QemuAgentPingResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentPingResult {
+object!(QemuAgentPingResult {
+    optional: ["error" error],
+    others: extra,
+});
+
+impl Default for QemuAgentPingResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentPingResult",
-                required: &[],
-                optional: &["error"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentPingResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
@@ -9488,23 +9000,17 @@ pub struct QemuAgentPost {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentPost {
+object!(QemuAgentPost {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentPost {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentPost",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentPost);
 
 /// Device through which the agent is reached.
 ///
@@ -9517,17 +9023,19 @@ pub enum QemuAgentType {
     /// The value `isa`.
     Isa,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAgentType : "virtio" Virtio, "isa" Isa,);
+open_enum_impls!(QemuAgentType {
+    "virtio" Virtio, "isa" Isa,
+});
 
 /// Sound card of the guest, useful with SPICE.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -9535,7 +9043,7 @@ pub struct QemuAudio {
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     pub driver: Option<QemuAudioDriver>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuAudio {
@@ -9545,7 +9053,7 @@ impl QemuAudio {
     pub fn new(device: impl Into<QemuAudioDevice>) -> Self {
         Self {
             device: device.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Sound card model.
@@ -9564,27 +9072,16 @@ impl QemuAudio {
     }
 }
 
-impl Object for QemuAudio {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAudio",
-                required: &["device"],
-                optional: &["driver"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.device, &mut self.driver, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuAudio {
+    required: ["device" device],
+    optional: ["driver" driver],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuAudio);
 
@@ -9601,12 +9098,12 @@ pub enum QemuAudioDevice {
     /// The value `AC97`.
     Ac97,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuAudioDevice : "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
-);
+open_enum_impls!(QemuAudioDevice {
+    "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
+});
 
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
@@ -9619,15 +9116,17 @@ pub enum QemuAudioDriver {
     /// The value `none`.
     None,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAudioDriver : "spice" Spice, "none" None,);
+open_enum_impls!(QemuAudioDriver {
+    "spice" Spice, "none" None,
+});
 
 /// What the balloon device reports.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
@@ -9652,44 +9151,27 @@ pub struct QemuBallooninfo {
     pub extra: Extra,
 }
 
-impl Object for QemuBallooninfo {
+object!(QemuBallooninfo {
+    optional: [
+        "actual" actual,
+        "free_mem" free_mem,
+        "last_update" last_update,
+        "major_page_faults" major_page_faults,
+        "max_mem" max_mem,
+        "mem_swapped_in" mem_swapped_in,
+        "mem_swapped_out" mem_swapped_out,
+        "minor_page_faults" minor_page_faults,
+        "total_mem" total_mem,
+    ],
+    others: extra,
+});
+
+impl Default for QemuBallooninfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBallooninfo",
-                required: &[],
-                optional: &[
-                    "actual",
-                    "free_mem",
-                    "last_update",
-                    "major_page_faults",
-                    "max_mem",
-                    "mem_swapped_in",
-                    "mem_swapped_out",
-                    "minor_page_faults",
-                    "total_mem",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.actual,
-                &mut self.free_mem,
-                &mut self.last_update,
-                &mut self.major_page_faults,
-                &mut self.max_mem,
-                &mut self.mem_swapped_in,
-                &mut self.mem_swapped_out,
-                &mut self.minor_page_faults,
-                &mut self.total_mem,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuBallooninfo);
 
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
@@ -9702,15 +9184,17 @@ pub enum QemuBios {
     /// The value `ovmf`.
     Ovmf,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuBios : "seabios" Seabios, "ovmf" Ovmf,);
+open_enum_impls!(QemuBios {
+    "seabios" Seabios, "ovmf" Ovmf,
+});
 
 /// Counters of one drive.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
     /// Whether failed operations count for the latency figures.
@@ -9783,97 +9267,56 @@ pub struct QemuBlockstatValue {
     pub extra: Extra,
 }
 
-impl Object for QemuBlockstatValue {
+object!(QemuBlockstatValue {
+    optional: [
+        "account_failed" account_failed,
+        "account_invalid" account_invalid,
+        "failed_flush_operations" failed_flush_operations,
+        "failed_rd_operations" failed_rd_operations,
+        "failed_unmap_operations" failed_unmap_operations,
+        "failed_wr_operations" failed_wr_operations,
+        "failed_zone_append_operations" failed_zone_append_operations,
+        "flush_operations" flush_operations,
+        "flush_total_time_ns" flush_total_time_ns,
+        "idle_time_ns" idle_time_ns,
+        "invalid_flush_operations" invalid_flush_operations,
+        "invalid_rd_operations" invalid_rd_operations,
+        "invalid_unmap_operations" invalid_unmap_operations,
+        "invalid_wr_operations" invalid_wr_operations,
+        "invalid_zone_append_operations" invalid_zone_append_operations,
+        "rd_bytes" rd_bytes,
+        "rd_merged" rd_merged,
+        "rd_operations" rd_operations,
+        "rd_total_time_ns" rd_total_time_ns,
+        "timed_stats" timed_stats,
+        "unmap_bytes" unmap_bytes,
+        "unmap_merged" unmap_merged,
+        "unmap_operations" unmap_operations,
+        "unmap_total_time_ns" unmap_total_time_ns,
+        "wr_bytes" wr_bytes,
+        "wr_highest_offset" wr_highest_offset,
+        "wr_merged" wr_merged,
+        "wr_operations" wr_operations,
+        "wr_total_time_ns" wr_total_time_ns,
+        "zone_append_bytes" zone_append_bytes,
+        "zone_append_merged" zone_append_merged,
+        "zone_append_operations" zone_append_operations,
+        "zone_append_total_time_ns" zone_append_total_time_ns,
+    ],
+    others: extra,
+});
+
+impl Default for QemuBlockstatValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBlockstatValue",
-                required: &[],
-                optional: &[
-                    "account_failed",
-                    "account_invalid",
-                    "failed_flush_operations",
-                    "failed_rd_operations",
-                    "failed_unmap_operations",
-                    "failed_wr_operations",
-                    "failed_zone_append_operations",
-                    "flush_operations",
-                    "flush_total_time_ns",
-                    "idle_time_ns",
-                    "invalid_flush_operations",
-                    "invalid_rd_operations",
-                    "invalid_unmap_operations",
-                    "invalid_wr_operations",
-                    "invalid_zone_append_operations",
-                    "rd_bytes",
-                    "rd_merged",
-                    "rd_operations",
-                    "rd_total_time_ns",
-                    "timed_stats",
-                    "unmap_bytes",
-                    "unmap_merged",
-                    "unmap_operations",
-                    "unmap_total_time_ns",
-                    "wr_bytes",
-                    "wr_highest_offset",
-                    "wr_merged",
-                    "wr_operations",
-                    "wr_total_time_ns",
-                    "zone_append_bytes",
-                    "zone_append_merged",
-                    "zone_append_operations",
-                    "zone_append_total_time_ns",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.account_failed,
-                &mut self.account_invalid,
-                &mut self.failed_flush_operations,
-                &mut self.failed_rd_operations,
-                &mut self.failed_unmap_operations,
-                &mut self.failed_wr_operations,
-                &mut self.failed_zone_append_operations,
-                &mut self.flush_operations,
-                &mut self.flush_total_time_ns,
-                &mut self.idle_time_ns,
-                &mut self.invalid_flush_operations,
-                &mut self.invalid_rd_operations,
-                &mut self.invalid_unmap_operations,
-                &mut self.invalid_wr_operations,
-                &mut self.invalid_zone_append_operations,
-                &mut self.rd_bytes,
-                &mut self.rd_merged,
-                &mut self.rd_operations,
-                &mut self.rd_total_time_ns,
-                &mut self.timed_stats,
-                &mut self.unmap_bytes,
-                &mut self.unmap_merged,
-                &mut self.unmap_operations,
-                &mut self.unmap_total_time_ns,
-                &mut self.wr_bytes,
-                &mut self.wr_highest_offset,
-                &mut self.wr_merged,
-                &mut self.wr_operations,
-                &mut self.wr_total_time_ns,
-                &mut self.zone_append_bytes,
-                &mut self.zone_append_merged,
-                &mut self.zone_append_operations,
-                &mut self.zone_append_total_time_ns,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuBlockstatValue);
 
 /// Figures over the latest interval, for each interval that is set up.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
     /// Average time of a flush operation in nanoseconds.
@@ -9912,65 +9355,41 @@ pub struct QemuBlockstatValueTimedStatsItem {
     pub extra: Extra,
 }
 
-impl Object for QemuBlockstatValueTimedStatsItem {
+object!(QemuBlockstatValueTimedStatsItem {
+    optional: [
+        "avg_flush_latency_ns" avg_flush_latency_ns,
+        "avg_rd_latency_ns" avg_rd_latency_ns,
+        "avg_rd_queue_depth" avg_rd_queue_depth,
+        "avg_wr_latency_ns" avg_wr_latency_ns,
+        "avg_wr_queue_depth" avg_wr_queue_depth,
+        "avg_zone_append_latency_ns" avg_zone_append_latency_ns,
+        "avg_zone_append_queue_depth" avg_zone_append_queue_depth,
+        "interval_length" interval_length,
+        "max_flush_latency_ns" max_flush_latency_ns,
+        "max_rd_latency_ns" max_rd_latency_ns,
+        "max_wr_latency_ns" max_wr_latency_ns,
+        "max_zone_append_latency_ns" max_zone_append_latency_ns,
+        "min_flush_latency_ns" min_flush_latency_ns,
+        "min_rd_latency_ns" min_rd_latency_ns,
+        "min_wr_latency_ns" min_wr_latency_ns,
+        "min_zone_append_latency_ns" min_zone_append_latency_ns,
+    ],
+    others: extra,
+});
+
+impl Default for QemuBlockstatValueTimedStatsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBlockstatValueTimedStatsItem",
-                required: &[],
-                optional: &[
-                    "avg_flush_latency_ns",
-                    "avg_rd_latency_ns",
-                    "avg_rd_queue_depth",
-                    "avg_wr_latency_ns",
-                    "avg_wr_queue_depth",
-                    "avg_zone_append_latency_ns",
-                    "avg_zone_append_queue_depth",
-                    "interval_length",
-                    "max_flush_latency_ns",
-                    "max_rd_latency_ns",
-                    "max_wr_latency_ns",
-                    "max_zone_append_latency_ns",
-                    "min_flush_latency_ns",
-                    "min_rd_latency_ns",
-                    "min_wr_latency_ns",
-                    "min_zone_append_latency_ns",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.avg_flush_latency_ns,
-                &mut self.avg_rd_latency_ns,
-                &mut self.avg_rd_queue_depth,
-                &mut self.avg_wr_latency_ns,
-                &mut self.avg_wr_queue_depth,
-                &mut self.avg_zone_append_latency_ns,
-                &mut self.avg_zone_append_queue_depth,
-                &mut self.interval_length,
-                &mut self.max_flush_latency_ns,
-                &mut self.max_rd_latency_ns,
-                &mut self.max_wr_latency_ns,
-                &mut self.max_zone_append_latency_ns,
-                &mut self.min_flush_latency_ns,
-                &mut self.min_rd_latency_ns,
-                &mut self.min_wr_latency_ns,
-                &mut self.min_zone_append_latency_ns,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuBlockstatValueTimedStatsItem);
 
 /// Devices the guest boots from, in order.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
@@ -9978,7 +9397,7 @@ pub struct QemuBoot {
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     pub order: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuBoot {
@@ -9986,7 +9405,9 @@ impl QemuBoot {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
     #[inline]
@@ -10004,25 +9425,20 @@ impl QemuBoot {
     }
 }
 
-impl Object for QemuBoot {
+object!(QemuBoot {
+    optional: ["legacy" legacy, "order" order],
+    property_string: {
+        default_key: Some("legacy"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuBoot {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBoot",
-                required: &[],
-                optional: &["legacy", "order"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("legacy"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.legacy, &mut self.order, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10041,12 +9457,12 @@ pub enum QemuCitype {
     /// The value `opennebula`.
     Opennebula,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuCitype : "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
-);
+open_enum_impls!(QemuCitype {
+    "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
+});
 
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
@@ -10057,10 +9473,12 @@ pub enum QemuClipboard {
     /// The value `vnc`.
     Vnc,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuClipboard : "vnc" Vnc,);
+open_enum_impls!(QemuClipboard {
+    "vnc" Vnc,
+});
 
 /// Image format of the state volume.
 ///
@@ -10075,17 +9493,19 @@ pub enum QemuCloneFormat {
     /// The value `vmdk`.
     Vmdk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuCloneFormat : "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,);
+open_enum_impls!(QemuCloneFormat {
+    "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,
+});
 
 /// Snippets that replace the generated cloud-init documents.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
@@ -10097,7 +9517,7 @@ pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as vendor data.
     pub vendor: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuCloudInitCustom {
@@ -10105,7 +9525,9 @@ impl QemuCloudInitCustom {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Volume ID of the snippet used as meta data.
     #[inline]
@@ -10137,31 +9559,20 @@ impl QemuCloudInitCustom {
     }
 }
 
-impl Object for QemuCloudInitCustom {
+object!(QemuCloudInitCustom {
+    optional: ["meta" meta, "network" network, "user" user, "vendor" vendor],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuCloudInitCustom {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCloudInitCustom",
-                required: &[],
-                optional: &["meta", "network", "user", "vendor"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.meta,
-                &mut self.network,
-                &mut self.user,
-                &mut self.vendor,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10180,15 +9591,17 @@ pub enum QemuCloudinitDumpType {
     /// The value `meta`.
     Meta,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuCloudinitDumpType : "user" User, "network" Network, "meta" Meta,);
+open_enum_impls!(QemuCloudinitDumpType {
+    "user" User, "network" Network, "meta" Meta,
+});
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudinitItem {
     /// Present and not 0 if the option will be removed. From 0 to 1. Since 8.0.
@@ -10207,36 +9620,16 @@ pub struct QemuCloudinitItem {
     pub extra: Extra,
 }
 
-impl Object for QemuCloudinitItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCloudinitItem",
-                required: &["key"],
-                optional: &["delete", "new", "old", "pending", "value"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.key,
-                &mut self.delete,
-                &mut self.new,
-                &mut self.old,
-                &mut self.pending,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuCloudinitItem);
+object!(QemuCloudinitItem {
+    required: ["key" key],
+    optional: ["delete" delete, "new" new, "old" old, "pending" pending, "value" value],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -10296,17 +9689,17 @@ pub struct QemuConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: Family<QemuHostPci>,
+    pub hostpci: IndexedMap<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: Family<QemuDrive>,
+    pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: Family<QemuIpConfig>,
+    pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
@@ -10334,17 +9727,17 @@ pub struct QemuConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: Family<QemuNet>,
+    pub net: IndexedMap<QemuNet>,
     /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: Family<QemuNuma>,
+    pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: Family<String>,
+    pub parallel: IndexedMap<String>,
     /// Snapshot from which this state descends; kept by the server, not to be set. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
@@ -10360,15 +9753,15 @@ pub struct QemuConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: Family<QemuDrive>,
+    pub sata: IndexedMap<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: Family<QemuDrive>,
+    pub scsi: IndexedMap<QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: Family<String>,
+    pub serial: IndexedMap<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -10400,17 +9793,17 @@ pub struct QemuConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: Family<QemuUnused>,
+    pub unused: IndexedMap<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: Family<QemuUsb>,
+    pub usb: IndexedMap<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: Family<QemuDrive>,
+    pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    pub virtiofs: Family<QemuVirtiofs>,
+    pub virtiofs: IndexedMap<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
@@ -10423,214 +9816,117 @@ pub struct QemuConfig {
     pub extra: Extra,
 }
 
-impl Object for QemuConfig {
+object!(QemuConfig {
+    optional: [
+        "acpi" acpi,
+        "affinity" affinity,
+        "agent" agent,
+        "allow-ksm" allow_ksm,
+        "amd-sev" amd_sev,
+        "arch" arch,
+        "args" args,
+        "audio0" audio0,
+        "autostart" autostart,
+        "balloon" balloon,
+        "bios" bios,
+        "boot" boot,
+        "bootdisk" bootdisk,
+        "cdrom" cdrom,
+        "cicustom" cicustom,
+        "cipassword" cipassword,
+        "citype" citype,
+        "ciupgrade" ciupgrade,
+        "ciuser" ciuser,
+        "cores" cores,
+        "cpu" cpu,
+        "cpulimit" cpulimit,
+        "cpuunits" cpuunits,
+        "description" description,
+        "digest" digest,
+        "efidisk0" efidisk0,
+        "freeze" freeze,
+        "hookscript" hookscript,
+        "hotplug" hotplug,
+        "hugepages" hugepages,
+        "intel-tdx" intel_tdx,
+        "ivshmem" ivshmem,
+        "keephugepages" keephugepages,
+        "keyboard" keyboard,
+        "kvm" kvm,
+        "localtime" localtime,
+        "lock" lock,
+        "machine" machine,
+        "memory" memory,
+        "meta" meta,
+        "migrate_downtime" migrate_downtime,
+        "migrate_speed" migrate_speed,
+        "name" name,
+        "nameserver" nameserver,
+        "numa" numa,
+        "onboot" onboot,
+        "ostype" ostype,
+        "parent" parent,
+        "protection" protection,
+        "reboot" reboot,
+        "rng0" rng0,
+        "running-nets-host-mtu" running_nets_host_mtu,
+        "runningcpu" runningcpu,
+        "runningmachine" runningmachine,
+        "scsihw" scsihw,
+        "searchdomain" searchdomain,
+        "shares" shares,
+        "smbios1" smbios1,
+        "smp" smp,
+        "snapstate" snapstate,
+        "snaptime" snaptime,
+        "sockets" sockets,
+        "spice_enhancements" spice_enhancements,
+        "sshkeys" sshkeys,
+        "startdate" startdate,
+        "startup" startup,
+        "tablet" tablet,
+        "tags" tags,
+        "tdf" tdf,
+        "template" template,
+        "tpmstate0" tpmstate0,
+        "vcpus" vcpus,
+        "vga" vga,
+        "vmgenid" vmgenid,
+        "vmstate" vmstate,
+        "vmstatestorage" vmstatestorage,
+        "watchdog" watchdog,
+    ],
+    indexed: [
+        "hostpci" hostpci,
+        "ide" ide,
+        "ipconfig" ipconfig,
+        "net" net,
+        "numa" numa_nodes,
+        "parallel" parallel,
+        "sata" sata,
+        "scsi" scsi,
+        "serial" serial,
+        "unused" unused,
+        "usb" usb,
+        "virtio" virtio,
+        "virtiofs" virtiofs,
+    ],
+    others: extra,
+});
+
+impl Default for QemuConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuConfig",
-                required: &[],
-                optional: &[
-                    "acpi",
-                    "affinity",
-                    "agent",
-                    "allow-ksm",
-                    "amd-sev",
-                    "arch",
-                    "args",
-                    "audio0",
-                    "autostart",
-                    "balloon",
-                    "bios",
-                    "boot",
-                    "bootdisk",
-                    "cdrom",
-                    "cicustom",
-                    "cipassword",
-                    "citype",
-                    "ciupgrade",
-                    "ciuser",
-                    "cores",
-                    "cpu",
-                    "cpulimit",
-                    "cpuunits",
-                    "description",
-                    "digest",
-                    "efidisk0",
-                    "freeze",
-                    "hookscript",
-                    "hotplug",
-                    "hugepages",
-                    "intel-tdx",
-                    "ivshmem",
-                    "keephugepages",
-                    "keyboard",
-                    "kvm",
-                    "localtime",
-                    "lock",
-                    "machine",
-                    "memory",
-                    "meta",
-                    "migrate_downtime",
-                    "migrate_speed",
-                    "name",
-                    "nameserver",
-                    "numa",
-                    "onboot",
-                    "ostype",
-                    "parent",
-                    "protection",
-                    "reboot",
-                    "rng0",
-                    "running-nets-host-mtu",
-                    "runningcpu",
-                    "runningmachine",
-                    "scsihw",
-                    "searchdomain",
-                    "shares",
-                    "smbios1",
-                    "smp",
-                    "snapstate",
-                    "snaptime",
-                    "sockets",
-                    "spice_enhancements",
-                    "sshkeys",
-                    "startdate",
-                    "startup",
-                    "tablet",
-                    "tags",
-                    "tdf",
-                    "template",
-                    "tpmstate0",
-                    "vcpus",
-                    "vga",
-                    "vmgenid",
-                    "vmstate",
-                    "vmstatestorage",
-                    "watchdog",
-                ],
-                families: &[
-                    "hostpci",
-                    "ide",
-                    "ipconfig",
-                    "net",
-                    "numa",
-                    "parallel",
-                    "sata",
-                    "scsi",
-                    "serial",
-                    "unused",
-                    "usb",
-                    "virtio",
-                    "virtiofs",
-                ],
-                rules: None,
-            },
-            &mut [
-                &mut self.acpi,
-                &mut self.affinity,
-                &mut self.agent,
-                &mut self.allow_ksm,
-                &mut self.amd_sev,
-                &mut self.arch,
-                &mut self.args,
-                &mut self.audio0,
-                &mut self.autostart,
-                &mut self.balloon,
-                &mut self.bios,
-                &mut self.boot,
-                &mut self.bootdisk,
-                &mut self.cdrom,
-                &mut self.cicustom,
-                &mut self.cipassword,
-                &mut self.citype,
-                &mut self.ciupgrade,
-                &mut self.ciuser,
-                &mut self.cores,
-                &mut self.cpu,
-                &mut self.cpulimit,
-                &mut self.cpuunits,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.efidisk0,
-                &mut self.freeze,
-                &mut self.hookscript,
-                &mut self.hotplug,
-                &mut self.hugepages,
-                &mut self.intel_tdx,
-                &mut self.ivshmem,
-                &mut self.keephugepages,
-                &mut self.keyboard,
-                &mut self.kvm,
-                &mut self.localtime,
-                &mut self.lock,
-                &mut self.machine,
-                &mut self.memory,
-                &mut self.meta,
-                &mut self.migrate_downtime,
-                &mut self.migrate_speed,
-                &mut self.name,
-                &mut self.nameserver,
-                &mut self.numa,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.parent,
-                &mut self.protection,
-                &mut self.reboot,
-                &mut self.rng0,
-                &mut self.running_nets_host_mtu,
-                &mut self.runningcpu,
-                &mut self.runningmachine,
-                &mut self.scsihw,
-                &mut self.searchdomain,
-                &mut self.shares,
-                &mut self.smbios1,
-                &mut self.smp,
-                &mut self.snapstate,
-                &mut self.snaptime,
-                &mut self.sockets,
-                &mut self.spice_enhancements,
-                &mut self.sshkeys,
-                &mut self.startdate,
-                &mut self.startup,
-                &mut self.tablet,
-                &mut self.tags,
-                &mut self.tdf,
-                &mut self.template,
-                &mut self.tpmstate0,
-                &mut self.vcpus,
-                &mut self.vga,
-                &mut self.vmgenid,
-                &mut self.vmstate,
-                &mut self.vmstatestorage,
-                &mut self.watchdog,
-                &mut self.hostpci,
-                &mut self.ide,
-                &mut self.ipconfig,
-                &mut self.net,
-                &mut self.numa_nodes,
-                &mut self.parallel,
-                &mut self.sata,
-                &mut self.scsi,
-                &mut self.serial,
-                &mut self.unused,
-                &mut self.usb,
-                &mut self.virtio,
-                &mut self.virtiofs,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuConfig);
 
 /// CPU model shown to the guest, and its flags.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -10650,7 +9946,7 @@ pub struct QemuCpu {
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     pub reported_model: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuCpu {
@@ -10658,7 +9954,9 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
     #[inline]
@@ -10718,44 +10016,29 @@ impl QemuCpu {
     }
 }
 
-impl Object for QemuCpu {
+object!(QemuCpu {
+    optional: [
+        "cputype" cputype,
+        "flags" flags,
+        "guest-phys-bits" guest_phys_bits,
+        "hidden" hidden,
+        "hv-vendor-id" hv_vendor_id,
+        "level" level,
+        "phys-bits" phys_bits,
+        "reported-model" reported_model,
+    ],
+    property_string: {
+        default_key: Some("cputype"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuCpu {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCpu",
-                required: &[],
-                optional: &[
-                    "cputype",
-                    "flags",
-                    "guest-phys-bits",
-                    "hidden",
-                    "hv-vendor-id",
-                    "level",
-                    "phys-bits",
-                    "reported-model",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("cputype"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.cputype,
-                &mut self.flags,
-                &mut self.guest_phys_bits,
-                &mut self.hidden,
-                &mut self.hv_vendor_id,
-                &mut self.level,
-                &mut self.phys_bits,
-                &mut self.reported_model,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10772,10 +10055,12 @@ pub enum QemuDbusVmstateAction {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDbusVmstateAction : "start" Start, "stop" Stop,);
+open_enum_impls!(QemuDbusVmstateAction {
+    "start" Start, "stop" Stop,
+});
 
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
@@ -10902,31 +10187,77 @@ pub enum QemuDisk {
     /// The value `tpmstate0`.
     Tpmstate0,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0, "scsi1"
-    Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6" Scsi6,
-    "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
-    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
-    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
-    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
-    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
-    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
-    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
-    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
-    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
-    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+open_enum_impls!(QemuDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
     "tpmstate0" Tpmstate0,
-);
+});
 
 /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -11030,7 +10361,7 @@ pub struct QemuDrive {
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     pub wwn: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuDrive {
@@ -11040,7 +10371,7 @@ impl QemuDrive {
     pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Way in which QEMU issues the drive's I/O.
@@ -11395,135 +10726,72 @@ impl QemuDrive {
     }
 }
 
-impl Object for QemuDrive {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuDrive",
-                required: &["file"],
-                optional: &[
-                    "aio",
-                    "backup",
-                    "bps",
-                    "bps_max_length",
-                    "bps_rd",
-                    "bps_rd_max_length",
-                    "bps_wr",
-                    "bps_wr_max_length",
-                    "cache",
-                    "cyls",
-                    "detect_zeroes",
-                    "discard",
-                    "format",
-                    "heads",
-                    "import-from",
-                    "iops",
-                    "iops_max",
-                    "iops_max_length",
-                    "iops_rd",
-                    "iops_rd_max",
-                    "iops_rd_max_length",
-                    "iops_wr",
-                    "iops_wr_max",
-                    "iops_wr_max_length",
-                    "iothread",
-                    "mbps",
-                    "mbps_max",
-                    "mbps_rd",
-                    "mbps_rd_max",
-                    "mbps_wr",
-                    "mbps_wr_max",
-                    "media",
-                    "model",
-                    "product",
-                    "queues",
-                    "replicate",
-                    "rerror",
-                    "ro",
-                    "scsiblock",
-                    "secs",
-                    "serial",
-                    "shared",
-                    "size",
-                    "snapshot",
-                    "ssd",
-                    "trans",
-                    "vendor",
-                    "werror",
-                    "wwn",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[
-                            ("bps_rd_length", "bps_rd_max_length"),
-                            ("bps_wr_length", "bps_wr_max_length"),
-                            ("iops_rd_length", "iops_rd_max_length"),
-                            ("iops_wr_length", "iops_wr_max_length"),
-                            ("volume", "file"),
-                        ],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.file,
-                &mut self.aio,
-                &mut self.backup,
-                &mut self.bps,
-                &mut self.bps_max_length,
-                &mut self.bps_rd,
-                &mut self.bps_rd_max_length,
-                &mut self.bps_wr,
-                &mut self.bps_wr_max_length,
-                &mut self.cache,
-                &mut self.cyls,
-                &mut self.detect_zeroes,
-                &mut self.discard,
-                &mut self.format,
-                &mut self.heads,
-                &mut self.import_from,
-                &mut self.iops,
-                &mut self.iops_max,
-                &mut self.iops_max_length,
-                &mut self.iops_rd,
-                &mut self.iops_rd_max,
-                &mut self.iops_rd_max_length,
-                &mut self.iops_wr,
-                &mut self.iops_wr_max,
-                &mut self.iops_wr_max_length,
-                &mut self.iothread,
-                &mut self.mbps,
-                &mut self.mbps_max,
-                &mut self.mbps_rd,
-                &mut self.mbps_rd_max,
-                &mut self.mbps_wr,
-                &mut self.mbps_wr_max,
-                &mut self.media,
-                &mut self.model,
-                &mut self.product,
-                &mut self.queues,
-                &mut self.replicate,
-                &mut self.rerror,
-                &mut self.ro,
-                &mut self.scsiblock,
-                &mut self.secs,
-                &mut self.serial,
-                &mut self.shared,
-                &mut self.size,
-                &mut self.snapshot,
-                &mut self.ssd,
-                &mut self.trans,
-                &mut self.vendor,
-                &mut self.werror,
-                &mut self.wwn,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuDrive {
+    required: ["file" file],
+    optional: [
+        "aio" aio,
+        "backup" backup,
+        "bps" bps,
+        "bps_max_length" bps_max_length,
+        "bps_rd" bps_rd,
+        "bps_rd_max_length" bps_rd_max_length,
+        "bps_wr" bps_wr,
+        "bps_wr_max_length" bps_wr_max_length,
+        "cache" cache,
+        "cyls" cyls,
+        "detect_zeroes" detect_zeroes,
+        "discard" discard,
+        "format" format,
+        "heads" heads,
+        "import-from" import_from,
+        "iops" iops,
+        "iops_max" iops_max,
+        "iops_max_length" iops_max_length,
+        "iops_rd" iops_rd,
+        "iops_rd_max" iops_rd_max,
+        "iops_rd_max_length" iops_rd_max_length,
+        "iops_wr" iops_wr,
+        "iops_wr_max" iops_wr_max,
+        "iops_wr_max_length" iops_wr_max_length,
+        "iothread" iothread,
+        "mbps" mbps,
+        "mbps_max" mbps_max,
+        "mbps_rd" mbps_rd,
+        "mbps_rd_max" mbps_rd_max,
+        "mbps_wr" mbps_wr,
+        "mbps_wr_max" mbps_wr_max,
+        "media" media,
+        "model" model,
+        "product" product,
+        "queues" queues,
+        "replicate" replicate,
+        "rerror" rerror,
+        "ro" ro,
+        "scsiblock" scsiblock,
+        "secs" secs,
+        "serial" serial,
+        "shared" shared,
+        "size" size,
+        "snapshot" snapshot,
+        "ssd" ssd,
+        "trans" trans,
+        "vendor" vendor,
+        "werror" werror,
+        "wwn" wwn,
+    ],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[
+            ("bps_rd_length", "bps_rd_max_length"),
+            ("bps_wr_length", "bps_wr_max_length"),
+            ("iops_rd_length", "iops_rd_max_length"),
+            ("iops_wr_length", "iops_wr_max_length"),
+            ("volume", "file"),
+        ],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuDrive);
 
@@ -11540,10 +10808,12 @@ pub enum QemuDriveAio {
     /// The value `io_uring`.
     IoUring,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveAio : "native" Native, "threads" Threads, "io_uring" IoUring,);
+open_enum_impls!(QemuDriveAio {
+    "native" Native, "threads" Threads, "io_uring" IoUring,
+});
 
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
@@ -11562,13 +10832,16 @@ pub enum QemuDriveCache {
     /// The value `directsync`.
     Directsync,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuDriveCache : "none" None, "writethrough" Writethrough, "writeback" Writeback,
-    "unsafe" Unsafe, "directsync" Directsync,
-);
+open_enum_impls!(QemuDriveCache {
+    "none" None,
+    "writethrough" Writethrough,
+    "writeback" Writeback,
+    "unsafe" Unsafe,
+    "directsync" Directsync,
+});
 
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
@@ -11581,10 +10854,12 @@ pub enum QemuDriveDiscard {
     /// The value `on`.
     On,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveDiscard : "ignore" Ignore, "on" On,);
+open_enum_impls!(QemuDriveDiscard {
+    "ignore" Ignore, "on" On,
+});
 
 /// Whether the drive is a disk or a CD-ROM.
 ///
@@ -11597,10 +10872,12 @@ pub enum QemuDriveMedia {
     /// The value `disk`.
     Disk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveMedia : "cdrom" Cdrom, "disk" Disk,);
+open_enum_impls!(QemuDriveMedia {
+    "cdrom" Cdrom, "disk" Disk,
+});
 
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
@@ -11615,10 +10892,12 @@ pub enum QemuDriveRerror {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveRerror : "ignore" Ignore, "report" Report, "stop" Stop,);
+open_enum_impls!(QemuDriveRerror {
+    "ignore" Ignore, "report" Report, "stop" Stop,
+});
 
 /// How the BIOS translates a fixed drive geometry.
 ///
@@ -11633,10 +10912,12 @@ pub enum QemuDriveTrans {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveTrans : "none" None, "lba" Lba, "auto" Auto,);
+open_enum_impls!(QemuDriveTrans {
+    "none" None, "lba" Lba, "auto" Auto,
+});
 
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
@@ -11653,19 +10934,19 @@ pub enum QemuDriveWerror {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuDriveWerror : "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
-);
+open_enum_impls!(QemuDriveWerror {
+    "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
+});
 
 /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -11683,7 +10964,7 @@ pub struct QemuEfiDisk {
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuEfiDisk {
@@ -11693,7 +10974,7 @@ impl QemuEfiDisk {
     pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -11747,43 +11028,23 @@ impl QemuEfiDisk {
     }
 }
 
-impl Object for QemuEfiDisk {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuEfiDisk",
-                required: &["file"],
-                optional: &[
-                    "efitype",
-                    "format",
-                    "import-from",
-                    "ms-cert",
-                    "pre-enrolled-keys",
-                    "size",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[("volume", "file")],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.file,
-                &mut self.efitype,
-                &mut self.format,
-                &mut self.import_from,
-                &mut self.ms_cert,
-                &mut self.pre_enrolled_keys,
-                &mut self.size,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuEfiDisk {
+    required: ["file" file],
+    optional: [
+        "efitype" efitype,
+        "format" format,
+        "import-from" import_from,
+        "ms-cert" ms_cert,
+        "pre-enrolled-keys" pre_enrolled_keys,
+        "size" size,
+    ],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[("volume", "file")],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuEfiDisk);
 
@@ -11798,10 +11059,12 @@ pub enum QemuEfiDiskEfitype {
     /// The value `4m`.
     V4m,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuEfiDiskEfitype : "2m" V2m, "4m" V4m,);
+open_enum_impls!(QemuEfiDiskEfitype {
+    "2m" V2m, "4m" V4m,
+});
 
 /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
 ///
@@ -11818,17 +11081,17 @@ pub enum QemuEfiDiskMsCert {
     /// The value `2023k`.
     V2023k,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuEfiDiskMsCert : "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
-);
+open_enum_impls!(QemuEfiDiskMsCert {
+    "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/feature`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuFeature {
     /// Whether it is possible.
@@ -11839,23 +11102,10 @@ pub struct QemuFeature {
     pub extra: Extra,
 }
 
-impl Object for QemuFeature {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuFeature",
-                required: &["hasFeature", "nodes"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.has_feature, &mut self.nodes, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(QemuFeature);
+object!(QemuFeature {
+    required: ["hasFeature" has_feature, "nodes" nodes],
+    others: extra,
+});
 
 /// Format of the image file.
 ///
@@ -11878,20 +11128,19 @@ pub enum QemuFormat {
     /// The value `cow`. Until 8.3.
     Cow,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuFormat : "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop"
-    Cloop, "cow" Cow,
-);
+open_enum_impls!(QemuFormat {
+    "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop" Cloop, "cow" Cow,
+});
 
 /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
@@ -11921,7 +11170,7 @@ pub struct QemuHostPci {
     /// Marks the device as the guest's primary graphics card.
     pub x_vga: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuHostPci {
@@ -11929,7 +11178,9 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// PCI device ID shown to the guest in place of the real one.
     #[inline]
@@ -12024,54 +11275,34 @@ impl QemuHostPci {
     }
 }
 
-impl Object for QemuHostPci {
+object!(QemuHostPci {
+    optional: [
+        "device-id" device_id,
+        "driver" driver,
+        "host" host,
+        "legacy-igd" legacy_igd,
+        "mapping" mapping,
+        "mdev" mdev,
+        "pcie" pcie,
+        "rombar" rombar,
+        "romfile" romfile,
+        "sub-device-id" sub_device_id,
+        "sub-vendor-id" sub_vendor_id,
+        "vendor-id" vendor_id,
+        "x-vga" x_vga,
+    ],
+    property_string: {
+        default_key: Some("host"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuHostPci {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuHostPci",
-                required: &[],
-                optional: &[
-                    "device-id",
-                    "driver",
-                    "host",
-                    "legacy-igd",
-                    "mapping",
-                    "mdev",
-                    "pcie",
-                    "rombar",
-                    "romfile",
-                    "sub-device-id",
-                    "sub-vendor-id",
-                    "vendor-id",
-                    "x-vga",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("host"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.device_id,
-                &mut self.driver,
-                &mut self.host,
-                &mut self.legacy_igd,
-                &mut self.mapping,
-                &mut self.mdev,
-                &mut self.pcie,
-                &mut self.rombar,
-                &mut self.romfile,
-                &mut self.sub_device_id,
-                &mut self.sub_vendor_id,
-                &mut self.vendor_id,
-                &mut self.x_vga,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -12088,10 +11319,12 @@ pub enum QemuHostPciDriver {
     /// The value `keep`.
     Keep,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuHostPciDriver : "vfio" Vfio, "keep" Keep,);
+open_enum_impls!(QemuHostPciDriver {
+    "vfio" Vfio, "keep" Keep,
+});
 
 /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
 ///
@@ -12106,17 +11339,19 @@ pub enum QemuHugepages {
     /// The value `1024`.
     V1024,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuHugepages : "any" Any, "2" V2, "1024" V1024,);
+open_enum_impls!(QemuHugepages {
+    "any" Any, "2" V2, "1024" V1024,
+});
 
 /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -12128,7 +11363,7 @@ pub struct QemuIpConfig {
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     pub ip6: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuIpConfig {
@@ -12136,7 +11371,9 @@ impl QemuIpConfig {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// IPv4 gateway; needs `ip` to hold an address.
     #[inline]
@@ -12168,31 +11405,20 @@ impl QemuIpConfig {
     }
 }
 
-impl Object for QemuIpConfig {
+object!(QemuIpConfig {
+    optional: ["gw" gw, "gw6" gw6, "ip" ip, "ip6" ip6],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuIpConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuIpConfig",
-                required: &[],
-                optional: &["gw", "gw6", "ip", "ip6"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.gw,
-                &mut self.gw6,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -12201,7 +11427,7 @@ property_string_impls!(QemuIpConfig);
 /// One element of the answer to `GET /nodes/{node}/qemu`.
 ///
 /// Used by `GET /nodes/{node}/qemu`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
@@ -12282,105 +11508,54 @@ pub struct QemuItem {
     pub extra: Extra,
 }
 
-impl Object for QemuItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuItem",
-                required: &["status", "vmid"],
-                optional: &[
-                    "balloon",
-                    "balloon_min",
-                    "ballooninfo",
-                    "blockstat",
-                    "cpu",
-                    "cpus",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "freemem",
-                    "lock",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "name",
-                    "netin",
-                    "netout",
-                    "nics",
-                    "pid",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "proxmox-support",
-                    "qmpstatus",
-                    "running-machine",
-                    "running-qemu",
-                    "serial",
-                    "shares",
-                    "tags",
-                    "template",
-                    "uptime",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.vmid,
-                &mut self.balloon,
-                &mut self.balloon_min,
-                &mut self.ballooninfo,
-                &mut self.blockstat,
-                &mut self.cpu,
-                &mut self.cpus,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.freemem,
-                &mut self.lock,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.nics,
-                &mut self.pid,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.proxmox_support,
-                &mut self.qmpstatus,
-                &mut self.running_machine,
-                &mut self.running_qemu,
-                &mut self.serial,
-                &mut self.shares,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.uptime,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuItem);
+object!(QemuItem {
+    required: ["status" status, "vmid" vmid],
+    optional: [
+        "balloon" balloon,
+        "balloon_min" balloon_min,
+        "ballooninfo" ballooninfo,
+        "blockstat" blockstat,
+        "cpu" cpu,
+        "cpus" cpus,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "freemem" freemem,
+        "lock" lock,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "nics" nics,
+        "pid" pid,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "proxmox-support" proxmox_support,
+        "qmpstatus" qmpstatus,
+        "running-machine" running_machine,
+        "running-qemu" running_qemu,
+        "serial" serial,
+        "shares" shares,
+        "tags" tags,
+        "template" template,
+        "uptime" uptime,
+    ],
+    others: extra,
+});
 
 /// Memory shared with other virtual machines or the host.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -12388,7 +11563,7 @@ pub struct QemuIvshmem {
     /// Size of the shared memory in MB. At least 1.
     pub size: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuIvshmem {
@@ -12398,7 +11573,7 @@ impl QemuIvshmem {
     pub fn new(size: impl Into<i64>) -> Self {
         Self {
             size: size.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -12417,27 +11592,16 @@ impl QemuIvshmem {
     }
 }
 
-impl Object for QemuIvshmem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuIvshmem",
-                required: &["size"],
-                optional: &["name"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.size, &mut self.name, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuIvshmem {
+    required: ["size" size],
+    optional: ["name" name],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuIvshmem);
 
@@ -12466,21 +11630,27 @@ pub enum QemuLock {
     /// The value `suspended`.
     Suspended,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuLock : "backup" Backup, "clone" Clone, "create" Create, "migrate" Migrate,
-    "rollback" Rollback, "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
-    "suspending" Suspending, "suspended" Suspended,
-);
+open_enum_impls!(QemuLock {
+    "backup" Backup,
+    "clone" Clone,
+    "create" Create,
+    "migrate" Migrate,
+    "rollback" Rollback,
+    "snapshot" Snapshot,
+    "snapshot-delete" SnapshotDelete,
+    "suspending" Suspending,
+    "suspended" Suspended,
+});
 
 /// QEMU machine type and its options.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMachine {
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
@@ -12494,7 +11664,7 @@ pub struct QemuMachine {
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     pub viommu: Option<QemuMachineViommu>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuMachine {
@@ -12502,7 +11672,9 @@ impl QemuMachine {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
     #[inline]
@@ -12541,32 +11713,22 @@ impl QemuMachine {
     }
 }
 
-impl Object for QemuMachine {
+object!(QemuMachine {
+    optional: [
+        "aw-bits" aw_bits, "enable-s3" enable_s3, "enable-s4" enable_s4, "type" type_, "viommu" viommu,
+    ],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuMachine {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMachine",
-                required: &[],
-                optional: &["aw-bits", "enable-s3", "enable-s4", "type", "viommu"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.aw_bits,
-                &mut self.enable_s3,
-                &mut self.enable_s4,
-                &mut self.type_,
-                &mut self.viommu,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -12583,23 +11745,25 @@ pub enum QemuMachineViommu {
     /// The value `virtio`.
     Virtio,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuMachineViommu : "intel" Intel, "virtio" Virtio,);
+open_enum_impls!(QemuMachineViommu {
+    "intel" Intel, "virtio" Virtio,
+});
 
 /// Memory of the guest in MiB; with ballooning this is the most it can get.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
     pub current: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuMemory {
@@ -12609,7 +11773,7 @@ impl QemuMemory {
     pub fn new(current: impl Into<i64>) -> Self {
         Self {
             current: current.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
@@ -12626,32 +11790,20 @@ impl From<i64> for QemuMemory {
     fn from(value: i64) -> Self {
         Self {
             current: value,
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
 
-impl Object for QemuMemory {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMemory",
-                required: &["current"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("current"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.current, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuMemory {
+    required: ["current" current],
+    property_string: {
+        default_key: Some("current"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuMemory);
 
@@ -12660,7 +11812,7 @@ property_string_impls!(QemuMemory);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
@@ -12668,7 +11820,7 @@ pub struct QemuMeta {
     /// Creation time as Unix time. At least 0.
     pub ctime: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuMeta {
@@ -12676,7 +11828,9 @@ impl QemuMeta {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// QEMU version with which the virtual machine was created.
     #[inline]
@@ -12694,25 +11848,20 @@ impl QemuMeta {
     }
 }
 
-impl Object for QemuMeta {
+object!(QemuMeta {
+    optional: ["creation-qemu" creation_qemu, "ctime" ctime],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuMeta {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMeta",
-                required: &[],
-                optional: &["creation-qemu", "ctime"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.creation_qemu, &mut self.ctime, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -12721,7 +11870,7 @@ property_string_impls!(QemuMeta);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
@@ -12748,46 +11897,25 @@ pub struct QemuMigrate {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrate {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrate",
-                required: &["local_disks", "local_resources", "running"],
-                optional: &[
-                    "allowed_nodes",
-                    "dependent-ha-resources",
-                    "has-dbus-vmstate",
-                    "mapped-resource-info",
-                    "mapped-resources",
-                    "not_allowed_nodes",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.local_disks,
-                &mut self.local_resources,
-                &mut self.running,
-                &mut self.allowed_nodes,
-                &mut self.dependent_ha_resources,
-                &mut self.has_dbus_vmstate,
-                &mut self.mapped_resource_info,
-                &mut self.mapped_resources,
-                &mut self.not_allowed_nodes,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuMigrate);
+object!(QemuMigrate {
+    required: [
+        "local_disks" local_disks, "local_resources" local_resources, "running" running,
+    ],
+    optional: [
+        "allowed_nodes" allowed_nodes,
+        "dependent-ha-resources" dependent_ha_resources,
+        "has-dbus-vmstate" has_dbus_vmstate,
+        "mapped-resource-info" mapped_resource_info,
+        "mapped-resources" mapped_resources,
+        "not_allowed_nodes" not_allowed_nodes,
+    ],
+    others: extra,
+});
 
 /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
@@ -12820,56 +11948,29 @@ pub struct QemuMigrateLocalDisksItem {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrateLocalDisksItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrateLocalDisksItem",
-                required: &["volid"],
-                optional: &[
-                    "cdrom",
-                    "drivename",
-                    "is_attached",
-                    "is_cloudinit",
-                    "is_tpmstate",
-                    "is_unused",
-                    "is_vmstate",
-                    "referenced_in_pending",
-                    "referenced_in_snapshot",
-                    "replicate",
-                    "shared",
-                    "size",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.volid,
-                &mut self.cdrom,
-                &mut self.drivename,
-                &mut self.is_attached,
-                &mut self.is_cloudinit,
-                &mut self.is_tpmstate,
-                &mut self.is_unused,
-                &mut self.is_vmstate,
-                &mut self.referenced_in_pending,
-                &mut self.referenced_in_snapshot,
-                &mut self.replicate,
-                &mut self.shared,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuMigrateLocalDisksItem);
+object!(QemuMigrateLocalDisksItem {
+    required: ["volid" volid],
+    optional: [
+        "cdrom" cdrom,
+        "drivename" drivename,
+        "is_attached" is_attached,
+        "is_cloudinit" is_cloudinit,
+        "is_tpmstate" is_tpmstate,
+        "is_unused" is_unused,
+        "is_vmstate" is_vmstate,
+        "referenced_in_pending" referenced_in_pending,
+        "referenced_in_snapshot" referenced_in_snapshot,
+        "replicate" replicate,
+        "shared" shared,
+        "size" size,
+    ],
+    others: extra,
+});
 
 /// Part of `mapped-resource-info.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
@@ -12880,28 +11981,22 @@ pub struct QemuMigrateMappedResourceInfoValue {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrateMappedResourceInfoValue {
+object!(QemuMigrateMappedResourceInfoValue {
+    optional: ["live-migration" live_migration, "name" name],
+    others: extra,
+});
+
+impl Default for QemuMigrateMappedResourceInfoValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrateMappedResourceInfoValue",
-                required: &[],
-                optional: &["live-migration", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.live_migration, &mut self.name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuMigrateMappedResourceInfoValue);
 
 /// Part of `not_allowed_nodes.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
@@ -12914,32 +12009,21 @@ pub struct QemuMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrateNotAllowedNodesValue {
+object!(QemuMigrateNotAllowedNodesValue {
+    optional: [
+        "blocking-ha-resources" blocking_ha_resources,
+        "unavailable-resources" unavailable_resources,
+        "unavailable_storages" unavailable_storages,
+    ],
+    others: extra,
+});
+
+impl Default for QemuMigrateNotAllowedNodesValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrateNotAllowedNodesValue",
-                required: &[],
-                optional: &[
-                    "blocking-ha-resources",
-                    "unavailable-resources",
-                    "unavailable_storages",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.blocking_ha_resources,
-                &mut self.unavailable_resources,
-                &mut self.unavailable_storages,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuMigrateNotAllowedNodesValue);
 
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
@@ -12952,10 +12036,12 @@ pub enum QemuMigrationType {
     /// The value `insecure`.
     Insecure,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuMigrationType : "secure" Secure, "insecure" Insecure,);
+open_enum_impls!(QemuMigrationType {
+    "secure" Secure, "insecure" Insecure,
+});
 
 /// Key of the disk to move, such as `scsi0`.
 ///
@@ -13594,93 +12680,326 @@ pub enum QemuMoveDiskDisk {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuMoveDiskDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0,
-    "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6"
-    Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
-    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
-    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
-    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
-    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
-    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
-    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
-    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
-    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
-    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
-    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
-    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
-    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
-    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
-    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
-    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
-    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
-    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
-    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
-    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
-    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
-    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
-    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
-    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
-    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
-    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
-    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
-    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
-    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
-    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
-    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
-    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
-    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
-    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
-    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
-    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
-    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
-    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
-    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
-    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
-    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
-    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
-    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
-    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
-    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
-    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
-    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
-    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
-    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
-    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
-    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
-    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
-    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
-    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
-    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
-    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
-    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
-    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
-    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
-    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
-    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
-    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
-    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
-    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
-    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
-    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
-    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
-    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
-    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
-    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
-    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
-    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
-    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
-    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
-    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
-    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
-    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
-    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
-    Unused253, "unused254" Unused254, "unused255" Unused255,
-);
+open_enum_impls!(QemuMoveDiskDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0,
+    "unused0" Unused0,
+    "unused1" Unused1,
+    "unused2" Unused2,
+    "unused3" Unused3,
+    "unused4" Unused4,
+    "unused5" Unused5,
+    "unused6" Unused6,
+    "unused7" Unused7,
+    "unused8" Unused8,
+    "unused9" Unused9,
+    "unused10" Unused10,
+    "unused11" Unused11,
+    "unused12" Unused12,
+    "unused13" Unused13,
+    "unused14" Unused14,
+    "unused15" Unused15,
+    "unused16" Unused16,
+    "unused17" Unused17,
+    "unused18" Unused18,
+    "unused19" Unused19,
+    "unused20" Unused20,
+    "unused21" Unused21,
+    "unused22" Unused22,
+    "unused23" Unused23,
+    "unused24" Unused24,
+    "unused25" Unused25,
+    "unused26" Unused26,
+    "unused27" Unused27,
+    "unused28" Unused28,
+    "unused29" Unused29,
+    "unused30" Unused30,
+    "unused31" Unused31,
+    "unused32" Unused32,
+    "unused33" Unused33,
+    "unused34" Unused34,
+    "unused35" Unused35,
+    "unused36" Unused36,
+    "unused37" Unused37,
+    "unused38" Unused38,
+    "unused39" Unused39,
+    "unused40" Unused40,
+    "unused41" Unused41,
+    "unused42" Unused42,
+    "unused43" Unused43,
+    "unused44" Unused44,
+    "unused45" Unused45,
+    "unused46" Unused46,
+    "unused47" Unused47,
+    "unused48" Unused48,
+    "unused49" Unused49,
+    "unused50" Unused50,
+    "unused51" Unused51,
+    "unused52" Unused52,
+    "unused53" Unused53,
+    "unused54" Unused54,
+    "unused55" Unused55,
+    "unused56" Unused56,
+    "unused57" Unused57,
+    "unused58" Unused58,
+    "unused59" Unused59,
+    "unused60" Unused60,
+    "unused61" Unused61,
+    "unused62" Unused62,
+    "unused63" Unused63,
+    "unused64" Unused64,
+    "unused65" Unused65,
+    "unused66" Unused66,
+    "unused67" Unused67,
+    "unused68" Unused68,
+    "unused69" Unused69,
+    "unused70" Unused70,
+    "unused71" Unused71,
+    "unused72" Unused72,
+    "unused73" Unused73,
+    "unused74" Unused74,
+    "unused75" Unused75,
+    "unused76" Unused76,
+    "unused77" Unused77,
+    "unused78" Unused78,
+    "unused79" Unused79,
+    "unused80" Unused80,
+    "unused81" Unused81,
+    "unused82" Unused82,
+    "unused83" Unused83,
+    "unused84" Unused84,
+    "unused85" Unused85,
+    "unused86" Unused86,
+    "unused87" Unused87,
+    "unused88" Unused88,
+    "unused89" Unused89,
+    "unused90" Unused90,
+    "unused91" Unused91,
+    "unused92" Unused92,
+    "unused93" Unused93,
+    "unused94" Unused94,
+    "unused95" Unused95,
+    "unused96" Unused96,
+    "unused97" Unused97,
+    "unused98" Unused98,
+    "unused99" Unused99,
+    "unused100" Unused100,
+    "unused101" Unused101,
+    "unused102" Unused102,
+    "unused103" Unused103,
+    "unused104" Unused104,
+    "unused105" Unused105,
+    "unused106" Unused106,
+    "unused107" Unused107,
+    "unused108" Unused108,
+    "unused109" Unused109,
+    "unused110" Unused110,
+    "unused111" Unused111,
+    "unused112" Unused112,
+    "unused113" Unused113,
+    "unused114" Unused114,
+    "unused115" Unused115,
+    "unused116" Unused116,
+    "unused117" Unused117,
+    "unused118" Unused118,
+    "unused119" Unused119,
+    "unused120" Unused120,
+    "unused121" Unused121,
+    "unused122" Unused122,
+    "unused123" Unused123,
+    "unused124" Unused124,
+    "unused125" Unused125,
+    "unused126" Unused126,
+    "unused127" Unused127,
+    "unused128" Unused128,
+    "unused129" Unused129,
+    "unused130" Unused130,
+    "unused131" Unused131,
+    "unused132" Unused132,
+    "unused133" Unused133,
+    "unused134" Unused134,
+    "unused135" Unused135,
+    "unused136" Unused136,
+    "unused137" Unused137,
+    "unused138" Unused138,
+    "unused139" Unused139,
+    "unused140" Unused140,
+    "unused141" Unused141,
+    "unused142" Unused142,
+    "unused143" Unused143,
+    "unused144" Unused144,
+    "unused145" Unused145,
+    "unused146" Unused146,
+    "unused147" Unused147,
+    "unused148" Unused148,
+    "unused149" Unused149,
+    "unused150" Unused150,
+    "unused151" Unused151,
+    "unused152" Unused152,
+    "unused153" Unused153,
+    "unused154" Unused154,
+    "unused155" Unused155,
+    "unused156" Unused156,
+    "unused157" Unused157,
+    "unused158" Unused158,
+    "unused159" Unused159,
+    "unused160" Unused160,
+    "unused161" Unused161,
+    "unused162" Unused162,
+    "unused163" Unused163,
+    "unused164" Unused164,
+    "unused165" Unused165,
+    "unused166" Unused166,
+    "unused167" Unused167,
+    "unused168" Unused168,
+    "unused169" Unused169,
+    "unused170" Unused170,
+    "unused171" Unused171,
+    "unused172" Unused172,
+    "unused173" Unused173,
+    "unused174" Unused174,
+    "unused175" Unused175,
+    "unused176" Unused176,
+    "unused177" Unused177,
+    "unused178" Unused178,
+    "unused179" Unused179,
+    "unused180" Unused180,
+    "unused181" Unused181,
+    "unused182" Unused182,
+    "unused183" Unused183,
+    "unused184" Unused184,
+    "unused185" Unused185,
+    "unused186" Unused186,
+    "unused187" Unused187,
+    "unused188" Unused188,
+    "unused189" Unused189,
+    "unused190" Unused190,
+    "unused191" Unused191,
+    "unused192" Unused192,
+    "unused193" Unused193,
+    "unused194" Unused194,
+    "unused195" Unused195,
+    "unused196" Unused196,
+    "unused197" Unused197,
+    "unused198" Unused198,
+    "unused199" Unused199,
+    "unused200" Unused200,
+    "unused201" Unused201,
+    "unused202" Unused202,
+    "unused203" Unused203,
+    "unused204" Unused204,
+    "unused205" Unused205,
+    "unused206" Unused206,
+    "unused207" Unused207,
+    "unused208" Unused208,
+    "unused209" Unused209,
+    "unused210" Unused210,
+    "unused211" Unused211,
+    "unused212" Unused212,
+    "unused213" Unused213,
+    "unused214" Unused214,
+    "unused215" Unused215,
+    "unused216" Unused216,
+    "unused217" Unused217,
+    "unused218" Unused218,
+    "unused219" Unused219,
+    "unused220" Unused220,
+    "unused221" Unused221,
+    "unused222" Unused222,
+    "unused223" Unused223,
+    "unused224" Unused224,
+    "unused225" Unused225,
+    "unused226" Unused226,
+    "unused227" Unused227,
+    "unused228" Unused228,
+    "unused229" Unused229,
+    "unused230" Unused230,
+    "unused231" Unused231,
+    "unused232" Unused232,
+    "unused233" Unused233,
+    "unused234" Unused234,
+    "unused235" Unused235,
+    "unused236" Unused236,
+    "unused237" Unused237,
+    "unused238" Unused238,
+    "unused239" Unused239,
+    "unused240" Unused240,
+    "unused241" Unused241,
+    "unused242" Unused242,
+    "unused243" Unused243,
+    "unused244" Unused244,
+    "unused245" Unused245,
+    "unused246" Unused246,
+    "unused247" Unused247,
+    "unused248" Unused248,
+    "unused249" Unused249,
+    "unused250" Unused250,
+    "unused251" Unused251,
+    "unused252" Unused252,
+    "unused253" Unused253,
+    "unused254" Unused254,
+    "unused255" Unused255,
+});
 
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
@@ -14319,100 +13638,333 @@ pub enum QemuMoveDiskTargetDisk {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuMoveDiskTargetDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0"
-    Scsi0, "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5,
-    "scsi6" Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11"
-    Scsi11, "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16"
-    Scsi16, "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21"
-    Scsi21, "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26"
-    Scsi26, "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
-    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
-    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
-    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
-    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
-    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
-    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
-    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
-    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
-    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
-    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
-    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
-    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
-    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
-    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
-    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
-    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
-    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
-    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
-    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
-    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
-    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
-    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
-    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
-    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
-    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
-    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
-    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
-    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
-    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
-    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
-    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
-    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
-    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
-    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
-    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
-    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
-    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
-    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
-    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
-    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
-    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
-    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
-    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
-    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
-    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
-    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
-    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
-    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
-    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
-    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
-    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
-    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
-    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
-    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
-    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
-    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
-    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
-    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
-    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
-    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
-    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
-    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
-    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
-    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
-    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
-    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
-    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
-    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
-    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
-    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
-    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
-    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
-    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
-    Unused253, "unused254" Unused254, "unused255" Unused255,
-);
+open_enum_impls!(QemuMoveDiskTargetDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0,
+    "unused0" Unused0,
+    "unused1" Unused1,
+    "unused2" Unused2,
+    "unused3" Unused3,
+    "unused4" Unused4,
+    "unused5" Unused5,
+    "unused6" Unused6,
+    "unused7" Unused7,
+    "unused8" Unused8,
+    "unused9" Unused9,
+    "unused10" Unused10,
+    "unused11" Unused11,
+    "unused12" Unused12,
+    "unused13" Unused13,
+    "unused14" Unused14,
+    "unused15" Unused15,
+    "unused16" Unused16,
+    "unused17" Unused17,
+    "unused18" Unused18,
+    "unused19" Unused19,
+    "unused20" Unused20,
+    "unused21" Unused21,
+    "unused22" Unused22,
+    "unused23" Unused23,
+    "unused24" Unused24,
+    "unused25" Unused25,
+    "unused26" Unused26,
+    "unused27" Unused27,
+    "unused28" Unused28,
+    "unused29" Unused29,
+    "unused30" Unused30,
+    "unused31" Unused31,
+    "unused32" Unused32,
+    "unused33" Unused33,
+    "unused34" Unused34,
+    "unused35" Unused35,
+    "unused36" Unused36,
+    "unused37" Unused37,
+    "unused38" Unused38,
+    "unused39" Unused39,
+    "unused40" Unused40,
+    "unused41" Unused41,
+    "unused42" Unused42,
+    "unused43" Unused43,
+    "unused44" Unused44,
+    "unused45" Unused45,
+    "unused46" Unused46,
+    "unused47" Unused47,
+    "unused48" Unused48,
+    "unused49" Unused49,
+    "unused50" Unused50,
+    "unused51" Unused51,
+    "unused52" Unused52,
+    "unused53" Unused53,
+    "unused54" Unused54,
+    "unused55" Unused55,
+    "unused56" Unused56,
+    "unused57" Unused57,
+    "unused58" Unused58,
+    "unused59" Unused59,
+    "unused60" Unused60,
+    "unused61" Unused61,
+    "unused62" Unused62,
+    "unused63" Unused63,
+    "unused64" Unused64,
+    "unused65" Unused65,
+    "unused66" Unused66,
+    "unused67" Unused67,
+    "unused68" Unused68,
+    "unused69" Unused69,
+    "unused70" Unused70,
+    "unused71" Unused71,
+    "unused72" Unused72,
+    "unused73" Unused73,
+    "unused74" Unused74,
+    "unused75" Unused75,
+    "unused76" Unused76,
+    "unused77" Unused77,
+    "unused78" Unused78,
+    "unused79" Unused79,
+    "unused80" Unused80,
+    "unused81" Unused81,
+    "unused82" Unused82,
+    "unused83" Unused83,
+    "unused84" Unused84,
+    "unused85" Unused85,
+    "unused86" Unused86,
+    "unused87" Unused87,
+    "unused88" Unused88,
+    "unused89" Unused89,
+    "unused90" Unused90,
+    "unused91" Unused91,
+    "unused92" Unused92,
+    "unused93" Unused93,
+    "unused94" Unused94,
+    "unused95" Unused95,
+    "unused96" Unused96,
+    "unused97" Unused97,
+    "unused98" Unused98,
+    "unused99" Unused99,
+    "unused100" Unused100,
+    "unused101" Unused101,
+    "unused102" Unused102,
+    "unused103" Unused103,
+    "unused104" Unused104,
+    "unused105" Unused105,
+    "unused106" Unused106,
+    "unused107" Unused107,
+    "unused108" Unused108,
+    "unused109" Unused109,
+    "unused110" Unused110,
+    "unused111" Unused111,
+    "unused112" Unused112,
+    "unused113" Unused113,
+    "unused114" Unused114,
+    "unused115" Unused115,
+    "unused116" Unused116,
+    "unused117" Unused117,
+    "unused118" Unused118,
+    "unused119" Unused119,
+    "unused120" Unused120,
+    "unused121" Unused121,
+    "unused122" Unused122,
+    "unused123" Unused123,
+    "unused124" Unused124,
+    "unused125" Unused125,
+    "unused126" Unused126,
+    "unused127" Unused127,
+    "unused128" Unused128,
+    "unused129" Unused129,
+    "unused130" Unused130,
+    "unused131" Unused131,
+    "unused132" Unused132,
+    "unused133" Unused133,
+    "unused134" Unused134,
+    "unused135" Unused135,
+    "unused136" Unused136,
+    "unused137" Unused137,
+    "unused138" Unused138,
+    "unused139" Unused139,
+    "unused140" Unused140,
+    "unused141" Unused141,
+    "unused142" Unused142,
+    "unused143" Unused143,
+    "unused144" Unused144,
+    "unused145" Unused145,
+    "unused146" Unused146,
+    "unused147" Unused147,
+    "unused148" Unused148,
+    "unused149" Unused149,
+    "unused150" Unused150,
+    "unused151" Unused151,
+    "unused152" Unused152,
+    "unused153" Unused153,
+    "unused154" Unused154,
+    "unused155" Unused155,
+    "unused156" Unused156,
+    "unused157" Unused157,
+    "unused158" Unused158,
+    "unused159" Unused159,
+    "unused160" Unused160,
+    "unused161" Unused161,
+    "unused162" Unused162,
+    "unused163" Unused163,
+    "unused164" Unused164,
+    "unused165" Unused165,
+    "unused166" Unused166,
+    "unused167" Unused167,
+    "unused168" Unused168,
+    "unused169" Unused169,
+    "unused170" Unused170,
+    "unused171" Unused171,
+    "unused172" Unused172,
+    "unused173" Unused173,
+    "unused174" Unused174,
+    "unused175" Unused175,
+    "unused176" Unused176,
+    "unused177" Unused177,
+    "unused178" Unused178,
+    "unused179" Unused179,
+    "unused180" Unused180,
+    "unused181" Unused181,
+    "unused182" Unused182,
+    "unused183" Unused183,
+    "unused184" Unused184,
+    "unused185" Unused185,
+    "unused186" Unused186,
+    "unused187" Unused187,
+    "unused188" Unused188,
+    "unused189" Unused189,
+    "unused190" Unused190,
+    "unused191" Unused191,
+    "unused192" Unused192,
+    "unused193" Unused193,
+    "unused194" Unused194,
+    "unused195" Unused195,
+    "unused196" Unused196,
+    "unused197" Unused197,
+    "unused198" Unused198,
+    "unused199" Unused199,
+    "unused200" Unused200,
+    "unused201" Unused201,
+    "unused202" Unused202,
+    "unused203" Unused203,
+    "unused204" Unused204,
+    "unused205" Unused205,
+    "unused206" Unused206,
+    "unused207" Unused207,
+    "unused208" Unused208,
+    "unused209" Unused209,
+    "unused210" Unused210,
+    "unused211" Unused211,
+    "unused212" Unused212,
+    "unused213" Unused213,
+    "unused214" Unused214,
+    "unused215" Unused215,
+    "unused216" Unused216,
+    "unused217" Unused217,
+    "unused218" Unused218,
+    "unused219" Unused219,
+    "unused220" Unused220,
+    "unused221" Unused221,
+    "unused222" Unused222,
+    "unused223" Unused223,
+    "unused224" Unused224,
+    "unused225" Unused225,
+    "unused226" Unused226,
+    "unused227" Unused227,
+    "unused228" Unused228,
+    "unused229" Unused229,
+    "unused230" Unused230,
+    "unused231" Unused231,
+    "unused232" Unused232,
+    "unused233" Unused233,
+    "unused234" Unused234,
+    "unused235" Unused235,
+    "unused236" Unused236,
+    "unused237" Unused237,
+    "unused238" Unused238,
+    "unused239" Unused239,
+    "unused240" Unused240,
+    "unused241" Unused241,
+    "unused242" Unused242,
+    "unused243" Unused243,
+    "unused244" Unused244,
+    "unused245" Unused245,
+    "unused246" Unused246,
+    "unused247" Unused247,
+    "unused248" Unused248,
+    "unused249" Unused249,
+    "unused250" Unused250,
+    "unused251" Unused251,
+    "unused252" Unused252,
+    "unused253" Unused253,
+    "unused254" Unused254,
+    "unused255" Unused255,
+});
 
 /// Network card of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
@@ -14436,7 +13988,7 @@ pub struct QemuNet {
     /// VLANs passed through to the card, as numbers and ranges.
     pub trunks: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuNet {
@@ -14446,7 +13998,7 @@ impl QemuNet {
     pub fn new(model: impl Into<QemuNetModel>) -> Self {
         Self {
             model: model.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Starts a value whose `model` is `e1000`.
@@ -14605,64 +14157,41 @@ impl QemuNet {
     }
 }
 
-impl Object for QemuNet {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuNet",
-                required: &["model"],
-                optional: &[
-                    "bridge",
-                    "firewall",
-                    "link_down",
-                    "macaddr",
-                    "mtu",
-                    "queues",
-                    "rate",
-                    "tag",
-                    "trunks",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("model"),
-                        aliases: &[],
-                        key_aliases: &[
-                            ("e1000", "macaddr", "model"),
-                            ("e1000-82540em", "macaddr", "model"),
-                            ("e1000-82544gc", "macaddr", "model"),
-                            ("e1000-82545em", "macaddr", "model"),
-                            ("e1000e", "macaddr", "model"),
-                            ("i82551", "macaddr", "model"),
-                            ("i82557b", "macaddr", "model"),
-                            ("i82559er", "macaddr", "model"),
-                            ("ne2k_isa", "macaddr", "model"),
-                            ("ne2k_pci", "macaddr", "model"),
-                            ("pcnet", "macaddr", "model"),
-                            ("rtl8139", "macaddr", "model"),
-                            ("virtio", "macaddr", "model"),
-                            ("vmxnet3", "macaddr", "model"),
-                        ],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.model,
-                &mut self.bridge,
-                &mut self.firewall,
-                &mut self.link_down,
-                &mut self.macaddr,
-                &mut self.mtu,
-                &mut self.queues,
-                &mut self.rate,
-                &mut self.tag,
-                &mut self.trunks,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuNet {
+    required: ["model" model],
+    optional: [
+        "bridge" bridge,
+        "firewall" firewall,
+        "link_down" link_down,
+        "macaddr" macaddr,
+        "mtu" mtu,
+        "queues" queues,
+        "rate" rate,
+        "tag" tag,
+        "trunks" trunks,
+    ],
+    property_string: {
+        default_key: Some("model"),
+        aliases: &[],
+        key_aliases: &[
+            ("e1000", "macaddr", "model"),
+            ("e1000-82540em", "macaddr", "model"),
+            ("e1000-82544gc", "macaddr", "model"),
+            ("e1000-82545em", "macaddr", "model"),
+            ("e1000e", "macaddr", "model"),
+            ("i82551", "macaddr", "model"),
+            ("i82557b", "macaddr", "model"),
+            ("i82559er", "macaddr", "model"),
+            ("ne2k_isa", "macaddr", "model"),
+            ("ne2k_pci", "macaddr", "model"),
+            ("pcnet", "macaddr", "model"),
+            ("rtl8139", "macaddr", "model"),
+            ("virtio", "macaddr", "model"),
+            ("vmxnet3", "macaddr", "model"),
+        ],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuNet);
 
@@ -14701,20 +14230,30 @@ pub enum QemuNetModel {
     /// The value `vmxnet3`.
     Vmxnet3,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuNetModel : "e1000" E1000, "e1000-82540em" E100082540em, "e1000-82544gc"
-    E100082544gc, "e1000-82545em" E100082545em, "e1000e" E1000e, "i82551" I82551,
-    "i82557b" I82557b, "i82559er" I82559er, "ne2k_isa" Ne2kIsa, "ne2k_pci" Ne2kPci,
-    "pcnet" Pcnet, "rtl8139" Rtl8139, "virtio" Virtio, "vmxnet3" Vmxnet3,
-);
+open_enum_impls!(QemuNetModel {
+    "e1000" E1000,
+    "e1000-82540em" E100082540em,
+    "e1000-82544gc" E100082544gc,
+    "e1000-82545em" E100082545em,
+    "e1000e" E1000e,
+    "i82551" I82551,
+    "i82557b" I82557b,
+    "i82559er" I82559er,
+    "ne2k_isa" Ne2kIsa,
+    "ne2k_pci" Ne2kPci,
+    "pcnet" Pcnet,
+    "rtl8139" Rtl8139,
+    "virtio" Virtio,
+    "vmxnet3" Vmxnet3,
+});
 
 /// Traffic of one network card.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
@@ -14725,30 +14264,24 @@ pub struct QemuNicsValue {
     pub extra: Extra,
 }
 
-impl Object for QemuNicsValue {
+object!(QemuNicsValue {
+    optional: ["netin" netin, "netout" netout],
+    others: extra,
+});
+
+impl Default for QemuNicsValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuNicsValue",
-                required: &[],
-                optional: &["netin", "netout"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.netin, &mut self.netout, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuNicsValue);
 
 /// One NUMA node of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -14760,7 +14293,7 @@ pub struct QemuNuma {
     /// How memory is taken from the host nodes.
     pub policy: Option<QemuNumaPolicy>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuNuma {
@@ -14770,7 +14303,7 @@ impl QemuNuma {
     pub fn new(cpus: impl Into<List>) -> Self {
         Self {
             cpus: cpus.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -14803,33 +14336,16 @@ impl QemuNuma {
     }
 }
 
-impl Object for QemuNuma {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuNuma",
-                required: &["cpus"],
-                optional: &["hostnodes", "memory", "policy"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.cpus,
-                &mut self.hostnodes,
-                &mut self.memory,
-                &mut self.policy,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuNuma {
+    required: ["cpus" cpus],
+    optional: ["hostnodes" hostnodes, "memory" memory, "policy" policy],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuNuma);
 
@@ -14846,12 +14362,12 @@ pub enum QemuNumaPolicy {
     /// The value `interleave`.
     Interleave,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuNumaPolicy : "preferred" Preferred, "bind" Bind, "interleave" Interleave,
-);
+open_enum_impls!(QemuNumaPolicy {
+    "preferred" Preferred, "bind" Bind, "interleave" Interleave,
+});
 
 /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
 ///
@@ -14886,19 +14402,29 @@ pub enum QemuOstype {
     /// The value `solaris`.
     Solaris,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuOstype : "other" Other, "wxp" Wxp, "w2k" W2k, "w2k3" W2k3, "w2k8" W2k8, "wvista"
-    Wvista, "win7" Win7, "win8" Win8, "win10" Win10, "win11" Win11, "l24" L24, "l26" L26,
+open_enum_impls!(QemuOstype {
+    "other" Other,
+    "wxp" Wxp,
+    "w2k" W2k,
+    "w2k3" W2k3,
+    "w2k8" W2k8,
+    "wvista" Wvista,
+    "win7" Win7,
+    "win8" Win8,
+    "win10" Win10,
+    "win11" Win11,
+    "l24" L24,
+    "l26" L26,
     "solaris" Solaris,
-);
+});
 
 /// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -14923,51 +14449,34 @@ pub struct QemuProxmoxSupport {
     pub extra: Extra,
 }
 
-impl Object for QemuProxmoxSupport {
+object!(QemuProxmoxSupport {
+    optional: [
+        "backup-access-api" backup_access_api,
+        "backup-fleecing" backup_fleecing,
+        "backup-max-workers" backup_max_workers,
+        "pbs-dirty-bitmap" pbs_dirty_bitmap,
+        "pbs-dirty-bitmap-migration" pbs_dirty_bitmap_migration,
+        "pbs-dirty-bitmap-savevm" pbs_dirty_bitmap_savevm,
+        "pbs-library-version" pbs_library_version,
+        "pbs-masterkey" pbs_masterkey,
+        "query-bitmap-info" query_bitmap_info,
+    ],
+    others: extra,
+});
+
+impl Default for QemuProxmoxSupport {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuProxmoxSupport",
-                required: &[],
-                optional: &[
-                    "backup-access-api",
-                    "backup-fleecing",
-                    "backup-max-workers",
-                    "pbs-dirty-bitmap",
-                    "pbs-dirty-bitmap-migration",
-                    "pbs-dirty-bitmap-savevm",
-                    "pbs-library-version",
-                    "pbs-masterkey",
-                    "query-bitmap-info",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.backup_access_api,
-                &mut self.backup_fleecing,
-                &mut self.backup_max_workers,
-                &mut self.pbs_dirty_bitmap,
-                &mut self.pbs_dirty_bitmap_migration,
-                &mut self.pbs_dirty_bitmap_savevm,
-                &mut self.pbs_library_version,
-                &mut self.pbs_masterkey,
-                &mut self.query_bitmap_info,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuProxmoxSupport);
 
 /// VirtIO random number generator for the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -14977,7 +14486,7 @@ pub struct QemuRng {
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
     pub source: QemuRngSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuRng {
@@ -14987,7 +14496,7 @@ impl QemuRng {
     pub fn new(source: impl Into<QemuRngSource>) -> Self {
         Self {
             source: source.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -15013,32 +14522,16 @@ impl QemuRng {
     }
 }
 
-impl Object for QemuRng {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuRng",
-                required: &["source"],
-                optional: &["max_bytes", "period"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("source"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.source,
-                &mut self.max_bytes,
-                &mut self.period,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuRng {
+    required: ["source" source],
+    optional: ["max_bytes" max_bytes, "period" period],
+    property_string: {
+        default_key: Some("source"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuRng);
 
@@ -15055,13 +14548,12 @@ pub enum QemuRngSource {
     /// The value `/dev/hwrng`.
     DevHwrng,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuRngSource : "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng"
-    DevHwrng,
-);
+open_enum_impls!(QemuRngSource {
+    "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng" DevHwrng,
+});
 
 /// Model of the SCSI controller.
 ///
@@ -15082,20 +14574,24 @@ pub enum QemuScsihw {
     /// The value `pvscsi`.
     Pvscsi,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuScsihw : "lsi" Lsi, "lsi53c810" Lsi53c810, "virtio-scsi-pci" VirtioScsiPci,
-    "virtio-scsi-single" VirtioScsiSingle, "megasas" Megasas, "pvscsi" Pvscsi,
-);
+open_enum_impls!(QemuScsihw {
+    "lsi" Lsi,
+    "lsi53c810" Lsi53c810,
+    "virtio-scsi-pci" VirtioScsiPci,
+    "virtio-scsi-single" VirtioScsiSingle,
+    "megasas" Megasas,
+    "pvscsi" Pvscsi,
+});
 
 /// Memory encryption for the guest by AMD SEV.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -15109,7 +14605,7 @@ pub struct QemuSev {
     /// SEV variant: `std`, `es` or `snp`.
     pub type_: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuSev {
@@ -15119,7 +14615,7 @@ impl QemuSev {
     pub fn new(type_: impl Into<String>) -> Self {
         Self {
             type_: type_.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -15159,34 +14655,21 @@ impl QemuSev {
     }
 }
 
-impl Object for QemuSev {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSev",
-                required: &["type"],
-                optional: &["allow-smt", "kernel-hashes", "no-debug", "no-key-sharing"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.allow_smt,
-                &mut self.kernel_hashes,
-                &mut self.no_debug,
-                &mut self.no_key_sharing,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuSev {
+    required: ["type" type_],
+    optional: [
+        "allow-smt" allow_smt,
+        "kernel-hashes" kernel_hashes,
+        "no-debug" no_debug,
+        "no-key-sharing" no_key_sharing,
+    ],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuSev);
 
@@ -15195,7 +14678,7 @@ property_string_impls!(QemuSev);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -15215,7 +14698,7 @@ pub struct QemuSmbios1 {
     /// Product version, plain or in Base64.
     pub version: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuSmbios1 {
@@ -15223,7 +14706,9 @@ impl QemuSmbios1 {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Marks the text values as Base64; needed when they hold spaces or commas.
     #[inline]
@@ -15283,44 +14768,29 @@ impl QemuSmbios1 {
     }
 }
 
-impl Object for QemuSmbios1 {
+object!(QemuSmbios1 {
+    optional: [
+        "base64" base64,
+        "family" family,
+        "manufacturer" manufacturer,
+        "product" product,
+        "serial" serial,
+        "sku" sku,
+        "uuid" uuid,
+        "version" version,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuSmbios1 {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSmbios1",
-                required: &[],
-                optional: &[
-                    "base64",
-                    "family",
-                    "manufacturer",
-                    "product",
-                    "serial",
-                    "sku",
-                    "uuid",
-                    "version",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.base64,
-                &mut self.family,
-                &mut self.manufacturer,
-                &mut self.product,
-                &mut self.serial,
-                &mut self.sku,
-                &mut self.uuid,
-                &mut self.version,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -15329,7 +14799,7 @@ property_string_impls!(QemuSmbios1);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
@@ -15387,17 +14857,17 @@ pub struct QemuSnapshotConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: Family<QemuHostPci>,
+    pub hostpci: IndexedMap<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: Family<QemuDrive>,
+    pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: Family<QemuIpConfig>,
+    pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
@@ -15425,17 +14895,17 @@ pub struct QemuSnapshotConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: Family<QemuNet>,
+    pub net: IndexedMap<QemuNet>,
     /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: Family<QemuNuma>,
+    pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: Family<String>,
+    pub parallel: IndexedMap<String>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks.
@@ -15451,15 +14921,15 @@ pub struct QemuSnapshotConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: Family<QemuDrive>,
+    pub sata: IndexedMap<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: Family<QemuDrive>,
+    pub scsi: IndexedMap<QemuDrive>,
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: Family<String>,
+    pub serial: IndexedMap<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest.
@@ -15489,17 +14959,17 @@ pub struct QemuSnapshotConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: Family<QemuUnused>,
+    pub unused: IndexedMap<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: Family<QemuUsb>,
+    pub usb: IndexedMap<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: Family<QemuDrive>,
+    pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
-    pub virtiofs: Family<QemuVirtiofs>,
+    pub virtiofs: IndexedMap<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot.
@@ -15512,208 +14982,113 @@ pub struct QemuSnapshotConfig {
     pub extra: Extra,
 }
 
-impl Object for QemuSnapshotConfig {
+object!(QemuSnapshotConfig {
+    optional: [
+        "acpi" acpi,
+        "affinity" affinity,
+        "agent" agent,
+        "allow-ksm" allow_ksm,
+        "amd-sev" amd_sev,
+        "arch" arch,
+        "args" args,
+        "audio0" audio0,
+        "autostart" autostart,
+        "balloon" balloon,
+        "bios" bios,
+        "boot" boot,
+        "bootdisk" bootdisk,
+        "cdrom" cdrom,
+        "cicustom" cicustom,
+        "cipassword" cipassword,
+        "citype" citype,
+        "ciupgrade" ciupgrade,
+        "ciuser" ciuser,
+        "cores" cores,
+        "cpu" cpu,
+        "cpulimit" cpulimit,
+        "cpuunits" cpuunits,
+        "description" description,
+        "efidisk0" efidisk0,
+        "freeze" freeze,
+        "hookscript" hookscript,
+        "hotplug" hotplug,
+        "hugepages" hugepages,
+        "intel-tdx" intel_tdx,
+        "ivshmem" ivshmem,
+        "keephugepages" keephugepages,
+        "keyboard" keyboard,
+        "kvm" kvm,
+        "localtime" localtime,
+        "lock" lock,
+        "machine" machine,
+        "memory" memory,
+        "meta" meta,
+        "migrate_downtime" migrate_downtime,
+        "migrate_speed" migrate_speed,
+        "name" name,
+        "nameserver" nameserver,
+        "numa" numa,
+        "onboot" onboot,
+        "ostype" ostype,
+        "parent" parent,
+        "protection" protection,
+        "reboot" reboot,
+        "rng0" rng0,
+        "running-nets-host-mtu" running_nets_host_mtu,
+        "runningcpu" runningcpu,
+        "runningmachine" runningmachine,
+        "scsihw" scsihw,
+        "searchdomain" searchdomain,
+        "shares" shares,
+        "smbios1" smbios1,
+        "smp" smp,
+        "snapstate" snapstate,
+        "snaptime" snaptime,
+        "sockets" sockets,
+        "spice_enhancements" spice_enhancements,
+        "sshkeys" sshkeys,
+        "startdate" startdate,
+        "startup" startup,
+        "tablet" tablet,
+        "tags" tags,
+        "tdf" tdf,
+        "tpmstate0" tpmstate0,
+        "vcpus" vcpus,
+        "vga" vga,
+        "vmgenid" vmgenid,
+        "vmstate" vmstate,
+        "vmstatestorage" vmstatestorage,
+        "watchdog" watchdog,
+    ],
+    indexed: [
+        "hostpci" hostpci,
+        "ide" ide,
+        "ipconfig" ipconfig,
+        "net" net,
+        "numa" numa_nodes,
+        "parallel" parallel,
+        "sata" sata,
+        "scsi" scsi,
+        "serial" serial,
+        "unused" unused,
+        "usb" usb,
+        "virtio" virtio,
+        "virtiofs" virtiofs,
+    ],
+    others: extra,
+});
+
+impl Default for QemuSnapshotConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSnapshotConfig",
-                required: &[],
-                optional: &[
-                    "acpi",
-                    "affinity",
-                    "agent",
-                    "allow-ksm",
-                    "amd-sev",
-                    "arch",
-                    "args",
-                    "audio0",
-                    "autostart",
-                    "balloon",
-                    "bios",
-                    "boot",
-                    "bootdisk",
-                    "cdrom",
-                    "cicustom",
-                    "cipassword",
-                    "citype",
-                    "ciupgrade",
-                    "ciuser",
-                    "cores",
-                    "cpu",
-                    "cpulimit",
-                    "cpuunits",
-                    "description",
-                    "efidisk0",
-                    "freeze",
-                    "hookscript",
-                    "hotplug",
-                    "hugepages",
-                    "intel-tdx",
-                    "ivshmem",
-                    "keephugepages",
-                    "keyboard",
-                    "kvm",
-                    "localtime",
-                    "lock",
-                    "machine",
-                    "memory",
-                    "meta",
-                    "migrate_downtime",
-                    "migrate_speed",
-                    "name",
-                    "nameserver",
-                    "numa",
-                    "onboot",
-                    "ostype",
-                    "parent",
-                    "protection",
-                    "reboot",
-                    "rng0",
-                    "running-nets-host-mtu",
-                    "runningcpu",
-                    "runningmachine",
-                    "scsihw",
-                    "searchdomain",
-                    "shares",
-                    "smbios1",
-                    "smp",
-                    "snapstate",
-                    "snaptime",
-                    "sockets",
-                    "spice_enhancements",
-                    "sshkeys",
-                    "startdate",
-                    "startup",
-                    "tablet",
-                    "tags",
-                    "tdf",
-                    "tpmstate0",
-                    "vcpus",
-                    "vga",
-                    "vmgenid",
-                    "vmstate",
-                    "vmstatestorage",
-                    "watchdog",
-                ],
-                families: &[
-                    "hostpci",
-                    "ide",
-                    "ipconfig",
-                    "net",
-                    "numa",
-                    "parallel",
-                    "sata",
-                    "scsi",
-                    "serial",
-                    "unused",
-                    "usb",
-                    "virtio",
-                    "virtiofs",
-                ],
-                rules: None,
-            },
-            &mut [
-                &mut self.acpi,
-                &mut self.affinity,
-                &mut self.agent,
-                &mut self.allow_ksm,
-                &mut self.amd_sev,
-                &mut self.arch,
-                &mut self.args,
-                &mut self.audio0,
-                &mut self.autostart,
-                &mut self.balloon,
-                &mut self.bios,
-                &mut self.boot,
-                &mut self.bootdisk,
-                &mut self.cdrom,
-                &mut self.cicustom,
-                &mut self.cipassword,
-                &mut self.citype,
-                &mut self.ciupgrade,
-                &mut self.ciuser,
-                &mut self.cores,
-                &mut self.cpu,
-                &mut self.cpulimit,
-                &mut self.cpuunits,
-                &mut self.description,
-                &mut self.efidisk0,
-                &mut self.freeze,
-                &mut self.hookscript,
-                &mut self.hotplug,
-                &mut self.hugepages,
-                &mut self.intel_tdx,
-                &mut self.ivshmem,
-                &mut self.keephugepages,
-                &mut self.keyboard,
-                &mut self.kvm,
-                &mut self.localtime,
-                &mut self.lock,
-                &mut self.machine,
-                &mut self.memory,
-                &mut self.meta,
-                &mut self.migrate_downtime,
-                &mut self.migrate_speed,
-                &mut self.name,
-                &mut self.nameserver,
-                &mut self.numa,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.parent,
-                &mut self.protection,
-                &mut self.reboot,
-                &mut self.rng0,
-                &mut self.running_nets_host_mtu,
-                &mut self.runningcpu,
-                &mut self.runningmachine,
-                &mut self.scsihw,
-                &mut self.searchdomain,
-                &mut self.shares,
-                &mut self.smbios1,
-                &mut self.smp,
-                &mut self.snapstate,
-                &mut self.snaptime,
-                &mut self.sockets,
-                &mut self.spice_enhancements,
-                &mut self.sshkeys,
-                &mut self.startdate,
-                &mut self.startup,
-                &mut self.tablet,
-                &mut self.tags,
-                &mut self.tdf,
-                &mut self.tpmstate0,
-                &mut self.vcpus,
-                &mut self.vga,
-                &mut self.vmgenid,
-                &mut self.vmstate,
-                &mut self.vmstatestorage,
-                &mut self.watchdog,
-                &mut self.hostpci,
-                &mut self.ide,
-                &mut self.ipconfig,
-                &mut self.net,
-                &mut self.numa_nodes,
-                &mut self.parallel,
-                &mut self.sata,
-                &mut self.scsi,
-                &mut self.serial,
-                &mut self.unused,
-                &mut self.usb,
-                &mut self.virtio,
-                &mut self.virtiofs,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuSnapshotConfig);
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
@@ -15734,46 +15109,25 @@ pub struct QemuSnapshotItem {
     pub extra: Extra,
 }
 
-impl Object for QemuSnapshotItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSnapshotItem",
-                required: &["name"],
-                optional: &[
-                    "description",
-                    "digest",
-                    "parent",
-                    "running",
-                    "snaptime",
-                    "vmstate",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.parent,
-                &mut self.running,
-                &mut self.snaptime,
-                &mut self.vmstate,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuSnapshotItem);
+object!(QemuSnapshotItem {
+    required: ["name" name],
+    optional: [
+        "description" description,
+        "digest" digest,
+        "parent" parent,
+        "running" running,
+        "snaptime" snaptime,
+        "vmstate" vmstate,
+    ],
+    others: extra,
+});
 
 /// Extras for SPICE sessions.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
@@ -15781,7 +15135,7 @@ pub struct QemuSpiceEnhancements {
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
     pub videostreaming: Option<QemuSpiceEnhancementsVideostreaming>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuSpiceEnhancements {
@@ -15789,7 +15143,9 @@ impl QemuSpiceEnhancements {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
     #[inline]
@@ -15810,29 +15166,20 @@ impl QemuSpiceEnhancements {
     }
 }
 
-impl Object for QemuSpiceEnhancements {
+object!(QemuSpiceEnhancements {
+    optional: ["foldersharing" foldersharing, "videostreaming" videostreaming],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuSpiceEnhancements {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSpiceEnhancements",
-                required: &[],
-                optional: &["foldersharing", "videostreaming"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.foldersharing,
-                &mut self.videostreaming,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -15851,17 +15198,17 @@ pub enum QemuSpiceEnhancementsVideostreaming {
     /// The value `filter`.
     Filter,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuSpiceEnhancementsVideostreaming : "off" Off, "all" All, "filter" Filter,
-);
+open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
+    "off" Off, "all" All, "filter" Filter,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
@@ -15950,114 +15297,59 @@ pub struct QemuStatusCurrent {
     pub extra: Extra,
 }
 
-impl Object for QemuStatusCurrent {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuStatusCurrent",
-                required: &["status"],
-                optional: &[
-                    "agent",
-                    "balloon",
-                    "balloon_min",
-                    "ballooninfo",
-                    "blockstat",
-                    "clipboard",
-                    "cpu",
-                    "cpus",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "freemem",
-                    "ha",
-                    "lock",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "name",
-                    "netin",
-                    "netout",
-                    "nics",
-                    "pid",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "proxmox-support",
-                    "qmpstatus",
-                    "running-machine",
-                    "running-qemu",
-                    "serial",
-                    "shares",
-                    "spice",
-                    "tags",
-                    "template",
-                    "uptime",
-                    "vmid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.agent,
-                &mut self.balloon,
-                &mut self.balloon_min,
-                &mut self.ballooninfo,
-                &mut self.blockstat,
-                &mut self.clipboard,
-                &mut self.cpu,
-                &mut self.cpus,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.freemem,
-                &mut self.ha,
-                &mut self.lock,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.nics,
-                &mut self.pid,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.proxmox_support,
-                &mut self.qmpstatus,
-                &mut self.running_machine,
-                &mut self.running_qemu,
-                &mut self.serial,
-                &mut self.shares,
-                &mut self.spice,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.uptime,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuStatusCurrent);
+object!(QemuStatusCurrent {
+    required: ["status" status],
+    optional: [
+        "agent" agent,
+        "balloon" balloon,
+        "balloon_min" balloon_min,
+        "ballooninfo" ballooninfo,
+        "blockstat" blockstat,
+        "clipboard" clipboard,
+        "cpu" cpu,
+        "cpus" cpus,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "freemem" freemem,
+        "ha" ha,
+        "lock" lock,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "nics" nics,
+        "pid" pid,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "proxmox-support" proxmox_support,
+        "qmpstatus" qmpstatus,
+        "running-machine" running_machine,
+        "running-qemu" running_qemu,
+        "serial" serial,
+        "shares" shares,
+        "spice" spice,
+        "tags" tags,
+        "template" template,
+        "uptime" uptime,
+        "vmid" vmid,
+    ],
+    others: extra,
+});
 
 /// Hardware isolation of the guest by Intel TDX.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -16069,7 +15361,7 @@ pub struct QemuTdx {
     /// Port at which the quote generation service is reached over vsock.
     pub vsock_port: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuTdx {
@@ -16080,7 +15372,7 @@ impl QemuTdx {
         Self {
             attestation: attestation.into(),
             type_: type_.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -16113,33 +15405,16 @@ impl QemuTdx {
     }
 }
 
-impl Object for QemuTdx {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuTdx",
-                required: &["attestation", "type"],
-                optional: &["vsock-cid", "vsock-port"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.attestation,
-                &mut self.type_,
-                &mut self.vsock_cid,
-                &mut self.vsock_port,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuTdx {
+    required: ["attestation" attestation, "type" type_],
+    optional: ["vsock-cid" vsock_cid, "vsock-port" vsock_port],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuTdx);
 
@@ -16158,20 +15433,19 @@ pub enum QemuTermproxySerial {
     /// The value `serial3`.
     Serial3,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuTermproxySerial : "serial0" Serial0, "serial1" Serial1, "serial2" Serial2,
-    "serial3" Serial3,
-);
+open_enum_impls!(QemuTermproxySerial {
+    "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3" Serial3,
+});
 
 /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -16185,7 +15459,7 @@ pub struct QemuTpmState {
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     pub version: Option<QemuTpmStateVersion>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuTpmState {
@@ -16195,7 +15469,7 @@ impl QemuTpmState {
     pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -16235,34 +15509,16 @@ impl QemuTpmState {
     }
 }
 
-impl Object for QemuTpmState {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuTpmState",
-                required: &["file"],
-                optional: &["format", "import-from", "size", "version"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[("volume", "file")],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.file,
-                &mut self.format,
-                &mut self.import_from,
-                &mut self.size,
-                &mut self.version,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuTpmState {
+    required: ["file" file],
+    optional: ["format" format, "import-from" import_from, "size" size, "version" version],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[("volume", "file")],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuTpmState);
 
@@ -16277,23 +15533,25 @@ pub enum QemuTpmStateVersion {
     /// The value `v2.0`.
     V20,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuTpmStateVersion : "v1.2" V12, "v2.0" V20,);
+open_enum_impls!(QemuTpmStateVersion {
+    "v1.2" V12, "v2.0" V20,
+});
 
 /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
     pub file: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuUnused {
@@ -16303,7 +15561,7 @@ impl QemuUnused {
     pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// Volume ID of the detached volume.
@@ -16315,27 +15573,15 @@ impl QemuUnused {
     }
 }
 
-impl Object for QemuUnused {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuUnused",
-                required: &["file"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[("volume", "file")],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.file, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuUnused {
+    required: ["file" file],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[("volume", "file")],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuUnused);
 
@@ -16344,7 +15590,7 @@ property_string_impls!(QemuUnused);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
@@ -16354,7 +15600,7 @@ pub struct QemuUsb {
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     pub usb3: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuUsb {
@@ -16362,7 +15608,9 @@ impl QemuUsb {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
     #[inline]
@@ -16387,30 +15635,20 @@ impl QemuUsb {
     }
 }
 
-impl Object for QemuUsb {
+object!(QemuUsb {
+    optional: ["host" host, "mapping" mapping, "usb3" usb3],
+    property_string: {
+        default_key: Some("host"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuUsb {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuUsb",
-                required: &[],
-                optional: &["host", "mapping", "usb3"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("host"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.host,
-                &mut self.mapping,
-                &mut self.usb3,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -16421,7 +15659,7 @@ property_string_impls!(QemuUsb);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
@@ -16431,7 +15669,7 @@ pub struct QemuVga {
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
     pub type_: Option<QemuVgaType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuVga {
@@ -16439,7 +15677,9 @@ impl QemuVga {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     #[inline]
@@ -16464,30 +15704,20 @@ impl QemuVga {
     }
 }
 
-impl Object for QemuVga {
+object!(QemuVga {
+    optional: ["clipboard" clipboard, "memory" memory, "type" type_],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuVga {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuVga",
-                required: &[],
-                optional: &["clipboard", "memory", "type"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.clipboard,
-                &mut self.memory,
-                &mut self.type_,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -16528,21 +15758,32 @@ pub enum QemuVgaType {
     /// The value `vmware`.
     Vmware,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuVgaType : "cirrus" Cirrus, "qxl" Qxl, "qxl2" Qxl2, "qxl3" Qxl3, "qxl4" Qxl4,
-    "none" None, "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3"
-    Serial3, "std" Std, "virtio" Virtio, "virtio-gl" VirtioGl, "vmware" Vmware,
-);
+open_enum_impls!(QemuVgaType {
+    "cirrus" Cirrus,
+    "qxl" Qxl,
+    "qxl2" Qxl2,
+    "qxl3" Qxl3,
+    "qxl4" Qxl4,
+    "none" None,
+    "serial0" Serial0,
+    "serial1" Serial1,
+    "serial2" Serial2,
+    "serial3" Serial3,
+    "std" Std,
+    "virtio" Virtio,
+    "virtio-gl" VirtioGl,
+    "vmware" Vmware,
+});
 
 /// Directory of the host shared with the guest by Virtio-fs.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -16556,7 +15797,7 @@ pub struct QemuVirtiofs {
     /// Supports extended attributes on the share. Default: `false`.
     pub expose_xattr: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuVirtiofs {
@@ -16566,7 +15807,7 @@ impl QemuVirtiofs {
     pub fn new(dirid: impl Into<String>) -> Self {
         Self {
             dirid: dirid.into(),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -16606,34 +15847,18 @@ impl QemuVirtiofs {
     }
 }
 
-impl Object for QemuVirtiofs {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuVirtiofs",
-                required: &["dirid"],
-                optional: &["cache", "direct-io", "expose-acl", "expose-xattr"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("dirid"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.dirid,
-                &mut self.cache,
-                &mut self.direct_io,
-                &mut self.expose_acl,
-                &mut self.expose_xattr,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuVirtiofs {
+    required: ["dirid" dirid],
+    optional: [
+        "cache" cache, "direct-io" direct_io, "expose-acl" expose_acl, "expose-xattr" expose_xattr,
+    ],
+    property_string: {
+        default_key: Some("dirid"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuVirtiofs);
 
@@ -16652,19 +15877,19 @@ pub enum QemuVirtiofsCache {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuVirtiofsCache : "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
-);
+open_enum_impls!(QemuVirtiofsCache {
+    "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
+});
 
 /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -16672,7 +15897,7 @@ pub struct QemuWatchdog {
     /// Watchdog device shown to the guest.
     pub model: Option<QemuWatchdogModel>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuWatchdog {
@@ -16680,7 +15905,9 @@ impl QemuWatchdog {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self { ..Self::default() }
+        Self {
+            ..<Self as Object>::empty()
+        }
     }
     /// What happens to the virtual machine when the watchdog expires.
     #[inline]
@@ -16698,25 +15925,20 @@ impl QemuWatchdog {
     }
 }
 
-impl Object for QemuWatchdog {
+object!(QemuWatchdog {
+    optional: ["action" action, "model" model],
+    property_string: {
+        default_key: Some("model"),
+        aliases: &[],
+        key_aliases: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuWatchdog {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuWatchdog",
-                required: &[],
-                optional: &["action", "model"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("model"),
-                        aliases: &[],
-                        key_aliases: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.action, &mut self.model, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -16733,7 +15955,9 @@ pub enum QemuWatchdogModel {
     /// The value `ib700`.
     Ib700,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuWatchdogModel : "i6300esb" I6300esb, "ib700" Ib700,);
+open_enum_impls!(QemuWatchdogModel {
+    "i6300esb" I6300esb, "ib700" Ib700,
+});

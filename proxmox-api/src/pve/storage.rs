@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/storage`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StoragePath(pub(crate) At);
-
-place_impls!(StoragePath);
 
 impl Client {
     /// `/storage`
@@ -110,7 +108,7 @@ impl StoragePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageGet(pub(crate) Request<Vec<StorageItem>>);
 
-request_impls!(StorageGet : Vec < StorageItem >);
+request_impls!(StorageGet: Vec<StorageItem>);
 
 impl StorageGet {
     /// Storage type; in the request, lists only storages of this type.
@@ -130,7 +128,7 @@ impl StorageGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StoragePost(pub(crate) Request<Storage>);
 
-request_impls!(StoragePost : Storage);
+request_impls!(StoragePost: Storage);
 
 impl StoragePost {
     /// Authentication methods for RBD.
@@ -525,10 +523,8 @@ impl StoragePost {
 /// The path `/storage/{storage}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StorageStoragePath(pub(crate) At);
-
-place_impls!(StorageStoragePath);
 
 impl StoragePath {
     /// `/storage/{storage}`
@@ -619,7 +615,7 @@ impl StorageStoragePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStoragePut(pub(crate) Request<Storage>);
 
-request_impls!(StorageStoragePut : Storage);
+request_impls!(StorageStoragePut: Storage);
 
 impl StorageStoragePut {
     /// Block size of ZFS volumes.
@@ -960,7 +956,7 @@ impl StorageStoragePut {
 /// The answer to `POST /storage`.
 ///
 /// Used by `POST /storage`, `PUT /storage/{storage}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Storage {
     /// Settings the server made up, such as a generated key.
@@ -973,28 +969,16 @@ pub struct Storage {
     pub extra: Extra,
 }
 
-impl Object for Storage {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Storage",
-                required: &["storage", "type"],
-                optional: &["config"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.storage, &mut self.type_, &mut self.config, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(Storage);
+object!(Storage {
+    required: ["storage" storage, "type" type_],
+    optional: ["config" config],
+    others: extra,
+});
 
 /// Settings the server made up, such as a generated key.
 ///
 /// Used by `POST /storage`, `PUT /storage/{storage}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageConfig {
     /// Encryption key that was set or generated; the one chance to save it.
@@ -1003,28 +987,22 @@ pub struct StorageConfig {
     pub extra: Extra,
 }
 
-impl Object for StorageConfig {
+object!(StorageConfig {
+    optional: ["encryption-key" encryption_key],
+    others: extra,
+});
+
+impl Default for StorageConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "StorageConfig",
-                required: &[],
-                optional: &["encryption-key"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.encryption_key, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(StorageConfig);
 
 /// The answer to `GET /storage`.
 ///
 /// Used by `GET /storage`, `GET /storage/{storage}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageItem {
     /// Authentication methods for RBD.
@@ -1161,154 +1139,75 @@ pub struct StorageItem {
     pub extra: Extra,
 }
 
-impl Object for StorageItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "StorageItem",
-                required: &["storage", "type"],
-                optional: &[
-                    "authsupported",
-                    "base",
-                    "blocksize",
-                    "bwlimit",
-                    "comstar_hg",
-                    "comstar_tg",
-                    "content",
-                    "content-dirs",
-                    "create-base-path",
-                    "create-subdirs",
-                    "data-pool",
-                    "datastore",
-                    "digest",
-                    "disable",
-                    "domain",
-                    "encryption-key",
-                    "export",
-                    "fingerprint",
-                    "format",
-                    "fs-name",
-                    "fuse",
-                    "is_mountpoint",
-                    "iscsiprovider",
-                    "keyring",
-                    "krbd",
-                    "lio_tpg",
-                    "master-pubkey",
-                    "max-protected-backups",
-                    "maxfiles",
-                    "mkdir",
-                    "monhost",
-                    "mountpoint",
-                    "namespace",
-                    "nocow",
-                    "nodes",
-                    "nowritecache",
-                    "options",
-                    "path",
-                    "pool",
-                    "port",
-                    "portal",
-                    "preallocation",
-                    "prune-backups",
-                    "saferemove",
-                    "saferemove-stepsize",
-                    "saferemove_throughput",
-                    "server",
-                    "server2",
-                    "share",
-                    "shared",
-                    "skip-cert-verification",
-                    "smbversion",
-                    "snapshot-as-volume-chain",
-                    "sparse",
-                    "subdir",
-                    "tagged_only",
-                    "target",
-                    "thinpool",
-                    "transport",
-                    "username",
-                    "vgname",
-                    "volume",
-                    "zfs-base-path",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.storage,
-                &mut self.type_,
-                &mut self.authsupported,
-                &mut self.base,
-                &mut self.blocksize,
-                &mut self.bwlimit,
-                &mut self.comstar_hg,
-                &mut self.comstar_tg,
-                &mut self.content,
-                &mut self.content_dirs,
-                &mut self.create_base_path,
-                &mut self.create_subdirs,
-                &mut self.data_pool,
-                &mut self.datastore,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.domain,
-                &mut self.encryption_key,
-                &mut self.export,
-                &mut self.fingerprint,
-                &mut self.format,
-                &mut self.fs_name,
-                &mut self.fuse,
-                &mut self.is_mountpoint,
-                &mut self.iscsiprovider,
-                &mut self.keyring,
-                &mut self.krbd,
-                &mut self.lio_tpg,
-                &mut self.master_pubkey,
-                &mut self.max_protected_backups,
-                &mut self.maxfiles,
-                &mut self.mkdir,
-                &mut self.monhost,
-                &mut self.mountpoint,
-                &mut self.namespace,
-                &mut self.nocow,
-                &mut self.nodes,
-                &mut self.nowritecache,
-                &mut self.options,
-                &mut self.path,
-                &mut self.pool,
-                &mut self.port,
-                &mut self.portal,
-                &mut self.preallocation,
-                &mut self.prune_backups,
-                &mut self.saferemove,
-                &mut self.saferemove_stepsize,
-                &mut self.saferemove_throughput,
-                &mut self.server,
-                &mut self.server2,
-                &mut self.share,
-                &mut self.shared,
-                &mut self.skip_cert_verification,
-                &mut self.smbversion,
-                &mut self.snapshot_as_volume_chain,
-                &mut self.sparse,
-                &mut self.subdir,
-                &mut self.tagged_only,
-                &mut self.target,
-                &mut self.thinpool,
-                &mut self.transport,
-                &mut self.username,
-                &mut self.vgname,
-                &mut self.volume,
-                &mut self.zfs_base_path,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(StorageItem);
+object!(StorageItem {
+    required: ["storage" storage, "type" type_],
+    optional: [
+        "authsupported" authsupported,
+        "base" base,
+        "blocksize" blocksize,
+        "bwlimit" bwlimit,
+        "comstar_hg" comstar_hg,
+        "comstar_tg" comstar_tg,
+        "content" content,
+        "content-dirs" content_dirs,
+        "create-base-path" create_base_path,
+        "create-subdirs" create_subdirs,
+        "data-pool" data_pool,
+        "datastore" datastore,
+        "digest" digest,
+        "disable" disable,
+        "domain" domain,
+        "encryption-key" encryption_key,
+        "export" export,
+        "fingerprint" fingerprint,
+        "format" format,
+        "fs-name" fs_name,
+        "fuse" fuse,
+        "is_mountpoint" is_mountpoint,
+        "iscsiprovider" iscsiprovider,
+        "keyring" keyring,
+        "krbd" krbd,
+        "lio_tpg" lio_tpg,
+        "master-pubkey" master_pubkey,
+        "max-protected-backups" max_protected_backups,
+        "maxfiles" maxfiles,
+        "mkdir" mkdir,
+        "monhost" monhost,
+        "mountpoint" mountpoint,
+        "namespace" namespace,
+        "nocow" nocow,
+        "nodes" nodes,
+        "nowritecache" nowritecache,
+        "options" options,
+        "path" path,
+        "pool" pool,
+        "port" port,
+        "portal" portal,
+        "preallocation" preallocation,
+        "prune-backups" prune_backups,
+        "saferemove" saferemove,
+        "saferemove-stepsize" saferemove_stepsize,
+        "saferemove_throughput" saferemove_throughput,
+        "server" server,
+        "server2" server2,
+        "share" share,
+        "shared" shared,
+        "skip-cert-verification" skip_cert_verification,
+        "smbversion" smbversion,
+        "snapshot-as-volume-chain" snapshot_as_volume_chain,
+        "sparse" sparse,
+        "subdir" subdir,
+        "tagged_only" tagged_only,
+        "target" target,
+        "thinpool" thinpool,
+        "transport" transport,
+        "username" username,
+        "vgname" vgname,
+        "volume" volume,
+        "zfs-base-path" zfs_base_path,
+    ],
+    others: extra,
+});
 
 /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
 ///
@@ -1325,12 +1224,12 @@ pub enum StoragePreallocation {
     /// The value `full`.
     Full,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    StoragePreallocation : "off" Off, "metadata" Metadata, "falloc" Falloc, "full" Full,
-);
+open_enum_impls!(StoragePreallocation {
+    "off" Off, "metadata" Metadata, "falloc" Falloc, "full" Full,
+});
 
 /// SMB protocol version to use; `default` takes the highest that both sides know.
 ///
@@ -1351,13 +1250,12 @@ pub enum StorageSmbversion {
     /// The value `3.11`.
     V311,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    StorageSmbversion : "default" Default, "2.0" V20, "2.1" V21, "3" V3, "3.0" V30,
-    "3.11" V311,
-);
+open_enum_impls!(StorageSmbversion {
+    "default" Default, "2.0" V20, "2.1" V21, "3" V3, "3.0" V30, "3.11" V311,
+});
 
 /// How GlusterFS is reached.
 ///
@@ -1372,10 +1270,12 @@ pub enum StorageTransport {
     /// The value `unix`.
     Unix,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(StorageTransport : "tcp" Tcp, "rdma" Rdma, "unix" Unix,);
+open_enum_impls!(StorageTransport {
+    "tcp" Tcp, "rdma" Rdma, "unix" Unix,
+});
 
 /// Storage type; in the request, lists only storages of this type.
 ///
@@ -1414,11 +1314,23 @@ pub enum StorageType {
     /// The value `glusterfs`.
     Glusterfs,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    StorageType : "btrfs" Btrfs, "cephfs" Cephfs, "cifs" Cifs, "dir" Dir, "esxi" Esxi,
-    "iscsi" Iscsi, "iscsidirect" Iscsidirect, "lvm" Lvm, "lvmthin" Lvmthin, "nfs" Nfs,
-    "pbs" Pbs, "rbd" Rbd, "zfs" Zfs, "zfspool" Zfspool, "glusterfs" Glusterfs,
-);
+open_enum_impls!(StorageType {
+    "btrfs" Btrfs,
+    "cephfs" Cephfs,
+    "cifs" Cifs,
+    "dir" Dir,
+    "esxi" Esxi,
+    "iscsi" Iscsi,
+    "iscsidirect" Iscsidirect,
+    "lvm" Lvm,
+    "lvmthin" Lvmthin,
+    "nfs" Nfs,
+    "pbs" Pbs,
+    "rbd" Rbd,
+    "zfs" Zfs,
+    "zfspool" Zfspool,
+    "glusterfs" Glusterfs,
+});

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/version`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct VersionPath(pub(crate) At);
-
-place_impls!(VersionPath);
 
 impl Client {
     /// `/version`
@@ -49,7 +47,7 @@ impl VersionPath {
 /// The answer to `GET /version`.
 ///
 /// Used by `GET /version`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Version {
     /// Console viewer the datacenter prefers.
@@ -68,28 +66,8 @@ pub struct Version {
     pub extra: Extra,
 }
 
-impl Object for Version {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Version",
-                required: &["release", "repoid", "version"],
-                optional: &["console", "http_proxy", "keyboard"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.release,
-                &mut self.repoid,
-                &mut self.version,
-                &mut self.console,
-                &mut self.http_proxy,
-                &mut self.keyboard,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(Version);
+object!(Version {
+    required: ["release" release, "repoid" repoid, "version" version],
+    optional: ["console" console, "http_proxy" http_proxy, "keyboard" keyboard],
+    others: extra,
+});

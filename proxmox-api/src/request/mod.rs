@@ -13,7 +13,8 @@ use crate::stream::download::Download;
 use crate::stream::envelope::WithEnvelope;
 use crate::stream::paging::{Items, Pages};
 use crate::task::Task;
-use crate::value::decode::{DecodeError, Extra, Slot, decode_answer, decode_beside};
+use crate::value::api_value::ApiValue;
+use crate::value::decode::{DecodeError, Extra, decode_answer, decode_beside};
 use crate::value::encode::{ParamValue, Params, Problem, ToParam, escape};
 use crate::value::endpoint::{Endpoint, Method};
 use crate::value::list;
@@ -415,7 +416,7 @@ impl Client {
 #[doc(hidden)]
 pub mod reply {
     use super::{
-        Client, DecodeError, Extra, Reply, Slot, Task, Value, decode_answer, decode_beside,
+        ApiValue, Client, DecodeError, Extra, Reply, Task, Value, decode_answer, decode_beside,
     };
 
     /// Whatever comes is as good as nothing.
@@ -424,7 +425,7 @@ pub mod reply {
         Ok(())
     }
 
-    pub fn data<T: Slot + Default>(
+    pub fn data<T: ApiValue>(
         _: &Client,
         reply: &Reply,
         extra: &mut Extra,
@@ -594,30 +595,4 @@ macro_rules! request_impls {
     };
 }
 
-/// What every place in the path tree has, apart from the ways down.
-macro_rules! place_impls {
-    ($name:ident) => {
-        impl fmt::Debug for $name {
-            #[inline]
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-    };
-}
-
-/// What everything with members has, apart from its slots.
-macro_rules! object_impls {
-    ($name:ident) => {
-        // Slots can only be lent out for writing, hence the copy.
-        impl fmt::Debug for $name {
-            /// Members that are not set are left out.
-            #[inline]
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                decode::debug(&mut self.clone(), f)
-            }
-        }
-    };
-}
-
-pub(crate) use {object_impls, place_impls, request_impls};
+pub(crate) use request_impls;

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::client::{Client, Reply};
 use crate::error::{Error, Name};
 use crate::request::{Request, Sending, exchange};
-use crate::value::decode::{DecodeError, Extra, Slot, decode_answer};
+use crate::value::api_value::ApiValue;
+use crate::value::decode::{DecodeError, Extra, decode_answer};
 
 /// An answer with all it holds; see [`Request::with_envelope`].
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ pub struct Answer<T> {
     pub extra: Extra,
 }
 
-impl<T: Slot + Default> Answer<T> {
+impl<T: ApiValue> Answer<T> {
     /// Decodes an answer that was kept, as the request it belongs to would have with
     /// [`with_envelope`](Request::with_envelope): `body` is the whole answer with its `data` member.
     ///
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(list.clone().await.expect("a list"), [7, 8, 9]);
         let answer = list.with_envelope().await.expect("a list");
         assert_eq!(answer.data, [7, 8, 9]);
-        let odd = json!([null, "many", null, {"a": 1}]);
+        let odd = json!([null, "many", null, {"a": 1}, null]);
         assert_eq!(answer.extra["data"], odd);
     }
 

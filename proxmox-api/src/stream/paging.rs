@@ -364,7 +364,7 @@ mod tests {
         while let Some(page) = pages.try_next().await.expect("accepted") {
             seen.push((page.start, page.items, page.extra.get("data").cloned()));
         }
-        let json = serde_json::json!([[{}], [null, []]]);
+        let json = serde_json::json!([[{}, null], [null, []]]);
         let [first, second] = [0, 1].map(|at| Some(json[at].clone()));
         assert_eq!(
             seen,

@@ -1,13 +1,8 @@
 //! From an answer's JSON to typed values.
 //!
-//! The tokens come from `serde_json`. One concrete visitor hands each of them to a [`Slot`]: a place
-//! that knows how to take it. A generated struct contributes a match from key to slot and nothing
-//! else; objects, arrays, unknown keys, leniency and errors are handled here, once. See
-//! `docs/adr/0001-decoding.md`.
-
-mod show;
-mod slot;
-mod values;
+//! The tokens come from `serde_json`. One concrete visitor hands each of them to an [`ApiValue`]. A generated struct
+//! contributes the table of its members and nothing else; objects, arrays, unknown keys, leniency and errors are
+//! handled here, once. See `docs/adr/0001-decoding.md`.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,19 +11,12 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::de::StrRead;
 
+pub use crate::value::api_value::Extra;
+
 use crate::bounds::{Bound, Bounds, Exceeded};
-
-pub(crate) use show::Shown;
-pub use show::debug;
-pub use slot::{Array, Inside, Map, Numbered, Object, Scalar, Shape, Slot};
-pub(crate) use slot::{rest, text_of};
-pub(crate) use values::scalar_slot;
-
-/// Members of an object that its type does not declare.
-pub type Extra = serde_json::Map<String, Value>;
-
-/// What a slot would have taken; completes "expected …".
-pub type Expected = &'static str;
+use crate::value::api_value::{
+    ApiValue, Array, Expected, ObjectSchema, Scalar, Target, View, extra_of_mut,
+};
 
 /// An answer that does not have the declared shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,16 +71,16 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Reads one JSON document into a slot.
-pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError> {
+/// Reads an answer: its `data` member, and what stands beside it.
+fn decode(body: &[u8], data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(), DecodeError> {
     // Looking at all of it once is cheaper than at each text for itself.
     match std::str::from_utf8(body) {
-        Ok(text) => decode_text(text, slot),
+        Ok(text) => decode_text(text, data, extra),
         Err(error) => {
             // What comes before tells the place.
             let valid = &body[..error.valid_up_to()];
             let valid = std::str::from_utf8(valid).unwrap_or_default();
-            match decode_text(valid, slot) {
+            match decode_text(valid, data, extra) {
                 Ok(()) => Err(DecodeError::new("", NO_UTF8)),
                 Err(error) => Err(DecodeError {
                     problem: NO_UTF8.to_owned(),
@@ -105,16 +93,16 @@ pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError
 
 const NO_UTF8: &str = "what follows is not UTF-8";
 
-fn decode_text(body: &str, slot: &mut dyn Slot) -> Result<(), DecodeError> {
-    let Err(first) = pass(body, slot, Mode::Straight) else {
+fn decode_text(body: &str, data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(), DecodeError> {
+    let Err(first) = pass(body, data, extra, Mode::Straight) else {
         return Ok(());
     };
-    // Only a shape can be made up for. The slot is filled anew from the same text, so nothing of the first
+    // Only a wrong shape can be made up for. All is filled anew from the same text, so nothing of the first
     // pass stays.
     if !first.is_shape {
         return Err(first.error);
     }
-    match pass(body, slot, Mode::Careful) {
+    match pass(body, data, extra, Mode::Careful) {
         Ok(()) => {
             note_misfit(&first.error);
             Ok(())
@@ -139,51 +127,61 @@ struct Failure {
     is_shape: bool,
 }
 
-fn pass(body: &str, slot: &mut dyn Slot, mode: Mode) -> Result<(), Failure> {
-    let context = Context {
-        mode,
-        trail: RefCell::default(),
-    };
+fn pass(body: &str, data: &mut dyn ApiValue, extra: &mut Extra, mode: Mode) -> Result<(), Failure> {
+    let context = Context::new(mode);
     let mut json: Json<'_> = serde_json::Deserializer::from_str(body);
-    let fill = Fill {
-        slot,
+    let envelope = Envelope {
+        data,
+        extra,
         context: &context,
     };
-    let result = serde::de::DeserializeSeed::deserialize(fill, &mut json)
-        .and_then(|outcome| match outcome {
-            Outcome::Taken | Outcome::Partly(_) => Ok(()),
-            Outcome::Nothing(expected, value) | Outcome::Refused(expected, value) => {
-                Err(context.refusal(expected, &describe(&value)))
-            }
-        })
-        .and_then(|()| json.end());
+    let result =
+        serde::Deserializer::deserialize_map(&mut json, envelope).and_then(|()| json.end());
     result.map_err(|error| {
-        let trail = context.trail.into_inner();
+        let path = context.path.into_inner();
         Failure {
-            is_shape: trail.problem.is_some(),
-            error: trail.explain(&error),
+            is_shape: path.problem.is_some(),
+            error: path.explain(&error),
         }
     })
 }
 
+/// Reads a value from JSON in the shape of the server, as leniently as an answer.
+///
+/// # Errors
+/// The JSON is of another kind, or lacks a required member; the error names the place.
+pub fn from_json<T: ApiValue>(json: Value) -> Result<T, DecodeError> {
+    let mut value = T::empty();
+    fill_from_json(&mut value, &json)?;
+    Ok(value)
+}
+
+fn fill_from_json(target: &mut dyn ApiValue, json: &Value) -> Result<(), DecodeError> {
+    let context = Context::new(Mode::Careful);
+    let seed = Seed {
+        target,
+        context: &context,
+    };
+    let result = match serde::de::DeserializeSeed::deserialize(seed, json) {
+        Ok(Fit::Whole) => return Ok(()),
+        Ok(Fit::Part(rest)) => Err(context.refusal("value that fits as a whole", &describe(&rest))),
+        Ok(Fit::NoEntry(expected, rest) | Fit::Rejected(expected, rest)) => {
+            Err(context.refusal(expected, &describe(&rest)))
+        }
+        Err(error) => Err(error),
+    };
+    result.map_err(|error: serde_json::Error| context.path.into_inner().explain(&error))
+}
+
 /// Reads the `data` member of an answer.
-pub(crate) fn decode_data<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
+pub(crate) fn decode_data<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
     decode_answer(body, &mut Extra::new())
 }
 
 /// As [`decode_data`]; `extra` gets what stands beside that member, and under `data` what of it does not fit.
-pub(crate) fn decode_answer<T: Slot + Default>(
-    body: &[u8],
-    extra: &mut Extra,
-) -> Result<T, DecodeError> {
-    let mut value = T::default();
-    decode(
-        body,
-        &mut Envelope {
-            data: &mut value,
-            extra,
-        },
-    )?;
+pub(crate) fn decode_answer<T: ApiValue>(body: &[u8], extra: &mut Extra) -> Result<T, DecodeError> {
+    let mut value = T::empty();
+    decode(body, &mut value, extra)?;
     Ok(value)
 }
 
@@ -208,62 +206,103 @@ pub(crate) fn decode_answer<T: Slot + Default>(
 /// # Errors
 /// The body is no JSON object with a `data` member, or that member does not have the shape of `T`; the
 /// error names the place.
-pub fn from_answer<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
+pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
     decode_data(body)
 }
 
 /// Reads what an answer holds beside its `data` member.
 pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
     let mut extra = Extra::new();
-    decode(
-        body,
-        &mut Envelope {
-            data: &mut Skip,
-            extra: &mut extra,
-        },
-    )?;
+    decode(body, &mut Skip, &mut extra)?;
     Ok(extra)
 }
 
 /// Takes anything and keeps nothing.
 struct Skip;
 
-impl Slot for Skip {
-    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+impl ApiValue for Skip {
+    fn empty() -> Self {
+        Self
+    }
+
+    fn set_scalar(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
         Ok(())
     }
 
-    fn inside(&mut self) -> Inside<'_> {
-        Inside::Skip
+    fn target(&mut self) -> Target<'_> {
+        Target::Skip
     }
 
-    fn show(&mut self, _: &mut dyn FnMut(&dyn fmt::Debug)) {}
+    fn view(&self) -> View<'_> {
+        View::Absent
+    }
 }
 
+/// Reads an answer with all that stands in it.
 struct Envelope<'a> {
-    data: &'a mut dyn Slot,
+    data: &'a mut dyn ApiValue,
     extra: &'a mut Extra,
+    context: &'a Context,
 }
 
-impl Object for Envelope<'_> {
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(&ENVELOPE, &mut [&mut *self.data, &mut *self.extra]);
+impl<'de> serde::de::Visitor<'de> for Envelope<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a data member")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut problem = "missing";
+        while let Some(Key(key)) = map.next_key()? {
+            if key != DATA {
+                self.extra.insert(key.into_owned(), map.next_value()?);
+                continue;
+            }
+            let seed = Seed {
+                target: &mut *self.data,
+                context: self.context,
+            };
+            let fit = map.next_value_seed(seed);
+            let refused = match fit.inspect_err(|_| self.context.key(DATA.into()))? {
+                Fit::Whole => None,
+                Fit::Part(rest) => {
+                    self.extra.insert(DATA.to_owned(), rest);
+                    None
+                }
+                Fit::Rejected(_, Value::Null) => {
+                    problem = "null";
+                    continue;
+                }
+                // An answer of another kind than expected is not an empty one.
+                Fit::NoEntry(expected, value) | Fit::Rejected(expected, value) => {
+                    Some((expected, value))
+                }
+            };
+            if let Some((expected, value)) = refused {
+                let error = self.context.refusal(expected, &describe(&value));
+                self.context.key(DATA.into());
+                return Err(error);
+            }
+            problem = "";
+        }
+        match problem {
+            "" => Ok(()),
+            problem => Err(self
+                .context
+                .fail(format!("the required member `{DATA}` is {problem}"))),
+        }
     }
 }
 
-static ENVELOPE: Shape = Shape {
-    name: "object with a data member",
-    required: &["data"],
-    optional: &[],
-    families: &[],
-    rules: None,
-};
+/// The member of an answer that holds its value.
+const DATA: &str = "data";
 
 type Json<'a> = serde_json::Deserializer<StrRead<'a>>;
 
 /// The way to a problem, collected while errors travel outwards, so that success pays nothing.
 #[derive(Default)]
-struct Trail {
+struct ErrorPath {
     /// Innermost first.
     segments: Vec<Segment>,
     problem: Option<String>,
@@ -285,16 +324,23 @@ enum Mode {
 
 struct Context {
     mode: Mode,
-    trail: RefCell<Trail>,
+    path: RefCell<ErrorPath>,
 }
 
 impl Context {
+    fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            path: RefCell::default(),
+        }
+    }
+
     fn key(&self, key: Cow<'_, str>) {
         self.segment(Segment::Key(key.into_owned()));
     }
 
     fn segment(&self, segment: Segment) {
-        self.trail.borrow_mut().segments.push(segment);
+        self.path.borrow_mut().segments.push(segment);
     }
 
     fn refusal<E: serde::de::Error>(&self, expected: &str, found: &str) -> E {
@@ -302,27 +348,27 @@ impl Context {
     }
 
     fn fail<E: serde::de::Error>(&self, problem: String) -> E {
-        self.trail.borrow_mut().problem.get_or_insert(problem);
+        self.path.borrow_mut().problem.get_or_insert(problem);
         E::custom("unexpected shape")
     }
 
-    /// Offers a slot a value that is at hand; what it does not take comes back.
-    fn offer(&self, slot: &mut dyn Slot, value: Value) -> Outcome {
-        let fill = Fill {
-            slot,
+    /// Offers a target a value that is at hand; what it does not take comes back.
+    fn offer(&self, target: &mut dyn ApiValue, value: Value) -> Fit {
+        let seed = Seed {
+            target,
             context: self,
         };
-        match serde::de::DeserializeSeed::deserialize(fill, &value) {
-            Ok(outcome) => outcome,
+        match serde::de::DeserializeSeed::deserialize(seed, &value) {
+            Ok(fit) => fit,
             Err(_) => {
-                self.trail.take();
-                Outcome::Refused("value of the declared shape", value)
+                self.path.take();
+                Fit::Rejected("value of the declared shape", value)
             }
         }
     }
 }
 
-impl Trail {
+impl ErrorPath {
     fn explain(self, error: &serde_json::Error) -> DecodeError {
         let mut path = String::new();
         for segment in self.segments.iter().rev() {
@@ -357,21 +403,21 @@ fn describe(value: &Value) -> String {
         Value::Null => Scalar::Null.describe(),
         Value::Bool(value) => Scalar::Bool(*value).describe(),
         Value::Number(value) => value.to_string(),
-        Value::String(value) => Scalar::Text(value).describe(),
+        Value::String(value) => Scalar::from(value.as_str()).describe(),
         Value::Array(_) => "array".to_owned(),
         Value::Object(_) => "object".to_owned(),
     }
 }
 
 /// What became of a value.
-enum Outcome {
-    Taken,
-    /// The slot took a part; here is the rest, in the shape of the whole. In an array, null stands for what was taken.
-    Partly(Value),
-    /// As [`Outcome::Partly`], but there was nothing to take: a list or a map of which no entry fits.
-    Nothing(Expected, Value),
-    /// The slot did not want it; here it is.
-    Refused(Expected, Value),
+enum Fit {
+    Whole,
+    /// The target took a part; here is the rest, in the shape of the whole. In an array, null stands for what was taken.
+    Part(Value),
+    /// As [`Fit::Part`], but there was nothing to take: a list or a map of which no entry fits.
+    NoEntry(Expected, Value),
+    /// The target did not want it; here it is.
+    Rejected(Expected, Value),
 }
 
 /// The elements of an array that were not taken, each in its place among those that were.
@@ -383,108 +429,130 @@ impl Rest {
         self.0.resize(index, Value::Null);
         self.0.push(value);
     }
+
+    /// As many as there are elements, if there are any.
+    fn finish(mut self, count: usize) -> Vec<Value> {
+        if !self.0.is_empty() {
+            self.0.resize(count, Value::Null);
+        }
+        self.0
+    }
 }
 
-/// Hands one JSON value to a slot.
-struct Fill<'s, 'c> {
-    slot: &'s mut dyn Slot,
+/// Hands one JSON value to a target.
+struct Seed<'s, 'c> {
+    target: &'s mut dyn ApiValue,
     context: &'c Context,
 }
 
-impl Fill<'_, '_> {
-    fn scalar<E>(self, value: Scalar<'_>) -> Result<Outcome, E> {
-        Ok(match self.slot.put(&value) {
-            Ok(()) => Outcome::Taken,
-            Err(expected) => Outcome::Refused(expected, value.to_json()),
+impl Seed<'_, '_> {
+    fn scalar<E>(self, value: Scalar<'_>) -> Result<Fit, E> {
+        Ok(match self.target.set_scalar(&value) {
+            Ok(()) => Fit::Whole,
+            Err(expected) => Fit::Rejected(expected, value.into_json()),
         })
     }
 }
 
-impl<'de> serde::de::DeserializeSeed<'de> for Fill<'_, '_> {
-    type Value = Outcome;
+impl<'de> serde::de::DeserializeSeed<'de> for Seed<'_, '_> {
+    type Value = Fit;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Outcome, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Fit, D::Error> {
         json.deserialize_any(self)
     }
 }
 
-impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
-    type Value = Outcome;
+impl<'de> serde::de::Visitor<'de> for Seed<'_, '_> {
+    type Value = Fit;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Outcome, E> {
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Fit, E> {
         self.scalar(Scalar::Null)
     }
 
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Outcome, E> {
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Fit, E> {
         self.scalar(Scalar::Bool(value))
     }
 
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Outcome, E> {
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Fit, E> {
         self.scalar(Scalar::Int(value))
     }
 
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Outcome, E> {
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Fit, E> {
         self.scalar(match i64::try_from(value) {
             Ok(value) => Scalar::Int(value),
             Err(_) => Scalar::UInt(value),
         })
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Outcome, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Fit, E> {
         self.scalar(Scalar::Float(value))
     }
 
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Outcome, E> {
-        self.scalar(Scalar::Text(value))
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Fit, E> {
+        self.scalar(Scalar::Text(value.into()))
     }
 
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Outcome, A::Error> {
-        let Self { slot, context } = self;
-        match slot.inside() {
-            Inside::Array(array) => elements(array, &mut seq, context),
-            Inside::Skip => {
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Fit, A::Error> {
+        let Self { target, context } = self;
+        match target.target() {
+            Target::Array(array) => elements(array, &mut seq, context),
+            Target::Skip => {
                 while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(Outcome::Taken)
+                Ok(Fit::Whole)
             }
             inside => {
                 // What takes an empty text for an empty hash takes an empty list for one as well.
-                let map = matches!(inside, Inside::Map(_));
+                let map = matches!(inside, Target::Map(_));
                 let value: Value = serde::Deserialize::deserialize(
                     serde::de::value::SeqAccessDeserializer::new(seq),
                 )?;
                 Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
-                    true => Outcome::Taken,
-                    false => keep(slot, value),
+                    true => Fit::Whole,
+                    false => store_any(target, value),
                 })
             }
         }
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Outcome, A::Error> {
-        let Self { slot, context } = self;
-        match slot.inside() {
-            Inside::Object(object) => {
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fit, A::Error> {
+        let Self { target, context } = self;
+        match target.target() {
+            Target::Object(object) => {
                 let mut result = Ok(());
-                object.open(&mut |shape, slots| result = members(shape, slots, &mut map, context));
-                result.map(|()| Outcome::Taken)
+                object.fields_mut(&mut |schema, fields| {
+                    result = members(schema, fields, &mut map, context)
+                });
+                result.map(|()| Fit::Whole)
             }
-            Inside::Map(entries) => values(entries, &mut map, context),
-            Inside::Skip => {
+            Target::Map(entries) => {
+                values(&mut |key, fill| entries.add(key, fill), &mut map, context)
+            }
+            // A family by itself, apart from the object it belongs to.
+            Target::Indexed(members) => values(
+                &mut |key, fill| {
+                    if let Ok(index) = key.parse() {
+                        members.add(index, fill);
+                    }
+                },
+                &mut map,
+                context,
+            ),
+            Target::Skip => {
                 while map
                     .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
                     .is_some()
                 {}
-                Ok(Outcome::Taken)
+                Ok(Fit::Whole)
             }
             _ => {
                 let value = serde::Deserialize::deserialize(
                     serde::de::value::MapAccessDeserializer::new(map),
                 )?;
-                Ok(keep(slot, value))
+                Ok(store_any(target, value))
             }
         }
     }
@@ -495,34 +563,34 @@ fn elements<'de, A: serde::de::SeqAccess<'de>>(
     array: &mut dyn Array,
     seq: &mut A,
     context: &Context,
-) -> Result<Outcome, A::Error> {
+) -> Result<Fit, A::Error> {
     let mut rest = Rest::default();
     let (mut index, mut taken) = (0, 0);
     loop {
-        // An element that turns out not to exist is taken back by `trim`.
-        let slot = array.next();
-        let outcome = match context.mode {
+        // An element that turns out not to exist is taken back.
+        let target = array.push_empty();
+        let fit = match context.mode {
             Mode::Straight => seq
-                .next_element_seed(Fill { slot, context })
+                .next_element_seed(Seed { target, context })
                 .inspect_err(|_| context.segment(Segment::Index(index)))?,
             Mode::Careful => {
                 let value = seq.next_element()?;
-                value.map(|value| context.offer(slot, value))
+                value.map(|value| context.offer(target, value))
             }
         };
-        match outcome {
-            Some(Outcome::Taken) => {
+        match fit {
+            Some(Fit::Whole) => {
                 taken += 1;
                 index += 1;
             }
-            Some(Outcome::Partly(part)) => {
+            Some(Fit::Part(part)) => {
                 rest.keep(index, part);
                 taken += 1;
                 index += 1;
             }
-            Some(Outcome::Refused(_, Value::Null)) => array.trim(),
-            Some(Outcome::Nothing(expected, value) | Outcome::Refused(expected, value)) => {
-                array.trim();
+            Some(Fit::Rejected(_, Value::Null)) => array.pop(),
+            Some(Fit::NoEntry(expected, value) | Fit::Rejected(expected, value)) => {
+                array.pop();
                 if context.mode == Mode::Straight {
                     let error = context.refusal(expected, &describe(&value));
                     context.segment(Segment::Index(index));
@@ -532,11 +600,12 @@ fn elements<'de, A: serde::de::SeqAccess<'de>>(
                 index += 1;
             }
             None => {
-                array.trim();
-                return Ok(match rest.0 {
-                    rest if rest.is_empty() => Outcome::Taken,
-                    rest if taken == 0 => Outcome::Nothing("array of such elements", rest.into()),
-                    rest => Outcome::Partly(rest.into()),
+                array.pop();
+                array.close();
+                return Ok(match rest.finish(index) {
+                    rest if rest.is_empty() => Fit::Whole,
+                    rest if taken == 0 => Fit::NoEntry("array of such elements", rest.into()),
+                    rest => Fit::Part(rest.into()),
                 });
             }
         }
@@ -545,27 +614,27 @@ fn elements<'de, A: serde::de::SeqAccess<'de>>(
 
 /// Reads the values of an object with any keys. One that is null is not there.
 fn values<'de, A: serde::de::MapAccess<'de>>(
-    entries: &mut dyn Map,
+    add: &mut dyn FnMut(&str, Filling<'_>),
     map: &mut A,
     context: &Context,
-) -> Result<Outcome, A::Error> {
+) -> Result<Fit, A::Error> {
     let mut rest = Extra::new();
     let mut taken = 0;
     while let Some(Key(key)) = map.next_key()? {
-        let outcome = added(&mut |fill| entries.add(&key, fill), map, context);
-        match outcome {
-            Ok(Outcome::Taken) => taken += 1,
-            Ok(Outcome::Partly(part)) => {
+        let fit = added(&mut |fill| add(&key, fill), map, context);
+        match fit {
+            Ok(Fit::Whole) => taken += 1,
+            Ok(Fit::Part(part)) => {
                 rest.insert(key.into_owned(), part);
                 taken += 1;
             }
-            Ok(Outcome::Refused(_, Value::Null)) => {}
-            Ok(Outcome::Nothing(_, value) | Outcome::Refused(_, value))
+            Ok(Fit::Rejected(_, Value::Null)) => {}
+            Ok(Fit::NoEntry(_, value) | Fit::Rejected(_, value))
                 if context.mode == Mode::Careful =>
             {
                 rest.insert(key.into_owned(), value);
             }
-            Ok(Outcome::Nothing(expected, value) | Outcome::Refused(expected, value)) => {
+            Ok(Fit::NoEntry(expected, value) | Fit::Rejected(expected, value)) => {
                 let error = context.refusal(expected, &describe(&value));
                 context.key(key);
                 return Err(error);
@@ -577,51 +646,58 @@ fn values<'de, A: serde::de::MapAccess<'de>>(
         }
     }
     Ok(match rest.is_empty() {
-        true => Outcome::Taken,
-        false if taken == 0 => Outcome::Nothing("object of such values", rest.into()),
-        false => Outcome::Partly(rest.into()),
+        true => Fit::Whole,
+        false if taken == 0 => Fit::NoEntry("object of such values", rest.into()),
+        false => Fit::Part(rest.into()),
     })
 }
 
-type Filling<'f> = &'f mut dyn FnMut(&mut dyn Slot) -> bool;
+type Filling<'f> = &'f mut dyn FnMut(&mut dyn ApiValue) -> bool;
 
-/// Reads a value into a slot that stays only if it could be filled.
+/// Reads a value into a target that stays only if it could be filled.
 fn added<'de, A: serde::de::MapAccess<'de>>(
     add: &mut dyn FnMut(Filling<'_>),
     map: &mut A,
     context: &Context,
-) -> Result<Outcome, A::Error> {
+) -> Result<Fit, A::Error> {
     let mut at_hand = match context.mode {
         Mode::Straight => None,
         Mode::Careful => Some(map.next_value()?),
     };
-    let mut result = Ok(Outcome::Taken);
-    add(&mut |slot| {
-        result = match at_hand.take() {
-            Some(value) => Ok(context.offer(slot, value)),
-            None => map.next_value_seed(Fill { slot, context }),
+    let mut result = None;
+    add(&mut |target| {
+        let fit = match at_hand.take() {
+            Some(value) => Ok(context.offer(target, value)),
+            None => map.next_value_seed(Seed { target, context }),
         };
-        matches!(result, Ok(Outcome::Taken | Outcome::Partly(_)))
+        let stays = matches!(fit, Ok(Fit::Whole | Fit::Part(_)));
+        result = Some(fit);
+        stays
     });
-    result
+    match (result, at_hand) {
+        (Some(fit), _) => fit,
+        // There is no place for it.
+        (None, Some(value)) => Ok(Fit::Rejected("index", value)),
+        (None, None) => Ok(Fit::Rejected("index", map.next_value()?)),
+    }
 }
 
 /// Reads the members of an object.
 fn members<'de, A: serde::de::MapAccess<'de>>(
-    shape: &Shape,
-    slots: &mut [&mut dyn Slot],
+    schema: &ObjectSchema,
+    fields: &mut [&mut dyn ApiValue],
     map: &mut A,
     context: &Context,
 ) -> Result<(), A::Error> {
     let mut state = State::default();
     while let Some(Key(key)) = map.next_key()? {
-        member(shape, slots, &key, map, &mut state, context).inspect_err(|_| context.key(key))?;
+        member(schema, fields, &key, map, &mut state, context).inspect_err(|_| context.key(key))?;
     }
     let bit = |bits: u64, index: usize| bits & (1 << index) != 0;
-    match (0..shape.required.len()).find(|index| !bit(state.seen, *index)) {
+    match (0..schema.required.len()).find(|index| !bit(state.seen, *index)) {
         None => Ok(()),
         Some(index) => {
-            let name = shape.required[index];
+            let name = schema.required[index];
             let is = if bit(state.nulls, index) {
                 "null"
             } else {
@@ -646,80 +722,76 @@ struct State {
 /// Reads one member of an object. What of it does not fit stays with the object's undeclared members, unless it
 /// has to be there.
 fn member<'de, A: serde::de::MapAccess<'de>>(
-    shape: &Shape,
-    slots: &mut [&mut dyn Slot],
+    schema: &ObjectSchema,
+    fields: &mut [&mut dyn ApiValue],
     key: &str,
     map: &mut A,
     state: &mut State,
     context: &Context,
 ) -> Result<(), A::Error> {
-    let outcome = if let Some(index) = shape.find(key, &mut state.from) {
-        let slot = &mut *slots[index];
-        if index < shape.required.len() {
+    let fit = if let Some(index) = schema.find(key, &mut state.from) {
+        let target = &mut *fields[index];
+        if index < schema.required.len() {
             let bit = 1 << index;
-            let outcome = map.next_value_seed(Fill { slot, context })?;
-            match outcome {
-                Outcome::Refused(_, Value::Null) => state.nulls |= bit,
-                Outcome::Refused(expected, value) => {
+            let fit = map.next_value_seed(Seed { target, context })?;
+            match fit {
+                Fit::Rejected(_, Value::Null) => state.nulls |= bit,
+                Fit::Rejected(expected, value) => {
                     return Err(context.refusal(expected, &describe(&value)));
                 }
-                // An answer of another kind than expected is not an empty one.
-                Outcome::Nothing(expected, value) if std::ptr::eq(shape, &ENVELOPE) => {
-                    return Err(context.refusal(expected, &describe(&value)));
-                }
-                Outcome::Taken | Outcome::Partly(_) | Outcome::Nothing(..) => state.seen |= bit,
+                Fit::Whole | Fit::Part(_) | Fit::NoEntry(..) => state.seen |= bit,
             }
-            outcome
+            fit
         } else if context.mode == Mode::Straight {
-            map.next_value_seed(Fill { slot, context })?
+            map.next_value_seed(Seed { target, context })?
         } else {
-            let outcome = context.offer(slot, map.next_value()?);
-            if let Outcome::Nothing(..) | Outcome::Refused(..) = outcome {
+            let fit = context.offer(target, map.next_value()?);
+            if let Fit::NoEntry(..) | Fit::Rejected(..) = fit {
                 // It may be half filled. Every optional member takes this.
-                let _ = slot.put(&Scalar::Null);
+                let _ = target.set_scalar(&Scalar::Null);
             }
-            outcome
+            fit
         }
-    } else if let Some((index, number)) = shape.family(key)
-        && let Inside::Family(family) = slots[index].inside()
+    } else if let Some((index, number)) = schema.find_indexed(key)
+        && let Target::Indexed(family) = fields[index].target()
     {
         added(&mut |fill| family.add(number, fill), map, context)?
     } else {
         let value = map.next_value()?;
-        set_aside(slots, key, value);
+        push_extra(fields, key, value);
         return Ok(());
     };
-    match outcome {
+    match fit {
         // Null is the same as not there; whether that is an error shows at the end.
-        Outcome::Taken | Outcome::Refused(_, Value::Null) => {}
-        Outcome::Partly(value) | Outcome::Nothing(_, value) | Outcome::Refused(_, value) => {
-            set_aside(slots, key, value);
+        Fit::Whole | Fit::Rejected(_, Value::Null) => {}
+        Fit::Part(value) | Fit::NoEntry(_, value) | Fit::Rejected(_, value) => {
+            push_extra(fields, key, value);
         }
     }
     Ok(())
 }
 
-/// Keeps what no slot holds with the object's undeclared members.
-fn set_aside(slots: &mut [&mut dyn Slot], key: &str, value: Value) {
-    if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
-        rest.insert(key.to_owned(), value);
+/// Keeps what no field holds with the object's undeclared members.
+fn push_extra(fields: &mut [&mut dyn ApiValue], key: &str, value: Value) {
+    if let Some(extra) = extra_of_mut(fields) {
+        extra.insert(key.to_owned(), value);
     }
 }
 
-/// Gives an array or an object to a slot that lent out no place for it.
-fn keep(slot: &mut dyn Slot, value: Value) -> Outcome {
-    let expected = match slot.inside() {
-        Inside::Any(any) => {
+/// Gives an array or an object to a target that lent out no place for it.
+fn store_any(target: &mut dyn ApiValue, value: Value) -> Fit {
+    let expected = match target.target() {
+        Target::Any(any) => {
             *any = value;
-            return Outcome::Taken;
+            return Fit::Whole;
         }
-        Inside::Array(_) => "array",
-        Inside::Map(_) | Inside::Family(_) | Inside::Object(_) => "object",
-        Inside::Scalar | Inside::Skip | Inside::Extra(_) | Inside::Undeclared(_) => "scalar",
+        Target::Array(_) => "array",
+        Target::Map(_) | Target::Indexed(_) | Target::Object(_) => "object",
+        Target::Scalar | Target::Skip | Target::Extra(_) | Target::UnknownKeys(_) => "scalar",
     };
-    // Asking made an optional slot ready to be filled; it stays empty. Other slots refuse, rightly.
-    let _ = slot.put(&Scalar::Null);
-    Outcome::Refused(expected, value)
+    // Asking made an optional target ready to be filled; it stays empty. Other fields refuse, rightly.
+    let _ = target.set_scalar(&Scalar::Null);
+    Fit::Rejected(expected, value)
 }
 
 /// An object's key, borrowed from the body unless it holds escapes.

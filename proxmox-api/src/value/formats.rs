@@ -4,27 +4,24 @@
 //! sends is refused or lost; the parts are read on demand, and `None` means that the text does not
 //! have them.
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+
+use crate::value::api_value::{ApiValue, Expected, Scalar, View};
+use crate::value::serialize::serde_impls;
 
 /// Declares a text type.
 macro_rules! text_type {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Debug)]
         pub struct $name(String);
 
         impl $name {
             /// The text itself.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl std::ops::Deref for $name {
-            type Target = str;
-
-            fn deref(&self) -> &str {
                 &self.0
             }
         }
@@ -97,20 +94,42 @@ macro_rules! text_type {
             }
         }
 
-        impl crate::value::decode::Slot for $name {
-            fn put(
-                &mut self,
-                value: &crate::value::decode::Scalar<'_>,
-            ) -> Result<(), crate::value::decode::Expected> {
-                crate::value::decode::Slot::put(&mut self.0, value)
+        serde_impls!($name);
+    };
+}
+
+/// What texts have that are equal if they read the same.
+macro_rules! plain_text_type {
+    ($(#[$meta:meta])* $name:ident) => {
+        text_type! {
+            $(#[$meta])*
+            #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+            $name
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl ApiValue for $name {
+            fn empty() -> Self {
+                Self(String::new())
             }
 
-            crate::value::decode::scalar_slot!(|slot| slot.0.clone());
+            fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+                self.0.set_scalar(value)
+            }
+
+            fn view(&self) -> View<'_> {
+                View::Scalar(self.as_str().into())
+            }
         }
     };
 }
 
-text_type! {
+plain_text_type! {
     /// A volume: `storage:name`, such as `local:iso/debian.iso` or `local-lvm:vm-100-disk-0`.
     ///
     /// Where a new disk is described, the name is its size in GiB: `local-lvm:32`. Some places also
@@ -138,7 +157,7 @@ impl VolumeId {
     }
 }
 
-text_type! {
+plain_text_type! {
     /// A user, `name@realm`; a token of one reads `name@realm!token`.
     UserId
 }
@@ -165,22 +184,22 @@ impl UserId {
     }
 }
 
-text_type! {
+plain_text_type! {
     /// The name of a cluster node, such as `pve1`.
     NodeName
 }
 
-text_type! {
+plain_text_type! {
     /// The name of a storage, such as `local-lvm`.
     StorageId
 }
 
-text_type! {
+plain_text_type! {
     /// The name of an authentication realm, such as `pam` or `pve`.
     Realm
 }
 
-text_type! {
+plain_text_type! {
     /// A hardware address, such as `BC:24:11:00:00:01`.
     MacAddr
 }
@@ -205,7 +224,7 @@ impl From<[u8; 6]> for MacAddr {
     }
 }
 
-text_type! {
+plain_text_type! {
     /// An IP address, of either family. Some places also take a host name or words such as `dhcp`.
     IpAddress
 }
@@ -224,7 +243,7 @@ impl From<IpAddr> for IpAddress {
     }
 }
 
-text_type! {
+plain_text_type! {
     /// An address with the length of its network's prefix, such as `10.0.0.5/24`. Some places also take
     /// a plain address, an alias, or words such as `dhcp`.
     Cidr
@@ -251,6 +270,8 @@ impl Cidr {
 
 text_type! {
     /// The size of a disk: a number with `K`, `M`, `G` or `T` for powers of 1024, such as `32G`.
+    ///
+    /// Sizes compare by their bytes: `1T` is `1024G`. A text that is no size is below all sizes, and compares as a text.
     DiskSize
 }
 
@@ -292,6 +313,56 @@ impl DiskSize {
     }
 }
 
+impl DiskSize {
+    /// What it is compared by.
+    fn order(&self) -> (Option<u64>, &str) {
+        match self.bytes() {
+            Some(bytes) => (Some(bytes), ""),
+            None => (None, &self.0),
+        }
+    }
+}
+
+impl PartialEq for DiskSize {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for DiskSize {}
+
+impl PartialOrd for DiskSize {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DiskSize {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl Hash for DiskSize {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.order().hash(state);
+    }
+}
+
+impl ApiValue for DiskSize {
+    fn empty() -> Self {
+        Self(String::new())
+    }
+
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        self.0.set_scalar(value)
+    }
+
+    fn view(&self) -> View<'_> {
+        View::Size(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -323,6 +394,17 @@ mod tests {
         assert_eq!(DiskSize::from("528K").bytes(), Some(528 << 10));
         assert_eq!(DiskSize::from("1.5GiB").bytes(), Some(3 << 29));
         assert_eq!(DiskSize::from("much").bytes(), None);
+    }
+
+    #[test]
+    fn sizes_compare_by_their_bytes() {
+        let size = |text: &str| DiskSize::from(text);
+        assert_eq!(size("1T"), size("1024G"));
+        assert_ne!(size("1T"), size("1000G"));
+        assert!(size("900M") < size("1G") && size("odd") < size("0"));
+        assert_ne!(size("odd"), size("even"));
+        let set = std::collections::HashSet::from([size("1G"), size("1024M"), size("2G")]);
+        assert_eq!(set.len(), 2);
     }
 
     proptest! {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::value::decode::{Expected, Inside, Scalar, Slot};
+use crate::value::api_value::{ApiValue, Array, Expected, Scalar, Target, View};
 use crate::value::encode::{ParamValue, Problem, ToParam};
+use crate::value::serialize::generic_serde_impls;
 
 /// A list that travels as one string.
 ///
@@ -121,13 +122,17 @@ impl<T: fmt::Display> ToParam for List<T> {
     }
 }
 
-impl<T: Default + Slot> Slot for List<T> {
-    fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+impl<T: ApiValue> ApiValue for List<T> {
+    fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         let text = value.text().ok_or("list")?;
         let mut list = Vec::new();
         for text in items(&text) {
-            let mut item = T::default();
-            item.put(&Scalar::Text(text))
+            let mut item = T::empty();
+            item.set_scalar(&text.into())
                 .map_err(|_| "list of items of the right type")?;
             list.push(item);
         }
@@ -135,22 +140,28 @@ impl<T: Default + Slot> Slot for List<T> {
         Ok(())
     }
 
-    fn inside(&mut self) -> Inside<'_> {
-        self.0.inside()
+    fn target(&mut self) -> Target<'_> {
+        self.0.target()
     }
 
-    fn text(&mut self) -> Option<String> {
-        let items: Vec<String> = self.0.iter_mut().filter_map(Slot::text).collect();
-        // Inside a property string the comma is taken; every list there is split at semicolons.
-        Some(items.join(";"))
+    fn view(&self) -> View<'_> {
+        View::List(&self.0)
     }
+}
 
-    fn problem(&mut self) -> Option<Problem> {
-        let mut items = self.0.iter_mut().filter_map(Slot::text);
-        items.find_map(|item| not_one_item(&item))
-    }
+generic_serde_impls!(List);
 
-    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        self.0.show(out);
-    }
+/// What is wrong with an item that would arrive as several.
+pub(crate) fn problem(list: &dyn Array) -> Option<Problem> {
+    list.iter()
+        .filter_map(|item| item.view().text())
+        .find_map(|item| not_one_item(&item))
+}
+
+/// Whether a list is the same after it was one text.
+pub(crate) fn is_one_text(list: &dyn Array) -> bool {
+    list.iter().all(|item| {
+        let text = item.view().text().unwrap_or_default();
+        items(&text).eq([text.as_str()])
+    })
 }

@@ -1,21 +1,27 @@
 //! Values as the API writes them: answers, parameters, and the texts in both that have a structure.
 
 pub(crate) mod address;
+pub mod api_value;
+pub(crate) mod compare;
+pub(crate) mod debug;
 pub mod decode;
 pub mod encode;
 pub mod endpoint;
-mod family;
 pub(crate) mod file;
 pub mod formats;
+mod indexed_map;
 pub(crate) mod list;
 pub mod open_enum;
 mod pending;
 pub mod property_string;
 pub(crate) mod secret;
+pub(crate) mod serialize;
 pub(crate) mod text;
 pub mod upid;
 
-pub use family::Family;
+pub use api_value::ApiValue;
+pub use indexed_map::IndexedMap;
 pub use list::List;
 pub use pending::Pending;
 pub use secret::Secret;
+pub use serialize::{WithSecrets, with_secrets};

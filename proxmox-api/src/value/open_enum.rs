@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use crate::value::decode::{Expected, Scalar};
+use crate::value::api_value::{Expected, Scalar};
 
 /// A value that this version of the crate has no variant for, kept as the server sent it.
 ///
 /// Its content is read through the enum's `as_str`, so that code keeps working when a later version
 /// of the crate gives the value a variant of its own.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Unlisted(Box<str>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UnknownValue(Box<str>);
 
-impl Unlisted {
+impl UnknownValue {
     #[doc(hidden)]
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -25,7 +25,7 @@ impl Unlisted {
     }
 }
 
-impl fmt::Debug for Unlisted {
+impl fmt::Debug for UnknownValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }
@@ -35,11 +35,11 @@ impl fmt::Debug for Unlisted {
 #[doc(hidden)]
 pub trait OpenEnum: Clone + PartialEq + 'static {
     /// The texts of the values it knows, and the values themselves, in the same order.
-    const LISTED: (&'static [&'static str], &'static [Self]);
+    const KNOWN_VALUES: (&'static [&'static str], &'static [Self]);
 
-    fn unlisted(other: Unlisted) -> Self;
+    fn unknown(other: UnknownValue) -> Self;
 
-    fn other(&self) -> Option<&Unlisted>;
+    fn other(&self) -> Option<&UnknownValue>;
 }
 
 /// The text of the API.
@@ -49,7 +49,7 @@ pub fn text<T: OpenEnum>(value: &T) -> &str {
     if let Some(other) = value.other() {
         return other.text();
     }
-    let (texts, values) = T::LISTED;
+    let (texts, values) = T::KNOWN_VALUES;
     // A loop is a fraction of the code that iterators are, for each enum.
     let mut position = 0;
     while position < values.len() && values[position] != *value {
@@ -62,10 +62,10 @@ pub fn text<T: OpenEnum>(value: &T) -> &str {
 #[doc(hidden)]
 #[inline]
 pub fn value<T: OpenEnum>(text: &str) -> T {
-    let (texts, values) = T::LISTED;
+    let (texts, values) = T::KNOWN_VALUES;
     match position(texts, text) {
         Some(position) => values[position].clone(),
-        None => T::unlisted(Unlisted::new(text)),
+        None => T::unknown(UnknownValue::new(text)),
     }
 }
 
@@ -75,36 +75,39 @@ fn position(texts: &[&str], text: &str) -> Option<usize> {
     texts.iter().position(|known| *known == text)
 }
 
-/// Fills a slot.
+/// Fills a value.
 #[doc(hidden)]
 #[inline]
-pub fn put<T: OpenEnum>(slot: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
-    *slot = value(&scalar.text().ok_or("string")?);
+pub fn set_scalar<T: OpenEnum>(target: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
+    *target = value(&scalar.text().ok_or("string")?);
     Ok(())
 }
 
 /// What every open enum has, apart from its variants.
 macro_rules! open_enum_impls {
-    ($name:ident: $($text:literal $variant:ident,)*) => {
+    ($name:ident { $($text:literal $variant:ident),* $(,)? }) => {
         impl OpenEnum for $name {
-            const LISTED: (&'static [&'static str], &'static [Self]) =
-                (&[$($text,)*], &[$(Self::$variant,)*]);
+            const KNOWN_VALUES: (&'static [&'static str], &'static [Self]) =
+                (&[$($text,)*], Self::KNOWN);
 
             #[inline]
-            fn unlisted(other: Unlisted) -> Self {
-                Self::Unlisted(other)
+            fn unknown(other: UnknownValue) -> Self {
+                Self::UnknownValue(other)
             }
 
             #[inline]
-            fn other(&self) -> Option<&Unlisted> {
+            fn other(&self) -> Option<&UnknownValue> {
                 match self {
-                    Self::Unlisted(other) => Some(other),
+                    Self::UnknownValue(other) => Some(other),
                     _ => None,
                 }
             }
         }
 
         impl $name {
+            /// The values that this version of the crate knows.
+            pub const KNOWN: &'static [Self] = &[$(Self::$variant,)*];
+
             /// The text of the API.
             #[inline]
             #[must_use]
@@ -127,10 +130,49 @@ macro_rules! open_enum_impls {
             }
         }
 
-        impl Default for $name {
+        impl std::str::FromStr for $name {
+            type Err = std::convert::Infallible;
+
             #[inline]
-            fn default() -> Self {
-                Self::Unlisted(Unlisted::default())
+            fn from_str(text: &str) -> Result<Self, std::convert::Infallible> {
+                Ok(open_enum::value(text))
+            }
+        }
+
+        impl AsRef<str> for $name {
+            #[inline]
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            #[inline]
+            fn eq(&self, other: &str) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            #[inline]
+            fn eq(&self, other: &&str) -> bool {
+                self.as_str() == *other
+            }
+        }
+
+        /// In the order of the texts.
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        /// In the order of the texts.
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                self.as_str().cmp(other.as_str())
             }
         }
 
@@ -148,14 +190,24 @@ macro_rules! open_enum_impls {
             }
         }
 
-        impl Slot for $name {
+        impl ApiValue for $name {
             #[inline]
-            fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-                open_enum::put(self, value)
+            fn empty() -> Self {
+                Self::UnknownValue(UnknownValue::new(""))
             }
 
-            scalar_slot!(|slot| slot.as_str().to_owned());
+            #[inline]
+            fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+                open_enum::set_scalar(self, value)
+            }
+
+            #[inline]
+            fn view(&self) -> View<'_> {
+                View::Scalar(self.as_str().into())
+            }
         }
+
+        serde_impls!($name);
     };
 }
 
@@ -166,19 +218,41 @@ pub(crate) use open_enum_impls;
 mod tests {
     use crate::support::*;
 
-    #[derive(Clone, PartialEq)]
+    #[derive(Clone, PartialEq, Eq)]
     enum Colour {
         Red,
-        Unlisted(Unlisted),
+        Blue,
+        UnknownValue(UnknownValue),
     }
 
-    open_enum_impls!(Colour: "red" Red,);
+    open_enum_impls!(Colour { "red" Red, "blue" Blue });
 
     #[test]
-    fn listed_and_unlisted_values_keep_their_text() {
+    fn known_and_unknown_values_keep_their_text() {
         assert_eq!(Colour::from("red"), Colour::Red);
         assert_eq!(Colour::Red.as_str(), "red");
         assert_eq!(Colour::from("mauve").to_string(), "mauve");
-        assert_eq!(Colour::default().as_str(), "");
+    }
+
+    #[test]
+    fn it_compares_with_texts_and_is_listed() {
+        let red: Colour = "red".parse().expect("any text is a value");
+        assert!(red == "red" && red == *"red" && red != "blue" && red.as_ref() == "red");
+        assert_eq!(Colour::KNOWN, [Colour::Red, Colour::Blue]);
+        let mut sorted = [Colour::Red, "mauve".into(), Colour::Blue];
+        sorted.sort();
+        assert_eq!(
+            sorted.map(|colour| colour.to_string()),
+            ["blue", "mauve", "red"]
+        );
+    }
+
+    #[test]
+    fn it_is_a_text_in_json() {
+        let colours: Vec<Colour> = serde_json::from_str(r#"["red","mauve",7]"#).expect("texts");
+        assert_eq!(
+            serde_json::to_string(&colours).expect("JSON"),
+            r#"["red","mauve","7"]"#
+        );
     }
 }

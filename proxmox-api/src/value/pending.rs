@@ -1,8 +1,7 @@
 //! Settings that were changed and are not applied yet.
 
-use std::fmt;
-
-use crate::value::decode::{Expected, Inside, Scalar, Slot};
+use crate::value::api_value::{ApiValue, Expected, Scalar, Target, View};
+use crate::value::serialize::generic_serde_impls;
 
 /// The new value of a setting whose change is not applied yet, or that the setting is to go.
 ///
@@ -52,40 +51,37 @@ impl<T> Pending<T> {
     }
 }
 
-impl<T: Default> Default for Pending<T> {
-    fn default() -> Self {
-        Self::Set(T::default())
+impl<T: ApiValue> ApiValue for Pending<T> {
+    fn empty() -> Self {
+        Self::Set(T::empty())
     }
-}
 
-impl<T: Slot + Default> Slot for Pending<T> {
-    fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        if *value == Scalar::Text(DELETED) {
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        if *value == Scalar::from(DELETED) {
             *self = Self::Deleted;
             return Ok(());
         }
-        let mut inner = T::default();
-        inner.put(value)?;
+        let mut inner = T::empty();
+        inner.set_scalar(value)?;
         *self = Self::Set(inner);
         Ok(())
     }
 
-    fn inside(&mut self) -> Inside<'_> {
-        *self = Self::default();
-        self.inner().map_or(Inside::Scalar, T::inside)
+    fn target(&mut self) -> Target<'_> {
+        *self = Self::empty();
+        self.inner().map_or(Target::Scalar, T::target)
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn view(&self) -> View<'_> {
         match self {
-            Self::Set(value) => value.text(),
-            Self::Deleted => Some(DELETED.to_owned()),
+            Self::Set(value) => value.view(),
+            Self::Deleted => View::Scalar(DELETED.into()),
         }
     }
 
-    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        match self {
-            Self::Set(value) => value.show(out),
-            Self::Deleted => out(&format_args!("Deleted")),
-        }
+    fn absent() -> View<'static> {
+        T::absent()
     }
 }
+
+generic_serde_impls!(Pending);

@@ -4,19 +4,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::value::decode::{Expected, Extra, Inside, Object, Scalar, Shape, Slot, text_of};
+use serde_json::Value;
+
+use crate::value::api_value::{
+    ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, Target, View, text_of,
+};
 use crate::value::encode::{ParamValue, Problem};
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
 /// What a property string holds beyond its declared keys.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Undeclared {
+pub struct UnknownKeys {
     keys: BTreeMap<String, String>,
     text: Option<String>,
     members: Extra,
 }
 
-impl Undeclared {
+impl UnknownKeys {
     /// Keys that the type does not declare; they are written back.
     #[must_use]
     pub fn keys(&self) -> &BTreeMap<String, String> {
@@ -39,6 +43,12 @@ impl Undeclared {
         &mut self.members
     }
 
+    /// Whether there is none of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.text.is_none() && self.members.is_empty()
+    }
+
     /// The whole text, where it could not be understood; it is written back as it came.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -47,14 +57,14 @@ impl Undeclared {
 }
 
 /// Shows no value whose key is that of a secret.
-impl fmt::Debug for Undeclared {
+impl fmt::Debug for UnknownKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.text.as_deref();
         let text = text.map(|text| match is_secret(text) || is_secret_text(text) {
             true => "…",
             false => text,
         });
-        f.debug_struct("Undeclared")
+        f.debug_struct("UnknownKeys")
             .field("keys", &RedactedTexts(&self.keys))
             .field("text", &text)
             .field("members", &RedactedObject(&self.members))
@@ -77,7 +87,7 @@ impl std::error::Error for PropertyError {}
 /// The fixed rules of one kind of property string.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Rules {
+pub struct PropertyStringRules {
     /// The key whose `key=` may be left out.
     pub default_key: Option<&'static str>,
     /// Other spellings: (alias, key).
@@ -86,75 +96,82 @@ pub struct Rules {
     pub key_aliases: &'static [(&'static str, &'static str, &'static str)],
 }
 
-/// Parses `text` into the members of `into`, all at their defaults.
+/// Parses `text` into the members of `into`, all empty.
 #[doc(hidden)]
 pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
     let mut result = Ok(());
-    into.open(&mut |shape, slots| {
-        if let Some(rules) = shape.rules {
-            result = fill(text, shape, rules, slots);
+    into.fields_mut(&mut |schema, fields| {
+        if let Some(rules) = schema.rules {
+            result = fill(text, schema, rules, fields);
         }
     });
     result
 }
 
-/// Reads `text` into a value at its default, and keeps it as it is where it does not parse.
+/// Reads `text` into an empty value, and keeps it as it is where it does not parse.
 #[doc(hidden)]
 pub fn read(text: &str, into: &mut dyn Object) {
-    into.open(&mut |shape, slots| {
-        if let Some(rules) = shape.rules {
-            read_slots(text, shape, rules, slots);
+    // A text always fits.
+    let _ = set_scalar(into, &text.into());
+}
+
+/// A text fits an object that is a property string.
+pub(crate) fn set_scalar(object: &mut dyn Object, value: &Scalar<'_>) -> Result<(), Expected> {
+    let mut result = Ok(());
+    object.fields_mut(&mut |schema, fields| {
+        let Some(rules) = schema.rules else {
+            result = Err("object");
+            return;
+        };
+        let Some(text) = value.text() else {
+            result = Err("property string");
+            return;
+        };
+        if fill(&text, schema, rules, fields).is_err() {
+            for field in fields.iter_mut() {
+                // Every key of a property string can be empty.
+                let _ = field.set_scalar(&Scalar::Reset);
+            }
+            if let Some(unknown) = unknown_keys(fields) {
+                unknown.text = Some(text.into_owned());
+            }
         }
     });
+    result
 }
 
-/// As [`read`].
-pub(crate) fn read_slots(text: &str, shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) {
-    if fill(text, shape, rules, slots).is_err() {
-        clear(slots);
-        if let Some(undeclared) = undeclared(slots) {
-            undeclared.text = Some(text.to_owned());
-        }
-    }
-}
-
-fn clear(slots: &mut [&mut dyn Slot]) {
-    for slot in slots {
-        // Every slot of a property string can be empty.
-        let _ = slot.put(&Scalar::Unset);
-    }
-}
-
-fn undeclared<'a>(slots: &'a mut [&mut dyn Slot]) -> Option<&'a mut Undeclared> {
-    match slots.last_mut()?.inside() {
-        Inside::Undeclared(undeclared) => Some(undeclared),
+fn unknown_keys<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'a mut UnknownKeys> {
+    match fields.last_mut()?.target() {
+        Target::UnknownKeys(unknown) => Some(unknown),
         _ => None,
     }
 }
 
 fn fill(
     text: &str,
-    shape: &Shape,
-    rules: &Rules,
-    slots: &mut [&mut dyn Slot],
+    schema: &ObjectSchema,
+    rules: &PropertyStringRules,
+    fields: &mut [&mut dyn ApiValue],
 ) -> Result<(), PropertyError> {
     let mut parts = 0;
     let mut from = 0;
     // A bit for each declared key.
     let mut seen = 0_u128;
-    let mut assign = |key, value| -> Result<(), PropertyError> {
-        let twice = match shape.find(key, &mut from) {
+    let mut assign = |key: &str, value: &str| -> Result<(), PropertyError> {
+        let twice = match schema.find(key, &mut from) {
             Some(index) => {
                 let bit = 1_u128.checked_shl(index as u32).unwrap_or_default();
                 let twice = seen & bit != 0;
                 seen |= bit;
-                slots[index].put(&Scalar::Text(value)).map_err(|expected| {
-                    PropertyError(format!("the value of `{key}` is not of type {expected}"))
-                })?;
+                fields[index]
+                    .set_scalar(&value.into())
+                    .map_err(|expected| {
+                        PropertyError(format!("the value of `{key}` is not of type {expected}"))
+                    })?;
                 twice
             }
-            None => undeclared(slots).is_some_and(|undeclared| {
-                let old = undeclared.keys.insert(key.to_owned(), value.to_owned());
+            None => unknown_keys(fields).is_some_and(|unknown| {
+                let old = unknown.keys.insert(key.to_owned(), value.to_owned());
                 old.is_some()
             }),
         };
@@ -170,7 +187,10 @@ fn fill(
         }
         parts += 1;
         let (key, value) = match (part.split_once('='), rules.default_key) {
-            (Some(pair), _) => pair,
+            (Some(pair), _) if !pair.0.is_empty() => pair,
+            (Some(_), _) => {
+                return Err(PropertyError(format!("the part number {parts} has no key")));
+            }
             (None, Some(key)) => (key, part),
             (None, None) => {
                 return Err(PropertyError(format!("the part number {parts} has no key")));
@@ -186,16 +206,20 @@ fn fill(
         }
     }
     let missing = |(index, _): &(usize, _)| seen & (1 << index) == 0;
-    match shape.required.iter().enumerate().find(missing) {
+    match schema.required.iter().enumerate().find(missing) {
         None => Ok(()),
         Some((_, key)) => Err(PropertyError(format!("the key `{key}` is missing"))),
     }
 }
 
-impl Slot for Undeclared {
-    fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+impl ApiValue for UnknownKeys {
+    fn empty() -> Self {
+        Self::default()
+    }
+
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         match value {
-            Scalar::Unset => {
+            Scalar::Reset => {
                 *self = Self::default();
                 Ok(())
             }
@@ -203,153 +227,224 @@ impl Slot for Undeclared {
         }
     }
 
-    fn inside(&mut self) -> Inside<'_> {
-        Inside::Undeclared(self)
+    fn target(&mut self) -> Target<'_> {
+        Target::UnknownKeys(self)
     }
 
-    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        if *self != Self::default() {
-            out(self);
-        }
+    fn view(&self) -> View<'_> {
+        View::UnknownKeys(self)
     }
 }
 
 /// Writes `value` as the server reads it, but for secrets.
 #[doc(hidden)]
-pub fn write(value: &mut dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut result = Ok(());
-    value.open(&mut |shape, slots| {
-        if let Some(rules) = shape.rules {
-            result = f.write_str(&join(shape, rules, slots, true));
-        }
-    });
-    result
+pub fn write(value: &dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match Parts::of(value, Secrets::Hidden) {
+        Some(parts) => f.write_str(&parts.join()),
+        None => Ok(()),
+    }
 }
 
 /// `value` as the server reads it.
 #[doc(hidden)]
-pub fn to_param(value: &mut dyn Object) -> ParamValue {
+pub fn to_param(value: &dyn Object) -> ParamValue {
     ParamValue::One(text(value).unwrap_or_default())
 }
 
 /// A property string as the server reads it; nothing for another object.
-pub(crate) fn text(value: &mut dyn Object) -> Option<String> {
-    let mut text = None;
-    value.open(&mut |shape, slots| {
-        text = shape.rules.map(|rules| join(shape, rules, slots, false));
-    });
-    text
+pub(crate) fn text(value: &dyn Object) -> Option<String> {
+    Some(Parts::of(value, Secrets::Plain)?.join())
 }
 
-/// The declared keys that are set, with their values.
-fn declared(shape: &Shape, slots: &mut [&mut dyn Slot]) -> Vec<(String, String)> {
-    let pairs = shape.names().zip(slots);
-    pairs
-        .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
-        .collect()
+/// What becomes of secrets in a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Plain,
+    /// Something stands in their place.
+    Hidden,
+    /// They are not there.
+    LeftOut,
 }
 
-fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot], hide: bool) -> String {
-    let mut parts = declared(shape, slots);
-    if hide {
-        for (key, slot) in shape.names().zip(slots.iter()) {
-            if slot.hides()
-                && let Some((_, value)) = parts.iter_mut().find(|(name, _)| name == key)
-            {
-                "…".clone_into(value);
+impl Secrets {
+    /// What is written for a secret.
+    fn of(self, text: String) -> Option<String> {
+        match self {
+            Self::Plain => Some(text),
+            Self::Hidden => Some("…".to_owned()),
+            Self::LeftOut => None,
+        }
+    }
+}
+
+/// What a property string consists of.
+struct Parts {
+    rules: &'static PropertyStringRules,
+    /// The keys that are set, with their values: the declared ones, and behind them all others.
+    pairs: Vec<(String, String)>,
+    /// How many of them are declared.
+    declared: usize,
+    /// The whole, where it could not be understood.
+    text: Option<String>,
+    /// Members of a parsed form that are no texts.
+    nested: Extra,
+    is_parsed_form: bool,
+}
+
+impl Parts {
+    fn of(value: &dyn Object, secrets: Secrets) -> Option<Self> {
+        let mut parts = None;
+        value.fields(&mut |schema, fields| {
+            parts = schema
+                .rules
+                .map(|rules| Self::of_fields(schema, rules, fields, secrets));
+        });
+        parts
+    }
+
+    fn of_fields(
+        schema: &ObjectSchema,
+        rules: &'static PropertyStringRules,
+        fields: &[&dyn ApiValue],
+        secrets: Secrets,
+    ) -> Self {
+        let mut pairs = Vec::new();
+        let mut has_secret = false;
+        for (key, field) in schema.names().zip(fields) {
+            let view = field.view();
+            let text = match (&view, view.text()) {
+                (View::Secret(_), Some(text)) => secrets.of(text),
+                (_, text) => text,
+            };
+            has_secret |= matches!(view, View::Secret(_) | View::AbsentSecret);
+            pairs.extend(text.map(|text| (key.to_owned(), text)));
+        }
+        let declared = pairs.len();
+        let nothing = UnknownKeys::default();
+        let view = fields.last().map(|field| field.view());
+        let unknown = match view {
+            Some(View::UnknownKeys(unknown)) => unknown,
+            _ => &nothing,
+        };
+        let shown = |key: &str, text: String| match is_secret(key) || is_secret_text(&text) {
+            true => secrets.of(text),
+            false => Some(text),
+        };
+        let keys = unknown.keys.iter();
+        pairs.extend(keys.filter_map(|(key, text)| Some((key.clone(), shown(key, text.clone())?))));
+        let mut nested = Extra::new();
+        for (key, value) in &unknown.members {
+            match text_of(value) {
+                Some(text) => pairs.extend(shown(key, text).map(|text| (key.clone(), text))),
+                None if secrets == Secrets::Plain || !is_secret(key) => {
+                    nested.insert(key.clone(), value.clone());
+                }
+                None => {}
             }
         }
-    }
-    let nothing = Undeclared::default();
-    let undeclared = match undeclared(slots) {
-        Some(undeclared) => undeclared,
-        None => &nothing,
-    };
-    let hidden = |key: &str, text: &str| hide && (is_secret(key) || is_secret_text(text));
-    if let Some(text) = &undeclared.text {
-        return match hidden(text, text) {
-            true => "…".to_owned(),
-            false => text.clone(),
-        };
-    }
-    // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
-    let find = |parts: &[(String, String)], key: &str| parts.iter().position(|(k, _)| k == key);
-    for (name, holder, kind) in rules.key_aliases {
-        let (Some(kind), Some(holder)) = (find(&parts, kind), find(&parts, holder)) else {
-            continue;
-        };
-        if parts[kind].1 != *name {
-            continue;
+        let text = unknown.text.clone().map(|text| {
+            let is_secret = has_secret || is_secret(&text) || is_secret_text(&text);
+            match is_secret {
+                true => secrets.of(text).unwrap_or_default(),
+                false => text,
+            }
+        });
+        Self {
+            rules,
+            pairs,
+            declared,
+            text,
+            nested,
+            is_parsed_form: !unknown.members.is_empty(),
         }
-        let (_, held) = parts.remove(holder);
-        let kind = if holder < kind { kind - 1 } else { kind };
-        parts[kind] = ((*name).to_owned(), held);
     }
-    parts.extend(
-        undeclared
-            .keys
-            .iter()
-            .map(|(key, value)| match hidden(key, value) {
-                true => (key.clone(), "…".to_owned()),
-                false => (key.clone(), value.clone()),
-            }),
-    );
-    let scalars = undeclared.members.iter();
-    let scalars = scalars.filter_map(|(key, value)| Some((key.clone(), text_of(value)?)));
-    parts.extend(scalars.map(|(key, text)| match hidden(&key, &text) {
-        true => (key, "…".to_owned()),
-        false => (key, text),
-    }));
-    // The default key goes first and bare; a value with `=` in it would be taken for a key.
-    if let Some(default) = rules.default_key.and_then(|key| find(&parts, key)) {
-        let (key, value) = parts.remove(default);
-        let bare = !value.is_empty() && !value.contains('=');
-        parts.insert(0, (if bare { String::new() } else { key }, value));
+
+    fn join(mut self) -> String {
+        if let Some(text) = self.text {
+            return text;
+        }
+        let pairs = &mut self.pairs;
+        let find = |pairs: &[(String, String)], key: &str| pairs.iter().position(|(k, _)| k == key);
+        // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
+        for (name, holder, kind) in self.rules.key_aliases {
+            let declared = &pairs[..self.declared];
+            let (Some(kind), Some(holder)) = (find(declared, kind), find(declared, holder)) else {
+                continue;
+            };
+            if pairs[kind].1 != *name {
+                continue;
+            }
+            let (_, held) = pairs.remove(holder);
+            self.declared -= 1;
+            let kind = if holder < kind { kind - 1 } else { kind };
+            pairs[kind] = ((*name).to_owned(), held);
+        }
+        // The default key goes first and bare; a value with `=` in it would be taken for a key.
+        if let Some(default) = self.rules.default_key.and_then(|key| find(pairs, key)) {
+            let (key, value) = pairs.remove(default);
+            let bare = !value.is_empty() && !value.contains('=');
+            pairs.insert(0, (if bare { String::new() } else { key }, value));
+        }
+        let mut text = String::new();
+        for (key, value) in pairs.iter() {
+            let comma = if text.is_empty() { "" } else { "," };
+            let equals = if key.is_empty() { "" } else { "=" };
+            text.extend([comma, key, equals, value]);
+        }
+        text
     }
-    let mut text = String::new();
-    for (key, value) in &parts {
-        let comma = if text.is_empty() { "" } else { "," };
-        let equals = if key.is_empty() { "" } else { "=" };
-        text.extend([comma, key, equals, value]);
+}
+
+/// A property string as JSON: as a text, or in parsed form where the text would be read as something else; nothing for
+/// another object.
+pub(crate) fn to_json(value: &dyn Object, secrets: bool) -> Option<Value> {
+    let secrets = match secrets {
+        true => Secrets::Plain,
+        false => Secrets::LeftOut,
+    };
+    let parts = Parts::of(value, secrets)?;
+    // White space around a part is not read.
+    let plain = |(key, value): &(String, String)| {
+        let start = match parts.rules.default_key == Some(key) {
+            true => value,
+            false => key,
+        };
+        let inside = start.trim_start() == start && value.trim_end() == value;
+        inside && !key.is_empty() && !key.contains([',', '=']) && !value.contains(',')
+    };
+    if parts.text.is_some() || !parts.is_parsed_form && parts.pairs.iter().all(plain) {
+        return Some(parts.join().into());
     }
-    text
+    let mut members = parts.nested;
+    for (key, value) in parts.pairs {
+        members.entry(key).or_insert(value.into());
+    }
+    Some(Value::Object(members))
 }
 
 /// What would be read as something else: a comma begins a new key, an equals sign a value.
 #[doc(hidden)]
-pub fn problem(value: &mut dyn Object) -> Option<Problem> {
+pub fn problem(value: &dyn Object) -> Option<Problem> {
     let mut found = None;
-    value.open(&mut |shape, slots| {
-        if shape.rules.is_some() {
-            found = problem_of(shape, slots);
+    value.fields(&mut |schema, fields| {
+        if schema.rules.is_some() {
+            found = fields.iter().find_map(|field| field.view().problem());
         }
     });
-    found
-}
-
-fn problem_of(shape: &Shape, slots: &mut [&mut dyn Slot]) -> Option<Problem> {
-    if let Some(problem) = slots.iter_mut().find_map(|slot| slot.problem()) {
-        return Some(problem);
+    let parts = Parts::of(value, Secrets::Plain)?;
+    if found.is_some() || parts.text.is_some() {
+        // A text that was not understood is kept as it came, and sent so.
+        return found;
     }
-    let mut texts = declared(shape, slots);
-    if let Some(undeclared) = undeclared(slots) {
-        if undeclared.text.is_some() {
-            // Kept as it came, and sent so.
-            return None;
-        }
-        let scalars = undeclared.members.iter();
-        let scalars = scalars.filter_map(|(key, value)| Some((key.clone(), text_of(value)?)));
-        let more: Vec<_> = undeclared.keys.clone().into_iter().chain(scalars).collect();
-        let wrong = |(key, _): &&(String, String)| key.is_empty() || key.contains([',', '=']);
-        if let Some((key, _)) = more.iter().find(wrong) {
-            return Some(Problem {
-                value: Some(key.clone()),
-                allowed: "keys without a comma or an equals sign, which end a key".to_owned(),
-            });
-        }
-        texts.extend(more);
+    let wrong = |(key, _): &&(String, String)| key.is_empty() || key.contains([',', '=']);
+    if let Some((key, _)) = parts.pairs[parts.declared..].iter().find(wrong) {
+        return Some(Problem {
+            value: Some(key.clone()),
+            allowed: "keys without a comma or an equals sign, which end a key".to_owned(),
+        });
     }
-    let (key, _) = texts.into_iter().find(|(_, text)| text.contains(','))?;
+    let mut pairs = parts.pairs.into_iter();
+    let (key, _) = pairs.find(|(_, text)| text.contains(','))?;
     Some(Problem {
         value: None,
         allowed: format!(
@@ -366,7 +461,7 @@ macro_rules! property_string_impls {
 
             #[inline]
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let mut value = Self::default();
+                let mut value = <Self as Object>::empty();
                 property_string::parse(text, &mut value)?;
                 Ok(value)
             }
@@ -376,7 +471,7 @@ macro_rules! property_string_impls {
         impl From<&str> for $name {
             #[inline]
             fn from(text: &str) -> Self {
-                let mut value = Self::default();
+                let mut value = <Self as Object>::empty();
                 property_string::read(text, &mut value);
                 value
             }
@@ -386,23 +481,21 @@ macro_rules! property_string_impls {
         impl fmt::Display for $name {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                property_string::write(&mut self.clone(), f)
+                property_string::write(self, f)
             }
         }
 
         impl ToParam for $name {
             #[inline]
             fn to_param(&self) -> ParamValue {
-                property_string::to_param(&mut self.clone())
+                property_string::to_param(self)
             }
 
             #[inline]
             fn problem(&self) -> Option<Problem> {
-                property_string::problem(&mut self.clone())
+                property_string::problem(self)
             }
         }
-
-        object_impls!($name);
     };
 }
 

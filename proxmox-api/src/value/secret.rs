@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::value::serialize::serde_impls;
+
 mod names;
 mod redact;
 mod scrub;
@@ -11,6 +13,8 @@ pub(crate) use redact::{Redacted, RedactedObject, RedactedTexts};
 pub(crate) use scrub::Scrubber;
 
 /// A password, ticket or key. It prints as `Secret(…)` and is read with [`Secret::expose`].
+///
+/// serde writes it as nothing at all; see [`with_secrets`](crate::value::with_secrets).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -51,3 +55,5 @@ impl From<&String> for Secret {
         Self(value.clone())
     }
 }
+
+serde_impls!(Secret);

@@ -196,6 +196,19 @@ impl AsRef<str> for Upid {
     }
 }
 
+impl serde::Serialize for Upid {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Upid {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text that is no task identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpidError(&'static str);

@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use proxmox_api::Value;
 use proxmox_api::stream::envelope;
 use proxmox_api::task::Task;
-use proxmox_api::value::decode::{DecodeError, Slot, from_answer};
+use proxmox_api::value::decode::{DecodeError, from_answer, from_json};
 use proxmox_api::value::upid::Upid;
+use proxmox_api::value::{ApiValue, with_secrets};
 use serde_json::json;
 
 use crate::ANSWERS;
@@ -52,6 +53,25 @@ pub(crate) fn nothing(_: &[u8]) -> Result<String, DecodeError> {
     Ok(String::new())
 }
 
+/// What a value needs to be written and read again.
+pub(crate) trait Kept: ApiValue + Show + PartialEq + fmt::Debug {}
+
+impl<T: ApiValue + Show + PartialEq + fmt::Debug> Kept for T {}
+
+/// Holds that a value which was read, written and read again is the same.
+///
+/// # Panics
+/// It is another one.
+pub(crate) fn assert_kept<T: Kept>(value: &T) {
+    let written = serde_json::to_value(with_secrets(value)).expect("JSON");
+    let again: T = from_json(written.clone())
+        .unwrap_or_else(|error| panic!("{value:?} was written as {written}: {error}"));
+    assert!(
+        again == *value && again.show() == value.show(),
+        "{value:?} was written as {written} and read as {again:?}"
+    );
+}
+
 /// How answers decode to a type; each kind of answer has its own way, and only that one compiles.
 pub(crate) struct Of<T>(PhantomData<T>);
 
@@ -62,10 +82,11 @@ impl Of<()> {
     }
 }
 
-impl<T: Slot + Default + Show> Of<T> {
+impl<T: Kept> Of<T> {
     pub(crate) fn data(body: &[u8]) -> Result<Option<Value>, DecodeError> {
         let mut answer = envelope::Answer::<T>::from_body(body)?;
         let shown = answer.data.show();
+        assert_kept(&answer.data);
         Ok(match answer.extra.remove("data") {
             None => shown,
             Some(rest) => Some(json!({ DATA: shown, REST: rest })),
@@ -73,7 +94,7 @@ impl<T: Slot + Default + Show> Of<T> {
     }
 }
 
-impl<T: Slot + Default + fmt::Debug> Of<T> {
+impl<T: ApiValue + fmt::Debug> Of<T> {
     pub(crate) fn print(body: &[u8]) -> Result<String, DecodeError> {
         Ok(format!("{:?}", from_answer::<T>(body)?))
     }

@@ -1,13 +1,13 @@
 //! Property strings of any type.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
 use std::str::FromStr;
 
 use proxmox_api::Value;
 use proxmox_api::value::encode::{ParamValue, ToParam};
 use proxmox_api::value::property_string::PropertyError;
 
-use crate::show::Show;
+use crate::answer::{Kept, assert_kept};
 
 /// A type of property string.
 #[derive(Debug)]
@@ -31,9 +31,10 @@ pub struct Read {
 
 pub(crate) fn read<T>(text: &str) -> Read
 where
-    T: FromStr<Err = PropertyError> + for<'a> From<&'a str> + Debug + Display + Show + ToParam,
+    T: FromStr<Err = PropertyError> + for<'a> From<&'a str> + Display + Kept + ToParam,
 {
     let lenient = T::from(text);
+    assert_kept(&lenient);
     Read {
         strict: text
             .parse::<T>()

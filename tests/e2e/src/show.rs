@@ -9,8 +9,8 @@ use proxmox_api::value::decode::Extra;
 use proxmox_api::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
-use proxmox_api::value::property_string::Undeclared;
-use proxmox_api::{Family, List, Pending, Secret, Value};
+use proxmox_api::value::property_string::UnknownKeys;
+use proxmox_api::{IndexedMap, List, Pending, Secret, Value};
 use serde_json::{Map, json};
 
 /// Holds what was not declared.
@@ -46,7 +46,7 @@ impl Shown {
     }
 
     /// The members of an indexed family, each under its own name.
-    pub fn family<T: Show>(&mut self, name: &str, members: &Family<T>) {
+    pub fn family<T: Show>(&mut self, name: &str, members: &IndexedMap<T>) {
         for (index, member) in members {
             self.put(&format!("{name}{index}"), member);
         }
@@ -62,16 +62,16 @@ impl Shown {
     }
 
     #[must_use]
-    pub fn undeclared(mut self, undeclared: &Undeclared) -> Option<Value> {
-        let mut rest = undeclared.members().clone();
-        for (key, value) in undeclared.keys() {
+    pub fn unknown(mut self, unknown: &UnknownKeys) -> Option<Value> {
+        let mut rest = unknown.members().clone();
+        for (key, value) in unknown.keys() {
             rest.insert(key.clone(), json!(value));
         }
         if !rest.is_empty() {
             self.0.insert(UNDECLARED.to_owned(), Value::Object(rest));
         }
         // The fields hold nothing then.
-        Some(match undeclared.text() {
+        Some(match unknown.text() {
             Some(text) => json!({ TEXT: text }),
             None => Value::Object(self.0),
         })

@@ -196,7 +196,7 @@ async fn a_configuration_is_read_changed_and_written() {
     assert_eq!(before.net.keys().collect::<Vec<_>>(), [&0, &3]);
     let card = &before.net[&3];
     assert_eq!(card.model.as_str(), "e1000");
-    assert_eq!(card.macaddr.as_deref(), Some("BC:24:11:00:01:31"));
+    assert_eq!(card.macaddr, Some("BC:24:11:00:01:31".into()));
     assert_eq!(card.tag, Some(7));
 
     let mut card = card.clone();

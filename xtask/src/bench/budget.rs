@@ -87,7 +87,7 @@ fn texts(folder: &Path) -> Result<Vec<Figure>, String> {
             .filter(|line| line.starts_with("pub struct ") || line.starts_with("pub enum "))
             .count();
         endpoints += text.matches("const ENDPOINT: ").count();
-        tables += text.matches("impl Object for ").count();
+        tables += text.matches("object!(").count();
     }
     if endpoints == 0 {
         return Err(format!("{}: no endpoint", folder.display()));

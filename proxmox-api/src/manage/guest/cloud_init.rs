@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use super::{Guest, Kind};
 use crate::error::Error;
 use crate::pve::qemu::{QemuConfig, QemuDrive, QemuIpConfig};
-use crate::value::Family;
+use crate::value::IndexedMap;
 use crate::value::List;
 use crate::value::Secret;
 use crate::value::encode::escape;
@@ -27,7 +27,7 @@ pub struct CloudInit {
     user: Option<String>,
     password: Option<Secret>,
     ssh_keys: Vec<String>,
-    ipconfig: Family<QemuIpConfig>,
+    ipconfig: IndexedMap<QemuIpConfig>,
     nameservers: Vec<String>,
     search_domains: Vec<String>,
     upgrade: Option<bool>,
@@ -190,7 +190,8 @@ pub fn ssh_keys(config: &QemuConfig) -> Vec<String> {
 
 fn is_cloud_init(drive: &QemuDrive) -> bool {
     // `storage:cloudinit` when it is asked for, `storage:vm-101-cloudinit` once it is there.
-    drive.file.ends_with(":cloudinit") || drive.file.contains("-cloudinit")
+    let volume = drive.file.as_str();
+    volume.ends_with(":cloudinit") || volume.contains("-cloudinit")
 }
 
 #[cfg(test)]

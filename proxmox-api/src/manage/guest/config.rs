@@ -235,7 +235,7 @@ impl Guest {
         self.put_qemu(&mut |config, mut request| {
             let mut wanted = config.clone();
             change(&mut wanted);
-            set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+            set_differences(&mut request.0.call, config, &wanted);
             Ok(request)
         })
         .await
@@ -253,7 +253,7 @@ impl Guest {
         self.put_lxc(&mut |config, mut request| {
             let mut wanted = config.clone();
             change(&mut wanted);
-            set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+            set_differences(&mut request.0.call, config, &wanted);
             Ok(request)
         })
         .await

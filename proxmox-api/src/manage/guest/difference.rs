@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::request::Call;
-use crate::value::decode::{Inside, Object, Slot, rest, text_of};
+use crate::value::api_value::{ApiValue, Object, View, extra_of, text_of};
 use crate::value::encode::{ParamValue, Problem};
 
 /// Puts the settings that are another text into the call, and the names of those that are gone into its
 /// `delete`; apart from what tells two versions apart.
-pub(super) fn set_differences(call: &mut Call, before: &mut dyn Object, after: &mut dyn Object) {
+pub(super) fn set_differences(call: &mut Call, before: &dyn Object, after: &dyn Object) {
     let mut before = settings(before);
     before.remove("digest");
     let mut after = settings(after);
@@ -31,24 +31,27 @@ pub(super) fn set_differences(call: &mut Call, before: &mut dyn Object, after: &
 }
 
 /// All settings of an object that are one text, by their names, and what is wrong with them.
-fn settings(object: &mut dyn Object) -> BTreeMap<String, (String, Option<Problem>)> {
+fn settings(object: &dyn Object) -> BTreeMap<String, (String, Option<Problem>)> {
     let mut found = BTreeMap::new();
-    let of = |slot: &mut dyn Slot| Some((slot.text()?, slot.problem()));
-    object.open(&mut |shape, slots| {
-        let scalars = shape.required.len() + shape.optional.len();
-        for (position, (name, slot)) in shape.names().zip(slots.iter_mut()).enumerate() {
-            if position < scalars {
-                found.extend(of(&mut **slot).map(|text| (name.to_owned(), text)));
-            } else if let Inside::Family(family) = slot.inside() {
-                family.each(&mut |number, slot| {
-                    found.extend(of(slot).map(|text| (format!("{name}{number}"), text)));
-                });
+    let of = |value: &dyn ApiValue| {
+        let view = value.view();
+        Some((view.text()?, view.problem()))
+    };
+    object.fields(&mut |schema, fields| {
+        for (name, field) in schema.names().zip(fields) {
+            match field.view() {
+                View::Indexed(members) => {
+                    for (number, member) in members.entries() {
+                        found.extend(of(member).map(|text| (format!("{name}{number}"), text)));
+                    }
+                }
+                _ => found.extend(of(*field).map(|text| (name.to_owned(), text))),
             }
         }
-        if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
+        if let Some(extra) = extra_of(fields) {
             let text =
                 |(key, value): (&String, &Value)| Some((key.clone(), (text_of(value)?, None)));
-            found.extend(rest.iter().filter_map(text));
+            found.extend(extra.iter().filter_map(text));
         }
     });
     found

@@ -3957,7 +3957,7 @@ impl Show for pve::types::SubdirEntry {
 
 impl Show for pve::access::AccessAclType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -3975,7 +3975,7 @@ impl Show for pve::access::AccessAclItem {
 
 impl Show for pve::access::AccessDomainsTfa {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -3993,19 +3993,19 @@ impl Show for pve::access::AccessDomainsItem {
 
 impl Show for pve::access::AccessDomainsMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::access::AccessDomainsSslversion {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::RealmSyncScope {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4017,7 +4017,7 @@ impl Show for pve::access::RealmSyncOptions {
         out.put("purge", &self.purge);
         out.put("remove-vanished", &self.remove_vanished);
         out.put("scope", &self.scope);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -4030,13 +4030,13 @@ impl Show for pve::access::RealmTfa {
         out.put("step", &self.step);
         out.put("type", &self.type_);
         out.put("url", &self.url);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::access::AccessDomainsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4188,7 +4188,7 @@ impl Show for pve::access::AccessRole {
 
 impl Show for pve::access::AccessTfaType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4304,19 +4304,19 @@ impl Show for pve::access::AccessUser {
 
 impl Show for pve::access::AccessUsersTfaRealm {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::access::AccessUsersTfaTypes {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::access::AccessUsersTfaUser {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4441,13 +4441,13 @@ impl Show for pve::cluster_acme::ClusterAcmeMeta {
 
 impl Show for pve::cluster_acme::ClusterAcmePluginsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_acme::ClusterAcmePluginsGetApi {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4468,13 +4468,13 @@ impl Show for pve::cluster_acme::ClusterAcmePluginsItem {
 
 impl Show for pve::cluster_acme::ClusterAcmePluginsPostApi {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::BackupCompression {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4489,31 +4489,31 @@ impl Show for pve::types::ClusterBackupFleecing {
 
 impl Show for pve::types::BackupMailNotification {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::BackupMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::BackupNotificationMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::BackupNotificationPolicy {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::BackupChangeDetection {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4593,7 +4593,7 @@ impl Show for pve::types::BackupFleecing {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
         out.put("storage", &self.storage);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -4602,7 +4602,7 @@ impl Show for pve::types::BackupPerformance {
         let mut out = Shown::default();
         out.put("max-workers", &self.max_workers);
         out.put("pbs-entries-max", &self.pbs_entries_max);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -4616,13 +4616,13 @@ impl Show for pve::types::PruneBackups {
         out.put("keep-monthly", &self.keep_monthly);
         out.put("keep-weekly", &self.keep_weekly);
         out.put("keep-yearly", &self.keep_yearly);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::types::GuestKind {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4650,7 +4650,7 @@ impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenChildrenItem {
 
 impl Show for pve::cluster::ClusterBackupIncludedVolumesType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4676,7 +4676,7 @@ impl Show for pve::cluster::ClusterBackupIncludedVolumes {
 
 impl Show for pve::cluster_ceph::ClusterCephFlagsName {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4692,13 +4692,13 @@ impl Show for pve::cluster_ceph::ClusterCephFlagsItem {
 
 impl Show for pve::cluster_ceph::ClusterCephFlagFlag {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_ceph::ClusterCephMetadataScope {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5082,7 +5082,7 @@ impl Show for pve::cluster::CorosyncLink {
         let mut out = Shown::default();
         out.put("address", &self.address);
         out.put("priority", &self.priority);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -5234,7 +5234,7 @@ impl Show for pve::cluster_firewall::ClusterFirewallGroupsItem {
 
 impl Show for pve::types::FirewallLogLevel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5263,7 +5263,7 @@ impl Show for pve::types::FirewallRule {
 
 impl Show for pve::types::FirewallRuleType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5315,25 +5315,25 @@ impl Show for pve::cluster_firewall::FirewallLogRatelimit {
         out.put("burst", &self.burst);
         out.put("enable", &self.enable);
         out.put("rate", &self.rate);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::types::FirewallPolicyForward {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::FirewallPolicyIn {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::FirewallPolicyOut {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5353,7 +5353,7 @@ impl Show for pve::cluster_firewall::ClusterFirewallOptions {
 
 impl Show for pve::types::FirewallRefType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5393,19 +5393,19 @@ impl Show for pve::cluster_ha::ClusterHaGroupsItem {
 
 impl Show for pve::cluster_ha::ClusterHaGroupsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_ha::ClusterHaResourcesType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_ha::ClusterHaResourcesState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5445,7 +5445,7 @@ impl Show for pve::cluster_ha::ClusterHaResource {
 
 impl Show for pve::types::HaBlockingCause {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5471,13 +5471,13 @@ impl Show for pve::cluster_ha::ClusterHaResourcesMigrate {
 
 impl Show for pve::cluster_ha::ClusterHaRulesType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_ha::ClusterHaRulesAffinity {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5501,19 +5501,19 @@ impl Show for pve::cluster_ha::ClusterHaRulesItem {
 
 impl Show for pve::cluster_ha::ClusterHaStatusCurrentArmedState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_ha::ClusterHaStatusCurrentResourceMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_ha::ClusterHaStatusCurrentType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5544,7 +5544,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusCurrentItem {
 
 impl Show for pve::cluster_ha::ClusterHaStatusDisarmHaResourceMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5699,7 +5699,7 @@ impl Show for pve::cluster::ClusterLogItem {
 
 impl Show for pve::cluster::ClusterMappingSeverity {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5717,7 +5717,7 @@ impl Show for pve::cluster::DirMapping {
         let mut out = Shown::default();
         out.put("node", &self.node);
         out.put("path", &self.path);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -5755,7 +5755,7 @@ impl Show for pve::cluster::PciMapping {
         out.put("node", &self.node);
         out.put("path", &self.path);
         out.put("subsystem-id", &self.subsystem_id);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -5804,7 +5804,7 @@ impl Show for pve::cluster::UsbMapping {
         out.put("id", &self.id);
         out.put("node", &self.node);
         out.put("path", &self.path);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -5836,7 +5836,7 @@ impl Show for pve::cluster::ClusterMappingUsb {
 
 impl Show for pve::cluster::ClusterMetricsExportType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5874,31 +5874,31 @@ impl Show for pve::cluster::ClusterMetricsServerItem {
 
 impl Show for pve::cluster::ClusterMetricsServerInfluxdbproto {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterMetricsServerOtelCompression {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterMetricsServerOtelProtocol {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterMetricsServerProto {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterMetricsServerType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5936,7 +5936,7 @@ impl Show for pve::cluster::ClusterMetricsServer {
 
 impl Show for pve::cluster_notifications::ClusterNotificationsOrigin {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5998,7 +5998,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmail 
 
 impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtpMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6043,7 +6043,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtp {
 
 impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6092,7 +6092,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsMatcherFieldValues
 
 impl Show for pve::cluster_notifications::ClusterNotificationsMatchersMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6133,7 +6133,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsMatcher {
 
 impl Show for pve::cluster_notifications::ClusterNotificationsTargetsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6157,25 +6157,25 @@ impl Show for pve::types::BandwidthLimits {
         out.put("migration", &self.migration);
         out.put("move", &self.move_);
         out.put("restore", &self.restore);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::types::ConsoleViewer {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsHa {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsHaAutoRebalanceMethod {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6198,13 +6198,13 @@ impl Show for pve::cluster::ClusterOptionsCrs {
 
 impl Show for pve::cluster::ClusterOptionsFencing {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsShutdownPolicy {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6218,13 +6218,13 @@ impl Show for pve::cluster::ClusterOptionsGetHa {
 
 impl Show for pve::types::KeyboardLayout {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsLanguage {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6240,7 +6240,7 @@ impl Show for pve::cluster::ClusterOptionsLocation {
 
 impl Show for pve::cluster::ClusterOptionsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6264,19 +6264,19 @@ impl Show for pve::cluster::ClusterOptionsNextId {
 
 impl Show for pve::cluster::ClusterOptionsNotifyFencing {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsPackageUpdates {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsReplication {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6295,13 +6295,13 @@ impl Show for pve::cluster::ClusterOptionsNotify {
 
 impl Show for pve::cluster::ClusterOptionsOrdering {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterOptionsShape {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6327,7 +6327,7 @@ impl Show for pve::cluster::ClusterOptionsU2f {
 
 impl Show for pve::cluster::ClusterOptionsUserAllow {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6396,7 +6396,7 @@ impl Show for pve::cluster::ResourceScheduling {
         out.put("ha-auto-rebalance-method", &self.ha_auto_rebalance_method);
         out.put("ha-auto-rebalance-threshold", &self.ha_auto_rebalance_threshold);
         out.put("ha-rebalance-on-start", &self.ha_rebalance_on_start);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6404,7 +6404,7 @@ impl Show for pve::cluster::HaSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("shutdown_policy", &self.shutdown_policy);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6414,7 +6414,7 @@ impl Show for pve::types::Location {
         out.put("latitude", &self.latitude);
         out.put("longitude", &self.longitude);
         out.put("name", &self.name);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6423,7 +6423,7 @@ impl Show for pve::cluster::MigrationSettings {
         let mut out = Shown::default();
         out.put("network", &self.network);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6432,7 +6432,7 @@ impl Show for pve::cluster::NextIdRange {
         let mut out = Shown::default();
         out.put("lower", &self.lower);
         out.put("upper", &self.upper);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6445,7 +6445,7 @@ impl Show for pve::cluster::NotificationSettings {
         out.put("target-fencing", &self.target_fencing);
         out.put("target-package-updates", &self.target_package_updates);
         out.put("target-replication", &self.target_replication);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6454,7 +6454,7 @@ impl Show for pve::cluster::ReplicationSettings {
         let mut out = Shown::default();
         out.put("network", &self.network);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6465,7 +6465,7 @@ impl Show for pve::cluster::TagStyle {
         out.put("color-map", &self.color_map);
         out.put("ordering", &self.ordering);
         out.put("shape", &self.shape);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6474,7 +6474,7 @@ impl Show for pve::cluster::U2fSettings {
         let mut out = Shown::default();
         out.put("appid", &self.appid);
         out.put("origin", &self.origin);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6483,7 +6483,7 @@ impl Show for pve::cluster::UserTagAccess {
         let mut out = Shown::default();
         out.put("user-allow", &self.user_allow);
         out.put("user-allow-list", &self.user_allow_list);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6494,19 +6494,19 @@ impl Show for pve::cluster::WebauthnSettings {
         out.put("id", &self.id);
         out.put("origin", &self.origin);
         out.put("rp", &self.rp);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::types::QemuAccelerator {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::QemuArch {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6522,7 +6522,7 @@ impl Show for pve::types::QemuCpuFlag {
 
 impl Show for pve::cluster::ClusterQemuCustomCpuModelsReportedModel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6544,13 +6544,13 @@ impl Show for pve::cluster::ClusterQemuCustomCpuModelsItem {
 
 impl Show for pve::cluster::ClusterReplicationRemoveJob {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterReplicationType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6593,25 +6593,25 @@ impl Show for pve::cluster::ClusterReplication {
 
 impl Show for pve::cluster::ClusterResourcesGetType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterResourcesHostArch {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterResourcesNetworkType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster::ClusterResourcesGetResultType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6659,13 +6659,13 @@ impl Show for pve::cluster::ClusterResourcesItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnControllersType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_sdn::ClusterSdnControllersBgpMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6695,7 +6695,7 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersPending {
 
 impl Show for pve::cluster_sdn::ClusterSdnState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6730,7 +6730,7 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnDnsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6761,13 +6761,13 @@ impl Show for pve::cluster_sdn::ClusterSdnDryRun {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsProtocol {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_sdn::FabricRedistributeSource {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6776,7 +6776,7 @@ impl Show for pve::cluster_sdn::FabricRedistribute {
         let mut out = Shown::default();
         out.put("route-map", &self.route_map);
         out.put("source", &self.source);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6801,7 +6801,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricItem {
 
 impl Show for pve::cluster_sdn::FabricInterfaceNetworkType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6816,13 +6816,13 @@ impl Show for pve::cluster_sdn::FabricInterface {
         out.put("name", &self.name);
         out.put("network_type", &self.network_type);
         out.put("public_key", &self.public_key);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::cluster_sdn::FabricPeerType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6835,13 +6835,13 @@ impl Show for pve::cluster_sdn::FabricPeer {
         out.put("node_iface", &self.node_iface);
         out.put("skip_route_generation", &self.skip_route_generation);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsRole {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6895,19 +6895,19 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricGetItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricDelete {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeDelete {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_sdn::ClusterSdnIpamsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6942,7 +6942,7 @@ impl Show for pve::cluster_sdn::ClusterSdnIpamsStatusItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnAction {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6954,7 +6954,7 @@ impl Show for pve::cluster_sdn::PrefixListRule {
         out.put("le", &self.le);
         out.put("prefix", &self.prefix);
         out.put("seq", &self.seq);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6980,7 +6980,7 @@ impl Show for pve::cluster_sdn::ClusterSdnPrefixListsItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnPrefixListDelete {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6999,7 +6999,7 @@ impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntryDelete {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7013,7 +7013,7 @@ impl Show for pve::cluster_sdn::ClusterSdnRouteMapsItem {
 
 impl Show for pve::cluster_sdn::RouteMapExitActionKey {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7022,13 +7022,13 @@ impl Show for pve::cluster_sdn::RouteMapExitAction {
         let mut out = Shown::default();
         out.put("key", &self.key);
         out.put("value", &self.value);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::cluster_sdn::RouteMapMatchKey {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7037,13 +7037,13 @@ impl Show for pve::cluster_sdn::RouteMapMatch {
         let mut out = Shown::default();
         out.put("key", &self.key);
         out.put("value", &self.value);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::cluster_sdn::RouteMapSetKey {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7052,7 +7052,7 @@ impl Show for pve::cluster_sdn::RouteMapSet {
         let mut out = Shown::default();
         out.put("key", &self.key);
         out.put("value", &self.value);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -7073,7 +7073,7 @@ impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesEntryDelete {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7091,7 +7091,7 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsPending {
 
 impl Show for pve::cluster_sdn::ClusterSdnVnetsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7114,7 +7114,7 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsItem {
 
 impl Show for pve::types::FirewallLogLevelForward {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7143,7 +7143,7 @@ impl Show for pve::cluster_sdn::DhcpRange {
         let mut out = Shown::default();
         out.put("end-address", &self.end_address);
         out.put("start-address", &self.start_address);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -7185,25 +7185,25 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
 
 impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_sdn::ClusterSdnZonesType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::cluster_sdn::ClusterSdnZonesDhcp {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::VlanProtocol {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7278,7 +7278,7 @@ impl Show for pve::cluster_sdn::ClusterSdnZonesItem {
 
 impl Show for pve::cluster::ClusterStatusType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7321,7 +7321,7 @@ impl Show for pve::cluster::ClusterTasksItem {
 
 impl Show for pve::nodes::NodesStatus {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7381,13 +7381,13 @@ impl Show for pve::nodes::NodeAptRepositoriesErrorsItem {
 
 impl Show for pve::nodes::NodeAptRepositoriesFilesFileType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesFileType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7402,7 +7402,7 @@ impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesOptionsItem {
 
 impl Show for pve::nodes::NodeAptRepositoriesTypes {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7469,7 +7469,7 @@ impl Show for pve::nodes::NodeAptRepositories {
 
 impl Show for pve::nodes::NodeAptArch {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7492,7 +7492,7 @@ impl Show for pve::nodes::NodeAptUpdateItem {
 
 impl Show for pve::nodes::NodeAptVersionsCurrentState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7529,7 +7529,7 @@ impl Show for pve::nodes::NodeCapabilitiesQemuCpuItem {
 
 impl Show for pve::nodes::NodeCapabilitiesQemuMachinesType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7555,7 +7555,7 @@ impl Show for pve::nodes::NodeCapabilitiesQemuMigration {
 
 impl Show for pve::node_ceph::NodeCephCfgDbLevel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7574,13 +7574,13 @@ impl Show for pve::node_ceph::NodeCephCfgDbItem {
 
 impl Show for pve::node_ceph::NodeCephCmdSafetyAction {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_ceph::NodeCephCmdSafetyService {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7822,7 +7822,7 @@ impl Show for pve::node_ceph::NodeCephOsd {
 
 impl Show for pve::node_ceph::NodeCephOsdLvInfoType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7841,7 +7841,7 @@ impl Show for pve::node_ceph::NodeCephOsdLvInfo {
 
 impl Show for pve::node_ceph::NodeCephOsdMetadataDevice {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7916,7 +7916,7 @@ impl Show for pve::node_ceph::NodeCephPoolAutoscaleStatus {
 
 impl Show for pve::node_ceph::NodeCephType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7946,7 +7946,7 @@ impl Show for pve::node_ceph::NodeCephPoolItem {
 
 impl Show for pve::node_ceph::NodeCephApplication {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7958,13 +7958,13 @@ impl Show for pve::node_ceph::CephErasureCoding {
         out.put("k", &self.k);
         out.put("m", &self.m);
         out.put("profile", &self.profile);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::node_ceph::NodeCephPgAutoscaleMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8046,7 +8046,7 @@ impl Show for pve::nodes::NodeCertificatesInfoItem {
 
 impl Show for pve::nodes::NodeConfigProperty {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8055,7 +8055,7 @@ impl Show for pve::nodes::NodeAcme {
         let mut out = Shown::default();
         out.put("account", &self.account);
         out.put("domains", &self.domains);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -8065,7 +8065,7 @@ impl Show for pve::nodes::AcmeDomain {
         out.put("alias", &self.alias);
         out.put("domain", &self.domain);
         out.put("plugin", &self.plugin);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -8075,7 +8075,7 @@ impl Show for pve::nodes::WakeOnLan {
         out.put("bind-interface", &self.bind_interface);
         out.put("broadcast-address", &self.broadcast_address);
         out.put("mac", &self.mac);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -8108,13 +8108,13 @@ impl Show for pve::node_disks::NodeDisksDirectoryItem {
 
 impl Show for pve::node_disks::NodeDisksDirectoryFilesystem {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_disks::NodeDisksListType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8236,7 +8236,7 @@ impl Show for pve::node_disks::NodeDisksZfsItem {
 
 impl Show for pve::node_disks::NodeDisksZfsCompression {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8245,13 +8245,13 @@ impl Show for pve::node_disks::ZfsDraidConfig {
         let mut out = Shown::default();
         out.put("data", &self.data);
         out.put("spares", &self.spares);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::node_disks::NodeDisksZfsRaidlevel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8339,25 +8339,25 @@ impl Show for pve::nodes::NodeExecuteItem {
 
 impl Show for pve::types::FirewallLogLevelIn {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::FirewallLogLevelOut {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_firewall::NodeFirewallOptionsSmurfLogLevel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_firewall::NodeFirewallOptionsTcpFlagsLogLevel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8480,7 +8480,7 @@ impl Show for pve::nodes::NodeHosts {
 
 impl Show for pve::types::GuestStatus {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8520,13 +8520,13 @@ impl Show for pve::lxc::LxcItem {
 
 impl Show for pve::lxc::LxcArch {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::lxc::LxcCmode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8538,7 +8538,7 @@ impl Show for pve::lxc::LxcDevice {
         out.put("mode", &self.mode);
         out.put("path", &self.path);
         out.put("uid", &self.uid);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -8551,13 +8551,13 @@ impl Show for pve::lxc::LxcFeatures {
         out.put("mknod", &self.mknod);
         out.put("mount", &self.mount);
         out.put("nesting", &self.nesting);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::lxc::LxcLock {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8576,13 +8576,13 @@ impl Show for pve::lxc::LxcMountPoint {
         out.put("shared", &self.shared);
         out.put("size", &self.size);
         out.put("volume", &self.volume);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::lxc::LxcNetType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8604,13 +8604,13 @@ impl Show for pve::lxc::LxcNet {
         out.put("tag", &self.tag);
         out.put("trunks", &self.trunks);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::lxc::LxcOstype {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8626,7 +8626,7 @@ impl Show for pve::lxc::LxcRootfs {
         out.put("shared", &self.shared);
         out.put("size", &self.size);
         out.put("volume", &self.volume);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -8636,7 +8636,7 @@ impl Show for pve::types::StartupOrder {
         out.put("down", &self.down);
         out.put("order", &self.order);
         out.put("up", &self.up);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -8644,13 +8644,13 @@ impl Show for pve::lxc::LxcUnused {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("volume", &self.volume);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::types::LxcConfigSnapstate {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8700,7 +8700,7 @@ impl Show for pve::lxc::LxcConfig {
 
 impl Show for pve::types::GuestFeature {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8795,13 +8795,13 @@ impl Show for pve::lxc::LxcMigrate {
 
 impl Show for pve::lxc::LxcMoveVolumeTargetVolume {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::lxc::LxcMoveVolumeVolume {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -8842,25 +8842,25 @@ impl Show for pve::types::RemoteEndpoint {
         out.put("fingerprint", &self.fingerprint);
         out.put("host", &self.host);
         out.put("port", &self.port);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::lxc::LxcResizeDisk {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::RrdConsolidation {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::types::RrdTimeframe {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9070,43 +9070,43 @@ impl Show for pve::nodes::NodeNetstatItem {
 
 impl Show for pve::nodes::NodeNetworkGetType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeNetworkBondMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeNetworkBondXmitHashPolicy {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeNetworkFamilies {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeNetworkMethod {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeNetworkMethod6 {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeNetworkGetResultType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9382,7 +9382,7 @@ impl Show for pve::qemu::QemuItem {
 
 impl Show for pve::qemu::QemuAgentType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9393,7 +9393,7 @@ impl Show for pve::qemu::QemuAgent {
         out.put("freeze-fs", &self.freeze_fs);
         out.put("fstrim_cloned_disks", &self.fstrim_cloned_disks);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9405,19 +9405,19 @@ impl Show for pve::qemu::QemuSev {
         out.put("no-debug", &self.no_debug);
         out.put("no-key-sharing", &self.no_key_sharing);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuAudioDevice {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuAudioDriver {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9426,13 +9426,13 @@ impl Show for pve::qemu::QemuAudio {
         let mut out = Shown::default();
         out.put("device", &self.device);
         out.put("driver", &self.driver);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuBios {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9441,7 +9441,7 @@ impl Show for pve::qemu::QemuBoot {
         let mut out = Shown::default();
         out.put("legacy", &self.legacy);
         out.put("order", &self.order);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9452,13 +9452,13 @@ impl Show for pve::qemu::QemuCloudInitCustom {
         out.put("network", &self.network);
         out.put("user", &self.user);
         out.put("vendor", &self.vendor);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuCitype {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9473,25 +9473,25 @@ impl Show for pve::qemu::QemuCpu {
         out.put("level", &self.level);
         out.put("phys-bits", &self.phys_bits);
         out.put("reported-model", &self.reported_model);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuEfiDiskEfitype {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuFormat {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuEfiDiskMsCert {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9505,13 +9505,13 @@ impl Show for pve::qemu::QemuEfiDisk {
         out.put("ms-cert", &self.ms_cert);
         out.put("pre-enrolled-keys", &self.pre_enrolled_keys);
         out.put("size", &self.size);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuHostPciDriver {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9531,55 +9531,55 @@ impl Show for pve::qemu::QemuHostPci {
         out.put("sub-vendor-id", &self.sub_vendor_id);
         out.put("vendor-id", &self.vendor_id);
         out.put("x-vga", &self.x_vga);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuHugepages {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveAio {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveCache {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveDiscard {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveMedia {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveRerror {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveTrans {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDriveWerror {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9636,7 +9636,7 @@ impl Show for pve::qemu::QemuDrive {
         out.put("vendor", &self.vendor);
         out.put("werror", &self.werror);
         out.put("wwn", &self.wwn);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9647,7 +9647,7 @@ impl Show for pve::qemu::QemuTdx {
         out.put("type", &self.type_);
         out.put("vsock-cid", &self.vsock_cid);
         out.put("vsock-port", &self.vsock_port);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9658,7 +9658,7 @@ impl Show for pve::qemu::QemuIpConfig {
         out.put("gw6", &self.gw6);
         out.put("ip", &self.ip);
         out.put("ip6", &self.ip6);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9667,19 +9667,19 @@ impl Show for pve::qemu::QemuIvshmem {
         let mut out = Shown::default();
         out.put("name", &self.name);
         out.put("size", &self.size);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuLock {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuMachineViommu {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9691,7 +9691,7 @@ impl Show for pve::qemu::QemuMachine {
         out.put("enable-s4", &self.enable_s4);
         out.put("type", &self.type_);
         out.put("viommu", &self.viommu);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9699,13 +9699,13 @@ impl Show for pve::qemu::QemuMemory {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("current", &self.current);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuNetModel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9722,13 +9722,13 @@ impl Show for pve::qemu::QemuNet {
         out.put("rate", &self.rate);
         out.put("tag", &self.tag);
         out.put("trunks", &self.trunks);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuNumaPolicy {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9739,19 +9739,19 @@ impl Show for pve::qemu::QemuNuma {
         out.put("hostnodes", &self.hostnodes);
         out.put("memory", &self.memory);
         out.put("policy", &self.policy);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuOstype {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuRngSource {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9761,13 +9761,13 @@ impl Show for pve::qemu::QemuRng {
         out.put("max_bytes", &self.max_bytes);
         out.put("period", &self.period);
         out.put("source", &self.source);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuScsihw {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9782,13 +9782,13 @@ impl Show for pve::qemu::QemuSmbios1 {
         out.put("sku", &self.sku);
         out.put("uuid", &self.uuid);
         out.put("version", &self.version);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuSpiceEnhancementsVideostreaming {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9797,19 +9797,19 @@ impl Show for pve::qemu::QemuSpiceEnhancements {
         let mut out = Shown::default();
         out.put("foldersharing", &self.foldersharing);
         out.put("videostreaming", &self.videostreaming);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuCloneFormat {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuTpmStateVersion {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9821,7 +9821,7 @@ impl Show for pve::qemu::QemuTpmState {
         out.put("import-from", &self.import_from);
         out.put("size", &self.size);
         out.put("version", &self.version);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9829,7 +9829,7 @@ impl Show for pve::qemu::QemuUnused {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("file", &self.file);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -9839,19 +9839,19 @@ impl Show for pve::qemu::QemuUsb {
         out.put("host", &self.host);
         out.put("mapping", &self.mapping);
         out.put("usb3", &self.usb3);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuClipboard {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuVgaType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9861,13 +9861,13 @@ impl Show for pve::qemu::QemuVga {
         out.put("clipboard", &self.clipboard);
         out.put("memory", &self.memory);
         out.put("type", &self.type_);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuVirtiofsCache {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9879,13 +9879,13 @@ impl Show for pve::qemu::QemuVirtiofs {
         out.put("dirid", &self.dirid);
         out.put("expose-acl", &self.expose_acl);
         out.put("expose-xattr", &self.expose_xattr);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuWatchdogModel {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9894,13 +9894,13 @@ impl Show for pve::qemu::QemuWatchdog {
         let mut out = Shown::default();
         out.put("action", &self.action);
         out.put("model", &self.model);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
 impl Show for pve::qemu::QemuAgentCommand {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -9954,7 +9954,7 @@ impl Show for pve::qemu::QemuAgentGetTime {
 
 impl Show for pve::qemu::QemuAgentFsfreezeStatusResult {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10287,7 +10287,7 @@ impl Show for pve::qemu::QemuCloudinitItem {
 
 impl Show for pve::qemu::QemuCloudinitDumpType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10296,7 +10296,7 @@ impl Show for pve::qemu::QemuMeta {
         let mut out = Shown::default();
         out.put("creation-qemu", &self.creation_qemu);
         out.put("ctime", &self.ctime);
-        out.undeclared(&self.undeclared)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -10399,7 +10399,7 @@ impl Show for pve::qemu::QemuConfig {
 
 impl Show for pve::qemu::QemuDbusVmstateAction {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10469,25 +10469,25 @@ impl Show for pve::qemu::QemuMigrate {
 
 impl Show for pve::qemu::QemuMigrationType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuMoveDiskDisk {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuMoveDiskTargetDisk {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::qemu::QemuDisk {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10650,7 +10650,7 @@ impl Show for pve::qemu::QemuStatusCurrent {
 
 impl Show for pve::qemu::QemuTermproxySerial {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10692,7 +10692,7 @@ impl Show for pve::nodes::NodeReplicationItem {
 
 impl Show for pve::nodes::NodeRrdTimeframe {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10849,7 +10849,7 @@ impl Show for pve::node_sdn::NodeSdnVnetsMacVrfItem {
 
 impl Show for pve::node_sdn::NodeSdnZonesStatus {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10907,19 +10907,19 @@ impl Show for pve::node_sdn::NodeSdnZonesIpVrfItem {
 
 impl Show for pve::nodes::NodeServicesActiveState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeServicesState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeServicesUnitState {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -10938,19 +10938,19 @@ impl Show for pve::nodes::NodeServicesItem {
 
 impl Show for pve::nodes::NodeServiceService {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeSpiceshellCmd {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::nodes::NodeStatusMode {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11054,19 +11054,19 @@ impl Show for pve::nodes::NodeStatus {
 
 impl Show for pve::nodes::NodeStatusCommand {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_storage::NodeStorageDefault {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_storage::NodeStorageSupported {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11131,7 +11131,7 @@ impl Show for pve::node_storage::NodeStorageContentItem {
 
 impl Show for pve::types::DiskFormat {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11150,13 +11150,13 @@ impl Show for pve::node_storage::NodeStorageContentGet {
 
 impl Show for pve::node_storage::NodeStorageChecksumAlgorithm {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_storage::NodeStorageDownloadUrlContent {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11175,7 +11175,7 @@ impl Show for pve::node_storage::NodeStorageFileRestoreListItem {
 
 impl Show for pve::node_storage::NodeStorageIdentityType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11222,13 +11222,13 @@ impl Show for pve::node_storage::NodeStorageImportMetadataNetValue {
 
 impl Show for pve::node_storage::NodeStorageImportMetadataType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::node_storage::NodeStorageImportMetadataWarningsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11257,7 +11257,7 @@ impl Show for pve::node_storage::NodeStorageImportMetadata {
 
 impl Show for pve::node_storage::NodeStoragePrunebackupsMark {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11300,7 +11300,7 @@ impl Show for pve::node_storage::NodeStorageStatus {
 
 impl Show for pve::nodes::NodeSubscriptionStatus {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11325,7 +11325,7 @@ impl Show for pve::nodes::NodeSubscription {
 
 impl Show for pve::nodes::NodeTasksSource {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11429,13 +11429,13 @@ impl Show for pve::nodes::NodeVzdumpDefaults {
 
 impl Show for pve::pools::PoolsType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::pools::PoolsMembersType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11491,25 +11491,25 @@ impl Show for pve::pools::Pool {
 
 impl Show for pve::storage::StorageType {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::storage::StoragePreallocation {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::storage::StorageSmbversion {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
 impl Show for pve::storage::StorageTransport {
     fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 

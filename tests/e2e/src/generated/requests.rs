@@ -21179,7 +21179,7 @@ fn cluster_options_put() -> Call {
         .put()
         .bwlimit(
             pve::types::BandwidthLimits::new()
-                .clone(0.5f64)
+                .clone_(0.5f64)
                 .default_(0.5f64)
                 .migration(0.5f64)
                 .move_(0.5f64)
@@ -28787,7 +28787,7 @@ fn storage_post() -> Call {
         .blocksize("16k")
         .bwlimit(
             pve::types::BandwidthLimits::new()
-                .clone(0.5f64)
+                .clone_(0.5f64)
                 .default_(0.5f64)
                 .migration(0.5f64)
                 .move_(0.5f64)
@@ -28879,7 +28879,7 @@ fn storage_storage_put() -> Call {
         .blocksize("16k")
         .bwlimit(
             pve::types::BandwidthLimits::new()
-                .clone(0.5f64)
+                .clone_(0.5f64)
                 .default_(0.5f64)
                 .migration(0.5f64)
                 .move_(0.5f64)

@@ -321,6 +321,9 @@ impl<'a> Maker<'a> {
                 items.insert(place, odd.clone());
                 let mut rest = vec![Value::Null; taken];
                 rest.push(odd);
+                let after = &items[place + 1..];
+                let after = after.iter().filter(|item| !item.is_null()).count();
+                rest.resize(rest.len() + after, Value::Null);
                 Some(rest.into())
             }
             Value::Object(values) if !values.is_empty() => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proxmox_api::Client;
 use proxmox_api::client::Reply;
-use proxmox_api::value::decode::Slot;
+use proxmox_api::value::ApiValue;
 use proxmox_api::request::{ApiRequest, reply};
 use proxmox_api::transport::{Exchange, Transport, WireRequest, WireResponse};
 
@@ -54,7 +54,7 @@ impl Decoder {
     fn decode<R>(&self, _: impl FnOnce() -> R) -> Result<Box<dyn Any>>
     where
         R: ApiRequest,
-        R::Output: Slot + Default,
+        R::Output: ApiValue,
     {
         Ok(Box::new(reply::data::<R::Output>(&self.client, &self.reply)?))
     }

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
-use crate::value::decode::{Expected, Inside, Numbered, Scalar, Slot};
+use crate::value::api_value::{ApiValue, Expected, Indexed, Scalar, Target, View};
+use crate::value::serialize::generic_serde_impls;
 
 /// The members of a numbered family, such as `net0` and `net2`, by their number.
 ///
 /// It is read and changed as a [`BTreeMap`](std::collections::BTreeMap) is. Families are small, and a sorted list
 /// is far less code for each type of value, in this crate and in every program that reads a configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Family<T>(Vec<(u8, T)>);
+pub struct IndexedMap<T>(Vec<(u8, T)>);
 
-impl<T> Family<T> {
+impl<T> IndexedMap<T> {
     /// A family without members.
     #[must_use]
     pub const fn new() -> Self {
@@ -94,21 +95,21 @@ impl<T> Family<T> {
     }
 }
 
-impl<T> Default for Family<T> {
+impl<T> Default for IndexedMap<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Family<T> {
+impl<T: fmt::Debug> fmt::Debug for IndexedMap<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
 /// # Panics
-/// There is no member of that number; [`Family::get`] does not panic.
-impl<T> Index<&u8> for Family<T> {
+/// There is no member of that number; [`IndexedMap::get`] does not panic.
+impl<T> Index<&u8> for IndexedMap<T> {
     type Output = T;
 
     #[track_caller]
@@ -121,8 +122,8 @@ impl<T> Index<&u8> for Family<T> {
 }
 
 /// # Panics
-/// There is no member of that number; [`Family::get_mut`] does not panic.
-impl<T> IndexMut<&u8> for Family<T> {
+/// There is no member of that number; [`IndexedMap::get_mut`] does not panic.
+impl<T> IndexMut<&u8> for IndexedMap<T> {
     #[track_caller]
     fn index_mut(&mut self, number: &u8) -> &mut T {
         match self.get_mut(number) {
@@ -132,7 +133,7 @@ impl<T> IndexMut<&u8> for Family<T> {
     }
 }
 
-impl<T> FromIterator<(u8, T)> for Family<T> {
+impl<T> FromIterator<(u8, T)> for IndexedMap<T> {
     fn from_iter<I: IntoIterator<Item = (u8, T)>>(members: I) -> Self {
         let mut family = Self::new();
         family.extend(members);
@@ -140,7 +141,7 @@ impl<T> FromIterator<(u8, T)> for Family<T> {
     }
 }
 
-impl<T> Extend<(u8, T)> for Family<T> {
+impl<T> Extend<(u8, T)> for IndexedMap<T> {
     fn extend<I: IntoIterator<Item = (u8, T)>>(&mut self, members: I) {
         for (number, value) in members {
             self.insert(number, value);
@@ -148,7 +149,7 @@ impl<T> Extend<(u8, T)> for Family<T> {
     }
 }
 
-impl<T> IntoIterator for Family<T> {
+impl<T> IntoIterator for IndexedMap<T> {
     type Item = (u8, T);
     type IntoIter = std::vec::IntoIter<(u8, T)>;
 
@@ -157,7 +158,7 @@ impl<T> IntoIterator for Family<T> {
     }
 }
 
-impl<'a, T> IntoIterator for &'a Family<T> {
+impl<'a, T> IntoIterator for &'a IndexedMap<T> {
     type Item = (&'a u8, &'a T);
     type IntoIter = std::iter::Map<std::slice::Iter<'a, (u8, T)>, fn(&'a (u8, T)) -> Self::Item>;
 
@@ -166,48 +167,40 @@ impl<'a, T> IntoIterator for &'a Family<T> {
     }
 }
 
-impl<T: Slot + Default> Slot for Family<T> {
-    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+impl<T: ApiValue> ApiValue for IndexedMap<T> {
+    fn empty() -> Self {
+        Self::new()
+    }
+
+    fn set_scalar(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
         Err("numbered members")
     }
 
-    fn inside(&mut self) -> Inside<'_> {
-        Inside::Family(self)
+    fn target(&mut self) -> Target<'_> {
+        Target::Indexed(self)
     }
 
-    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        if !self.is_empty() {
-            out(&crate::value::decode::Shown::new(self));
-        }
+    fn view(&self) -> View<'_> {
+        View::Indexed(self)
     }
 }
 
-impl<T: Slot> fmt::Debug for crate::value::decode::Shown<'_, Family<T>> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut map = f.debug_map();
-        for (number, item) in &mut self.lend().0 {
-            item.show(&mut |value| {
-                map.entry(number, value);
-            });
-        }
-        map.finish()
-    }
-}
-
-impl<T: Slot + Default> Numbered for Family<T> {
-    fn each(&mut self, visit: &mut dyn FnMut(u8, &mut dyn Slot)) {
-        for (number, value) in &mut self.0 {
+impl<T: ApiValue> Indexed for IndexedMap<T> {
+    fn each<'a>(&'a self, visit: &mut dyn FnMut(u8, &'a dyn ApiValue)) {
+        for (number, value) in &self.0 {
             visit(*number, value);
         }
     }
 
-    fn add(&mut self, number: u8, fill: &mut dyn FnMut(&mut dyn Slot) -> bool) {
-        let mut value = T::default();
+    fn add(&mut self, number: u8, fill: &mut dyn FnMut(&mut dyn ApiValue) -> bool) {
+        let mut value = T::empty();
         if fill(&mut value) {
             self.insert(number, value);
         }
     }
 }
+
+generic_serde_impls!(IndexedMap);
 
 #[cfg(test)]
 mod tests {
@@ -215,12 +208,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Family;
+    use super::IndexedMap;
 
     proptest! {
         #[test]
         fn it_is_a_sorted_map(steps in prop::collection::vec((any::<bool>(), 0_u8..12, 0..100), 0..60)) {
-            let mut family = Family::new();
+            let mut family = IndexedMap::new();
             let mut map = BTreeMap::new();
             for (insert, number, value) in steps {
                 if insert {

@@ -1,0 +1,462 @@
+//! What values of the API have in common: a way to be filled, and a way to be looked at.
+//!
+//! Decoding, printing, comparing and serialising are written once, on these traits; see `docs/adr/0001-decoding.md`.
+
+mod plain;
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::value::encode::Problem;
+use crate::value::formats::DiskSize;
+use crate::value::property_string::{PropertyStringRules, UnknownKeys};
+
+/// Members of an object that its type does not declare, and parts of declared members that do not fit their types.
+pub type Extra = serde_json::Map<String, Value>;
+
+/// What a value would have taken; completes "expected …".
+pub type Expected = &'static str;
+
+/// A JSON value without parts.
+#[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
+pub enum Scalar<'a> {
+    /// No value at all: the target goes back to what it is when empty.
+    Reset,
+    Null,
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Float(f64),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Scalar<'a> {
+    /// The value as the text the server would write it as; `None` for null.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Null => return None,
+            Self::Reset => "".into(),
+            Self::Bool(value) => if *value { "1" } else { "0" }.into(),
+            Self::Int(value) => value.to_string().into(),
+            Self::UInt(value) => value.to_string().into(),
+            Self::Float(value) => value.to_string().into(),
+            Self::Text(value) => Cow::Borrowed(value),
+        })
+    }
+
+    pub(super) fn into_json(self) -> Value {
+        match self {
+            Self::Reset | Self::Null => Value::Null,
+            Self::Bool(value) => value.into(),
+            Self::Int(value) => value.into(),
+            Self::UInt(value) => value.into(),
+            Self::Float(value) => value.into(),
+            Self::Text(value) => value.into(),
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Reset | Self::Null => "null".to_owned(),
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::UInt(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            // The text itself may be a secret.
+            Self::Text(value) => format!("a text of {} characters", value.chars().count()),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Scalar<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// A type of values that the API has: in answers, in parameters, or in both.
+///
+/// All generated types have it, and so do the types of their members. It cannot be implemented outside of this crate.
+pub trait ApiValue {
+    /// A value to be filled.
+    #[doc(hidden)]
+    fn empty() -> Self
+    where
+        Self: Sized;
+
+    /// Takes a scalar, leniently: servers mix numbers, digits in strings and 0/1 freely.
+    /// [`Scalar::Reset`] empties the value. What is refused leaves it as it was, or empty.
+    #[doc(hidden)]
+    fn set_scalar(&mut self, value: &Scalar<'_>) -> Result<(), Expected>;
+
+    /// What takes the parts of a value that is no scalar. An optional value is filled with an empty one by this.
+    #[doc(hidden)]
+    fn target(&mut self) -> Target<'_> {
+        Target::Scalar
+    }
+
+    /// What the value is.
+    #[doc(hidden)]
+    fn view(&self) -> View<'_>;
+
+    /// What the view of an optional value of this type is while it has none.
+    #[doc(hidden)]
+    fn absent() -> View<'static>
+    where
+        Self: Sized,
+    {
+        View::Absent
+    }
+}
+
+/// What a value takes besides scalars.
+#[doc(hidden)]
+#[expect(
+    missing_debug_implementations,
+    reason = "the values it lends out have none"
+)]
+pub enum Target<'a> {
+    Scalar,
+    /// Anything at all, which is dropped.
+    Skip,
+    Any(&'a mut Value),
+    Array(&'a mut dyn Array),
+    Map(&'a mut dyn Map),
+    Indexed(&'a mut dyn Indexed),
+    Object(&'a mut dyn Object),
+    Extra(&'a mut Extra),
+    UnknownKeys(&'a mut UnknownKeys),
+}
+
+/// What a value is.
+#[doc(hidden)]
+#[derive(Clone)]
+#[expect(
+    missing_debug_implementations,
+    reason = "what it lends may be a secret"
+)]
+pub enum View<'a> {
+    Absent,
+    /// There is no value; it would be a secret.
+    AbsentSecret,
+    Scalar(Scalar<'a>),
+    Secret(&'a str),
+    /// Equal to others of the same size, whatever their texts.
+    Size(&'a DiskSize),
+    Json(&'a Value),
+    /// An array that is one text on the wire.
+    List(&'a dyn Array),
+    Array(&'a dyn Array),
+    Map(&'a dyn Map),
+    Indexed(&'a dyn Indexed),
+    Object(&'a dyn Object),
+    Extra(&'a Extra),
+    UnknownKeys(&'a UnknownKeys),
+}
+
+impl View<'_> {
+    /// The value as one text, as property strings and settings hold it; `None` when there is no value or it
+    /// has no such form.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::Scalar(scalar) => scalar.text().map(Cow::into_owned),
+            Self::Secret(text) => Some((*text).to_owned()),
+            Self::Size(size) => Some(size.as_str().to_owned()),
+            // Inside a property string the comma is taken; lists there use the semicolon.
+            Self::List(array) => Some(array.joined(";")),
+            Self::Object(object) => crate::value::property_string::text(*object),
+            Self::Absent
+            | Self::AbsentSecret
+            | Self::Json(_)
+            | Self::Array(_)
+            | Self::Map(_)
+            | Self::Indexed(_)
+            | Self::Extra(_)
+            | Self::UnknownKeys(_) => None,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Why the text would not be read as what the value is.
+    pub(crate) fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::List(array) => crate::value::list::problem(*array),
+            Self::Object(object) => crate::value::property_string::problem(*object),
+            _ => None,
+        }
+    }
+}
+
+/// A struct with a field for each member.
+#[doc(hidden)]
+pub trait Object {
+    fn empty() -> Self
+    where
+        Self: Sized;
+
+    /// Lends the fields: one for each name of the schema, in its order, and the place for all others.
+    fn fields(&self, visit: &mut dyn FnMut(&'static ObjectSchema, &[&dyn ApiValue]));
+
+    /// As [`Object::fields`], to be changed.
+    fn fields_mut(
+        &mut self,
+        visit: &mut dyn FnMut(&'static ObjectSchema, &mut [&mut dyn ApiValue]),
+    );
+}
+
+/// The names of an object's members.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct ObjectSchema {
+    /// The type's own name.
+    pub name: &'static str,
+    /// Members that must come, at most 64.
+    pub required: &'static [&'static str],
+    pub optional: &'static [&'static str],
+    /// Prefixes of numbered members.
+    pub indexed: &'static [&'static str],
+    /// Set for property strings.
+    pub rules: Option<&'static PropertyStringRules>,
+}
+
+impl ObjectSchema {
+    /// The field of a member that has no number. The search starts where the last one ended: members
+    /// often come in the same order.
+    #[inline]
+    pub(crate) fn find(&self, key: &str, from: &mut usize) -> Option<usize> {
+        if let Some(index) = position(self.required, key) {
+            return Some(index);
+        }
+        let (before, after) = self.optional.split_at(*from);
+        let index = match position(after, key) {
+            Some(index) => before.len() + index,
+            None => position(before, key)?,
+        };
+        *from = index + 1;
+        Some(self.required.len() + index)
+    }
+
+    /// The field of a numbered member, and its number.
+    pub(super) fn find_indexed(&self, key: &str) -> Option<(usize, u8)> {
+        let (name, index) = split_index(key)?;
+        let position = self.indexed.iter().position(|known| *known == name)?;
+        Some((self.required.len() + self.optional.len() + position, index))
+    }
+
+    /// All names in the order of their fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.required
+            .iter()
+            .chain(self.optional)
+            .chain(self.indexed)
+            .copied()
+    }
+}
+
+/// Most names differ in their length or first byte, which is cheaper to see than calling a comparison.
+#[inline]
+fn position(names: &[&str], key: &str) -> Option<usize> {
+    let first = key.as_bytes().first();
+    names.iter().position(|name| {
+        name.len() == key.len() && name.as_bytes().first() == first && *name == key
+    })
+}
+
+/// An array of values of one type.
+#[doc(hidden)]
+pub trait Array {
+    fn count(&self) -> usize;
+
+    /// The element at a place below the length.
+    fn get(&self, index: usize) -> &dyn ApiValue;
+
+    /// Adds an empty element.
+    fn push_empty(&mut self) -> &mut dyn ApiValue;
+
+    /// Takes the last element back.
+    fn pop(&mut self);
+
+    /// No more elements come.
+    fn close(&mut self);
+}
+
+impl dyn Array + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn ApiValue> {
+        (0..self.count()).map(|index| self.get(index))
+    }
+
+    /// The texts of the elements.
+    pub(crate) fn joined(&self, separator: &str) -> String {
+        let texts: Vec<String> = self.iter().filter_map(|item| item.view().text()).collect();
+        texts.join(separator)
+    }
+}
+
+/// An object with any keys, all with values of one type.
+#[doc(hidden)]
+pub trait Map {
+    fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a str, &'a dyn ApiValue));
+
+    /// Adds an entry, if its value could be filled.
+    fn add(&mut self, key: &str, fill: &mut dyn FnMut(&mut dyn ApiValue) -> bool);
+}
+
+impl dyn Map + '_ {
+    pub(crate) fn entries(&self) -> Vec<(&str, &dyn ApiValue)> {
+        let mut entries = Vec::new();
+        self.each(&mut |key, value| entries.push((key, value)));
+        entries
+    }
+}
+
+/// Numbered members such as `net0`.
+#[doc(hidden)]
+pub trait Indexed {
+    fn each<'a>(&'a self, visit: &mut dyn FnMut(u8, &'a dyn ApiValue));
+
+    /// Adds a member, if it could be filled.
+    fn add(&mut self, index: u8, fill: &mut dyn FnMut(&mut dyn ApiValue) -> bool);
+}
+
+impl dyn Indexed + '_ {
+    pub(crate) fn entries(&self) -> Vec<(u8, &dyn ApiValue)> {
+        let mut entries = Vec::new();
+        self.each(&mut |index, value| entries.push((index, value)));
+        entries
+    }
+}
+
+/// Splits `net12` into `net` and 12; `None` for what is not an index between 0 and 255.
+fn split_index(key: &str) -> Option<(&str, u8)> {
+    let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &key[name.len()..];
+    let plain = digits == "0" || !digits.starts_with('0');
+    (plain && !digits.is_empty()).then(|| Some((name, digits.parse().ok()?)))?
+}
+
+/// A JSON scalar as the server would write it into a text.
+pub(crate) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(u8::from(*value).to_string()),
+        Value::Number(value) => Some(value.to_string()),
+        Value::String(value) => Some(value.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The place for what an object does not declare.
+pub(crate) fn extra_of<'a>(fields: &'a [&dyn ApiValue]) -> Option<&'a Extra> {
+    match fields.last()?.view() {
+        View::Extra(extra) => Some(extra),
+        View::UnknownKeys(unknown) => Some(unknown.members()),
+        _ => None,
+    }
+}
+
+/// As [`extra_of`], to be changed.
+pub(crate) fn extra_of_mut<'a>(fields: &'a mut [&mut dyn ApiValue]) -> Option<&'a mut Extra> {
+    match fields.last_mut()?.target() {
+        Target::Extra(extra) => Some(extra),
+        Target::UnknownKeys(unknown) => Some(unknown.members_mut()),
+        _ => None,
+    }
+}
+
+/// Makes a struct an [`Object`], from one list of its members: their names on the wire and their fields.
+macro_rules! object {
+    (@rules) => {
+        None
+    };
+    (@rules $($rule:tt)+) => {
+        Some(&PropertyStringRules { $($rule)+ })
+    };
+    ($name:ident {
+        $(required: [$($required:literal $required_field:ident),* $(,)?],)?
+        $(optional: [$($optional:literal $optional_field:ident),* $(,)?],)?
+        $(indexed: [$($indexed:literal $indexed_field:ident),* $(,)?],)?
+        $(property_string: { $($rule:tt)+ },)?
+        others: $others:ident,
+    }) => {
+        impl Object for $name {
+            #[inline]
+            fn empty() -> Self {
+                Self {
+                    $($($required_field: ApiValue::empty(),)*)?
+                    $($($optional_field: None,)*)?
+                    $($($indexed_field: IndexedMap::new(),)*)?
+                    $others: Default::default(),
+                }
+            }
+
+            #[inline]
+            fn fields(&self, visit: &mut dyn FnMut(&'static ObjectSchema, &[&dyn ApiValue])) {
+                visit(
+                    Self::SCHEMA,
+                    &[
+                        $($(&self.$required_field,)*)?
+                        $($(&self.$optional_field,)*)?
+                        $($(&self.$indexed_field,)*)?
+                        &self.$others,
+                    ],
+                );
+            }
+
+            #[inline]
+            fn fields_mut(
+                &mut self,
+                visit: &mut dyn FnMut(&'static ObjectSchema, &mut [&mut dyn ApiValue]),
+            ) {
+                visit(
+                    Self::SCHEMA,
+                    &mut [
+                        $($(&mut self.$required_field,)*)?
+                        $($(&mut self.$optional_field,)*)?
+                        $($(&mut self.$indexed_field,)*)?
+                        &mut self.$others,
+                    ],
+                );
+            }
+        }
+
+        impl $name {
+            const SCHEMA: &'static ObjectSchema = &ObjectSchema {
+                name: stringify!($name),
+                required: &[$($($required),*)?],
+                optional: &[$($($optional),*)?],
+                indexed: &[$($($indexed),*)?],
+                rules: object!(@rules $($($rule)+)?),
+            };
+
+            /// Reads a value from JSON in the shape of the server, as leniently as an answer.
+            ///
+            /// # Errors
+            /// A required member is missing, or the JSON is of another kind; the error names the place.
+            #[inline]
+            pub fn from_json(json: Value) -> Result<Self, decode::DecodeError> {
+                decode::from_json(json)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            /// Members that are not set are left out.
+            #[inline]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                debug::object(self, f)
+            }
+        }
+
+        impl PartialEq for $name {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                compare::objects(self, other)
+            }
+        }
+
+        serde_impls!($name);
+    };
+}
+
+pub(crate) use object;

@@ -1,0 +1,246 @@
+//! serde's traits for values of the API, by way of JSON.
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::value::api_value::{ApiValue, Extra, Object, Scalar, View, extra_of};
+use crate::value::secret::{is_secret, is_secret_text};
+use crate::value::{decode, list, property_string};
+
+/// A value that is serialised with its secrets; made by [`with_secrets`].
+#[derive(Clone, Copy)]
+#[expect(
+    missing_debug_implementations,
+    reason = "its only use is to be written"
+)]
+pub struct WithSecrets<'a, T>(&'a T);
+
+/// Has a value serialised with the secrets in it.
+///
+/// All values of the API have serde's traits, in the names and shapes of the server: undeclared members stand beside the
+/// declared ones, numbered ones have their numbers, and what did not fit is in its place again. What was read
+/// from a server, written and read again is equal. Secrets are left out, so that what is logged or stored by habit
+/// holds none:
+///
+/// ```
+/// # #[cfg(feature = "qemu")]
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use proxmox_api::pve::qemu::QemuConfig;
+/// use proxmox_api::value::with_secrets;
+/// use serde_json::json;
+///
+/// let sent = json!({"digest": "1f", "cores": 2, "net0": "virtio,bridge=vmbr0", "cipassword": "tiger"});
+/// let config: QemuConfig = serde_json::from_value(sent.clone())?;
+/// assert_eq!(serde_json::to_value(with_secrets(&config))?, sent);
+/// assert!(serde_json::to_value(&config)?.get("cipassword").is_none());
+/// # Ok(())
+/// # }
+/// # #[cfg(feature = "qemu")]
+/// # example().unwrap();
+/// ```
+///
+/// Reading is as lenient as with an answer of a server. It asks for whatever comes, so it needs a format that
+/// describes itself, such as JSON, TOML or YAML.
+pub fn with_secrets<T: ApiValue>(value: &T) -> WithSecrets<'_, T> {
+    WithSecrets(value)
+}
+
+impl<T: ApiValue> Serialize for WithSecrets<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        to_json(&self.0.view(), true).serialize(serializer)
+    }
+}
+
+/// Writes a value without its secrets.
+pub(crate) fn serialize<S: Serializer>(
+    value: &dyn ApiValue,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    to_json(&value.view(), false).serialize(serializer)
+}
+
+/// Reads a value.
+pub(crate) fn deserialize<'de, T: ApiValue, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let json = Value::deserialize(deserializer)?;
+    decode::from_json(json).map_err(D::Error::custom)
+}
+
+/// A value in the shape of the server; nothing for one that is not there, or a secret that is not wanted.
+pub(crate) fn to_json(view: &View<'_>, secrets: bool) -> Option<Value> {
+    let each = |value: &dyn ApiValue| to_json(&value.view(), secrets);
+    Some(match view {
+        View::Absent | View::AbsentSecret => return None,
+        // As the server writes them.
+        View::Scalar(Scalar::Bool(value)) => u8::from(*value).into(),
+        View::Scalar(scalar) => scalar.clone().into_json(),
+        View::Secret(text) => match secrets {
+            true => (*text).into(),
+            false => return None,
+        },
+        View::Size(size) => size.as_str().into(),
+        View::Json(value) => any(value, secrets)?,
+        View::List(array) if list::is_one_text(*array) => array.joined(",").into(),
+        View::List(array) | View::Array(array) => array.iter().filter_map(each).collect(),
+        View::Map(map) => {
+            let entries = map.entries().into_iter();
+            let entries = entries.filter_map(|(key, value)| Some((key.to_owned(), each(value)?)));
+            Value::Object(entries.collect())
+        }
+        View::Indexed(members) => {
+            let entries = members.entries().into_iter();
+            let entries =
+                entries.filter_map(|(index, value)| Some((index.to_string(), each(value)?)));
+            Value::Object(entries.collect())
+        }
+        View::Object(object) => match property_string::to_json(*object, secrets) {
+            Some(written) => written,
+            None => Value::Object(members(*object, secrets)),
+        },
+        View::Extra(extra) => others(extra, secrets).into(),
+        View::UnknownKeys(unknown) => others(unknown.members(), secrets).into(),
+    })
+}
+
+/// JSON that no type declares, without what its name or form shows to be a secret.
+fn any(value: &Value, secrets: bool) -> Option<Value> {
+    match value {
+        value if secrets => Some(value.clone()),
+        Value::String(text) if is_secret_text(text) => None,
+        Value::Array(items) => Some(items.iter().filter_map(|item| any(item, secrets)).collect()),
+        Value::Object(members) => Some(others(members, secrets).into()),
+        value => Some(value.clone()),
+    }
+}
+
+fn others(members: &Extra, secrets: bool) -> Extra {
+    let shown = |name: &str, value: &Value| {
+        secrets || !is_secret(name) || matches!(value, Value::Null | Value::Bool(_))
+    };
+    let members = members.iter().filter(|(name, value)| shown(name, value));
+    members
+        .filter_map(|(name, value)| Some((name.clone(), any(value, secrets)?)))
+        .collect()
+}
+
+/// The members of an object, with what did not fit put back into its place.
+fn members(object: &dyn Object, secrets: bool) -> Extra {
+    let mut found = Extra::new();
+    object.fields(&mut |schema, fields| {
+        let mut rest = match extra_of(fields) {
+            Some(extra) => others(extra, secrets),
+            None => Extra::new(),
+        };
+        for (name, field) in schema.names().zip(fields) {
+            match field.view() {
+                View::AbsentSecret if !secrets => {
+                    rest.remove(name);
+                }
+                View::Indexed(members) => {
+                    for (index, member) in members.entries() {
+                        let name = format!("{name}{index}");
+                        let rest = rest.remove(&name);
+                        add(&mut found, name, &member.view(), rest, secrets);
+                    }
+                }
+                View::Absent | View::AbsentSecret => {}
+                view => add(
+                    &mut found,
+                    name.to_owned(),
+                    &view,
+                    rest.remove(name),
+                    secrets,
+                ),
+            }
+        }
+        found.append(&mut rest);
+    });
+    found
+}
+
+fn add(found: &mut Extra, name: String, view: &View<'_>, rest: Option<Value>, secrets: bool) {
+    let written = match (view, &rest) {
+        // Elements can only be put back into an array.
+        (View::List(array), Some(Value::Array(_))) => to_json(&View::Array(*array), secrets),
+        _ => to_json(view, secrets),
+    };
+    let Some(mut written) = written else { return };
+    if let Some(rest) = rest {
+        put_back(&mut written, rest);
+    }
+    found.insert(name, written);
+}
+
+/// Puts what did not fit back between what did. What stands in the place of something else is what the program wants.
+fn put_back(fit: &mut Value, rest: Value) {
+    match (fit, rest) {
+        (Value::Array(fit), Value::Array(rest)) => {
+            let mut taken = std::mem::take(fit).into_iter().peekable();
+            for odd in rest {
+                let is_part = odd.as_array().is_some_and(|odd| odd.contains(&Value::Null))
+                    && taken.peek().is_some_and(Value::is_array);
+                if odd.is_null() || is_part {
+                    let Some(mut element) = taken.next() else {
+                        continue;
+                    };
+                    put_back(&mut element, odd);
+                    fit.push(element);
+                } else {
+                    fit.push(odd);
+                }
+            }
+            fit.extend(taken);
+        }
+        (Value::Object(fit), Value::Object(rest)) => {
+            for (key, odd) in rest {
+                match fit.get_mut(&key) {
+                    Some(value) => put_back(value, odd),
+                    None => {
+                        fit.insert(key, odd);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// serde's traits for a type of values.
+macro_rules! serde_impls {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            #[inline]
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                crate::value::serialize::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            #[inline]
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                crate::value::serialize::deserialize(deserializer)
+            }
+        }
+    };
+}
+
+/// As `serde_impls`, for a type with a parameter.
+macro_rules! generic_serde_impls {
+    ($name:ident) => {
+        impl<T: crate::value::api_value::ApiValue> serde::Serialize for $name<T> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                crate::value::serialize::serialize(self, serializer)
+            }
+        }
+
+        impl<'de, T: crate::value::api_value::ApiValue> serde::Deserialize<'de> for $name<T> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                crate::value::serialize::deserialize(deserializer)
+            }
+        }
+    };
+}
+
+pub(crate) use {generic_serde_impls, serde_impls};
