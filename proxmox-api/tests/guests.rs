@@ -7,11 +7,11 @@ use proxmox_api::error::ErrorKind;
 use proxmox_api::manage::guest::{
     Bus, CloudInit, Guest, GuestErrorKind, Kind, PowerState, Size, allocate, next_free,
 };
-use proxmox_api::pve::lxc::{LxcMountPoint, LxcNet};
-use proxmox_api::pve::qemu::{QemuDrive, QemuNet};
+use proxmox_api::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet};
+use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuNet};
 use proxmox_api::task::TaskOutcome;
 use proxmox_api::{Client, Error};
-use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 const GIB: u64 = 1 << 30;
 
@@ -609,5 +609,77 @@ async fn a_guests_life_on_every_release() {
         if let Err(error) = journey.await {
             panic!("{release}: {error}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_change_says_what_waits_and_reboots_if_that_is_needed() {
+    let patience = Duration::from_secs(60);
+    for release in ["7.4", "8.4", "9.2"] {
+        let (simulator, pve) = start(small().release(release).running(101).running(201)).await;
+        let guest = pve.guest(101);
+        let mut steps = Vec::new();
+        let applied = guest
+            .apply_qemu(|config| {
+                config.cores = Some(8);
+                config.description = Some("eight cores".to_owned());
+                config.ciuser = Some("admin".to_owned());
+            })
+            .on_step(|step| steps.push(format!("{step:?}")))
+            .await
+            .unwrap();
+        assert_eq!(
+            applied.written,
+            ["ciuser", "cores", "description"],
+            "{release}"
+        );
+        let waits: Vec<&str> = applied.pending.iter().map(|change| &*change.key).collect();
+        assert!(
+            waits.contains(&"cores") && !waits.contains(&"description"),
+            "{waits:?}"
+        );
+        assert!(applied.needs_reboot() && !applied.rebooted);
+        assert!(steps[0].starts_with("Written") && steps.last().unwrap().starts_with("Pending"));
+
+        // The reboot fails half way: nothing is lost, and the next time goes on from there.
+        let rule = simulator
+            .faults()
+            .on("POST", "/nodes/*/qemu/101/status/reboot");
+        rule.times(1)
+            .respond(Fault::TaskFails("got timeout".to_owned()));
+        let wanted = |config: &mut QemuConfig| config.cores = Some(8);
+        let failed = guest.apply_qemu(wanted).reboot_if_needed(patience).await;
+        assert!(matches!(failed, Err(Error::Task(_))), "{failed:?}");
+        assert_eq!(guest.pending().await.unwrap(), applied.pending);
+        let applied = guest
+            .apply_qemu(wanted)
+            .reboot_if_needed(patience)
+            .await
+            .unwrap();
+        assert!(applied.written.is_empty() && applied.rebooted && !applied.needs_reboot());
+        assert_eq!(state(&guest).await, PowerState::Running);
+        simulator.clear_requests();
+        let applied = guest
+            .apply_qemu(wanted)
+            .reboot_if_needed(patience)
+            .await
+            .unwrap();
+        assert!(applied.written.is_empty() && !applied.rebooted);
+        assert!(
+            simulator
+                .requests()
+                .iter()
+                .all(|request| request.method == "GET")
+        );
+
+        let container = pve.guest(201);
+        let change = |config: &mut LxcConfig| config.hostname = Some("ns1".to_owned());
+        let applied = container
+            .apply_lxc(change)
+            .reboot_if_needed(patience)
+            .await
+            .unwrap();
+        assert_eq!(applied.written, ["hostname"]);
+        assert!(!applied.needs_reboot(), "{applied:?}");
     }
 }

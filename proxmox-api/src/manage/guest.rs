@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod apply;
 mod backup;
 mod cloud_init;
 mod config;
@@ -49,6 +50,7 @@ use crate::value::decode::Extra;
 use identity::{Identity, Likeness};
 use started::Goal;
 
+pub use apply::{Applied, Apply, ApplyStep, PendingChange};
 pub use backup::{Backup, Restore};
 pub use cloud_init::{CloudInit, ssh_keys};
 pub use config::{Bus, Size};

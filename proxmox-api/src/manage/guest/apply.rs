@@ -1,0 +1,282 @@
+//! Changing a configuration, and what of it waits for the next start.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::difference::set_differences;
+use super::{Acting, Guest, Kind, PowerState};
+use crate::error::Error;
+use crate::error::api::ErrorKind;
+use crate::pve::lxc::LxcConfig;
+use crate::pve::qemu::QemuConfig;
+use crate::request::Call;
+use crate::value::encode::ParamValue;
+
+/// A setting that is configured and waits for the guest's next start; see [`Guest::pending`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PendingChange {
+    /// The setting's name.
+    pub key: String,
+    /// Its value that is in effect; `None` if there is none.
+    pub now: Option<String>,
+    /// Its value from the next start on; `None` if it goes.
+    pub then: Option<String>,
+}
+
+/// What became of a change; see [`Guest::apply_qemu`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Applied {
+    /// The settings that were written; none if all were as wanted already.
+    pub written: Vec<String>,
+    /// What waits for the next start, whoever changed it.
+    pub pending: Vec<PendingChange>,
+    /// Whether the cloud-init drive was written anew for a machine that runs.
+    pub cloud_init: bool,
+    /// Whether the guest was rebooted.
+    pub rebooted: bool,
+}
+
+impl Applied {
+    /// Whether something takes a reboot to come into effect.
+    #[must_use]
+    pub fn needs_reboot(&self) -> bool {
+        !self.pending.is_empty()
+    }
+}
+
+/// How far a change is; see [`Apply::on_step`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ApplyStep {
+    /// These settings were written.
+    Written(Vec<String>),
+    /// The cloud-init drive was written anew.
+    CloudInit,
+    /// These settings wait for the next start.
+    Pending(Vec<PendingChange>),
+    /// The guest is being rebooted.
+    Rebooting,
+    /// The guest was rebooted.
+    Rebooted,
+}
+
+/// Changing a configuration and having it come into effect; made by [`Guest::apply_qemu`] and
+/// [`Guest::apply_lxc`], started by awaiting it.
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Apply<'a> {
+    guest: Guest,
+    wanted: Wanted<'a>,
+    reboot: Option<Duration>,
+    listener: Option<Listener<'a>>,
+}
+
+type Listener<'a> = Box<dyn FnMut(&ApplyStep) + Send + 'a>;
+
+enum Wanted<'a> {
+    Qemu(Box<dyn FnMut(&mut QemuConfig) + Send + 'a>),
+    Lxc(Box<dyn FnMut(&mut LxcConfig) + Send + 'a>),
+}
+
+impl Guest {
+    /// What waits for the guest's next start: `GET /nodes/{node}/{qemu|lxc}/{vmid}/pending`. Nothing for a guest that
+    /// does not run.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn pending(&self) -> Result<Vec<PendingChange>, Error> {
+        let rows = self
+            .call(None, &|place| match place.kind {
+                Kind::Qemu => self.qemu_at(place).pending().get().into_future(),
+                Kind::Lxc => self.lxc_at(place).pending().get().into_future(),
+            })
+            .await?;
+        Ok((rows.into_iter())
+            .filter(|row| row.pending.is_some() || row.delete.is_some_and(|how| how != 0))
+            .map(|row| PendingChange {
+                key: row.key,
+                now: row.value,
+                then: row.pending,
+            })
+            .collect())
+    }
+
+    /// Makes a virtual machine's configuration what `change` makes of it, as [`Guest::update_qemu`] does, and says
+    /// what is in effect and what waits for the next start. Where settings of cloud-init changed and the machine runs,
+    /// its drive is written anew. [`Apply::reboot_if_needed`] also has the rest come into effect. Done again, it finds
+    /// everything as it is wanted, and goes on with what was left.
+    ///
+    /// Giving up in the middle leaves what was written: all settings of one change, or none. What waits then goes on
+    /// waiting ([`Guest::pending`]), and a reboot that was begun goes on by itself.
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let applied = pve
+    ///     .guest(101)
+    ///     .apply_qemu(|config| config.cores = Some(4))
+    ///     .reboot_if_needed(Duration::from_secs(120))
+    ///     .await?;
+    /// println!("{:?} written, rebooted: {}", applied.written, applied.rebooted);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn apply_qemu<'a>(&self, change: impl FnMut(&mut QemuConfig) + Send + 'a) -> Apply<'a> {
+        self.apply(Wanted::Qemu(Box::new(change)))
+    }
+
+    /// Makes a container's configuration what `change` makes of it, as [`Guest::apply_qemu`] does for a virtual
+    /// machine.
+    pub fn apply_lxc<'a>(&self, change: impl FnMut(&mut LxcConfig) + Send + 'a) -> Apply<'a> {
+        self.apply(Wanted::Lxc(Box::new(change)))
+    }
+
+    fn apply<'a>(&self, wanted: Wanted<'a>) -> Apply<'a> {
+        Apply {
+            guest: self.clone(),
+            wanted,
+            reboot: None,
+            listener: None,
+        }
+    }
+}
+
+impl<'a> Apply<'a> {
+    /// Reboots the guest if something waits for that. The server gives its system this time to shut down. A guest that
+    /// does not run is left alone: nothing waits for it.
+    pub fn reboot_if_needed(mut self, timeout: Duration) -> Self {
+        self.reboot = Some(timeout);
+        self
+    }
+
+    /// Is called with each step as it is done.
+    pub fn on_step(mut self, listener: impl FnMut(&ApplyStep) + Send + 'a) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    async fn run(mut self) -> Result<Applied, Error> {
+        let guest = self.guest.clone();
+        let mut applied = Applied {
+            written: self.write().await?,
+            ..Applied::default()
+        };
+        if !applied.written.is_empty() {
+            self.tell(&ApplyStep::Written(applied.written.clone()));
+        }
+        let running = guest.status().await?.state == PowerState::Running;
+        if running && applied.written.iter().any(|key| is_cloud_init(key)) {
+            match guest.regenerate_cloud_init().await {
+                Ok(()) => {
+                    applied.cloud_init = true;
+                    self.tell(&ApplyStep::CloudInit);
+                }
+                // The server does it at the next start.
+                Err(error) if error.kind() == Some(ErrorKind::UnknownMethod) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        applied.pending = guest.pending().await?;
+        if applied.pending.is_empty() {
+            return Ok(applied);
+        }
+        self.tell(&ApplyStep::Pending(applied.pending.clone()));
+        let Some(timeout) = self.reboot.filter(|_| running) else {
+            return Ok(applied);
+        };
+        self.tell(&ApplyStep::Rebooting);
+        guest.reboot().timeout(timeout).await?.wait().await?;
+        applied.rebooted = true;
+        self.tell(&ApplyStep::Rebooted);
+        applied.pending = guest.pending().await?;
+        Ok(applied)
+    }
+
+    /// Writes what differs, and gives the names of those settings.
+    async fn write(&mut self) -> Result<Vec<String>, Error> {
+        let guest = self.guest.clone();
+        let mut written = Vec::new();
+        match &mut self.wanted {
+            Wanted::Qemu(change) => {
+                (guest.put_qemu(&mut |config, mut request| {
+                    let mut wanted = config.clone();
+                    change(&mut wanted);
+                    set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+                    written = names(&request.0.call);
+                    Ok(request)
+                }))
+                .await?;
+            }
+            Wanted::Lxc(change) => {
+                (guest.put_lxc(&mut |config, mut request| {
+                    let mut wanted = config.clone();
+                    change(&mut wanted);
+                    set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+                    written = names(&request.0.call);
+                    Ok(request)
+                }))
+                .await?;
+            }
+        }
+        Ok(written)
+    }
+
+    fn tell(&mut self, step: &ApplyStep) {
+        if let Some(listener) = &mut self.listener {
+            listener(step);
+        }
+    }
+}
+
+impl<'a> IntoFuture for Apply<'a> {
+    type Output = Result<Applied, Error>;
+    type IntoFuture = Acting<'a, Applied>;
+
+    #[inline]
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Apply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Apply")
+            .field("guest", &self.guest)
+            .field("reboot", &self.reboot)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The settings that a call writes or removes.
+fn names(call: &Call) -> Vec<String> {
+    let mut names = Vec::new();
+    for (key, value) in call.params().iter() {
+        match (key, value) {
+            ("digest", _) => {}
+            ("delete", ParamValue::One(keys)) => {
+                names.extend(keys.split(',').map(str::to_owned));
+            }
+            ("delete", ParamValue::Many(keys)) => names.extend(keys.iter().cloned()),
+            _ => names.push(key.to_owned()),
+        }
+    }
+    names.sort();
+    names
+}
+
+/// Whether cloud-init is told of a setting.
+fn is_cloud_init(key: &str) -> bool {
+    let known = [
+        "cicustom",
+        "cipassword",
+        "citype",
+        "ciupgrade",
+        "ciuser",
+        "nameserver",
+        "searchdomain",
+        "sshkeys",
+    ];
+    known.contains(&key) || key.starts_with("ipconfig")
+}
