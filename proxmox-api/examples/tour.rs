@@ -418,7 +418,7 @@ fn show(call: &Call) {
     for (key, value) in call.params().iter() {
         let shown = match value {
             ParamValue::One(value) => value.clone(),
-            ParamValue::Many(values) => values.join(" "),
+            values => values.texts().join(" "),
         };
         say(format_args!("     {key:<12} {}", Plain(&shown)));
     }

@@ -383,6 +383,23 @@ impl Auth {
         self.user.get().map(String::as_str)
     }
 
+    /// What may be behind a refusal, as far as it is about who calls.
+    pub(crate) fn hint(&self, kind: ErrorKind) -> Option<String> {
+        let user = self.user().unwrap_or_default();
+        match (&self.way, kind) {
+            (Way::Nothing, ErrorKind::Unauthorized) => Some(
+                "the client has no login: give it an API token or a password, as by PROXMOX_API_TOKEN".to_owned(),
+            ),
+            (Way::Token { .. }, ErrorKind::Unauthorized) => Some(format!(
+                "API token {user}: it does not exist, its secret is another, or it expired; the server does not tell which"
+            )),
+            (Way::Token { .. }, ErrorKind::PermissionDenied) => Some(format!(
+                "API token {user}: unless its privilege separation is off, it has only the rights given to the token itself"
+            )),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_token(&self) -> bool {
         matches!(self.way, Way::Token { .. })
     }

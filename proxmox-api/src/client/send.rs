@@ -497,7 +497,8 @@ impl Sender<'_> {
         }
         accept(self.name, response, secrets).map_err(|error| match error {
             Error::Api(error) => {
-                let hint = availability::hint(&error, call, inner.release.get().copied());
+                let hint = availability::hint(&error, call, inner.release.get().copied())
+                    .or_else(|| inner.auth.hint(error.kind()));
                 error.with_hint(hint).into()
             }
             other => other,

@@ -189,6 +189,24 @@ impl ApiError {
             ErrorKind::UnknownMethod => {
                 Some("does a value in the path have the form the server wants there?")
             }
+            ErrorKind::NotFound if self.0.message.contains("onfiguration file 'nodes/") => {
+                Some("the guest may be on another node; Client::guest finds it")
+            }
+            ErrorKind::Redirected => Some(
+                "redirections are not followed; give the client the address of the API itself, https and port 8006",
+            ),
+            ErrorKind::ConfigChanged => {
+                Some("read it again, and make the change of what is there now")
+            }
+            ErrorKind::LockTimeout => Some("another task holds the lock; try again later"),
+            ErrorKind::Locked => Some(
+                "another task is at work on it, or left its lock; the tasks of the guest tell which",
+            ),
+            ErrorKind::PendingChanges => Some("apply them or roll them back first"),
+            ErrorKind::RootOnly => Some("neither privileges nor API tokens do; log in as root@pam"),
+            ErrorKind::AgentNotRunning => Some(
+                "is it installed and running in the guest, and switched on in the guest's options?",
+            ),
             ErrorKind::TooLarge if self.0.status == 501 => {
                 Some("a server before 8.4 reads 64 KiB of parameters, a later one 512")
             }
@@ -196,14 +214,34 @@ impl ApiError {
         }
     }
 
-    /// The object and the privileges the server found missing, as `("/vms/102", "VM.Audit")`.
+    /// The object and the privileges the server found missing.
+    ///
+    /// ```
+    /// # fn example(error: &proxmox_api::error::ApiError) {
+    /// if let Some(missing) = error.missing_permission() {
+    ///     println!("needs one of {} on {}", missing.any_of.join(", "), missing.path);
+    /// }
+    /// # }
+    /// ```
     #[must_use]
-    pub fn missing_permission(&self) -> Option<(&str, &str)> {
+    pub fn missing_permission(&self) -> Option<MissingPermission<'_>> {
         let message = self.0.message.strip_prefix("Permission check failed (")?;
         let (inside, _) = message.split_once(')')?;
         let (path, privileges) = inside.split_once(',')?;
-        path.starts_with('/').then(|| (path, privileges.trim()))
+        let any_of = privileges.split('|').map(str::trim).collect();
+        path.starts_with('/')
+            .then_some(MissingPermission { path, any_of })
     }
+}
+
+/// What a caller lacks. See [`ApiError::missing_permission`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MissingPermission<'a> {
+    /// The object, such as `/vms/102`.
+    pub path: &'a str,
+    /// Privileges of which one would do, such as `VM.Audit`.
+    pub any_of: Vec<&'a str>,
 }
 
 impl fmt::Debug for ApiError {

@@ -65,7 +65,11 @@ impl fmt::Display for LocalError {
     }
 }
 
-impl std::error::Error for LocalError {}
+impl std::error::Error for LocalError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0.cause)
+    }
+}
 
 /// Settings a client cannot be built from. See [`Error::Config`](crate::Error::Config).
 #[derive(Clone, Debug)]

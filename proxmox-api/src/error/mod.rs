@@ -24,7 +24,7 @@ mod local;
 mod name;
 mod repetition;
 
-pub use crate::error::api::{ApiError, ErrorKind};
+pub use crate::error::api::{ApiError, ErrorKind, MissingPermission};
 #[cfg(feature = "guests")]
 pub use crate::manage::guest::{GuestError, GuestErrorKind};
 #[cfg(feature = "guests")]
@@ -36,43 +36,58 @@ pub(crate) use repetition::Failure;
 
 /// The error of every call in this crate.
 ///
-/// Its text is one line that names the endpoint and says all that is known; no part of it needs
-/// [`std::error::Error::source`]. It never holds a password, ticket or token secret. `#17` in it is
+/// Its text is one line that names the endpoint and says all that is known, that of the causes included.
+/// [`std::error::Error::source`] leads to the causes as values, where there are any. It never holds a password, ticket or token secret. `#17` in it is
 /// [`Error::request_id`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server answered and refused.
-    Api(ApiError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// No connection came about, so the request was never sent.
+    #[error(transparent)]
     Connect(ConnectError),
     /// The connection broke after the request went out; the server may have acted on it.
+    #[error(transparent)]
     Interrupted(InterruptedError),
     /// No complete answer within the time limit; the server may still act on the request.
+    #[error(transparent)]
     Timeout(TimeoutError),
     /// The server sent more than the client takes in; it has acted on the request.
+    #[error(transparent)]
     Exceeded(ExceededError),
     /// The server accepted the request, but its answer is not what the endpoint declares.
+    #[error(transparent)]
     Decode(DecodeFailure),
     /// Logging in did not work, so the request was never sent.
-    Auth(AuthError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// A task failed, or waiting for it was given up.
-    Task(TaskError),
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// The request cannot work and was not sent.
+    #[error(transparent)]
     Request(RequestError),
     /// The client cannot be built from what it was given.
-    Config(ConfigError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A request that belongs to no client was awaited.
+    #[error(transparent)]
     Detached(DetachedError),
     /// Reading what was to be sent, or writing what came, failed on this side.
+    #[error(transparent)]
     Local(LocalError),
     /// A text that was to name a task does not.
-    Upid(UpidError),
+    #[error(transparent)]
+    Upid(#[from] UpidError),
     /// Something with a guest did not work, for a reason that no single call tells.
     #[cfg(feature = "guests")]
+    #[error(transparent)]
     Guest(GuestError),
     /// A webhook could not be told of an event.
     #[cfg(feature = "guests")]
+    #[error(transparent)]
     Delivery(DeliveryError),
 }
 
@@ -277,62 +292,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Api(error) => error.fmt(f),
-            Self::Connect(error) => error.fmt(f),
-            Self::Interrupted(error) => error.fmt(f),
-            Self::Timeout(error) => error.fmt(f),
-            Self::Exceeded(error) => error.fmt(f),
-            Self::Decode(error) => error.fmt(f),
-            Self::Auth(error) => error.fmt(f),
-            Self::Task(error) => error.fmt(f),
-            Self::Request(error) => error.fmt(f),
-            Self::Config(error) => error.fmt(f),
-            Self::Detached(error) => error.fmt(f),
-            Self::Local(error) => error.fmt(f),
-            Self::Upid(error) => error.fmt(f),
-            #[cfg(feature = "guests")]
-            Self::Guest(error) => error.fmt(f),
-            #[cfg(feature = "guests")]
-            Self::Delivery(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<ApiError> for Error {
-    fn from(error: ApiError) -> Self {
-        Self::Api(error)
-    }
-}
-
-impl From<AuthError> for Error {
-    fn from(error: AuthError) -> Self {
-        Self::Auth(error)
-    }
-}
-
-impl From<TaskError> for Error {
-    fn from(error: TaskError) -> Self {
-        Self::Task(error)
-    }
-}
-
-impl From<UpidError> for Error {
-    fn from(error: UpidError) -> Self {
-        Self::Upid(error)
-    }
-}
-
-impl From<ConfigError> for Error {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
 /// No connection: the name did not resolve, nothing listens, the certificate is not trusted, or the
 /// TLS handshake failed. See [`Error::Connect`].
 #[derive(Clone, Debug)]
@@ -397,14 +356,29 @@ impl fmt::Display for ConnectError {
         for (origin, cause) in others {
             write!(f, "; nor to {origin}: {}", cause.text())?;
         }
-        if origin.ends_with(":443") && self.server_certificate().is_none() {
-            f.write_str(" (Proxmox VE itself listens on port 8006)")?;
+        if self.server_certificate().is_some() || !others.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let refused = cause
+            .text()
+            .to_ascii_lowercase()
+            .contains("connection refused");
+        match (origin.ends_with(":443"), origin.ends_with(":8006")) {
+            (true, _) => f.write_str(" (Proxmox VE itself listens on port 8006)"),
+            (_, true) if refused => f.write_str(" (is the service pveproxy running there?)"),
+            (_, false) if refused => {
+                f.write_str(" (is that the right port? Proxmox VE itself listens on 8006)")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0.cause)
+    }
+}
 
 /// The connection broke before the answer was complete. See [`Error::Interrupted`].
 #[derive(Clone, Debug)]
@@ -595,7 +569,11 @@ impl fmt::Display for DecodeFailure {
     }
 }
 
-impl std::error::Error for DecodeFailure {}
+impl std::error::Error for DecodeFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0.cause)
+    }
+}
 
 /// A request that was refused before sending. See [`Error::Request`].
 #[derive(Clone, Debug)]
@@ -714,3 +692,5 @@ impl std::error::Error for RequestError {}
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod texts;

@@ -13,7 +13,8 @@ fn never_sent_stays_apart_from_maybe_processed() {
     assert!(refused.never_sent() && refused.is_retryable());
     assert_eq!(
         refused.to_string(),
-        "POST /nodes/pve1/qemu: cannot connect to https://pve1:8006: connection refused"
+        "POST /nodes/pve1/qemu: cannot connect to https://pve1:8006: connection refused (is the service pveproxy running \
+         there?)"
     );
 
     let reset = sorted(TransportError::interrupted("connection reset"));

@@ -73,6 +73,7 @@ pub use watch::Watch;
 
 /// A guest as the events know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GuestState {
     /// What it is.
     pub kind: Kind,
@@ -88,6 +89,7 @@ pub struct GuestState {
 
 /// A task as the events know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskState {
     /// When it started, in seconds since 1970, by its node's clock.
     pub started: u64,

@@ -125,6 +125,7 @@ const ATTEMPTS: u32 = 5;
 
 /// What a guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Kind {
     /// A virtual machine.
     Qemu,

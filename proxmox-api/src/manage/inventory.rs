@@ -155,6 +155,7 @@ impl From<ClusterResourcesItem> for Resource {
 
 /// All resources of the cluster that the user may see, at one moment.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Inventory {
     /// The resources, in the server's order.
     pub resources: Vec<Resource>,
@@ -297,6 +298,7 @@ pub enum SortBy {
 
 /// Which end comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Order {
     /// The lowest first.
     Ascending,

@@ -302,6 +302,17 @@ pub(crate) struct Untrusted {
     pub(crate) why: String,
 }
 
+#[cfg(test)]
+impl Untrusted {
+    pub(crate) fn new(fingerprint: Fingerprint, expected: Vec<Fingerprint>, why: &str) -> Self {
+        Self {
+            fingerprint,
+            expected,
+            why: why.to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -364,6 +364,12 @@ fn causes<'a>(
     })
 }
 
+impl From<Untrusted> for TransportError {
+    fn from(refusal: Untrusted) -> Self {
+        Self::untrusted(refusal.to_string(), refusal.fingerprint).expecting(refusal.expected)
+    }
+}
+
 fn untrusted<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Untrusted> {
     match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {

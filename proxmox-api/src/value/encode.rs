@@ -22,11 +22,23 @@ pub(crate) fn escape(value: &str) -> impl std::fmt::Display + '_ {
 
 /// The text of one parameter, before percent-encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ParamValue {
     /// A scalar, or a property string.
     One(String),
     /// An array; the key is sent once for each element.
     Many(Vec<String>),
+}
+
+impl ParamValue {
+    /// The texts under the parameter's name, in the order they are sent.
+    #[must_use]
+    pub fn texts(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
 }
 
 /// Parameters in the order they were first set; a key set again replaces its value.

@@ -43,6 +43,7 @@ impl fmt::Display for Method {
 
 /// A Proxmox VE release, `major.minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Release {
     /// The number before the dot.
     pub major: u8,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use proxmox_api::Value;
-use proxmox_api::value::encode::{ParamValue, ToParam};
+use proxmox_api::value::encode::ToParam;
 use proxmox_api::value::property_string::PropertyError;
 
 use crate::answer::{Kept, assert_kept};
@@ -40,10 +40,7 @@ where
             .parse::<T>()
             .map(|value| value.show().unwrap_or_default())
             .map_err(|error| error.to_string()),
-        written: match lenient.to_param() {
-            ParamValue::One(text) => text,
-            ParamValue::Many(texts) => texts.join(","),
-        },
+        written: lenient.to_param().texts().join(","),
         printed: format!("{lenient:?} {lenient}"),
         lenient: lenient.show().unwrap_or_default(),
     }

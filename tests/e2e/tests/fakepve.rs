@@ -440,7 +440,11 @@ async fn faults_of_the_server_are_told_apart() {
         .await
         .unwrap_err();
     let missing = error.api().unwrap().missing_permission();
-    assert_eq!(missing, Some(("/nodes/pve1", "Sys.Audit")));
+    let missing = missing.unwrap();
+    assert_eq!(
+        (missing.path, missing.any_of),
+        ("/nodes/pve1", vec!["Sys.Audit"])
+    );
 
     let task = pve
         .nodes()

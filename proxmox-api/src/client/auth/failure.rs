@@ -132,11 +132,15 @@ impl fmt::Display for AuthError {
                 let problem = OneLine(problem);
                 write!(f, "no second factor for the login of {user}: {problem}")
             }
-            AuthErrorKind::NotYet => f.write_str("nobody logged in by OpenID yet"),
+            AuthErrorKind::NotYet => f.write_str(
+                "nobody logged in by OpenID yet: send the user to Client::openid_url, and give the address the browser comes \
+                 back to to Client::openid_login",
+            ),
             AuthErrorKind::Expired => {
                 write!(
                     f,
-                    "the ticket of {user} ran out and there is no password to get another"
+                    "the ticket of {user} ran out and there is no password to get another: give the client one, or a \
+                     new ticket"
                 )
             }
             AuthErrorKind::NoTicket => {
@@ -146,7 +150,12 @@ impl fmt::Display for AuthError {
     }
 }
 
-impl std::error::Error for AuthError {}
+impl std::error::Error for AuthError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let error = self.api()?;
+        Some(error)
+    }
+}
 
 /// The server's question for a second factor.
 #[derive(Clone)]

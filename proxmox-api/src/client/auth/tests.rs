@@ -194,7 +194,8 @@ async fn a_browser_logs_in_by_openid_and_the_ticket_is_renewed() {
         .expect_err("nobody is there");
     assert_eq!(
         error.to_string(),
-        "GET /version #1: nobody logged in by OpenID yet"
+        "GET /version #1: nobody logged in by OpenID yet: send the user to Client::openid_url, and give the address the \
+         browser comes back to to Client::openid_login"
     );
     assert!(fake.lines().is_empty());
 

@@ -206,7 +206,18 @@ fn control_characters_cannot_steer_a_terminal() {
 #[test]
 fn the_missing_privilege_can_be_read() {
     let error = error(403, "Permission check failed (/vms/102, VM.Audit)", "");
-    assert_eq!(error.missing_permission(), Some(("/vms/102", "VM.Audit")));
+    let missing = error.missing_permission().expect("it says what");
+    assert_eq!(
+        (missing.path, missing.any_of),
+        ("/vms/102", vec!["VM.Audit"])
+    );
+    let several = self::error(
+        403,
+        "Permission check failed (/vms/1, VM.Clone|VM.Audit)",
+        "",
+    );
+    let missing = several.missing_permission().expect("it says what");
+    assert_eq!(missing.any_of, ["VM.Clone", "VM.Audit"]);
     let other = self::error(403, "Permission check failed (user != root@pam)", "");
     assert_eq!(other.kind(), ErrorKind::RootOnly);
     assert_eq!(other.missing_permission(), None);
@@ -300,7 +311,8 @@ fn a_redirection_names_the_host_but_not_the_query() {
     assert_eq!(error.kind(), ErrorKind::Redirected);
     assert_eq!(
         error.to_string(),
-        "GET /version: 301 Moved, to https://other:8006"
+        "GET /version: 301 Moved, to https://other:8006 (redirections are not followed; give the client the address of the \
+         API itself, https and port 8006)"
     );
 }
 

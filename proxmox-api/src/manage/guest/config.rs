@@ -18,6 +18,7 @@ use crate::value::List;
 
 /// What disks of a virtual machine are connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Bus {
     /// `scsi0` to `scsi30`.
     Scsi,
@@ -53,6 +54,7 @@ impl Bus {
 
 /// A size for [`Guest::resize_disk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Size {
     /// Up to this many bytes. Disks cannot shrink.
     To(u64),

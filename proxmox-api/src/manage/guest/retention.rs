@@ -25,6 +25,7 @@ pub struct Retention {
 
 /// What is to become of one item; see [`Retention::judge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It stays.
     Keep,

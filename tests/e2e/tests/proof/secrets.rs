@@ -203,11 +203,8 @@ fn no_request_prints_a_secret() {
                 continue;
             }
             hidden += 1;
-            let texts = match call.params().get(parameter.name) {
-                Some(ParamValue::One(text)) => vec![text.clone()],
-                Some(ParamValue::Many(texts)) => texts.clone(),
-                None => Vec::new(),
-            };
+            let texts = call.params().get(parameter.name).map(ParamValue::texts);
+            let texts = texts.unwrap_or_default();
             let shown = format!("{:?}: {:?}", parameter.name, texts.first());
             let shown = shown.replace("Some(", "").replace(')', "");
             if text.contains(&shown) {

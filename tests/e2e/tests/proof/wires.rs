@@ -11,10 +11,7 @@ use proxmox_simulator::{ROOT_PASSWORD, Simulator, releases};
 use serde_json::Value;
 
 fn texts(value: &ParamValue) -> Vec<&str> {
-    match value {
-        ParamValue::One(text) => vec![text],
-        ParamValue::Many(texts) => texts.iter().map(String::as_str).collect(),
-    }
+    value.texts().iter().map(String::as_str).collect()
 }
 
 /// What is wrong with the values that came under a parameter's name.
@@ -169,7 +166,7 @@ async fn the_simulator_accepts_every_call() {
                 request = match value {
                     _ if !visit.parameters.contains(name) => request,
                     ParamValue::One(text) => request.param(name, text.as_str()),
-                    ParamValue::Many(texts) => request.param(name, texts.clone()),
+                    value => request.param(name, value.texts().to_vec()),
                 };
             }
             if let Some((_, reason)) = NO_FORM.iter().find(|(key, _)| *key == wire.endpoint) {
