@@ -203,7 +203,7 @@ impl<'a> Apply<'a> {
                 (guest.put_qemu(&mut |config, mut request| {
                     let mut wanted = config.clone();
                     change(&mut wanted);
-                    set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+                    set_differences(&mut request.0.call, config, &wanted);
                     written = names(&request.0.call);
                     Ok(request)
                 }))
@@ -213,7 +213,7 @@ impl<'a> Apply<'a> {
                 (guest.put_lxc(&mut |config, mut request| {
                     let mut wanted = config.clone();
                     change(&mut wanted);
-                    set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+                    set_differences(&mut request.0.call, config, &wanted);
                     written = names(&request.0.call);
                     Ok(request)
                 }))
