@@ -168,7 +168,9 @@ class Simulated:
 
     def add_ct(self, vmid, name, node='pve1', status='stopped', config=None, **more):
         settings = {'hostname': name, 'ostemplate': 'local:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst'}
-        return self._add('lxc', vmid, dict(config or {}, **settings), node, status, more)
+        # A server has to be told where the root file system goes.
+        config = dict({'rootfs': 'local-lvm:4'}, **(config or {}))
+        return self._add('lxc', vmid, dict(config, **settings), node, status, more)
 
     def _add(self, kind, vmid, settings, node, status, more):
         if node != 'pve1':
