@@ -7,7 +7,8 @@ use super::imports::Import;
 /// How many files may import each other: a module and one that it is made of.
 const LARGEST: usize = 2;
 
-pub(super) fn violations(imports: &[Import]) -> Vec<String> {
+/// Each circle with the file it is told for.
+pub(super) fn violations(imports: &[Import]) -> Vec<(String, String)> {
     let mut graph: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for import in imports {
         if import.from != import.to {
@@ -37,12 +38,12 @@ pub(super) fn violations(imports: &[Import]) -> Vec<String> {
                 })
                 .map(|import| format!("{}:{} -> {}", import.from, import.line, import.to))
                 .collect();
-            problems.push(format!(
-                "{}: {} files import each other in a circle:\n      {}",
-                file,
+            let problem = format!(
+                "{file}: {} files import each other in a circle:\n      {}",
                 circle.len(),
                 edges.join("\n      ")
-            ));
+            );
+            problems.push(((*file).to_owned(), problem));
         }
     }
     problems
@@ -78,7 +79,9 @@ mod tests {
         assert!(violations(&graph(&[("a", "b"), ("b", "a"), ("b", "c")])).is_empty());
         let found = violations(&graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]));
         assert_eq!(found.len(), 1);
-        assert!(found[0].starts_with("a: 3 files"), "{}", found[0]);
-        assert!(!found[0].contains("d:1"), "{}", found[0]);
+        let (file, problem) = &found[0];
+        assert_eq!(file, "a");
+        assert!(problem.starts_with("a: 3 files"), "{problem}");
+        assert!(!problem.contains("d:1"), "{problem}");
     }
 }
