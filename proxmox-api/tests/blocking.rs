@@ -223,7 +223,12 @@ fn guests_are_worked_with_without_a_runtime() {
     shutdown.wait().send_blocking().unwrap();
     // A snapshot would keep its disk on this node.
     let removed = guest.delete_snapshot("first", false);
-    removed.send_blocking().unwrap().wait().send_blocking().unwrap();
+    removed
+        .send_blocking()
+        .unwrap()
+        .wait()
+        .send_blocking()
+        .unwrap();
     let migrated = guest.migrate("pve2").send_blocking().unwrap();
     migrated.wait().send_blocking().unwrap();
     assert_eq!(guest.place().send_blocking().unwrap().node, "pve2");

@@ -366,15 +366,15 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
 /// Why a list of connection tracking helpers is refused.
 fn unknown_helper(list: &str) -> Option<String> {
     const HELPERS: [&str; 9] = [
-        "amanda",
-        "ftp",
-        "irc",
-        "netbios-ns",
-        "pptp",
-        "sane",
-        "sip",
-        "snmp",
         "tftp",
+        "snmp",
+        "sip",
+        "sane",
+        "pptp",
+        "netbios-ns",
+        "irc",
+        "ftp",
+        "amanda",
     ];
     if list.ends_with(',') {
         return Some("extraneous commas in list".into());

@@ -828,12 +828,12 @@ fn migrate(call: &Call<'_>) -> ApiResult<()> {
 }
 
 /// Commands for QEMU that reach the host; they are root@pam's since 9.0.
-const HOST_COMMANDS: &str = "backup block_stream change chardev-add chardev-change chardev-remove client_migrate_info \
-    device_add device_del drive_add drive_backup drive_del drive_mirror dump-guest-memory dumpdtb gdbserver hostfwd_add \
-    hostfwd_remove logfile mce memsave migrate migrate_incoming migrate_recover nbd_server_add nbd_server_remove \
-    nbd_server_start nbd_server_stop netdev_add netdev_del nmi o object_add object_del pcie_aer_inject_error pmemsave \
-    qom-set savevm-end savevm-start screendump snapshot_blkdev watchdog_action wavcapture xen-event-inject \
-    xen-event-list";
+const HOST_COMMANDS: &str = "xen-event-list xen-event-inject wavcapture watchdog_action snapshot_blkdev screendump savevm-start \
+    savevm-end qom-set pmemsave pcie_aer_inject_error object_del object_add o nmi netdev_del netdev_add \
+    nbd_server_stop nbd_server_start nbd_server_remove nbd_server_add migrate_recover migrate_incoming \
+    migrate memsave mce logfile hostfwd_remove hostfwd_add gdbserver dumpdtb dump-guest-memory \
+    drive_mirror drive_del drive_backup drive_add device_del device_add client_migrate_info \
+    chardev-remove chardev-change chardev-add change block_stream backup";
 
 fn monitor(call: &Call<'_>) -> ApiResult<()> {
     let command = call.owned("command");
