@@ -400,6 +400,14 @@ impl Auth {
         }
     }
 
+    pub(crate) fn has_password(&self) -> bool {
+        let password = match &self.way {
+            Way::Session { password, .. } => password.as_ref(),
+            _ => None,
+        };
+        password.is_some()
+    }
+
     pub(crate) fn is_token(&self) -> bool {
         matches!(self.way, Way::Token { .. })
     }

@@ -223,8 +223,9 @@ impl Sender<'_> {
                     grant = replaced;
                     continue;
                 }
-                // Of a young ticket something else is wrong.
-                expired = refused.is_over((inner.clock)());
+                // A young ticket that was given to the client is wrong for another reason; one of its own login was
+                // right before.
+                expired = inner.auth.has_password() || refused.is_over((inner.clock)());
             }
             let reply = match self.judge(answer, grant.session.as_deref()) {
                 Err(Error::Api(error)) if expired && error.kind() == ErrorKind::Unauthorized => {
