@@ -203,7 +203,7 @@ fn guests_are_worked_with_without_a_runtime() {
     let event = watch.next_event().send_blocking().unwrap();
     assert_eq!(event.change.kind(), "task.started");
 
-    let mut log = started.task().unwrap().wait().lines();
+    let mut log = started.task().wait().lines();
     let mut again = Vec::new();
     while let Some(line) = log.try_next().send_blocking().unwrap() {
         again.push(line);
@@ -244,7 +244,7 @@ fn guests_are_worked_with_without_a_runtime() {
     assert_eq!((report.summary.succeeded, report.summary.failed), (3, 1));
     let stops = [(101, "pve2", Kind::Qemu), (201, "pve2", Kind::Lxc)].map(|(vmid, node, kind)| {
         let stopped = pve.guest_at(vmid, node, kind).stop().send_blocking();
-        stopped.unwrap().task().cloned().unwrap()
+        stopped.unwrap().task().clone()
     });
     let ends = wait_all(&pve, stops).send_blocking().unwrap();
     assert!(ends.iter().all(|end| end.is_success()), "{ends:?}");
