@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Number, Value};
 
 use crate::facts::{Method, Permissions, Release};
+use crate::limits::Limits;
 use crate::overlay::{Overlay, Split};
 use crate::privileges::Privilege;
 use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
@@ -59,6 +60,8 @@ pub(crate) struct Parameter {
     pub(crate) secret: bool,
     /// What stands between the items, if it is a list in one text.
     pub(crate) separator: Option<char>,
+    /// For an array, of its elements.
+    pub(crate) limits: Limits,
     pub(crate) facts: ValueFacts,
 }
 
@@ -168,6 +171,7 @@ pub(crate) struct Member {
     pub(crate) presence: Presence,
     /// The releases of what holds it.
     pub(crate) whole: Presence,
+    pub(crate) limits: Limits,
     pub(crate) facts: ValueFacts,
 }
 
@@ -293,6 +297,7 @@ impl Lowering<'_> {
                     presence: endpoint.presence,
                     secret: false,
                     separator: None,
+                    limits: Limits::default(),
                     facts: ValueFacts::default(),
                 },
             })
@@ -371,6 +376,7 @@ impl Lowering<'_> {
             presence: field.presence,
             secret,
             separator,
+            limits: limits(&field.node),
             facts: ValueFacts::of(&field.node),
         }
     }
@@ -571,6 +577,7 @@ impl Lowering<'_> {
                     required,
                     presence: field.presence,
                     whole,
+                    limits: limits(&field.node),
                     facts: ValueFacts::of(&field.node),
                 }
             })
@@ -629,6 +636,14 @@ fn hidden(ty: Ty) -> Ty {
         Ty::Map(of) => Ty::Map(Box::new(hidden(*of))),
         Ty::Optional(of) => Ty::Optional(Box::new(hidden(*of))),
         other => other,
+    }
+}
+
+/// The limits of a value, or of an array's elements.
+fn limits(node: &Node) -> Limits {
+    match &node.kind {
+        Kind::Array(items) => items.limits.clone(),
+        _ => node.limits.clone(),
     }
 }
 
@@ -692,6 +707,11 @@ fn absorb(known: &mut Properties, more: &Properties) {
         match more.fields.get(name) {
             Some(other) => {
                 field.node.optional |= other.node.optional;
+                let limits = std::mem::take(&mut field.node.limits);
+                field.node.limits = limits.widen(other.node.limits.clone());
+                if field.node.requires != other.node.requires {
+                    field.node.requires = None;
+                }
                 field.presence = field.presence.or(other.presence);
                 match (&mut field.node.kind, &other.node.kind) {
                     (Kind::Enum(values), Kind::Enum(others)) => {

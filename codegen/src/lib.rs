@@ -9,6 +9,7 @@ pub mod facts_json;
 pub mod generate;
 mod ir;
 mod json;
+mod limits;
 mod names;
 mod overlay;
 pub mod privileges;

@@ -27,6 +27,7 @@ pub(crate) struct Overlay {
     required: Option<BTreeMap<String, String>>,
     pending: BTreeMap<String, String>,
     lists: Lists,
+    rules: Rules,
     words: Words,
     patches: Vec<(String, Patch)>,
     /// Not all releases take part, so an entry may match nothing.
@@ -163,6 +164,33 @@ struct Pending {
     pending: BTreeMap<String, String>,
 }
 
+/// `rules.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rules {
+    rule: Vec<Rule>,
+}
+
+/// What the server wants of keys of a property string beyond their schemas; one of its parts is set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    #[serde(rename = "type")]
+    ty: String,
+    pub(crate) needed: Option<String>,
+    pub(crate) never: Option<String>,
+    pub(crate) alone: Option<String>,
+    pub(crate) with: Option<(String, String)>,
+    /// The key that `pattern` is for.
+    pub(crate) key: Option<String>,
+    pub(crate) pattern: Option<String>,
+    /// The parameter whose values are taken besides, as `POST /path?name`.
+    pub(crate) or_values_of: Option<String>,
+    /// For the reader of the file; required, so that no fact comes from nowhere.
+    #[expect(dead_code)]
+    source: String,
+}
+
 /// `lists.toml`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -279,6 +307,9 @@ impl Overlay {
                     if let Some(pending) = parse::<Pending>(file, text, &mut problems) {
                         overlay.pending = pending.pending;
                     }
+                }
+                "rules.toml" => {
+                    overlay.rules = parse(file, text, &mut problems).unwrap_or_default();
                 }
                 "lists.toml" => {
                     overlay.lists = parse(file, text, &mut problems).unwrap_or_default();
@@ -465,6 +496,16 @@ impl Overlay {
             "{path}: the family {family} needs its highest index in names.toml"
         ));
         None
+    }
+
+    /// What the server wants of the keys of a property string beyond their schemas.
+    pub(crate) fn rules(&self, name: &str) -> impl Iterator<Item = &Rule> {
+        let all = self.rules.rule.iter().enumerate();
+        let own = all.filter(move |(_, rule)| rule.ty == name);
+        own.map(|(position, rule)| {
+            self.mark(format!("rules.toml: rule {}", position + 1));
+            rule
+        })
     }
 
     /// How the list in one text at this place is split.
@@ -826,6 +867,8 @@ impl Overlay {
             );
         }
         entries.extend(self.pending.keys().map(|k| format!("pending.toml: {k}")));
+        let rules = 1..=self.rules.rule.len();
+        entries.extend(rules.map(|position| format!("rules.toml: rule {position}")));
         for (table, facts) in [("list", &self.lists.list), ("text", &self.lists.text)] {
             let places = facts.iter().flat_map(|fact| &fact.at);
             entries.extend(places.map(|place| format!("lists.toml: {table} {place}")));

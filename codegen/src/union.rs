@@ -10,6 +10,7 @@ use serde_json::{Number, Value};
 use crate::facts::{
     Additional, Facts, Format, Method, Permissions, Release, Schema, Schemas, Type,
 };
+use crate::limits::Limits;
 use crate::overlay::Overlay;
 
 /// The releases that have something, one bit each, the oldest release lowest.
@@ -90,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) minimum: Option<Number>,
     pub(crate) maximum: Option<Number>,
     pub(crate) max_length: Option<u64>,
+    /// What at least one release takes.
+    pub(crate) limits: Limits,
     /// The named format, where it has one.
     pub(crate) format: Option<String>,
     pub(crate) renderer: Option<String>,
@@ -274,6 +277,12 @@ fn merge_schema(parts: &[Part<'_>]) -> Node {
         minimum: newest.minimum.clone(),
         maximum: newest.maximum.clone(),
         max_length: newest.max_length,
+        limits: match same.len() == parts.len() {
+            true => (same.iter().map(|part| Limits::of(part.schema)))
+                .reduce(Limits::widen)
+                .unwrap_or_default(),
+            false => Limits::default(),
+        },
         format: match &newest.format {
             Some(Format::Name(name)) => Some(name.clone()),
             _ => None,
@@ -351,6 +360,7 @@ impl Node {
             minimum: None,
             maximum: None,
             max_length: None,
+            limits: Limits::default(),
             format: None,
             renderer: None,
             requires: None,

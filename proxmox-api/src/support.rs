@@ -28,9 +28,13 @@ pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, R
 pub(crate) use crate::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
+pub(crate) use crate::value::input::{
+    FromInteger, IntoItems, IntoItemsSetting, IntoSetting, IntoValue, Several,
+};
+pub(crate) use crate::value::limits::Takes;
 pub(crate) use crate::value::open_enum::{self, OpenEnum, UnknownValue, open_enum_impls};
 pub(crate) use crate::value::property_string::{
-    PropertyStringRules, UnknownKeys, property_string_impls,
+    Between, PropertyStringRules, UnknownKeys, property_string_impls,
 };
 pub(crate) use crate::value::serialize::serde_impls;
 pub(crate) use crate::value::{compare, debug, decode, property_string};

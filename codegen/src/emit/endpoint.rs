@@ -7,6 +7,7 @@ use super::docs::doc;
 use super::{Emitter, ident};
 use crate::facts::{Check, Method, Permissions};
 use crate::ir::{Endpoint, Parameter, Returns, Ty, Use};
+use crate::limits::Limits;
 use crate::names;
 use crate::privileges::{Need, Privilege};
 
@@ -168,15 +169,20 @@ impl Emitter<'_> {
             paragraphs.push(arguments.join("\n"));
         }
         let about = doc(&paragraphs);
-        let arguments = required.iter().map(|parameter| {
+        let inputs: Vec<Input> = (required.iter().enumerate())
+            .map(|(position, parameter)| self.input(&parameter.ty, true, &format!("How{position}")))
+            .collect();
+        let hows = inputs.iter().map(|input| &input.generic);
+        let generics = (!required.is_empty()).then(|| quote!(<#(#hows),*>));
+        let arguments = required.iter().zip(&inputs).map(|(parameter, input)| {
             let name = ident(&names::field(self.overlay, &parameter.name));
-            let ty = self.argument(&parameter.ty);
-            quote!(#name: #ty)
+            let bound = &input.bound;
+            quote!(#name: impl #bound)
         });
-        let settings = required.iter().map(|parameter| {
+        let settings = required.iter().zip(&inputs).map(|(parameter, input)| {
             let name = ident(&names::field(self.overlay, &parameter.name));
-            let set = self.set(&parameter.name, &name, &parameter.ty);
-            quote!(request.call.#set;)
+            let (wire, set) = (&parameter.name, &input.set);
+            quote!(request.call.#set(#wire, #name);)
         });
         let reply = match &endpoint.returns {
             Returns::Nothing => quote!(reply::nothing),
@@ -212,7 +218,7 @@ impl Emitter<'_> {
         quote! {
             #about
             #[inline]
-            pub fn #method(&self, #(#arguments),*) -> #result {
+            pub fn #method #generics(&self, #(#arguments),*) -> #result {
                 const ENDPOINT: &Endpoint = &#description;
                 #body
             }
@@ -269,54 +275,68 @@ impl Emitter<'_> {
             parameter.presence,
             endpoint.presence,
         );
-        let ty = self.argument(&parameter.ty);
-        let set = self.set(wire, &name, &parameter.ty);
-        let index = wire.ends_with("[n]").then(|| quote!(index: u8,));
-        quote! {
-            #about
-            #[inline]
-            pub fn #name(mut self, #index #name: #ty) -> Self {
-                self.0.call.#set;
-                self
+        let input = self.input(&parameter.ty, false, "How");
+        let Input {
+            generic,
+            bound,
+            set,
+        } = input;
+        match wire.strip_suffix("[n]") {
+            Some(family) => {
+                let ty = self.ty(&parameter.ty);
+                quote! {
+                    #about
+                    #[inline]
+                    pub fn #name<Which, How>(
+                        mut self,
+                        index: impl IntoValue<u8, Which>,
+                        #name: impl IntoSetting<#ty, How>,
+                    ) -> Self {
+                        self.0.call.set_member::<#ty, Which, How>(#family, index, #name);
+                        self
+                    }
+                }
             }
+            None => quote! {
+                #about
+                #[inline]
+                pub fn #name<#generic>(mut self, #name: impl #bound) -> Self {
+                    self.0.call.#set(#wire, #name);
+                    self
+                }
+            },
         }
     }
 
     /// How a value of the type is passed.
-    fn argument(&self, ty: &Ty) -> TokenStream {
-        match ty {
-            Ty::Boolean | Ty::Integer | Ty::Vmid => self.ty(ty),
-            Ty::Array(of) => {
-                let of = self.ty(of);
-                quote!(impl IntoIterator<Item = impl Into<#of>>)
-            }
-            ty => {
-                let ty = self.ty(ty);
-                quote!(impl Into<#ty>)
-            }
-        }
-    }
-
-    /// The call of the core that sets a parameter to an argument.
-    fn set(&self, wire: &str, name: &proc_macro2::Ident, ty: &Ty) -> TokenStream {
-        let plain = matches!(ty, Ty::Boolean | Ty::Integer | Ty::Vmid);
-        match (wire.strip_suffix("[n]"), ty) {
-            (Some(family), _) if plain => quote!(set_indexed(#family, index, &#name)),
-            (None, Ty::Boolean) => quote!(set_bool(#wire, #name)),
-            (None, Ty::Integer) => quote!(set_integer(#wire, #name)),
-            (None, Ty::Vmid) => quote!(set_vmid(#wire, #name)),
-            (Some(family), ty) => {
-                let ty = self.ty(ty);
-                quote!(set_indexed_as::<#ty>(#family, index, #name))
-            }
-            (None, Ty::Array(of)) => {
-                let of = self.ty(of);
-                quote!(set_all::<#of>(#wire, #name))
-            }
-            (None, ty) => {
-                let ty = self.ty(ty);
-                quote!(set_as::<#ty>(#wire, #name))
-            }
+    pub(super) fn input(&self, ty: &Ty, required: bool, how: &str) -> Input {
+        let how = ident(how);
+        let (of, items, array) = match ty {
+            Ty::List(of) => (self.ty(of), true, false),
+            Ty::Array(of) => (self.ty(of), true, true),
+            ty => (self.ty(ty), false, false),
+        };
+        let bound = match (items, required) {
+            (false, true) => quote!(IntoValue<#of, #how>),
+            (false, false) => quote!(IntoSetting<#of, #how>),
+            (true, true) => quote!(IntoItems<#of, #how>),
+            (true, false) => quote!(IntoItemsSetting<#of, #how>),
+        };
+        let set = ident(match (items, array, required) {
+            (false, _, true) => "set_as",
+            (false, _, false) => "set_some",
+            (true, false, true) => "set_list",
+            (true, false, false) => "set_some_list",
+            (true, true, true) => "set_all",
+            (true, true, false) => "set_some_all",
+        });
+        Input {
+            generic: match array {
+                true => quote!(#how: Several),
+                false => quote!(#how),
+            },
+            bound,
+            set: quote!(#set::<#of, #how>),
         }
     }
 
@@ -365,6 +385,23 @@ impl Emitter<'_> {
         if !separators.is_empty() {
             description = quote!(#description.separators(&[#(#separators),*]));
         }
+        let limits: Vec<TokenStream> = (endpoint.parameters.iter())
+            .flat_map(|parameter| {
+                let last = (parameter.name.ends_with("[n]"))
+                    .then(|| self.overlay.last_index(&endpoint.path, &parameter.name))
+                    .flatten();
+                let name = &parameter.name;
+                let last = last.map(|last| {
+                    let last = proc_macro2::Literal::u8_unsuffixed(last);
+                    quote!((#name, Takes::Index(#last)))
+                });
+                last.into_iter()
+                    .chain(limits(name, &parameter.ty, &parameter.limits))
+            })
+            .collect();
+        if !limits.is_empty() {
+            description = quote!(#description.limits(&[#(#limits),*]));
+        }
         let partial: Vec<TokenStream> = endpoint
             .parameters
             .iter()
@@ -404,6 +441,113 @@ impl Emitter<'_> {
         }
     }
 }
+
+/// How a value is passed: the generic parameter it needs, what it has to be, and what sets it.
+pub(super) struct Input {
+    pub(super) generic: TokenStream,
+    pub(super) bound: TokenStream,
+    set: TokenStream,
+}
+
+/// What a parameter or key takes, as data. Formats are those that the library knows.
+pub(super) fn limits(name: &str, ty: &Ty, limits: &Limits) -> Vec<TokenStream> {
+    let ty = match ty {
+        Ty::Array(of) => of,
+        ty => ty,
+    };
+    let mut found = Vec::new();
+    let bound = |number: &Option<serde_json::Number>| number.as_ref().and_then(|n| n.as_f64());
+    match ty {
+        Ty::Integer | Ty::Vmid => {
+            let whole = |number: &Option<serde_json::Number>| {
+                let number = number.as_ref()?;
+                number.as_i64().or_else(|| Some(number.as_f64()? as i64))
+            };
+            let (least, most) = (whole(&limits.minimum), whole(&limits.maximum));
+            if least.is_some() || most.is_some() {
+                let literal = |bound: Option<i64>, open: &str| match bound {
+                    Some(bound) => {
+                        let bound = proc_macro2::Literal::i64_unsuffixed(bound);
+                        quote!(#bound)
+                    }
+                    None => {
+                        let open = ident(open);
+                        quote!(i64::#open)
+                    }
+                };
+                let (least, most) = (literal(least, "MIN"), literal(most, "MAX"));
+                found.push(quote!((#name, Takes::Integer(#least, #most))));
+            }
+        }
+        Ty::Number => {
+            let (least, most) = (bound(&limits.minimum), bound(&limits.maximum));
+            if least.is_some() || most.is_some() {
+                let literal = |bound: Option<f64>, open: &str| match bound {
+                    Some(bound) => {
+                        let bound = proc_macro2::Literal::f64_unsuffixed(bound);
+                        quote!(#bound)
+                    }
+                    None => {
+                        let open = ident(open);
+                        quote!(f64::#open)
+                    }
+                };
+                let (least, most) = (literal(least, "NEG_INFINITY"), literal(most, "INFINITY"));
+                found.push(quote!((#name, Takes::Number(#least, #most))));
+            }
+        }
+        Ty::Text | Ty::TextType(_) | Ty::Secret | Ty::List(_) => {
+            let length = |length: Option<u64>| length.and_then(|length| u32::try_from(length).ok());
+            let (least, most) = (length(limits.min_length), length(limits.max_length));
+            if least.is_some() || most.is_some() {
+                let least = proc_macro2::Literal::u32_unsuffixed(least.unwrap_or(0));
+                let most = match most {
+                    Some(most) => {
+                        let most = proc_macro2::Literal::u32_unsuffixed(most);
+                        quote!(#most)
+                    }
+                    None => quote!(u32::MAX),
+                };
+                found.push(quote!((#name, Takes::Length(#least, #most))));
+            }
+            let patterns: Vec<String> = (limits.patterns.iter())
+                .map(|pattern| crate::limits::translate(pattern))
+                .collect();
+            if !patterns.is_empty() {
+                found.push(quote!((#name, Takes::Pattern(&[#(#patterns),*]))));
+            }
+            let known =
+                (limits.format.as_ref()).filter(|format| FORMATS.contains(&format.as_str()));
+            if let Some(format) = known {
+                found.push(quote!((#name, Takes::Format(#format))));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The named formats that `value/limits.rs` of the library knows.
+const FORMATS: &[&str] = &[
+    "CIDR",
+    "FullRangeCIDR",
+    "address",
+    "disk-size",
+    "ipv4",
+    "ipv6",
+    "mac-addr",
+    "pve-configid",
+    "pve-ipv4-config",
+    "pve-ipv6-config",
+    "pve-lxc-dev-string",
+    "pve-lxc-mp-string",
+    "pve-node",
+    "pve-storage-id",
+    "pve-volume-id",
+    "pve-volume-id-or-absolute-path",
+    "pve-volume-id-or-qm-path",
+    "urlencoded",
+];
 
 pub(super) fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
     Use {

@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::docs::doc;
+use super::endpoint::{self, Input};
 use super::{Emitter, OUTSIDE, ident};
 use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty, Use};
 use crate::names;
@@ -80,36 +81,53 @@ impl Emitter<'_> {
             let setter = ident(&property_setter(self.overlay, &member.name));
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(&inside, member);
-            let (held, value) = match member.required {
-                true => (quote!(#ty), quote!(value.into())),
-                false => (quote!(Option<#ty>), quote!(Some(value.into()))),
+            let held = match member.required {
+                true => quote!(#ty),
+                false => quote!(Option<#ty>),
             };
             fields.push(quote!(#docs pub #field: #held));
+            let Input { generic, bound, .. } = self.input(&member.ty, member.required, "How");
+            let set = set(member);
+            let wire = &member.name;
             setters.push(quote! {
                 #docs
                 #[inline]
                 #[must_use]
-                pub fn #setter(mut self, value: impl Into<#ty>) -> Self {
-                    self.#field = #value;
+                pub fn #setter<#generic>(mut self, value: impl #bound) -> Self {
+                    property_string::#set(&mut self.#field, &mut self.unknown, #wire, value);
                     self
                 }
             });
         }
-        let arguments = required.iter().map(|member| {
+        let inputs: Vec<Input> = (required.iter().enumerate())
+            .map(|(position, member)| self.input(&member.ty, true, &format!("How{position}")))
+            .collect();
+        let hows = inputs.iter().map(|input| &input.generic);
+        let generics = (!required.is_empty()).then(|| quote!(<#(#hows),*>));
+        let arguments = required.iter().zip(&inputs).map(|(member, input)| {
             let field = ident(&names::field(self.overlay, &member.name));
-            let ty = self.ty(&member.ty);
-            quote!(#field: impl Into<#ty>)
+            let bound = &input.bound;
+            quote!(#field: impl #bound)
         });
         let initial = required.iter().map(|member| {
             let field = ident(&names::field(self.overlay, &member.name));
-            quote!(#field: #field.into())
+            let (set, wire) = (set(member), &member.name);
+            quote!(property_string::#set(&mut new.#field, &mut new.unknown, #wire, #field);)
         });
+        let start = match required.is_empty() {
+            true => quote!(<Self as Object>::empty()),
+            false => quote! {
+                let mut new = <Self as Object>::empty();
+                #(#initial)*
+                new
+            },
+        };
         let new = quote! {
             /// Starts a value from what it cannot do without.
             #[inline]
             #[must_use]
-            pub fn new(#(#arguments),*) -> Self {
-                Self { #(#initial,)* ..<Self as Object>::empty() }
+            pub fn new #generics(#(#arguments),*) -> Self {
+                #start
             }
         };
         let shortcuts = self.shortcuts(string, &required);
@@ -134,6 +152,8 @@ impl Emitter<'_> {
             .aliases
             .iter()
             .map(|(alias, key)| quote!((#alias, #key)));
+        let limits = self.key_limits(string);
+        let between = self.between(string);
         let key_aliases = string
             .key_aliases
             .iter()
@@ -143,6 +163,8 @@ impl Emitter<'_> {
                 default_key: #default_key,
                 aliases: &[#(#aliases),*],
                 key_aliases: &[#(#key_aliases),*],
+                limits: &[#(#limits),*],
+                between: &[#(#between),*],
             },
         };
         let table = self.table(&string.name, &required, &optional, &[], &rules, "unknown");
@@ -166,6 +188,69 @@ impl Emitter<'_> {
         }
     }
 
+    /// What the keys of a property string take.
+    fn key_limits(&self, string: &PropertyString) -> Vec<TokenStream> {
+        let members = string.members.iter();
+        let mut limits: Vec<TokenStream> = members
+            .flat_map(|member| endpoint::limits(&member.name, &member.ty, &member.limits))
+            .collect();
+        for member in &string.members {
+            if let Ty::Item(id) = &member.ty
+                && matches!(self.api.items[*id].kind, ItemKind::Enum(_))
+            {
+                let (key, ty) = (&member.name, self.ty(&member.ty));
+                limits.push(quote!((#key, Takes::OneOf(<#ty as OpenEnum>::KNOWN_VALUES.0))));
+            }
+        }
+        for rule in self.overlay.rules(&string.name) {
+            let (Some(key), Some(pattern)) = (&rule.key, &rule.pattern) else {
+                continue;
+            };
+            let mut patterns = vec![pattern.clone()];
+            if let Some(place) = &rule.or_values_of {
+                let found = self.api.endpoints.iter().find_map(|endpoint| {
+                    let name = place.strip_prefix(&format!("{}?", endpoint.key()))?;
+                    let mut parameters = endpoint.parameters.iter();
+                    parameters.find(|parameter| parameter.name == name)
+                });
+                match found.map(|parameter| &parameter.ty) {
+                    Some(Ty::Item(id)) => {
+                        if let ItemKind::Enum(values) = &self.api.items[*id].kind {
+                            let texts: Vec<String> = (values.iter())
+                                .map(|(text, _)| text.replace('.', "\\."))
+                                .collect();
+                            patterns.push(format!("(?:{})", texts.join("|")));
+                        }
+                    }
+                    // Without the values nothing can be refused; a run of fewer releases may lack them.
+                    _ => continue,
+                }
+            }
+            limits.push(quote!((#key, Takes::Pattern(&[#(#patterns),*]))));
+        }
+        limits
+    }
+
+    /// What the server wants of keys together.
+    fn between(&self, string: &PropertyString) -> Vec<TokenStream> {
+        let members = string.members.iter();
+        let mut found: Vec<TokenStream> = members
+            .filter_map(|member| {
+                let (key, needs) = (&member.name, member.facts.requires.as_ref()?);
+                Some(quote!(Between::With(#key, #needs)))
+            })
+            .collect();
+        for rule in self.overlay.rules(&string.name) {
+            let keys = rule.needed.iter().map(|key| quote!(Between::Needed(#key)));
+            let keys = keys.chain(rule.never.iter().map(|key| quote!(Between::Never(#key))));
+            let keys = keys.chain(rule.alone.iter().map(|key| quote!(Between::Alone(#key))));
+            let pairs = rule.with.iter();
+            let pairs = pairs.map(|(key, needs)| quote!(Between::With(#key, #needs)));
+            found.extend(keys.chain(pairs));
+        }
+        found
+    }
+
     /// A plain number or flag where that is all a property string needs: `memory(4096)`.
     fn plain_value(&self, string: &PropertyString, required: &[&Member]) -> TokenStream {
         let default = string.members.iter().find(|member| {
@@ -183,6 +268,16 @@ impl Emitter<'_> {
             true => quote!(value),
             false => quote!(Some(value)),
         };
+        let integers = (member.ty == Ty::Integer).then(|| {
+            quote! {
+                impl FromInteger for #name {
+                    #[inline]
+                    fn from_integer(value: i64) -> Self {
+                        value.into()
+                    }
+                }
+            }
+        });
         quote! {
             impl From<#ty> for #name {
                 #[inline]
@@ -190,6 +285,7 @@ impl Emitter<'_> {
                     Self { #field: #held, ..<Self as Object>::empty() }
                 }
             }
+            #integers
         }
     }
 
@@ -421,6 +517,16 @@ impl Emitter<'_> {
             }
         }
     }
+}
+
+/// The function of the core that sets a key.
+fn set(member: &Member) -> proc_macro2::Ident {
+    ident(match (&member.ty, member.required) {
+        (Ty::List(_), true) => "put_list",
+        (Ty::List(_), false) => "set_list",
+        (_, true) => "put",
+        (_, false) => "set",
+    })
 }
 
 /// Setters share their namespace with `new` and the trait methods in scope.

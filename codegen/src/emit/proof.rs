@@ -216,7 +216,7 @@ impl Emitter<'_> {
         let mut arguments = Vec::new();
         for parameter in required {
             let value = self.parameter(endpoint, parameter, scene);
-            sent.push(arrival(&parameter.name, parameter, scene, &value.sent));
+            sent.push(self.arrival(&parameter.name, parameter, scene, &value.sent));
             arguments.push(value.code);
         }
         code = quote!(#code.#verb(#(#arguments),*));
@@ -229,7 +229,7 @@ impl Emitter<'_> {
                 Some(family) => {
                     let name = format!("{family}1");
                     code = quote!(#code.#setter(1, #given));
-                    sent.push(arrival(&name, parameter, scene, &value.sent));
+                    sent.push(self.arrival(&name, parameter, scene, &value.sent));
                 }
                 None => {
                     code = quote!(#code.#setter(#given));
@@ -248,7 +248,7 @@ impl Emitter<'_> {
                             Sent::Parts(_) => {}
                         }
                     }
-                    sent.push(arrival(&parameter.name, parameter, scene, &value.sent));
+                    sent.push(self.arrival(&parameter.name, parameter, scene, &value.sent));
                 }
             }
         }
@@ -272,6 +272,33 @@ impl Emitter<'_> {
                 }
             },
         )
+    }
+
+    fn arrival(
+        &self,
+        name: &str,
+        parameter: &Parameter,
+        scene: &Scene<'_>,
+        sent: &Sent,
+    ) -> TokenStream {
+        let known = scene.siblings.contains_key(&parameter.name);
+        let sent = sent.tokens();
+        let ty = match &parameter.ty {
+            Ty::Array(of) => of,
+            ty => ty,
+        };
+        let of = match ty {
+            Ty::Item(id) => match &self.api.items[*id].kind {
+                ItemKind::PropertyString(string) => Some(string.name.as_str()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let of = match of {
+            Some(of) => quote!(Some(#of)),
+            None => quote!(None),
+        };
+        quote!(Parameter { name: #name, known: #known, of: #of, sent: #sent })
     }
 
     fn parameter(&self, endpoint: &Endpoint, parameter: &Parameter, scene: &Scene<'_>) -> Sample {
@@ -623,12 +650,6 @@ impl Emitter<'_> {
 }
 
 /// What must arrive for a parameter, and whether the newest release with the endpoint knows it.
-fn arrival(name: &str, parameter: &Parameter, scene: &Scene<'_>, sent: &Sent) -> TokenStream {
-    let known = scene.siblings.contains_key(&parameter.name);
-    let sent = sent.tokens();
-    quote!(Parameter { name: #name, known: #known, sent: #sent })
-}
-
 /// Percent-encodes all but the characters RFC 3986 leaves unreserved.
 fn escape(text: &str) -> String {
     let mut out = String::new();

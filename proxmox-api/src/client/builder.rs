@@ -83,6 +83,7 @@ pub struct ClientBuilder {
     transport: Option<Arc<dyn Transport>>,
     pub(super) node: Option<String>,
     checks: bool,
+    checks_parameters: bool,
     checks_tokens: bool,
     retry: RetryPolicy,
     at_once: usize,
@@ -132,6 +133,7 @@ impl ClientBuilder {
             transport: None,
             node: None,
             checks: false,
+            checks_parameters: true,
             checks_tokens: true,
             retry: RetryPolicy::new(),
             at_once: AT_ONCE,
@@ -473,6 +475,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Refuses to send a value that no tracked release takes: a number out of bounds, a text outside of its pattern, an
+    /// index outside of its family. On unless set; off for a server that is newer and takes more.
+    ///
+    /// A value that would arrive as something else is refused all the same.
+    pub fn check_parameters(mut self, check: bool) -> Self {
+        self.checks_parameters = check;
+        self
+    }
+
     /// Tells the time by this instead of the system's clock; decides when a ticket is renewed. For
     /// tests that cannot wait an hour.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -589,6 +600,7 @@ impl ClientBuilder {
             user_agent: self.user_agent,
             node: self.node,
             checks: self.checks,
+            checks_parameters: self.checks_parameters,
             checks_tokens: self.checks_tokens,
             headers: self.headers,
             bounds: self.bounds,

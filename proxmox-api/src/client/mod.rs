@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     node: Option<String>,
     /// Whether every call is held against the server's release before it is sent.
     checks: bool,
+    /// Whether values that no known release takes are kept back.
+    checks_parameters: bool,
     checks_tokens: bool,
     headers: Vec<(String, Secret)>,
     pub(crate) bounds: Bounds,

@@ -248,8 +248,8 @@ impl Sender<'_> {
     async fn prepare(&self, open: bool) -> Result<WireRequest, Error> {
         let (inner, call) = (self.inner, self.call);
         let refuse = |kind| Err(Error::request(self.name, kind));
-        if let Some(problem) = &call.invalid {
-            return refuse((**problem).clone());
+        if let Some(reason) = call.reason_against(inner.checks_parameters) {
+            return refuse(reason.clone());
         }
         let checked = match call.scope {
             Scope::Api => check_path(&call.path),

@@ -17,7 +17,9 @@ use crate::value::api_value::ApiValue;
 use crate::value::decode::{DecodeError, Extra, decode_answer, decode_beside};
 use crate::value::encode::{ParamValue, Params, Problem, ToParam, escape};
 use crate::value::endpoint::{Endpoint, Method};
-use crate::value::list;
+use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
+use crate::value::limits;
+use crate::value::list::{self, List};
 
 /// A request ready to be sent: verb, path and parameters.
 ///
@@ -30,6 +32,8 @@ pub struct Call {
     pub(crate) endpoint: Option<&'static Endpoint>,
     /// Why it cannot be sent, where a value did not fit into its place.
     pub(crate) invalid: Option<Box<RequestErrorKind>>,
+    /// Parameters with a value that no known release takes, and why.
+    pub(crate) doubts: Vec<(String, RequestErrorKind)>,
     /// Whether the caller says that sending it twice does no harm.
     pub(crate) repeatable: bool,
     pub(crate) scope: Scope,
@@ -53,6 +57,7 @@ impl Call {
             params: Params::default(),
             endpoint: None,
             invalid: None,
+            doubts: Vec::new(),
             repeatable: false,
             scope: Scope::Api,
         }
@@ -122,60 +127,136 @@ impl Call {
         self.put(key.into(), value);
     }
 
-    #[inline(never)]
-    pub(crate) fn set_bool(&mut self, key: &'static str, value: bool) {
-        self.set(key, &value);
-    }
-
-    #[inline(never)]
-    pub(crate) fn set_integer(&mut self, key: &'static str, value: i64) {
-        self.set(key, &value);
-    }
-
-    #[inline(never)]
-    pub(crate) fn set_vmid(&mut self, key: &'static str, value: u32) {
-        self.set(key, &value);
-    }
-
     /// Sets a parameter to what `value` is as a `P`.
     #[inline]
-    pub(crate) fn set_as<P: ToParam>(&mut self, key: &'static str, value: impl Into<P>) {
-        self.set(key, &value.into());
+    pub(crate) fn set_as<P: ToParam, How>(
+        &mut self,
+        key: &'static str,
+        value: impl IntoValue<P, How>,
+    ) {
+        match value.into_value() {
+            Ok(value) => self.set(key, &value),
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to what `value` is as a `P`, if it is there.
+    #[inline]
+    pub(crate) fn set_some<P: ToParam, How>(
+        &mut self,
+        key: &'static str,
+        value: impl IntoSetting<P, How>,
+    ) {
+        match value.into_setting() {
+            Ok(Some(value)) => self.set(key, &value),
+            Ok(None) => {}
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to a list of `P` in one text.
+    #[inline]
+    pub(crate) fn set_list<P, How>(&mut self, key: &'static str, items: impl IntoItems<P, How>)
+    where
+        List<P>: ToParam,
+    {
+        match items.into_items() {
+            Ok(items) => self.set(key, &List(items)),
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to a list of `P` in one text, if there is one.
+    #[inline]
+    pub(crate) fn set_some_list<P, How>(
+        &mut self,
+        key: &'static str,
+        items: impl IntoItemsSetting<P, How>,
+    ) where
+        List<P>: ToParam,
+    {
+        match items.into_items_setting() {
+            Ok(Some(items)) => self.set(key, &List(items)),
+            Ok(None) => {}
+            Err(problem) => self.refuse(key, problem),
+        }
     }
 
     /// Sets a parameter to an array of `P`.
     #[inline]
-    pub(crate) fn set_all<P: ToParam>(
+    pub(crate) fn set_all<P: ToParam, How>(
         &mut self,
         key: &'static str,
-        values: impl IntoIterator<Item = impl Into<P>>,
+        items: impl IntoItems<P, How>,
     ) {
-        let values: Vec<P> = values.into_iter().map(Into::into).collect();
-        self.set(key, &values);
+        match items.into_items() {
+            Ok(items) => self.set(key, &items),
+            Err(problem) => self.refuse(key, problem),
+        }
     }
 
-    /// Sets one member of an indexed family.
-    #[inline(never)]
-    pub(crate) fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
-        self.put(format!("{name}{index}").into(), value);
-    }
-
-    /// Sets one member of an indexed family to what `value` is as a `P`.
+    /// Sets a parameter to an array of `P`, if there is one.
     #[inline]
-    pub(crate) fn set_indexed_as<P: ToParam>(
+    pub(crate) fn set_some_all<P: ToParam, How>(
         &mut self,
-        name: &str,
-        index: u8,
-        value: impl Into<P>,
+        key: &'static str,
+        items: impl IntoItemsSetting<P, How>,
     ) {
-        self.set_indexed(name, index, &value.into());
+        match items.into_items_setting() {
+            Ok(Some(items)) => self.set(key, &items),
+            Ok(None) => {}
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets one member of an indexed family to what `value` is as a `P`, if it is there.
+    #[inline]
+    pub(crate) fn set_member<P: ToParam, Which, How>(
+        &mut self,
+        family: &'static str,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<P, How>,
+    ) {
+        match (index.into_value(), value.into_setting()) {
+            (Ok(index), Ok(Some(value))) => self.set_indexed(family, index, &value),
+            (Ok(_), Ok(None)) => {}
+            (Err(problem), _) => self.refuse_index(family, problem),
+            (_, Err(problem)) => self.refuse(family, problem),
+        }
+    }
+
+    /// An index that no family has.
+    #[cold]
+    fn refuse_index(&mut self, family: &str, mut problem: Problem) {
+        let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);
+        problem.allowed = limits::indexes(limits, family);
+        let key = format!("{family}{}", problem.value.as_deref().unwrap_or_default());
+        self.refuse(&key, problem);
+    }
+
+    #[inline(never)]
+    fn set_indexed(&mut self, family: &str, index: u8, value: &dyn ToParam) {
+        self.put(format!("{family}{index}").into(), value);
     }
 
     fn put(&mut self, key: Cow<'static, str>, value: &dyn ToParam) {
+        if value.is_absent() {
+            return;
+        }
+        self.doubts.retain(|(doubted, _)| *doubted != key);
         if let Some(problem) = value.problem() {
             self.refuse(&key, problem);
         }
         self.put_value(key, value.to_param());
+    }
+
+    pub(crate) fn put_all<K: Into<String>, V: ToParam>(
+        &mut self,
+        params: impl IntoIterator<Item = (K, V)>,
+    ) {
+        for (key, value) in params {
+            self.put(key.into().into(), &value);
+        }
     }
 
     /// Sets a parameter to what it is on the wire, apart from the separators of a list.
@@ -186,6 +267,19 @@ impl Call {
             }
             (value, _) => value,
         };
+        if let ParamValue::Many(texts) = &value
+            && let [only] = &texts[..]
+            && matches!(only.as_str(), "" | "0")
+        {
+            // A lone value becomes an array by Perl's idea of truth, and is refused otherwise.
+            let allowed = "more than one element, or one that is neither empty nor 0: the server takes \
+                           that for no array";
+            self.refuse(&key, Problem::doubt(only, allowed));
+        }
+        let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);
+        if let Some(problem) = limits::beyond(limits, &key, &value) {
+            self.refuse(&key, problem);
+        }
         self.params.set(key, value);
     }
 
@@ -196,17 +290,27 @@ impl Call {
         found.map(|(_, separator)| *separator)
     }
 
-    /// Notes why it cannot be sent; the first reason stays.
+    /// Notes why it cannot be sent, or why no server is known to take it; the first reason stays.
     #[cold]
     pub(crate) fn refuse(&mut self, key: &str, problem: Problem) {
-        let secret = self.is_secret(key);
-        self.invalid.get_or_insert_with(|| {
-            Box::new(RequestErrorKind::Parameter {
-                parameter: key.to_owned(),
-                value: problem.value.filter(|_| !secret),
-                allowed: problem.allowed,
-            })
-        });
+        let certain = problem.certain;
+        let reason = RequestErrorKind::Parameter {
+            parameter: key.to_owned(),
+            value: problem.value.filter(|_| !self.is_secret(key)),
+            allowed: problem.allowed,
+        };
+        match certain {
+            true => {
+                self.invalid.get_or_insert_with(|| Box::new(reason));
+            }
+            false => self.doubts.push((key.to_owned(), reason)),
+        }
+    }
+
+    /// Why it is not to be sent; `strict` for what no known release takes, too.
+    pub(crate) fn reason_against(&self, strict: bool) -> Option<&RequestErrorKind> {
+        let doubt = self.doubts.first().filter(|_| strict);
+        self.invalid.as_deref().or(doubt.map(|(_, reason)| reason))
     }
 
     /// Adds a key to the `delete` parameter.
@@ -275,6 +379,16 @@ impl<T> Request<T> {
     /// Sets any parameter by its wire name, for what this crate does not know yet.
     pub fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
         self.call.put(key.into().into(), &value);
+        self
+    }
+
+    /// Sets many parameters by their wire names, such as those of a JSON object; what is `None` or null is left
+    /// out.
+    pub fn params<K: Into<String>, V: ToParam>(
+        mut self,
+        params: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.call.put_all(params);
         self
     }
 
@@ -352,6 +466,26 @@ pub trait ApiRequest: Sized {
     /// The request without its setters.
     fn into_request(self) -> Request<Self::Output>;
 
+    #[doc(hidden)]
+    fn call_mut(&mut self) -> &mut Call;
+
+    /// Sets any parameter by its wire name; see [`Request::param`].
+    #[must_use]
+    fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
+        self.call_mut().put(key.into().into(), &value);
+        self
+    }
+
+    /// Sets many parameters by their wire names; see [`Request::params`].
+    #[must_use]
+    fn params<K: Into<String>, V: ToParam>(
+        mut self,
+        params: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.call_mut().put_all(params);
+        self
+    }
+
     /// As [`Request::with_envelope`].
     fn with_envelope(self) -> WithEnvelope<Self::Output> {
         self.into_request().with_envelope()
@@ -389,6 +523,11 @@ impl<T: 'static> ApiRequest for Request<T> {
     #[inline]
     fn into_request(self) -> Self {
         self
+    }
+
+    #[inline]
+    fn call_mut(&mut self) -> &mut Call {
+        &mut self.call
     }
 }
 
@@ -552,6 +691,11 @@ macro_rules! request_impls {
             fn into_request(self) -> Request<$output> {
                 self.0
             }
+
+            #[inline]
+            fn call_mut(&mut self) -> &mut Call {
+                &mut self.0.call
+            }
         }
 
         impl $name {
@@ -559,6 +703,15 @@ macro_rules! request_impls {
             #[inline]
             pub fn param(self, key: impl Into<String>, value: impl ToParam) -> Self {
                 Self(self.0.param(key, value))
+            }
+
+            /// Sets many parameters by their wire names; see [`Request::params`].
+            #[inline]
+            pub fn params<K: Into<String>, V: ToParam>(
+                self,
+                params: impl IntoIterator<Item = (K, V)>,
+            ) -> Self {
+                Self(self.0.params(params))
             }
 
             /// Says that it does no harm if the server acts on this twice; see

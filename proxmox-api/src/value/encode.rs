@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 
 use crate::Secret;
 use crate::value::open_enum::{self, OpenEnum};
@@ -107,21 +108,47 @@ pub trait ToParam {
     /// The value as the server reads it.
     fn to_param(&self) -> ParamValue;
 
-    /// Why the server would misread the value.
+    /// Whether it is nothing to set.
+    #[doc(hidden)]
+    fn is_absent(&self) -> bool {
+        false
+    }
+
+    /// Why the server would misread or refuse the value.
     #[doc(hidden)]
     fn problem(&self) -> Option<Problem> {
         None
     }
 }
 
-/// A value that would not arrive as what it is.
+/// What is wrong with a value.
 #[doc(hidden)]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// It would arrive as something else; otherwise no release that is known takes it.
+    pub certain: bool,
     /// The part that is wrong, where it may be shown.
     pub value: Option<String>,
     /// What the parameter takes instead; completes "the parameter … takes …".
     pub allowed: String,
+}
+
+impl Problem {
+    pub(crate) fn certain(value: impl Into<String>, allowed: &str) -> Self {
+        Self {
+            certain: true,
+            value: Some(value.into()),
+            allowed: allowed.to_owned(),
+        }
+    }
+
+    pub(crate) fn doubt(value: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self {
+            certain: false,
+            value: Some(value.into()),
+            allowed: allowed.into(),
+        }
+    }
 }
 
 impl ToParam for bool {
@@ -142,6 +169,58 @@ macro_rules! to_param_by_display {
 }
 
 to_param_by_display!(i64, i32, u64, u32, u16, u8, usize, f64, str, String);
+
+impl ToParam for &String {
+    fn to_param(&self) -> ParamValue {
+        ParamValue::One((*self).clone())
+    }
+}
+
+impl<T: ToParam> ToParam for Option<T> {
+    fn is_absent(&self) -> bool {
+        self.as_ref().is_none_or(ToParam::is_absent)
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        self.as_ref()?.problem()
+    }
+
+    fn to_param(&self) -> ParamValue {
+        match self {
+            Some(value) => value.to_param(),
+            None => ParamValue::One(String::new()),
+        }
+    }
+}
+
+/// Null sets nothing, an array is sent as one, and an object has no form as a parameter.
+impl ToParam for Value {
+    fn is_absent(&self) -> bool {
+        self.is_null()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        let wrong = match self {
+            Self::Array(items) => items.iter().any(|item| item.is_array() || item.is_object()),
+            other => other.is_object(),
+        };
+        wrong.then(|| Problem {
+            certain: true,
+            value: None,
+            allowed: "texts, numbers, booleans and arrays of them, no JSON objects".to_owned(),
+        })
+    }
+
+    fn to_param(&self) -> ParamValue {
+        match self {
+            Self::Bool(flag) => flag.to_param(),
+            Self::String(text) => text.to_param(),
+            Self::Array(items) => items.to_param(),
+            Self::Null => ParamValue::One(String::new()),
+            other => ParamValue::One(other.to_string()),
+        }
+    }
+}
 
 impl ToParam for &str {
     fn to_param(&self) -> ParamValue {

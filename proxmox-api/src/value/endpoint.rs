@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+pub use crate::value::limits::Takes;
+
 /// An HTTP verb of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
@@ -88,6 +90,9 @@ pub struct Endpoint {
     /// Parameters that are a list in one text, with what stands between the items where that is not a comma: the
     /// code that reads them on the server splits them there only.
     pub separators: &'static [(&'static str, char)],
+    /// What parameters take, where that is less than their types do: with a name for each, which for numbered ones ends
+    /// in `[n]`. It is what at least one tracked release takes.
+    pub limits: &'static [(&'static str, Takes)],
     /// The parameters that not every release of the endpoint has.
     pub partial: &'static [Partial],
 }
@@ -152,6 +157,7 @@ impl Endpoint {
             permission,
             secrets: &[],
             separators: &[],
+            limits: &[],
             partial: &[],
         }
     }
@@ -188,6 +194,13 @@ impl Endpoint {
     #[must_use]
     pub const fn separators(mut self, separators: &'static [(&'static str, char)]) -> Self {
         self.separators = separators;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn limits(mut self, limits: &'static [(&'static str, Takes)]) -> Self {
+        self.limits = limits;
         self
     }
 

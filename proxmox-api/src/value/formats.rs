@@ -76,6 +76,12 @@ macro_rules! text_type {
             }
         }
 
+        impl crate::value::input::Item for $name {
+            fn item(text: &str) -> Result<Self, crate::value::encode::Problem> {
+                Ok(text.into())
+            }
+        }
+
         impl PartialEq<str> for $name {
             fn eq(&self, other: &str) -> bool {
                 self.0 == other

@@ -36,7 +36,7 @@ fn separates(c: char) -> bool {
 }
 
 /// The items of a text.
-fn items(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(separates).filter(|item| !item.is_empty())
 }
 
@@ -60,12 +60,10 @@ pub(crate) fn not_one_item(item: &str) -> Option<Problem> {
         '\0' => "a NUL character",
         _ => "white space",
     };
-    Some(Problem {
-        value: Some(item.to_owned()),
-        allowed: format!(
-            "items without {what}, where the server ends an item; give several one by one"
-        ),
-    })
+    Some(Problem::certain(
+        item,
+        &format!("items without {what}, where the server ends an item; give several one by one"),
+    ))
 }
 
 impl From<&str> for List {
@@ -95,6 +93,24 @@ impl<T, S: Into<T>, const N: usize> From<[S; N]> for List<T> {
 impl<T> FromIterator<T> for List<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
         Self(items.into_iter().collect())
+    }
+}
+
+impl<T> IntoIterator for List<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a List<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
     }
 }
 

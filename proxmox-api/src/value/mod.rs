@@ -10,6 +10,8 @@ pub mod endpoint;
 pub(crate) mod file;
 pub mod formats;
 mod indexed_map;
+pub mod input;
+pub(crate) mod limits;
 pub(crate) mod list;
 pub mod open_enum;
 mod pending;

@@ -130,6 +130,20 @@ macro_rules! open_enum_impls {
             }
         }
 
+        impl From<&String> for $name {
+            #[inline]
+            fn from(text: &String) -> Self {
+                open_enum::value(text)
+            }
+        }
+
+        impl From<&$name> for $name {
+            #[inline]
+            fn from(value: &$name) -> Self {
+                value.clone()
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = std::convert::Infallible;
 

@@ -10,6 +10,9 @@ use crate::value::api_value::{
     ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, Target, View, text_of,
 };
 use crate::value::encode::{ParamValue, Problem};
+use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
+use crate::value::limits::{self, Takes};
+use crate::value::list::List;
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
 /// What a property string holds beyond its declared keys.
@@ -18,6 +21,8 @@ pub struct UnknownKeys {
     keys: BTreeMap<String, String>,
     text: Option<String>,
     members: Extra,
+    /// What was given for a key and is no value of it.
+    problem: Option<Problem>,
 }
 
 impl UnknownKeys {
@@ -47,6 +52,12 @@ impl UnknownKeys {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.text.is_none() && self.members.is_empty()
+    }
+
+    #[cold]
+    fn refuse(&mut self, key: &str, mut problem: Problem) {
+        problem.allowed = format!("{} for its key `{key}`", problem.allowed);
+        self.problem.get_or_insert(problem);
     }
 
     /// The whole text, where it could not be understood; it is written back as it came.
@@ -94,6 +105,52 @@ pub struct PropertyStringRules {
     pub aliases: &'static [(&'static str, &'static str)],
     /// Keys that set two others: in `virtio=MAC`, (`virtio`, `macaddr`, `model`) sets the MAC and the model.
     pub key_aliases: &'static [(&'static str, &'static str, &'static str)],
+    /// What keys take.
+    pub limits: &'static [(&'static str, Takes)],
+    /// What holds between keys.
+    pub between: &'static [Between],
+}
+
+/// What the server wants of keys together.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Between {
+    /// The key has to be there.
+    Needed(&'static str),
+    /// The key must not be there.
+    Never(&'static str),
+    /// Where the first is there, or true if it is a flag, the second has to be.
+    With(&'static str, &'static str),
+    /// Where the key is true, no other may have a value but 0.
+    Alone(&'static str),
+}
+
+impl Between {
+    /// What is wrong with the keys, if anything is.
+    fn broken(
+        self,
+        value: impl Fn(&str) -> Option<String>,
+        others: &[(String, String)],
+    ) -> Option<String> {
+        let on = |key| value(key).is_some_and(|text| !matches!(text.as_str(), "0" | ""));
+        match self {
+            Self::Needed(key) if value(key).is_none() => {
+                Some(format!("its key `{key}`, which the server wants"))
+            }
+            Self::Never(key) if value(key).is_some() => {
+                Some(format!("no key `{key}`, which the server refuses there"))
+            }
+            Self::With(key, needs) if on(key) && value(needs).is_none() => {
+                Some(format!("its key `{key}` only together with `{needs}`"))
+            }
+            Self::Alone(key)
+                if on(key) && others.iter().any(|(name, text)| name != key && text != "0") =>
+            {
+                Some(format!("its key `{key}` only without other keys"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Parses `text` into the members of `into`, all empty.
@@ -102,10 +159,17 @@ pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
     let mut result = Ok(());
     into.fields_mut(&mut |schema, fields| {
         if let Some(rules) = schema.rules {
-            result = fill(text, schema, rules, fields);
+            result = fill(text, schema, rules, fields, true);
         }
     });
-    result
+    result?;
+    match problem(into) {
+        Some(problem) => Err(PropertyError(match problem.value {
+            Some(value) => format!("it takes {}; not {value:?}", problem.allowed),
+            None => format!("it takes {}", problem.allowed),
+        })),
+        None => Ok(()),
+    }
 }
 
 /// Reads `text` into an empty value, and keeps it as it is where it does not parse.
@@ -127,7 +191,7 @@ pub(crate) fn set_scalar(object: &mut dyn Object, value: &Scalar<'_>) -> Result<
             result = Err("property string");
             return;
         };
-        if fill(&text, schema, rules, fields).is_err() {
+        if fill(&text, schema, rules, fields, false).is_err() {
             for field in fields.iter_mut() {
                 // Every key of a property string can be empty.
                 let _ = field.set_scalar(&Scalar::Reset);
@@ -152,6 +216,7 @@ fn fill(
     schema: &ObjectSchema,
     rules: &PropertyStringRules,
     fields: &mut [&mut dyn ApiValue],
+    strict: bool,
 ) -> Result<(), PropertyError> {
     let mut parts = 0;
     let mut from = 0;
@@ -170,6 +235,9 @@ fn fill(
                     })?;
                 twice
             }
+            None if strict => {
+                return Err(PropertyError(format!("there is no key `{key}`")));
+            }
             None => unknown_keys(fields).is_some_and(|unknown| {
                 let old = unknown.keys.insert(key.to_owned(), value.to_owned());
                 old.is_some()
@@ -181,10 +249,11 @@ fn fill(
         }
     };
     for part in text.split(',') {
-        let part = part.trim();
-        if part.is_empty() {
+        if part.trim().is_empty() {
             continue;
         }
+        // The server takes blanks for a part of the key or value.
+        let part = if strict { part } else { part.trim() };
         parts += 1;
         let (key, value) = match (part.split_once('='), rules.default_key) {
             (Some(pair), _) if !pair.0.is_empty() => pair,
@@ -196,6 +265,11 @@ fn fill(
                 return Err(PropertyError(format!("the part number {parts} has no key")));
             }
         };
+        if strict && value.is_empty() {
+            return Err(PropertyError(format!(
+                "the part number {parts} has no value"
+            )));
+        }
         if let Some((name, holder, kind)) = rules.key_aliases.iter().find(|(name, ..)| *name == key)
         {
             assign(kind, name)?;
@@ -209,6 +283,68 @@ fn fill(
     match schema.required.iter().enumerate().find(missing) {
         None => Ok(()),
         Some((_, key)) => Err(PropertyError(format!("the key `{key}` is missing"))),
+    }
+}
+
+/// Sets a key that may be left out to what is given for it, if it is there.
+#[doc(hidden)]
+#[inline]
+pub fn set<P, How>(
+    slot: &mut Option<P>,
+    unknown: &mut UnknownKeys,
+    key: &str,
+    value: impl IntoSetting<P, How>,
+) {
+    match value.into_setting() {
+        Ok(Some(value)) => *slot = Some(value),
+        Ok(None) => {}
+        Err(problem) => unknown.refuse(key, problem),
+    }
+}
+
+/// Sets a key that may be left out to a list, if there is one.
+#[doc(hidden)]
+#[inline]
+pub fn set_list<P, How>(
+    slot: &mut Option<List<P>>,
+    unknown: &mut UnknownKeys,
+    key: &str,
+    items: impl IntoItemsSetting<P, How>,
+) {
+    match items.into_items_setting() {
+        Ok(Some(items)) => *slot = Some(List(items)),
+        Ok(None) => {}
+        Err(problem) => unknown.refuse(key, problem),
+    }
+}
+
+/// Sets a key that has to be there.
+#[doc(hidden)]
+#[inline]
+pub fn put<P, How>(
+    slot: &mut P,
+    unknown: &mut UnknownKeys,
+    key: &str,
+    value: impl IntoValue<P, How>,
+) {
+    match value.into_value() {
+        Ok(value) => *slot = value,
+        Err(problem) => unknown.refuse(key, problem),
+    }
+}
+
+/// Sets a key that has to be there to a list.
+#[doc(hidden)]
+#[inline]
+pub fn put_list<P, How>(
+    slot: &mut List<P>,
+    unknown: &mut UnknownKeys,
+    key: &str,
+    items: impl IntoItems<P, How>,
+) {
+    match items.into_items() {
+        Ok(items) => *slot = List(items),
+        Err(problem) => unknown.refuse(key, problem),
     }
 }
 
@@ -422,35 +558,82 @@ pub(crate) fn to_json(value: &dyn Object, secrets: bool) -> Option<Value> {
     Some(Value::Object(members))
 }
 
-/// What would be read as something else: a comma begins a new key, an equals sign a value.
+/// What would be read as something else, as a comma begins a new key, or is no value that a server takes.
 #[doc(hidden)]
 pub fn problem(value: &dyn Object) -> Option<Problem> {
     let mut found = None;
     value.fields(&mut |schema, fields| {
-        if schema.rules.is_some() {
-            found = fields.iter().find_map(|field| field.view().problem());
+        if let Some(rules) = schema.rules {
+            found = problem_of(schema, rules, fields);
         }
     });
     let parts = Parts::of(value, Secrets::Plain)?;
-    if found.is_some() || parts.text.is_some() {
+    if parts.text.is_some() {
         // A text that was not understood is kept as it came, and sent so.
+        return found.filter(|problem| problem.certain);
+    }
+    if found.as_ref().is_some_and(|problem| problem.certain) {
         return found;
     }
     let wrong = |(key, _): &&(String, String)| key.is_empty() || key.contains([',', '=']);
     if let Some((key, _)) = parts.pairs[parts.declared..].iter().find(wrong) {
+        return Some(Problem::certain(
+            key,
+            "keys without a comma or an equals sign, which end a key",
+        ));
+    }
+    if let Some((key, _)) = parts.pairs.iter().find(|(_, text)| text.contains(',')) {
         return Some(Problem {
-            value: Some(key.clone()),
-            allowed: "keys without a comma or an equals sign, which end a key".to_owned(),
+            certain: true,
+            value: None,
+            allowed: format!(
+                "no comma in the value of its key `{key}`, where it would begin a new key"
+            ),
         });
     }
-    let mut pairs = parts.pairs.into_iter();
-    let (key, _) = pairs.find(|(_, text)| text.contains(','))?;
-    Some(Problem {
-        value: None,
-        allowed: format!(
-            "no comma in the value of its key `{key}`, where it would begin a new key"
-        ),
+    let value = |key: &str| -> Option<String> {
+        let (_, text) = parts.pairs.iter().find(|(name, _)| name == key)?;
+        Some(text.clone())
+    };
+    found.or_else(|| {
+        let rules = parts.rules.between.iter();
+        let allowed = rules
+            .copied()
+            .find_map(|rule| rule.broken(value, &parts.pairs))?;
+        Some(Problem {
+            certain: false,
+            value: None,
+            allowed,
+        })
     })
+}
+
+/// The worst that is wrong with single keys.
+fn problem_of(
+    schema: &ObjectSchema,
+    rules: &PropertyStringRules,
+    fields: &[&dyn ApiValue],
+) -> Option<Problem> {
+    if let Some(View::UnknownKeys(unknown)) = fields.last().map(|field| field.view())
+        && let Some(problem) = &unknown.problem
+    {
+        return Some(problem.clone());
+    }
+    let mut doubt = None;
+    for (key, field) in schema.names().zip(fields) {
+        let view = field.view();
+        let beyond = || limits::beyond_one(rules.limits, key, &view.text()?);
+        let Some(mut problem) = view.problem().or_else(beyond) else {
+            continue;
+        };
+        problem.allowed = format!("{} for its key `{key}`", problem.allowed);
+        problem.value = problem.value.filter(|_| !matches!(view, View::Secret(_)));
+        match problem.certain {
+            true => return Some(problem),
+            false => doubt = doubt.or(Some(problem)),
+        }
+    }
+    doubt
 }
 
 /// What every property string has, apart from its keys.
@@ -474,6 +657,27 @@ macro_rules! property_string_impls {
                 let mut value = <Self as Object>::empty();
                 property_string::read(text, &mut value);
                 value
+            }
+        }
+
+        impl From<String> for $name {
+            #[inline]
+            fn from(text: String) -> Self {
+                text.as_str().into()
+            }
+        }
+
+        impl From<&String> for $name {
+            #[inline]
+            fn from(text: &String) -> Self {
+                text.as_str().into()
+            }
+        }
+
+        impl From<&$name> for $name {
+            #[inline]
+            fn from(value: &$name) -> Self {
+                value.clone()
             }
         }
 

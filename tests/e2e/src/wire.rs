@@ -24,6 +24,8 @@ pub struct Parameter {
     pub name: &'static str,
     /// The release of [`Wire::release`] has it.
     pub known: bool,
+    /// The type of property string it takes.
+    pub of: Option<&'static str>,
     pub sent: Sent,
 }
 

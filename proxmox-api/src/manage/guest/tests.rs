@@ -231,7 +231,7 @@ async fn touch(guest: &Guest, which: usize) -> Option<Result<(), Error>> {
         3 => guest.make_template().await.map(drop),
         4 => guest.rollback("s", false).await.map(drop),
         5 => guest.delete_snapshot("s", false).await.map(drop),
-        6 => guest.snapshot("s").await.map(drop),
+        6 => guest.snapshot("snap").await.map(drop),
         7 => guest
             .resize_disk("scsi0", Size::By(1 << 30))
             .await

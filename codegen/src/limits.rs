@@ -1,0 +1,135 @@
+//! What values are held against before they are sent: what at least one release takes.
+
+use serde_json::Number;
+
+use crate::facts::{Format, Schema};
+
+/// The bounds of a parameter or key; empty where a release has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Limits {
+    pub(crate) minimum: Option<Number>,
+    pub(crate) maximum: Option<Number>,
+    pub(crate) min_length: Option<u64>,
+    pub(crate) max_length: Option<u64>,
+    /// As the dumps have them, one for each different one.
+    pub(crate) patterns: Vec<String>,
+    pub(crate) format: Option<String>,
+}
+
+impl Limits {
+    pub(crate) fn of(schema: &Schema) -> Self {
+        Self {
+            minimum: schema.minimum.clone(),
+            maximum: schema.maximum.clone(),
+            min_length: schema.min_length,
+            max_length: schema.max_length,
+            patterns: schema.pattern.iter().cloned().collect(),
+            format: match &schema.format {
+                Some(Format::Name(name)) => Some(name.clone()),
+                _ => None,
+            },
+        }
+    }
+
+    /// What one of the two takes.
+    pub(crate) fn widen(self, other: Self) -> Self {
+        fn least<T>(
+            left: Option<T>,
+            right: Option<T>,
+            first: impl Fn(&T, &T) -> bool,
+        ) -> Option<T> {
+            let (left, right) = (left?, right?);
+            Some(if first(&left, &right) { left } else { right })
+        }
+        let number = |n: &Number| n.as_f64().unwrap_or_default();
+        let mut patterns = Vec::new();
+        if !self.patterns.is_empty() && !other.patterns.is_empty() {
+            patterns = self.patterns;
+            for pattern in other.patterns {
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
+                }
+            }
+        }
+        Self {
+            minimum: least(self.minimum, other.minimum, |a, b| number(a) <= number(b)),
+            maximum: least(self.maximum, other.maximum, |a, b| number(a) >= number(b)),
+            min_length: least(self.min_length, other.min_length, |a, b| a <= b),
+            max_length: least(self.max_length, other.max_length, |a, b| a >= b),
+            patterns,
+            format: self
+                .format
+                .filter(|format| Some(format) == other.format.as_ref()),
+        }
+    }
+}
+
+/// A Perl pattern in the syntax of the engine that the library has. `\w` takes whatever is beyond ASCII: rather too much
+/// than less than Perl's does.
+pub(crate) fn translate(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    let mut class = false;
+    while let Some(c) = rest.chars().next() {
+        let taken = if let Some(tail) = rest.strip_prefix("(?^") {
+            let flags = tail.split(':').next().unwrap_or_default();
+            let kept: String = flags.chars().filter(|c| "imsx".contains(*c)).collect();
+            out.push_str(&format!("(?{kept}:"));
+            "(?^:".len() + flags.len()
+        } else if rest.starts_with("(?>") {
+            out.push_str("(?:");
+            3
+        } else if rest.starts_with("{,") {
+            out.push_str("{0,");
+            2
+        } else if rest.starts_with("\\w") {
+            out.push_str(match class {
+                true => r"\w\x{80}-\x{10FFFF}",
+                false => r"[\w\x{80}-\x{10FFFF}]",
+            });
+            2
+        } else if rest.starts_with("\\0") {
+            out.push_str(r"\x00");
+            2
+        } else if rest.starts_with("\\_") {
+            out.push('_');
+            2
+        } else if c == '\\' {
+            let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+            out.push_str(&rest[..length]);
+            length
+        } else {
+            match c {
+                '[' if class => out.push_str("\\["),
+                '[' => {
+                    class = true;
+                    out.push(c);
+                }
+                ']' => {
+                    class = false;
+                    out.push(c);
+                }
+                // Some classes have it where it cannot begin a range.
+                '&' | '~' if class => out.extend(['\\', c]),
+                _ => out.push(c),
+            }
+            c.len_utf8()
+        };
+        rest = &rest[taken..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::translate;
+
+    #[test]
+    fn perl_spellings() {
+        assert_eq!(translate(r"(?^i:[a-z]+)"), r"(?i:[a-z]+)");
+        assert_eq!(translate(r"(?^:a)"), r"(?:a)");
+        assert_eq!(translate(r"[\w\-]{,8}"), r"[\w\x{80}-\x{10FFFF}\-]{0,8}");
+        assert_eq!(translate(r"\w+\.\d"), r"[\w\x{80}-\x{10FFFF}]+\.\d");
+        assert_eq!(translate(r"a\0b"), r"a\x00b");
+    }
+}

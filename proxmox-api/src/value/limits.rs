@@ -1,0 +1,365 @@
+//! What parameters and keys take where that is less than their types do, and holding values against it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use regex::Regex;
+
+use crate::value::encode::{ParamValue, Problem};
+
+/// What a parameter or a key of a property string takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Takes {
+    /// Integers from one to the other.
+    Integer(i64, i64),
+    /// Numbers from one to the other.
+    Number(f64, f64),
+    /// Texts of so many characters.
+    Length(u32, u32),
+    /// The numbers of a family's members: 0 to this.
+    Index(u8),
+    /// Texts that match one of these as a whole.
+    Pattern(&'static [&'static str]),
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// Texts of a named format.
+    Format(&'static str),
+}
+
+/// What is wrong with a parameter's value.
+pub(crate) fn beyond(
+    limits: &[(&'static str, Takes)],
+    key: &str,
+    value: &ParamValue,
+) -> Option<Problem> {
+    if limits.is_empty() {
+        return None;
+    }
+    let family = family(key);
+    limits.iter().find_map(|(name, takes)| {
+        let index = match name.strip_suffix("[n]") {
+            Some(own) => family.filter(|(family, _)| *family == own)?.1,
+            None if *name == key => "",
+            None => return None,
+        };
+        match (takes, value) {
+            (Takes::Index(last), _) => (index.parse::<u8>().map_or(true, |index| index > *last))
+                .then(|| Problem::doubt(index, format!("the indexes 0 to {last}"))),
+            (takes, ParamValue::One(text)) => takes.refuse(text),
+            (takes, ParamValue::Many(texts)) => texts.iter().find_map(|text| takes.refuse(text)),
+        }
+    })
+}
+
+/// The indexes of a family in words.
+pub(crate) fn indexes(limits: &[(&'static str, Takes)], family: &str) -> String {
+    let own = |name: &str| name.strip_suffix("[n]") == Some(family);
+    let last = limits.iter().find_map(|(name, takes)| match takes {
+        Takes::Index(last) if own(name) => Some(*last),
+        _ => None,
+    });
+    Takes::Index(last.unwrap_or(u8::MAX)).words()
+}
+
+/// What is wrong with the value of a key.
+pub(crate) fn beyond_one(
+    limits: &[(&'static str, Takes)],
+    key: &str,
+    text: &str,
+) -> Option<Problem> {
+    let mut own = limits.iter().filter(|(name, _)| *name == key);
+    own.find_map(|(_, takes)| takes.refuse(text))
+}
+
+/// A parameter of a family: its name and its number.
+fn family(key: &str) -> Option<(&str, &str)> {
+    let digits = key.len() - key.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    (digits > 0).then(|| key.split_at(key.len() - digits))
+}
+
+impl Takes {
+    fn refuse(self, text: &str) -> Option<Problem> {
+        let fits = match self {
+            Self::Integer(least, most) => {
+                // Beyond 64 bits is beyond every bound.
+                let digits = text.strip_prefix('+').unwrap_or(text);
+                digits
+                    .parse::<i64>()
+                    .is_ok_and(|n| (least..=most).contains(&n))
+            }
+            Self::Number(least, most) => text
+                .parse::<f64>()
+                .is_ok_and(|n| (least..=most).contains(&n)),
+            Self::Length(least, most) => {
+                let length = text.chars().count();
+                length >= least as usize && length <= most as usize
+            }
+            Self::Index(_) => true,
+            Self::Pattern(patterns) => patterns.iter().any(|pattern| matches(pattern, text)),
+            Self::OneOf(texts) => texts.contains(&text),
+            Self::Format(name) => accepts(name, text).unwrap_or(true),
+        };
+        (!fits).then(|| Problem::doubt(text, self.words()))
+    }
+
+    /// What it takes, in words.
+    fn words(self) -> String {
+        match self {
+            Self::Integer(i64::MIN, most) => format!("integers up to {most}"),
+            Self::Integer(least, i64::MAX) => format!("integers from {least}"),
+            Self::Integer(least, most) => format!("integers from {least} to {most}"),
+            Self::Number(f64::NEG_INFINITY, most) => format!("numbers up to {most}"),
+            Self::Number(least, f64::INFINITY) => format!("numbers from {least}"),
+            Self::Number(least, most) => format!("numbers from {least} to {most}"),
+            Self::Length(least, u32::MAX) => format!("texts of at least {least} characters"),
+            Self::Length(0, most) => format!("texts of at most {most} characters"),
+            Self::Length(least, most) => format!("texts of {least} to {most} characters"),
+            Self::Index(last) => format!("the indexes 0 to {last}"),
+            Self::Pattern(patterns) => format!("texts that match `{}`", patterns.join("` or `")),
+            Self::OneOf([only]) => format!("`{only}`"),
+            Self::OneOf(texts) => format!("one of `{}`", texts.join("`, `")),
+            Self::Format(name) => words_for(name).to_owned(),
+        }
+    }
+}
+
+/// Whether a text matches as a whole. A line end after it does no harm, as with the server.
+fn matches(pattern: &str, text: &str) -> bool {
+    // A pattern that cannot be read refuses nothing.
+    Regex::new(&format!("^{pattern}\n?$")).map_or(true, |regex| regex.is_match(text))
+}
+
+/// What a named format takes, in words.
+fn words_for(format: &str) -> &'static str {
+    match format {
+        "disk-size" => "sizes such as `32G`",
+        "mac-addr" => "MAC addresses of single cards, such as `BC:24:11:00:00:01`",
+        "ipv4" => "IPv4 addresses",
+        "ipv6" => "IPv6 addresses",
+        "CIDR" | "FullRangeCIDR" => "networks such as `192.0.2.0/24`",
+        "pve-ipv4-config" => {
+            "IPv4 addresses with a prefix, such as `192.0.2.9/24`, `dhcp` or `manual`"
+        }
+        "pve-ipv6-config" => "IPv6 addresses with a prefix, `auto`, `dhcp` or `manual`",
+        "address" => "host names and addresses",
+        "pve-node" => "names of letters, digits and inner hyphens",
+        "pve-configid" => {
+            "names of two or more letters, digits, `-` and `_` that start with a letter"
+        }
+        "pve-storage-id" => {
+            "names of storages: letters, digits, `-`, `_` and `.`, from a letter to a letter or digit"
+        }
+        "pve-volume-id" => "volumes, as `storage:name`",
+        "pve-volume-id-or-qm-path" => {
+            "volumes, as `storage:name`, absolute paths, `none` and `cdrom`"
+        }
+        "pve-volume-id-or-absolute-path" => "volumes, as `storage:name`, and absolute paths",
+        "pve-lxc-mp-string" => "paths without `.` and `..` in them",
+        "pve-lxc-dev-string" => "paths below `/dev/`",
+        "urlencoded" => "percent-encoded texts",
+        _ => "other texts",
+    }
+}
+
+/// Whether a text is of a named format; nothing for a format that is not known here.
+fn accepts(format: &str, text: &str) -> Option<bool> {
+    let ascii = |text: &str, more: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    let starts = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let ends = |text: &str| text.ends_with(|c: char| c.is_ascii_alphanumeric());
+    let id = |text: &str, more| text.len() > 1 && starts(text) && ascii(text, more);
+    let volume = |text: &str| {
+        text.split_once(':')
+            .is_some_and(|(storage, name)| id(storage, "-_.") && ends(storage) && !name.is_empty())
+    };
+    let path = |text: &str| text.starts_with('/');
+    let label =
+        |text: &str| !text.is_empty() && ascii(text, "-") && !text.starts_with('-') && ends(text);
+    let dns = |text: &str| text.split('.').all(label);
+    Some(match format {
+        "disk-size" => {
+            let number = text.trim_end_matches("iB");
+            let number = number.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(number);
+            let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
+            [whole, rest]
+                .iter()
+                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+        }
+        "mac-addr" => {
+            let bytes: Vec<&str> = text.split(':').collect();
+            let byte = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            // The lowest bit of the first byte is that of groups.
+            let single = |first: &str| u8::from_str_radix(first, 16).is_ok_and(|n| n & 1 == 0);
+            bytes.len() == 6 && bytes.iter().all(byte) && single(bytes[0])
+        }
+        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
+        "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
+        "CIDR" => cidr(text, 8, 8),
+        "FullRangeCIDR" => cidr(text, 0, 0),
+        "pve-ipv4-config" => matches!(text, "dhcp" | "manual") || cidr(text, 8, 129),
+        "pve-ipv6-config" => matches!(text, "auto" | "dhcp" | "manual") || cidr(text, 33, 8),
+        "address" => text.parse::<IpAddr>().is_ok() || dns(text),
+        "pve-node" => label(text),
+        "pve-configid" => id(text, "-_"),
+        "pve-storage-id" => id(text, "-_.") && ends(text),
+        "pve-volume-id" => volume(text),
+        "pve-volume-id-or-qm-path" => {
+            matches!(text, "none" | "cdrom") || path(text) || volume(text)
+        }
+        "pve-volume-id-or-absolute-path" => path(text) || volume(text),
+        "pve-lxc-mp-string" => !text.split('/').any(|part| matches!(part, "." | "..")),
+        "pve-lxc-dev-string" => text.starts_with("/dev/"),
+        "urlencoded" => {
+            let mut rest = text;
+            loop {
+                rest = rest.trim_start_matches(|c: char| {
+                    c.is_ascii_alphanumeric() || "-_.!~*'()".contains(c)
+                });
+                if rest.is_empty() {
+                    break true;
+                }
+                let code = rest.strip_prefix('%').and_then(|rest| rest.get(..2));
+                if !code.is_some_and(|code| code.bytes().all(|b| b.is_ascii_hexdigit())) {
+                    break false;
+                }
+                rest = &rest[3..];
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a text is a network whose prefix has at least so many bits; beyond what an address has takes none.
+fn cidr(text: &str, least4: u8, least6: u8) -> bool {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return false;
+    };
+    let Ok(prefix) = prefix.parse::<u8>() else {
+        return false;
+    };
+    match address.parse() {
+        Ok(IpAddr::V4(_)) => (least4..=32).contains(&prefix),
+        Ok(IpAddr::V6(_)) => (least6..=128).contains(&prefix),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(takes: Takes, text: &str) -> Option<String> {
+        Some(takes.refuse(text)?.allowed)
+    }
+
+    #[test]
+    fn bounds_are_inclusive_and_said_in_words() {
+        let cores = Takes::Integer(1, 128);
+        assert_eq!(refused(cores, "1"), None);
+        assert_eq!(refused(cores, "128"), None);
+        let words = Some("integers from 1 to 128".to_owned());
+        for text in ["0", "129", "-1", "1.5", "many", "99999999999999999999"] {
+            assert_eq!(refused(cores, text), words, "{text}");
+        }
+        assert_eq!(
+            refused(Takes::Integer(16, i64::MAX), "15").as_deref(),
+            Some("integers from 16")
+        );
+        assert_eq!(refused(Takes::Number(0.0, 1.5), "1.5"), None);
+        assert!(refused(Takes::Number(0.0, 1.5), "1.6").is_some());
+        assert_eq!(refused(Takes::Length(0, 3), "äöü"), None);
+        assert!(refused(Takes::Length(0, 3), "äöüx").is_some());
+    }
+
+    #[test]
+    fn an_index_is_held_against_its_family_and_no_other() {
+        let limits = &[
+            ("net[n]", Takes::Index(31)),
+            ("net", Takes::Length(0, 1)),
+            ("hostpci[n]", Takes::Index(15)),
+        ];
+        let value = ParamValue::One("virtio".to_owned());
+        let text = |key| beyond(limits, key, &value).map(|problem| problem.allowed);
+        assert_eq!(text("net31"), None);
+        assert_eq!(text("net32").as_deref(), Some("the indexes 0 to 31"));
+        assert_eq!(text("net300").as_deref(), Some("the indexes 0 to 31"));
+        assert_eq!(text("hostpci16").as_deref(), Some("the indexes 0 to 15"));
+        assert_eq!(text("virtio99"), None);
+        assert!(text("net").is_some_and(|text| text.contains("characters")));
+    }
+
+    #[test]
+    fn a_pattern_matches_as_a_whole() {
+        let takes = Takes::Pattern(&["[a-z]+", r"\d{2}"]);
+        for text in ["abc", "12", "abc\n"] {
+            assert_eq!(refused(takes, text), None, "{text}");
+        }
+        for text in ["", "ab1", "123"] {
+            assert!(refused(takes, text).is_some(), "{text}");
+        }
+        assert_eq!(refused(Takes::Pattern(&["("]), "x"), None);
+    }
+
+    #[test]
+    fn formats() {
+        for (format, good, bad) in [
+            (
+                "disk-size",
+                &["32", "32G", "1.5T", "4GiB"][..],
+                &["", "G", "-1", "4X", "1.G"][..],
+            ),
+            (
+                "mac-addr",
+                &["BC:24:11:00:00:01"],
+                &["BD:24:11:00:00:01", "BC:24:11", "bc-24-11-00-00-01"],
+            ),
+            (
+                "CIDR",
+                &["192.0.2.0/24", "2001:db8::/32"],
+                &["192.0.2.0", "192.0.2.0/33", "x/8"],
+            ),
+            (
+                "pve-ipv4-config",
+                &["dhcp", "192.0.2.1/24"],
+                &["auto", "2001:db8::1/64"],
+            ),
+            (
+                "pve-ipv6-config",
+                &["auto", "2001:db8::1/64"],
+                &["192.0.2.1/24", ""],
+            ),
+            (
+                "pve-volume-id",
+                &["local:iso/a.iso"],
+                &["local", "l:x", ":x", "local:"],
+            ),
+            (
+                "pve-volume-id-or-qm-path",
+                &["none", "/dev/sr0", "ab:c"],
+                &["nothing"],
+            ),
+            ("pve-configid", &["a1", "net-0"], &["a", "1a", "a b"]),
+            ("pve-node", &["a", "pve-1"], &["-a", "a-", "a.b", ""]),
+            (
+                "urlencoded",
+                &["a%20b", ""],
+                &["a b", "a%2", "%zz", "a+b", "ü"],
+            ),
+            (
+                "address",
+                &["a.example", "192.0.2.1", "::1"],
+                &["-a", "a..b"],
+            ),
+        ] {
+            for text in good {
+                assert_eq!(accepts(format, text), Some(true), "{format} {text}");
+            }
+            for text in bad {
+                assert_eq!(accepts(format, text), Some(false), "{format} {text}");
+            }
+        }
+        assert_eq!(accepts("of-tomorrow", "x"), None);
+    }
+}
