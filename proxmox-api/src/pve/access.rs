@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/access`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessPath(pub(crate) At);
+
+place_impls!(AccessPath);
 
 impl Client {
     /// `/access`
@@ -47,8 +49,10 @@ impl AccessPath {
 /// The path `/access/acl`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessAclPath(pub(crate) At);
+
+place_impls!(AccessAclPath);
 
 impl AccessPath {
     /// `/access/acl`
@@ -91,15 +95,19 @@ impl AccessAclPath {
     /// * `path`: Object path of the entry, such as `/vms/100` or `/storage`.
     /// * `roles`: Roles to grant or revoke, separated by commas.
     #[inline]
-    pub fn put(&self, path: impl Into<String>, roles: impl Into<List>) -> AccessAclPut {
+    pub fn put<How0, How1>(
+        &self,
+        path: impl IntoValue<String, How0>,
+        roles: impl IntoItems<String, How1>,
+    ) -> AccessAclPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/access/acl",
             Permission::Modify("{path}"),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("path", path);
-        request.call.set_as::<List>("roles", roles);
+        request.call.set_as::<String, How0>("path", path);
+        request.call.set_list::<String, How1>("roles", roles);
         AccessAclPut(request)
     }
 }
@@ -113,37 +121,37 @@ impl AccessAclPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessAclPut(pub(crate) Request<()>);
 
-request_impls!(AccessAclPut:());
+request_impls!(AccessAclPut : ());
 
 impl AccessAclPut {
     /// Revokes the named roles instead of granting them.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// Groups the change applies to, separated by commas.
     #[inline]
-    pub fn groups(mut self, groups: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("groups", groups);
+    pub fn groups<How>(mut self, groups: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("groups", groups);
         self
     }
     /// Whether objects below the path inherit the role. Default: `true`.
     #[inline]
-    pub fn propagate(mut self, propagate: bool) -> Self {
-        self.0.call.set_bool("propagate", propagate);
+    pub fn propagate<How>(mut self, propagate: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("propagate", propagate);
         self
     }
     /// Full token IDs the change applies to, separated by commas.
     #[inline]
-    pub fn tokens(mut self, tokens: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("tokens", tokens);
+    pub fn tokens<How>(mut self, tokens: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("tokens", tokens);
         self
     }
     /// Users the change applies to, separated by commas.
     #[inline]
-    pub fn users(mut self, users: impl Into<List<UserId>>) -> Self {
-        self.0.call.set_as::<List<UserId>>("users", users);
+    pub fn users<How>(mut self, users: impl IntoItemsSetting<UserId, How>) -> Self {
+        self.0.call.set_some_list::<UserId, How>("users", users);
         self
     }
 }
@@ -151,8 +159,10 @@ impl AccessAclPut {
 /// The path `/access/domains`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessDomainsPath(pub(crate) At);
+
+place_impls!(AccessDomainsPath);
 
 impl AccessPath {
     /// `/access/domains`
@@ -185,10 +195,10 @@ impl AccessDomainsPath {
     /// * `type_`: Kind of the realm.
     /// * `realm`: Realm name, the part after `@` in user IDs. At most 32 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<AccessDomainsType>,
-        realm: impl Into<Realm>,
+        type_: impl IntoValue<AccessDomainsType, How0>,
+        realm: impl IntoValue<Realm, How1>,
     ) -> AccessDomainsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -196,6 +206,45 @@ impl AccessDomainsPath {
                 Permission::All("/access/realm", &["Realm.Allocate"]),
             )
             .secrets(&["client-key", "password", "tfa"])
+            .limits(
+                &[
+                    ("realm", Takes::Length(0, 32)),
+                    ("audiences", Takes::Pattern(&["^[^\\x00-\\x1F\\x7F <>#\"]*$"])),
+                    ("base_dn", Takes::Length(0, 256)),
+                    ("bind_dn", Takes::Length(0, 256)),
+                    ("client-id", Takes::Length(0, 256)),
+                    ("client-key", Takes::Length(0, 256)),
+                    ("comment", Takes::Length(0, 4096)),
+                    ("domain", Takes::Length(0, 256)),
+                    ("domain", Takes::Pattern(&["\\S+"])),
+                    ("filter", Takes::Length(0, 2048)),
+                    ("group_dn", Takes::Length(0, 256)),
+                    ("group_filter", Takes::Length(0, 2048)),
+                    ("group_name_attr", Takes::Length(0, 256)),
+                    ("groups-claim", Takes::Length(0, 256)),
+                    ("groups-claim", Takes::Pattern(&["(?:[A-Za-z0-9\\.\\-_]+)"])),
+                    ("issuer-url", Takes::Length(0, 256)),
+                    ("port", Takes::Integer(1, 65535)),
+                    (
+                        "prompt",
+                        Takes::Pattern(&["(?:none|login|consent|select_account|\\S+)"]),
+                    ),
+                    ("server1", Takes::Length(0, 256)),
+                    ("server1", Takes::Format("address")),
+                    ("server2", Takes::Length(0, 256)),
+                    ("server2", Takes::Format("address")),
+                    (
+                        "sync_attributes",
+                        Takes::Pattern(
+                            &[
+                                "[\\w\\x{80}-\\x{10FFFF}]+=[^,]+(,\\s*[\\w\\x{80}-\\x{10FFFF}]+=[^,]+)*",
+                            ],
+                        ),
+                    ),
+                    ("user_attr", Takes::Length(0, 256)),
+                    ("user_attr", Takes::Pattern(&["\\S{2,}"])),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("audiences", Release::new(9, 2), None),
@@ -207,8 +256,8 @@ impl AccessDomainsPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<AccessDomainsType>("type", type_);
-        request.call.set_as::<Realm>("realm", realm);
+        request.call.set_as::<AccessDomainsType, How0>("type", type_);
+        request.call.set_as::<Realm, How1>("realm", realm);
         AccessDomainsPost(request)
     }
 }
@@ -222,258 +271,300 @@ impl AccessDomainsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
 
-request_impls!(AccessDomainsPost:());
+request_impls!(AccessDomainsPost : ());
 
 impl AccessDomainsPost {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
     #[inline]
-    pub fn acr_values(mut self, acr_values: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("acr-values", acr_values);
+    pub fn acr_values<How>(mut self, acr_values: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("acr-values", acr_values);
         self
     }
     /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas. Since 9.2.
     #[inline]
-    pub fn audiences(mut self, audiences: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("audiences", audiences);
+    pub fn audiences<How>(mut self, audiences: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("audiences", audiences);
         self
     }
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
-    pub fn autocreate(mut self, autocreate: bool) -> Self {
-        self.0.call.set_bool("autocreate", autocreate);
+    pub fn autocreate<How>(mut self, autocreate: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autocreate", autocreate);
         self
     }
     /// LDAP entry below which users are searched. At most 256 characters.
     #[inline]
-    pub fn base_dn(mut self, base_dn: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("base_dn", base_dn);
+    pub fn base_dn<How>(mut self, base_dn: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("base_dn", base_dn);
         self
     }
     /// LDAP entry used to log in to the directory for searches. At most 256 characters.
     #[inline]
-    pub fn bind_dn(mut self, bind_dn: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bind_dn", bind_dn);
+    pub fn bind_dn<How>(mut self, bind_dn: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bind_dn", bind_dn);
         self
     }
     /// Path on the node of the CA certificates that are trusted. Default: `/etc/ssl/certs`.
     #[inline]
-    pub fn capath(mut self, capath: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("capath", capath);
+    pub fn capath<How>(mut self, capath: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("capath", capath);
         self
     }
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[inline]
-    pub fn case_sensitive(mut self, case_sensitive: bool) -> Self {
-        self.0.call.set_bool("case-sensitive", case_sensitive);
+    pub fn case_sensitive<How>(
+        mut self,
+        case_sensitive: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("case-sensitive", case_sensitive);
         self
     }
     /// Path on the node of the client certificate shown to the LDAP server.
     #[inline]
-    pub fn cert(mut self, cert: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cert", cert);
+    pub fn cert<How>(mut self, cert: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cert", cert);
         self
     }
     /// Path on the node of the private key for the client certificate.
     #[inline]
-    pub fn certkey(mut self, certkey: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("certkey", certkey);
+    pub fn certkey<How>(mut self, certkey: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("certkey", certkey);
         self
     }
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[inline]
-    pub fn check_connection(mut self, check_connection: bool) -> Self {
-        self.0.call.set_bool("check-connection", check_connection);
+    pub fn check_connection<How>(
+        mut self,
+        check_connection: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("check-connection", check_connection);
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("client-id", client_id);
+    pub fn client_id<How>(mut self, client_id: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("client-id", client_id);
         self
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn client_key(mut self, client_key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("client-key", client_key);
+    pub fn client_key<How>(mut self, client_key: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("client-key", client_key);
         self
     }
     /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Preselects this realm in the login dialog.
     #[inline]
-    pub fn default(mut self, default: bool) -> Self {
-        self.0.call.set_bool("default", default);
+    pub fn default<How>(mut self, default: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("default", default);
         self
     }
     /// Active Directory domain. At most 256 characters.
     #[inline]
-    pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("domain", domain);
+    pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("domain", domain);
         self
     }
     /// LDAP filter that selects the users of a sync. At most 2048 characters.
     #[inline]
-    pub fn filter(mut self, filter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("filter", filter);
+    pub fn filter<How>(mut self, filter: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("filter", filter);
         self
     }
     /// LDAP object classes that count as groups, separated by commas.
     #[inline]
-    pub fn group_classes(mut self, group_classes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("group_classes", group_classes);
+    pub fn group_classes<How>(
+        mut self,
+        group_classes: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("group_classes", group_classes);
         self
     }
     /// LDAP entry below which a sync searches groups; `base_dn` if not set. At most 256 characters.
     #[inline]
-    pub fn group_dn(mut self, group_dn: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group_dn", group_dn);
+    pub fn group_dn<How>(mut self, group_dn: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("group_dn", group_dn);
         self
     }
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     #[inline]
-    pub fn group_filter(mut self, group_filter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group_filter", group_filter);
+    pub fn group_filter<How>(
+        mut self,
+        group_filter: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("group_filter", group_filter);
         self
     }
     /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
     #[inline]
-    pub fn group_name_attr(mut self, group_name_attr: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group_name_attr", group_name_attr);
+    pub fn group_name_attr<How>(
+        mut self,
+        group_name_attr: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("group_name_attr", group_name_attr);
         self
     }
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
     #[inline]
-    pub fn groups_autocreate(mut self, groups_autocreate: bool) -> Self {
-        self.0.call.set_bool("groups-autocreate", groups_autocreate);
+    pub fn groups_autocreate<How>(
+        mut self,
+        groups_autocreate: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("groups-autocreate", groups_autocreate);
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
     #[inline]
-    pub fn groups_claim(mut self, groups_claim: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("groups-claim", groups_claim);
+    pub fn groups_claim<How>(
+        mut self,
+        groups_claim: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("groups-claim", groups_claim);
         self
     }
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
     #[inline]
-    pub fn groups_overwrite(mut self, groups_overwrite: bool) -> Self {
-        self.0.call.set_bool("groups-overwrite", groups_overwrite);
+    pub fn groups_overwrite<How>(
+        mut self,
+        groups_overwrite: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("groups-overwrite", groups_overwrite);
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn issuer_url(mut self, issuer_url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("issuer-url", issuer_url);
+    pub fn issuer_url<How>(mut self, issuer_url: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("issuer-url", issuer_url);
         self
     }
     /// How the LDAP connection is encrypted. Default: `ldap`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<AccessDomainsMode>) -> Self {
-        self.0.call.set_as::<AccessDomainsMode>("mode", mode);
+    pub fn mode<How>(mut self, mode: impl IntoSetting<AccessDomainsMode, How>) -> Self {
+        self.0.call.set_some::<AccessDomainsMode, How>("mode", mode);
         self
     }
     /// Password for `bind_dn`; kept on the cluster in a file only root can read.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
     /// Whether the OpenID provider asks the user to log in again or to consent.
     #[inline]
-    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("prompt", prompt);
+    pub fn prompt<How>(mut self, prompt: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("prompt", prompt);
         self
     }
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[inline]
-    pub fn query_userinfo(mut self, query_userinfo: bool) -> Self {
-        self.0.call.set_bool("query-userinfo", query_userinfo);
+    pub fn query_userinfo<How>(
+        mut self,
+        query_userinfo: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("query-userinfo", query_userinfo);
         self
     }
     /// OpenID scopes to request, separated by spaces.
     #[inline]
-    pub fn scopes(mut self, scopes: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("scopes", scopes);
+    pub fn scopes<How>(mut self, scopes: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("scopes", scopes);
         self
     }
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
-    pub fn secure(mut self, secure: bool) -> Self {
-        self.0.call.set_bool("secure", secure);
+    pub fn secure<How>(mut self, secure: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("secure", secure);
         self
     }
     /// Host name or IP address of the directory server. At most 256 characters.
     #[inline]
-    pub fn server1(mut self, server1: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server1", server1);
+    pub fn server1<How>(mut self, server1: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server1", server1);
         self
     }
     /// Host name or IP address of the server to try if the first one fails. At most 256 characters.
     #[inline]
-    pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server2", server2);
+    pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server2", server2);
         self
     }
     /// TLS version of LDAPS connections; choose 1.2 or later.
     #[inline]
-    pub fn sslversion(mut self, sslversion: impl Into<AccessDomainsSslversion>) -> Self {
-        self.0.call.set_as::<AccessDomainsSslversion>("sslversion", sslversion);
+    pub fn sslversion<How>(
+        mut self,
+        sslversion: impl IntoSetting<AccessDomainsSslversion, How>,
+    ) -> Self {
+        self.0.call.set_some::<AccessDomainsSslversion, How>("sslversion", sslversion);
         self
     }
     /// Options a sync uses where the call does not give its own, as a property string.
     #[inline]
-    pub fn sync_defaults_options(
+    pub fn sync_defaults_options<How>(
         mut self,
-        sync_defaults_options: impl Into<RealmSyncOptions>,
+        sync_defaults_options: impl IntoSetting<RealmSyncOptions, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<RealmSyncOptions>("sync-defaults-options", sync_defaults_options);
+            .set_some::<
+                RealmSyncOptions,
+                How,
+            >("sync-defaults-options", sync_defaults_options);
         self
     }
     /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
     #[inline]
-    pub fn sync_attributes(mut self, sync_attributes: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sync_attributes", sync_attributes);
+    pub fn sync_attributes<How>(
+        mut self,
+        sync_attributes: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("sync_attributes", sync_attributes);
         self
     }
     /// Second factor that all users of the realm have to present. At most 128 characters.
     #[inline]
-    pub fn tfa(mut self, tfa: impl Into<RealmTfa>) -> Self {
-        self.0.call.set_as::<RealmTfa>("tfa", tfa);
+    pub fn tfa<How>(mut self, tfa: impl IntoSetting<RealmTfa, How>) -> Self {
+        self.0.call.set_some::<RealmTfa, How>("tfa", tfa);
         self
     }
     /// LDAP attribute that holds the user name. At most 256 characters.
     #[inline]
-    pub fn user_attr(mut self, user_attr: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("user_attr", user_attr);
+    pub fn user_attr<How>(mut self, user_attr: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("user_attr", user_attr);
         self
     }
     /// LDAP object classes that count as users, separated by commas.
     #[inline]
-    pub fn user_classes(mut self, user_classes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("user_classes", user_classes);
+    pub fn user_classes<How>(
+        mut self,
+        user_classes: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("user_classes", user_classes);
         self
     }
     /// OpenID claim that becomes the user name; must be unique and stable.
     #[inline]
-    pub fn username_claim(mut self, username_claim: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("username-claim", username_claim);
+    pub fn username_claim<How>(
+        mut self,
+        username_claim: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("username-claim", username_claim);
         self
     }
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
-    pub fn verify(mut self, verify: bool) -> Self {
-        self.0.call.set_bool("verify", verify);
+    pub fn verify<How>(mut self, verify: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("verify", verify);
         self
     }
 }
@@ -481,8 +572,10 @@ impl AccessDomainsPost {
 /// The path `/access/domains/{realm}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessDomainsRealmPath(pub(crate) At);
+
+place_impls!(AccessDomainsRealmPath);
 
 impl AccessDomainsPath {
     /// `/access/domains/{realm}`
@@ -521,6 +614,46 @@ impl AccessDomainsRealmPath {
                 Permission::All("/access/realm", &["Realm.Allocate"]),
             )
             .secrets(&["client-key", "password", "tfa"])
+            .limits(
+                &[
+                    ("audiences", Takes::Pattern(&["^[^\\x00-\\x1F\\x7F <>#\"]*$"])),
+                    ("base_dn", Takes::Length(0, 256)),
+                    ("bind_dn", Takes::Length(0, 256)),
+                    ("client-id", Takes::Length(0, 256)),
+                    ("client-key", Takes::Length(0, 256)),
+                    ("comment", Takes::Length(0, 4096)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("domain", Takes::Length(0, 256)),
+                    ("domain", Takes::Pattern(&["\\S+"])),
+                    ("filter", Takes::Length(0, 2048)),
+                    ("group_dn", Takes::Length(0, 256)),
+                    ("group_filter", Takes::Length(0, 2048)),
+                    ("group_name_attr", Takes::Length(0, 256)),
+                    ("groups-claim", Takes::Length(0, 256)),
+                    ("groups-claim", Takes::Pattern(&["(?:[A-Za-z0-9\\.\\-_]+)"])),
+                    ("issuer-url", Takes::Length(0, 256)),
+                    ("port", Takes::Integer(1, 65535)),
+                    (
+                        "prompt",
+                        Takes::Pattern(&["(?:none|login|consent|select_account|\\S+)"]),
+                    ),
+                    ("server1", Takes::Length(0, 256)),
+                    ("server1", Takes::Format("address")),
+                    ("server2", Takes::Length(0, 256)),
+                    ("server2", Takes::Format("address")),
+                    (
+                        "sync_attributes",
+                        Takes::Pattern(
+                            &[
+                                "[\\w\\x{80}-\\x{10FFFF}]+=[^,]+(,\\s*[\\w\\x{80}-\\x{10FFFF}]+=[^,]+)*",
+                            ],
+                        ),
+                    ),
+                    ("user_attr", Takes::Length(0, 256)),
+                    ("user_attr", Takes::Pattern(&["\\S{2,}"])),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("audiences", Release::new(9, 2), None),
@@ -558,264 +691,303 @@ impl AccessDomainsRealmPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
 
-request_impls!(AccessDomainsRealmPut:());
+request_impls!(AccessDomainsRealmPut : ());
 
 impl AccessDomainsRealmPut {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
     #[inline]
-    pub fn acr_values(mut self, acr_values: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("acr-values", acr_values);
+    pub fn acr_values<How>(mut self, acr_values: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("acr-values", acr_values);
         self
     }
     /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas. Since 9.2.
     #[inline]
-    pub fn audiences(mut self, audiences: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("audiences", audiences);
+    pub fn audiences<How>(mut self, audiences: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("audiences", audiences);
         self
     }
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
-    pub fn autocreate(mut self, autocreate: bool) -> Self {
-        self.0.call.set_bool("autocreate", autocreate);
+    pub fn autocreate<How>(mut self, autocreate: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autocreate", autocreate);
         self
     }
     /// LDAP entry below which users are searched. At most 256 characters.
     #[inline]
-    pub fn base_dn(mut self, base_dn: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("base_dn", base_dn);
+    pub fn base_dn<How>(mut self, base_dn: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("base_dn", base_dn);
         self
     }
     /// LDAP entry used to log in to the directory for searches. At most 256 characters.
     #[inline]
-    pub fn bind_dn(mut self, bind_dn: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bind_dn", bind_dn);
+    pub fn bind_dn<How>(mut self, bind_dn: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bind_dn", bind_dn);
         self
     }
     /// Path on the node of the CA certificates that are trusted. Default: `/etc/ssl/certs`.
     #[inline]
-    pub fn capath(mut self, capath: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("capath", capath);
+    pub fn capath<How>(mut self, capath: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("capath", capath);
         self
     }
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[inline]
-    pub fn case_sensitive(mut self, case_sensitive: bool) -> Self {
-        self.0.call.set_bool("case-sensitive", case_sensitive);
+    pub fn case_sensitive<How>(
+        mut self,
+        case_sensitive: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("case-sensitive", case_sensitive);
         self
     }
     /// Path on the node of the client certificate shown to the LDAP server.
     #[inline]
-    pub fn cert(mut self, cert: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cert", cert);
+    pub fn cert<How>(mut self, cert: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cert", cert);
         self
     }
     /// Path on the node of the private key for the client certificate.
     #[inline]
-    pub fn certkey(mut self, certkey: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("certkey", certkey);
+    pub fn certkey<How>(mut self, certkey: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("certkey", certkey);
         self
     }
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[inline]
-    pub fn check_connection(mut self, check_connection: bool) -> Self {
-        self.0.call.set_bool("check-connection", check_connection);
+    pub fn check_connection<How>(
+        mut self,
+        check_connection: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("check-connection", check_connection);
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("client-id", client_id);
+    pub fn client_id<How>(mut self, client_id: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("client-id", client_id);
         self
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn client_key(mut self, client_key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("client-key", client_key);
+    pub fn client_key<How>(mut self, client_key: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("client-key", client_key);
         self
     }
     /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Preselects this realm in the login dialog.
     #[inline]
-    pub fn default(mut self, default: bool) -> Self {
-        self.0.call.set_bool("default", default);
+    pub fn default<How>(mut self, default: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("default", default);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration as last read; the change is refused if it no longer matches. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Active Directory domain. At most 256 characters.
     #[inline]
-    pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("domain", domain);
+    pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("domain", domain);
         self
     }
     /// LDAP filter that selects the users of a sync. At most 2048 characters.
     #[inline]
-    pub fn filter(mut self, filter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("filter", filter);
+    pub fn filter<How>(mut self, filter: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("filter", filter);
         self
     }
     /// LDAP object classes that count as groups, separated by commas.
     #[inline]
-    pub fn group_classes(mut self, group_classes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("group_classes", group_classes);
+    pub fn group_classes<How>(
+        mut self,
+        group_classes: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("group_classes", group_classes);
         self
     }
     /// LDAP entry below which a sync searches groups; `base_dn` if not set. At most 256 characters.
     #[inline]
-    pub fn group_dn(mut self, group_dn: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group_dn", group_dn);
+    pub fn group_dn<How>(mut self, group_dn: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("group_dn", group_dn);
         self
     }
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     #[inline]
-    pub fn group_filter(mut self, group_filter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group_filter", group_filter);
+    pub fn group_filter<How>(
+        mut self,
+        group_filter: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("group_filter", group_filter);
         self
     }
     /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
     #[inline]
-    pub fn group_name_attr(mut self, group_name_attr: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group_name_attr", group_name_attr);
+    pub fn group_name_attr<How>(
+        mut self,
+        group_name_attr: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("group_name_attr", group_name_attr);
         self
     }
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
     #[inline]
-    pub fn groups_autocreate(mut self, groups_autocreate: bool) -> Self {
-        self.0.call.set_bool("groups-autocreate", groups_autocreate);
+    pub fn groups_autocreate<How>(
+        mut self,
+        groups_autocreate: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("groups-autocreate", groups_autocreate);
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
     #[inline]
-    pub fn groups_claim(mut self, groups_claim: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("groups-claim", groups_claim);
+    pub fn groups_claim<How>(
+        mut self,
+        groups_claim: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("groups-claim", groups_claim);
         self
     }
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
     #[inline]
-    pub fn groups_overwrite(mut self, groups_overwrite: bool) -> Self {
-        self.0.call.set_bool("groups-overwrite", groups_overwrite);
+    pub fn groups_overwrite<How>(
+        mut self,
+        groups_overwrite: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("groups-overwrite", groups_overwrite);
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn issuer_url(mut self, issuer_url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("issuer-url", issuer_url);
+    pub fn issuer_url<How>(mut self, issuer_url: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("issuer-url", issuer_url);
         self
     }
     /// How the LDAP connection is encrypted. Default: `ldap`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<AccessDomainsMode>) -> Self {
-        self.0.call.set_as::<AccessDomainsMode>("mode", mode);
+    pub fn mode<How>(mut self, mode: impl IntoSetting<AccessDomainsMode, How>) -> Self {
+        self.0.call.set_some::<AccessDomainsMode, How>("mode", mode);
         self
     }
     /// Password for `bind_dn`; kept on the cluster in a file only root can read.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
     /// Whether the OpenID provider asks the user to log in again or to consent.
     #[inline]
-    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("prompt", prompt);
+    pub fn prompt<How>(mut self, prompt: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("prompt", prompt);
         self
     }
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[inline]
-    pub fn query_userinfo(mut self, query_userinfo: bool) -> Self {
-        self.0.call.set_bool("query-userinfo", query_userinfo);
+    pub fn query_userinfo<How>(
+        mut self,
+        query_userinfo: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("query-userinfo", query_userinfo);
         self
     }
     /// OpenID scopes to request, separated by spaces.
     #[inline]
-    pub fn scopes(mut self, scopes: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("scopes", scopes);
+    pub fn scopes<How>(mut self, scopes: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("scopes", scopes);
         self
     }
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
-    pub fn secure(mut self, secure: bool) -> Self {
-        self.0.call.set_bool("secure", secure);
+    pub fn secure<How>(mut self, secure: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("secure", secure);
         self
     }
     /// Host name or IP address of the directory server. At most 256 characters.
     #[inline]
-    pub fn server1(mut self, server1: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server1", server1);
+    pub fn server1<How>(mut self, server1: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server1", server1);
         self
     }
     /// Host name or IP address of the server to try if the first one fails. At most 256 characters.
     #[inline]
-    pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server2", server2);
+    pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server2", server2);
         self
     }
     /// TLS version of LDAPS connections; choose 1.2 or later.
     #[inline]
-    pub fn sslversion(mut self, sslversion: impl Into<AccessDomainsSslversion>) -> Self {
-        self.0.call.set_as::<AccessDomainsSslversion>("sslversion", sslversion);
+    pub fn sslversion<How>(
+        mut self,
+        sslversion: impl IntoSetting<AccessDomainsSslversion, How>,
+    ) -> Self {
+        self.0.call.set_some::<AccessDomainsSslversion, How>("sslversion", sslversion);
         self
     }
     /// Options a sync uses where the call does not give its own, as a property string.
     #[inline]
-    pub fn sync_defaults_options(
+    pub fn sync_defaults_options<How>(
         mut self,
-        sync_defaults_options: impl Into<RealmSyncOptions>,
+        sync_defaults_options: impl IntoSetting<RealmSyncOptions, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<RealmSyncOptions>("sync-defaults-options", sync_defaults_options);
+            .set_some::<
+                RealmSyncOptions,
+                How,
+            >("sync-defaults-options", sync_defaults_options);
         self
     }
     /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
     #[inline]
-    pub fn sync_attributes(mut self, sync_attributes: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sync_attributes", sync_attributes);
+    pub fn sync_attributes<How>(
+        mut self,
+        sync_attributes: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("sync_attributes", sync_attributes);
         self
     }
     /// Second factor that all users of the realm have to present. At most 128 characters.
     #[inline]
-    pub fn tfa(mut self, tfa: impl Into<RealmTfa>) -> Self {
-        self.0.call.set_as::<RealmTfa>("tfa", tfa);
+    pub fn tfa<How>(mut self, tfa: impl IntoSetting<RealmTfa, How>) -> Self {
+        self.0.call.set_some::<RealmTfa, How>("tfa", tfa);
         self
     }
     /// LDAP attribute that holds the user name. At most 256 characters.
     #[inline]
-    pub fn user_attr(mut self, user_attr: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("user_attr", user_attr);
+    pub fn user_attr<How>(mut self, user_attr: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("user_attr", user_attr);
         self
     }
     /// LDAP object classes that count as users, separated by commas.
     #[inline]
-    pub fn user_classes(mut self, user_classes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("user_classes", user_classes);
+    pub fn user_classes<How>(
+        mut self,
+        user_classes: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("user_classes", user_classes);
         self
     }
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
-    pub fn verify(mut self, verify: bool) -> Self {
-        self.0.call.set_bool("verify", verify);
+    pub fn verify<How>(mut self, verify: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("verify", verify);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -829,8 +1001,10 @@ impl AccessDomainsRealmPut {
 /// The path `/access/domains/{realm}/sync`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessDomainsRealmSyncPath(pub(crate) At);
+
+place_impls!(AccessDomainsRealmSyncPath);
 
 impl AccessDomainsRealmPath {
     /// `/access/domains/{realm}/sync`
@@ -848,15 +1022,30 @@ impl AccessDomainsRealmSyncPath {
     #[inline]
     pub fn post(&self) -> AccessDomainsRealmSyncPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/domains/{realm}/sync",
-            Permission::And(
+                Method::Post,
+                "/access/domains/{realm}/sync",
+                Permission::And(
+                    &[
+                        Permission::All(
+                            "/access/realm/{realm}",
+                            &["Realm.AllocateUser"],
+                        ),
+                        Permission::All("/access/groups", &["User.Modify"]),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::All("/access/realm/{realm}", &["Realm.AllocateUser"]),
-                    Permission::All("/access/groups", &["User.Modify"]),
+                    (
+                        "remove-vanished",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:(?:acl|properties|entry);)*(?:acl|properties|entry))|none",
+                            ],
+                        ),
+                    ),
                 ],
-            ),
-        );
+            );
         AccessDomainsRealmSyncPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -872,43 +1061,49 @@ impl AccessDomainsRealmSyncPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmSyncPost(pub(crate) Request<Task>);
 
-request_impls!(AccessDomainsRealmSyncPost: Task);
+request_impls!(AccessDomainsRealmSyncPost : Task);
 
 impl AccessDomainsRealmSyncPost {
     /// Only logs what would change. Default: `false`.
     #[inline]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.0.call.set_bool("dry-run", dry_run);
+    pub fn dry_run<How>(mut self, dry_run: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("dry-run", dry_run);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
-    pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.call.set_bool("enable-new", enable_new);
+    pub fn enable_new<How>(mut self, enable_new: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable-new", enable_new);
         self
     }
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
-    pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set_bool("full", full);
+    pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("full", full);
         self
     }
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
-    pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set_bool("purge", purge);
+    pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("purge", purge);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     #[inline]
-    pub fn remove_vanished(mut self, remove_vanished: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("remove-vanished", remove_vanished);
+    pub fn remove_vanished<How>(
+        mut self,
+        remove_vanished: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("remove-vanished", remove_vanished);
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
-    pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
-        self.0.call.set_as::<super::types::RealmSyncScope>("scope", scope);
+    pub fn scope<How>(
+        mut self,
+        scope: impl IntoSetting<super::types::RealmSyncScope, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RealmSyncScope, How>("scope", scope);
         self
     }
 }
@@ -916,8 +1111,10 @@ impl AccessDomainsRealmSyncPost {
 /// The path `/access/groups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessGroupsPath(pub(crate) At);
+
+place_impls!(AccessGroupsPath);
 
 impl AccessPath {
     /// `/access/groups`
@@ -957,14 +1154,14 @@ impl AccessGroupsPath {
     ///
     /// * `groupid`: Group name.
     #[inline]
-    pub fn post(&self, groupid: impl Into<String>) -> AccessGroupsPost {
+    pub fn post<How0>(&self, groupid: impl IntoValue<String, How0>) -> AccessGroupsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/access/groups",
             Permission::All("/access/groups", &["Group.Allocate"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("groupid", groupid);
+        request.call.set_as::<String, How0>("groupid", groupid);
         AccessGroupsPost(request)
     }
 }
@@ -978,13 +1175,13 @@ impl AccessGroupsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
 
-request_impls!(AccessGroupsPost:());
+request_impls!(AccessGroupsPost : ());
 
 impl AccessGroupsPost {
     /// Free text about the group.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
 }
@@ -992,8 +1189,10 @@ impl AccessGroupsPost {
 /// The path `/access/groups/{groupid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessGroupsGroupidPath(pub(crate) At);
+
+place_impls!(AccessGroupsGroupidPath);
 
 impl AccessGroupsPath {
     /// `/access/groups/{groupid}`
@@ -1058,13 +1257,13 @@ impl AccessGroupsGroupidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
 
-request_impls!(AccessGroupsGroupidPut:());
+request_impls!(AccessGroupsGroupidPut : ());
 
 impl AccessGroupsGroupidPut {
     /// Free text about the group.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
 }
@@ -1072,8 +1271,10 @@ impl AccessGroupsGroupidPut {
 /// The path `/access/openid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessOpenidPath(pub(crate) At);
+
+place_impls!(AccessOpenidPath);
 
 impl AccessPath {
     /// `/access/openid`
@@ -1104,8 +1305,10 @@ impl AccessOpenidPath {
 /// The path `/access/openid/auth-url`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessOpenidAuthUrlPath(pub(crate) At);
+
+place_impls!(AccessOpenidAuthUrlPath);
 
 impl AccessOpenidPath {
     /// `/access/openid/auth-url`
@@ -1126,19 +1329,25 @@ impl AccessOpenidAuthUrlPath {
     /// * `realm`: OpenID realm to log in to. At most 32 characters.
     /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        realm: impl Into<Realm>,
-        redirect_url: impl Into<String>,
+        realm: impl IntoValue<Realm, How0>,
+        redirect_url: impl IntoValue<String, How1>,
     ) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/openid/auth-url",
-            Permission::World,
-        );
+                Method::Post,
+                "/access/openid/auth-url",
+                Permission::World,
+            )
+            .limits(
+                &[
+                    ("realm", Takes::Length(0, 32)),
+                    ("redirect-url", Takes::Length(0, 255)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<Realm>("realm", realm);
-        request.call.set_as::<String>("redirect-url", redirect_url);
+        request.call.set_as::<Realm, How0>("realm", realm);
+        request.call.set_as::<String, How1>("redirect-url", redirect_url);
         request
     }
 }
@@ -1146,8 +1355,10 @@ impl AccessOpenidAuthUrlPath {
 /// The path `/access/openid/login`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessOpenidLoginPath(pub(crate) At);
+
+place_impls!(AccessOpenidLoginPath);
 
 impl AccessOpenidPath {
     /// `/access/openid/login`
@@ -1169,22 +1380,29 @@ impl AccessOpenidLoginPath {
     /// * `code`: Authorization code the provider passed along with its redirect. At most 4096 characters.
     /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        state: impl Into<Secret>,
-        code: impl Into<Secret>,
-        redirect_url: impl Into<String>,
+        state: impl IntoValue<Secret, How0>,
+        code: impl IntoValue<Secret, How1>,
+        redirect_url: impl IntoValue<String, How2>,
     ) -> Request<AccessOpenidLogin> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/openid/login",
                 Permission::World,
             )
-            .secrets(&["state", "code"]);
+            .secrets(&["state", "code"])
+            .limits(
+                &[
+                    ("state", Takes::Length(0, 1024)),
+                    ("code", Takes::Length(0, 4096)),
+                    ("redirect-url", Takes::Length(0, 255)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<Secret>("state", state);
-        request.call.set_as::<Secret>("code", code);
-        request.call.set_as::<String>("redirect-url", redirect_url);
+        request.call.set_as::<Secret, How0>("state", state);
+        request.call.set_as::<Secret, How1>("code", code);
+        request.call.set_as::<String, How2>("redirect-url", redirect_url);
         request
     }
 }
@@ -1192,8 +1410,10 @@ impl AccessOpenidLoginPath {
 /// The path `/access/password`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessPasswordPath(pub(crate) At);
+
+place_impls!(AccessPasswordPath);
 
 impl AccessPath {
     /// `/access/password`
@@ -1212,10 +1432,10 @@ impl AccessPasswordPath {
     /// * `userid`: User whose password is set, in the form `name@realm`. At most 64 characters.
     /// * `password`: New password. At most 64 characters.
     #[inline]
-    pub fn put(
+    pub fn put<How0, How1>(
         &self,
-        userid: impl Into<UserId>,
-        password: impl Into<Secret>,
+        userid: impl IntoValue<UserId, How0>,
+        password: impl IntoValue<Secret, How1>,
     ) -> AccessPasswordPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -1243,10 +1463,17 @@ impl AccessPasswordPath {
             )
             .ticket_only()
             .secrets(&["password", "confirmation-password"])
+            .limits(
+                &[
+                    ("userid", Takes::Length(0, 64)),
+                    ("password", Takes::Length(5, 64)),
+                    ("confirmation-password", Takes::Length(5, 64)),
+                ],
+            )
             .partial(&[Partial::new("confirmation-password", Release::new(8, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<UserId>("userid", userid);
-        request.call.set_as::<Secret>("password", password);
+        request.call.set_as::<UserId, How0>("userid", userid);
+        request.call.set_as::<Secret, How1>("password", password);
         AccessPasswordPut(request)
     }
 }
@@ -1264,16 +1491,18 @@ impl AccessPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPasswordPut(pub(crate) Request<()>);
 
-request_impls!(AccessPasswordPut:());
+request_impls!(AccessPasswordPut : ());
 
 impl AccessPasswordPut {
     /// Password of the user who makes this call, as confirmation. At most 64 characters. Since 8.1.
     #[inline]
-    pub fn confirmation_password(
+    pub fn confirmation_password<How>(
         mut self,
-        confirmation_password: impl Into<Secret>,
+        confirmation_password: impl IntoSetting<Secret, How>,
     ) -> Self {
-        self.0.call.set_as::<Secret>("confirmation-password", confirmation_password);
+        self.0
+            .call
+            .set_some::<Secret, How>("confirmation-password", confirmation_password);
         self
     }
 }
@@ -1281,8 +1510,10 @@ impl AccessPasswordPut {
 /// The path `/access/permissions`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessPermissionsPath(pub(crate) At);
+
+place_impls!(AccessPermissionsPath);
 
 impl AccessPath {
     /// `/access/permissions`
@@ -1300,14 +1531,26 @@ impl AccessPermissionsPath {
     #[inline]
     pub fn get(&self) -> AccessPermissionsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/access/permissions",
-            Permission::When(
-                &["userid"],
-                "`userid` is neither the caller nor a token of the caller",
-                &Permission::All("/access", &["Sys.Audit"]),
-            ),
-        );
+                Method::Get,
+                "/access/permissions",
+                Permission::When(
+                    &["userid"],
+                    "`userid` is neither the caller nor a token of the caller",
+                    &Permission::All("/access", &["Sys.Audit"]),
+                ),
+            )
+            .limits(
+                &[
+                    (
+                        "userid",
+                        Takes::Pattern(
+                            &[
+                                "(?:^(?:[^\\s:/]+)\\@(?:[A-Za-z][A-Za-z0-9\\.\\-_]+)(?:!(?:[A-Za-z][A-Za-z0-9\\.\\-_]+))?$)",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         AccessPermissionsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -1325,19 +1568,19 @@ pub struct AccessPermissionsGet(
     pub(crate) Request<BTreeMap<String, BTreeMap<String, bool>>>,
 );
 
-request_impls!(AccessPermissionsGet: BTreeMap<String, BTreeMap<String, bool>>);
+request_impls!(AccessPermissionsGet : BTreeMap < String, BTreeMap < String, bool > >);
 
 impl AccessPermissionsGet {
     /// Reports on this object path only.
     #[inline]
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("path", path);
+    pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("path", path);
         self
     }
     /// User or full token ID to report on; the caller if left out.
     #[inline]
-    pub fn userid(mut self, userid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("userid", userid);
+    pub fn userid<How>(mut self, userid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("userid", userid);
         self
     }
 }
@@ -1345,8 +1588,10 @@ impl AccessPermissionsGet {
 /// The path `/access/roles`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessRolesPath(pub(crate) At);
+
+place_impls!(AccessRolesPath);
 
 impl AccessPath {
     /// `/access/roles`
@@ -1378,14 +1623,14 @@ impl AccessRolesPath {
     ///
     /// * `roleid`: Role name.
     #[inline]
-    pub fn post(&self, roleid: impl Into<String>) -> AccessRolesPost {
+    pub fn post<How0>(&self, roleid: impl IntoValue<String, How0>) -> AccessRolesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/access/roles",
             Permission::All("/access", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("roleid", roleid);
+        request.call.set_as::<String, How0>("roleid", roleid);
         AccessRolesPost(request)
     }
 }
@@ -1399,13 +1644,13 @@ impl AccessRolesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
 
-request_impls!(AccessRolesPost:());
+request_impls!(AccessRolesPost : ());
 
 impl AccessRolesPost {
     /// Privileges of the role, separated by commas.
     #[inline]
-    pub fn privs(mut self, privs: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("privs", privs);
+    pub fn privs<How>(mut self, privs: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
 }
@@ -1413,8 +1658,10 @@ impl AccessRolesPost {
 /// The path `/access/roles/{roleid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessRolesRoleidPath(pub(crate) At);
+
+place_impls!(AccessRolesRoleidPath);
 
 impl AccessRolesPath {
     /// `/access/roles/{roleid}`
@@ -1479,19 +1726,19 @@ impl AccessRolesRoleidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
 
-request_impls!(AccessRolesRoleidPut:());
+request_impls!(AccessRolesRoleidPut : ());
 
 impl AccessRolesRoleidPut {
     /// Adds the given privileges to the present ones instead of replacing them. Only together with `privs`.
     #[inline]
-    pub fn append(mut self, append: bool) -> Self {
-        self.0.call.set_bool("append", append);
+    pub fn append<How>(mut self, append: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("append", append);
         self
     }
     /// Privileges of the role, separated by commas.
     #[inline]
-    pub fn privs(mut self, privs: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("privs", privs);
+    pub fn privs<How>(mut self, privs: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
 }
@@ -1499,8 +1746,10 @@ impl AccessRolesRoleidPut {
 /// The path `/access/tfa`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessTfaPath(pub(crate) At);
+
+place_impls!(AccessTfaPath);
 
 impl AccessPath {
     /// `/access/tfa`
@@ -1550,7 +1799,10 @@ impl AccessTfaPath {
     ///
     /// * `response`: Answer of the U2F device to the challenge.
     #[inline]
-    pub fn post(&self, response: impl Into<Secret>) -> Request<AccessTfa> {
+    pub fn post<How0>(
+        &self,
+        response: impl IntoValue<Secret, How0>,
+    ) -> Request<AccessTfa> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/tfa",
@@ -1560,7 +1812,7 @@ impl AccessTfaPath {
             .ticket_only()
             .secrets(&["response"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<Secret>("response", response);
+        request.call.set_as::<Secret, How0>("response", response);
         request
     }
 }
@@ -1568,8 +1820,10 @@ impl AccessTfaPath {
 /// The path `/access/tfa/{userid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessTfaUseridPath(pub(crate) At);
+
+place_impls!(AccessTfaUseridPath);
 
 impl AccessTfaPath {
     /// `/access/tfa/{userid}`
@@ -1608,7 +1862,10 @@ impl AccessTfaUseridPath {
     ///
     /// * `type_`: Kind of second factor.
     #[inline]
-    pub fn post(&self, type_: impl Into<AccessTfaType>) -> AccessTfaUseridPost {
+    pub fn post<How0>(
+        &self,
+        type_: impl IntoValue<AccessTfaType, How0>,
+    ) -> AccessTfaUseridPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/tfa/{userid}",
@@ -1617,9 +1874,15 @@ impl AccessTfaUseridPath {
                 ),
             )
             .ticket_only()
-            .secrets(&["challenge", "password", "totp", "value"]);
+            .secrets(&["challenge", "password", "totp", "value"])
+            .limits(
+                &[
+                    ("description", Takes::Length(0, 255)),
+                    ("password", Takes::Length(5, 64)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<AccessTfaType>("type", type_);
+        request.call.set_as::<AccessTfaType, How0>("type", type_);
         AccessTfaUseridPost(request)
     }
 }
@@ -1635,37 +1898,40 @@ impl AccessTfaUseridPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaUserid>);
 
-request_impls!(AccessTfaUseridPost: AccessTfaUserid);
+request_impls!(AccessTfaUseridPost : AccessTfaUserid);
 
 impl AccessTfaUseridPost {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
     #[inline]
-    pub fn challenge(mut self, challenge: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("challenge", challenge);
+    pub fn challenge<How>(mut self, challenge: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("challenge", challenge);
         self
     }
     /// Text by which the user tells entries apart. At most 255 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// TOTP secret to register, as an `otpauth` URI.
     #[inline]
-    pub fn totp(mut self, totp: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("totp", totp);
+    pub fn totp<How>(mut self, totp: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("totp", totp);
         self
     }
     /// Current code for `totp`, or the answer of the device to `challenge`.
     #[inline]
-    pub fn value(mut self, value: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("value", value);
+    pub fn value<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("value", value);
         self
     }
 }
@@ -1673,8 +1939,10 @@ impl AccessTfaUseridPost {
 /// The path `/access/tfa/{userid}/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessTfaUseridIdPath(pub(crate) At);
+
+place_impls!(AccessTfaUseridIdPath);
 
 impl AccessTfaUseridPath {
     /// `/access/tfa/{userid}/{id}`
@@ -1720,7 +1988,13 @@ impl AccessTfaUseridIdPath {
                 ),
             )
             .ticket_only()
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(
+                &[
+                    ("description", Takes::Length(0, 255)),
+                    ("password", Takes::Length(5, 64)),
+                ],
+            );
         AccessTfaUseridIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes one second-factor entry of a user.
@@ -1736,7 +2010,8 @@ impl AccessTfaUseridIdPath {
                 ),
             )
             .ticket_only()
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(&[("password", Takes::Length(5, 64))]);
         AccessTfaUseridIdDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -1752,25 +2027,28 @@ impl AccessTfaUseridIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdPut(pub(crate) Request<()>);
 
-request_impls!(AccessTfaUseridIdPut:());
+request_impls!(AccessTfaUseridIdPut : ());
 
 impl AccessTfaUseridIdPut {
     /// Text by which the user tells entries apart. At most 255 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Whether the entry can be used to log in.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
 }
@@ -1786,13 +2064,13 @@ impl AccessTfaUseridIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdDelete(pub(crate) Request<()>);
 
-request_impls!(AccessTfaUseridIdDelete:());
+request_impls!(AccessTfaUseridIdDelete : ());
 
 impl AccessTfaUseridIdDelete {
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
 }
@@ -1800,8 +2078,10 @@ impl AccessTfaUseridIdDelete {
 /// The path `/access/ticket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessTicketPath(pub(crate) At);
+
+place_impls!(AccessTicketPath);
 
 impl AccessPath {
     /// `/access/ticket`
@@ -1834,10 +2114,10 @@ impl AccessTicketPath {
     /// * `username`: User name, normally in the form `name@realm`. At most 64 characters.
     /// * `password`: Password, a valid ticket to renew, or a challenge answer such as `totp:123456`.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        username: impl Into<String>,
-        password: impl Into<Secret>,
+        username: impl IntoValue<String, How0>,
+        password: impl IntoValue<Secret, How1>,
     ) -> AccessTicketPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1845,10 +2125,18 @@ impl AccessTicketPath {
                 Permission::World,
             )
             .ticket_only()
-            .secrets(&["password", "otp", "tfa-challenge"]);
+            .secrets(&["password", "otp", "tfa-challenge"])
+            .limits(
+                &[
+                    ("username", Takes::Length(0, 64)),
+                    ("path", Takes::Length(0, 64)),
+                    ("privs", Takes::Length(0, 64)),
+                    ("realm", Takes::Length(0, 32)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("username", username);
-        request.call.set_as::<Secret>("password", password);
+        request.call.set_as::<String, How0>("username", username);
+        request.call.set_as::<Secret, How1>("password", password);
         AccessTicketPost(request)
     }
 }
@@ -1864,43 +2152,46 @@ impl AccessTicketPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
 
-request_impls!(AccessTicketPost: AccessTicket);
+request_impls!(AccessTicketPost : AccessTicket);
 
 impl AccessTicketPost {
     /// Asks for the newer form of challenge tickets; current servers use it anyway. Default: `true`.
     #[inline]
-    pub fn new_format(mut self, new_format: bool) -> Self {
-        self.0.call.set_bool("new-format", new_format);
+    pub fn new_format<How>(mut self, new_format: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("new-format", new_format);
         self
     }
     /// One-time code of the second factor.
     #[inline]
-    pub fn otp(mut self, otp: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("otp", otp);
+    pub fn otp<How>(mut self, otp: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("otp", otp);
         self
     }
     /// Object path on which `privs` are checked; makes the call test a ticket instead of issuing one. At most 64 characters. Only together with `privs`.
     #[inline]
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("path", path);
+    pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("path", path);
         self
     }
     /// Privileges to check on `path`, separated by commas. At most 64 characters. Only together with `path`.
     #[inline]
-    pub fn privs(mut self, privs: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("privs", privs);
+    pub fn privs<How>(mut self, privs: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
     /// Realm of the user, if it is not part of `username`. At most 32 characters.
     #[inline]
-    pub fn realm(mut self, realm: impl Into<Realm>) -> Self {
-        self.0.call.set_as::<Realm>("realm", realm);
+    pub fn realm<How>(mut self, realm: impl IntoSetting<Realm, How>) -> Self {
+        self.0.call.set_some::<Realm, How>("realm", realm);
         self
     }
     /// The challenge ticket of the first login step, when this call answers it.
     #[inline]
-    pub fn tfa_challenge(mut self, tfa_challenge: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("tfa-challenge", tfa_challenge);
+    pub fn tfa_challenge<How>(
+        mut self,
+        tfa_challenge: impl IntoSetting<Secret, How>,
+    ) -> Self {
+        self.0.call.set_some::<Secret, How>("tfa-challenge", tfa_challenge);
         self
     }
 }
@@ -1908,8 +2199,10 @@ impl AccessTicketPost {
 /// The path `/access/users`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessUsersPath(pub(crate) At);
+
+place_impls!(AccessUsersPath);
 
 impl AccessPath {
     /// `/access/users`
@@ -1951,7 +2244,7 @@ impl AccessUsersPath {
     ///
     /// * `userid`: User ID in the form `name@realm`. At most 64 characters.
     #[inline]
-    pub fn post(&self, userid: impl Into<UserId>) -> AccessUsersPost {
+    pub fn post<How0>(&self, userid: impl IntoValue<UserId, How0>) -> AccessUsersPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/users",
@@ -1962,9 +2255,16 @@ impl AccessUsersPath {
                     ],
                 ),
             )
-            .secrets(&["keys", "password"]);
+            .secrets(&["keys", "password"])
+            .limits(
+                &[
+                    ("userid", Takes::Length(0, 64)),
+                    ("expire", Takes::Integer(0, i64::MAX)),
+                    ("password", Takes::Length(5, 64)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<UserId>("userid", userid);
+        request.call.set_as::<UserId, How0>("userid", userid);
         AccessUsersPost(request)
     }
 }
@@ -1980,19 +2280,19 @@ impl AccessUsersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersGet(pub(crate) Request<Vec<AccessUsersItem>>);
 
-request_impls!(AccessUsersGet: Vec<AccessUsersItem>);
+request_impls!(AccessUsersGet : Vec < AccessUsersItem >);
 
 impl AccessUsersGet {
     /// Returns only accounts whose `enable` flag has this value.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
     /// Adds group memberships and tokens to every entry. Default: `false`.
     #[inline]
-    pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set_bool("full", full);
+    pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("full", full);
         self
     }
 }
@@ -2006,61 +2306,61 @@ impl AccessUsersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
 
-request_impls!(AccessUsersPost:());
+request_impls!(AccessUsersPost : ());
 
 impl AccessUsersPost {
     /// Free text about the user. At most 2048 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Mail address of the user. At most 254 characters.
     #[inline]
-    pub fn email(mut self, email: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("email", email);
+    pub fn email<How>(mut self, email: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("email", email);
         self
     }
     /// Whether the account may log in. Default: `true`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set_integer("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
     #[inline]
-    pub fn firstname(mut self, firstname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("firstname", firstname);
+    pub fn firstname<How>(mut self, firstname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("firstname", firstname);
         self
     }
     /// Groups the user is a member of.
     #[inline]
-    pub fn groups(mut self, groups: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("groups", groups);
+    pub fn groups<How>(mut self, groups: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("groups", groups);
         self
     }
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
-    pub fn keys(mut self, keys: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("keys", keys);
+    pub fn keys<How>(mut self, keys: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("keys", keys);
         self
     }
     /// Family name. At most 1024 characters.
     #[inline]
-    pub fn lastname(mut self, lastname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lastname", lastname);
+    pub fn lastname<How>(mut self, lastname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lastname", lastname);
         self
     }
     /// Password to start with; only for realms whose passwords can be set from here. At most 64 characters.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
 }
@@ -2068,8 +2368,10 @@ impl AccessUsersPost {
 /// The path `/access/users/{userid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessUsersUseridPath(pub(crate) At);
+
+place_impls!(AccessUsersUseridPath);
 
 impl AccessUsersPath {
     /// `/access/users/{userid}`
@@ -2107,7 +2409,8 @@ impl AccessUsersUseridPath {
                 "/access/users/{userid}",
                 Permission::UserGroup(&["User.Modify"]),
             )
-            .secrets(&["keys"]);
+            .secrets(&["keys"])
+            .limits(&[("expire", Takes::Integer(0, i64::MAX))]);
         AccessUsersUseridPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a user.
@@ -2140,61 +2443,61 @@ impl AccessUsersUseridPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
 
-request_impls!(AccessUsersUseridPut:());
+request_impls!(AccessUsersUseridPut : ());
 
 impl AccessUsersUseridPut {
     /// Adds the given groups to the present ones instead of replacing them. Only together with `groups`.
     #[inline]
-    pub fn append(mut self, append: bool) -> Self {
-        self.0.call.set_bool("append", append);
+    pub fn append<How>(mut self, append: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("append", append);
         self
     }
     /// Free text about the user. At most 2048 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Mail address of the user. At most 254 characters.
     #[inline]
-    pub fn email(mut self, email: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("email", email);
+    pub fn email<How>(mut self, email: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("email", email);
         self
     }
     /// Whether the account may log in. Default: `true`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set_integer("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
     #[inline]
-    pub fn firstname(mut self, firstname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("firstname", firstname);
+    pub fn firstname<How>(mut self, firstname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("firstname", firstname);
         self
     }
     /// Groups the user is a member of.
     #[inline]
-    pub fn groups(mut self, groups: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("groups", groups);
+    pub fn groups<How>(mut self, groups: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("groups", groups);
         self
     }
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
-    pub fn keys(mut self, keys: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("keys", keys);
+    pub fn keys<How>(mut self, keys: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("keys", keys);
         self
     }
     /// Family name. At most 1024 characters.
     #[inline]
-    pub fn lastname(mut self, lastname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lastname", lastname);
+    pub fn lastname<How>(mut self, lastname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lastname", lastname);
         self
     }
 }
@@ -2202,8 +2505,10 @@ impl AccessUsersUseridPut {
 /// The path `/access/users/{userid}/tfa`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessUsersUseridTfaPath(pub(crate) At);
+
+place_impls!(AccessUsersUseridTfaPath);
 
 impl AccessUsersUseridPath {
     /// `/access/users/{userid}/tfa`
@@ -2243,13 +2548,13 @@ impl AccessUsersUseridTfaPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
 
-request_impls!(AccessUsersUseridTfaGet: AccessUsersTfa);
+request_impls!(AccessUsersUseridTfaGet : AccessUsersTfa);
 
 impl AccessUsersUseridTfaGet {
     /// Asks for all second-factor kinds of the user as a list. Default: `false`.
     #[inline]
-    pub fn multiple(mut self, multiple: bool) -> Self {
-        self.0.call.set_bool("multiple", multiple);
+    pub fn multiple<How>(mut self, multiple: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("multiple", multiple);
         self
     }
 }
@@ -2257,8 +2562,10 @@ impl AccessUsersUseridTfaGet {
 /// The path `/access/users/{userid}/token`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessUsersUseridTokenPath(pub(crate) At);
+
+place_impls!(AccessUsersUseridTokenPath);
 
 impl AccessUsersUseridPath {
     /// `/access/users/{userid}/token`
@@ -2291,8 +2598,10 @@ impl AccessUsersUseridTokenPath {
 /// The path `/access/users/{userid}/token/{tokenid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessUsersUseridTokenTokenidPath(pub(crate) At);
+
+place_impls!(AccessUsersUseridTokenTokenidPath);
 
 impl AccessUsersUseridTokenPath {
     /// `/access/users/{userid}/token/{tokenid}`
@@ -2331,12 +2640,13 @@ impl AccessUsersUseridTokenTokenidPath {
     #[inline]
     pub fn post(&self) -> AccessUsersUseridTokenTokenidPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/users/{userid}/token/{tokenid}",
-            Permission::Or(
-                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
-            ),
-        );
+                Method::Post,
+                "/access/users/{userid}/token/{tokenid}",
+                Permission::Or(
+                    &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+                ),
+            )
+            .limits(&[("expire", Takes::Integer(0, i64::MAX))]);
         AccessUsersUseridTokenTokenidPost(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes an API token; a secret made with `regenerate` is only in this answer.
@@ -2351,6 +2661,7 @@ impl AccessUsersUseridTokenTokenidPath {
                     &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
                 ),
             )
+            .limits(&[("expire", Takes::Integer(0, i64::MAX))])
             .partial(
                 &[
                     Partial::new("delete", Release::new(9, 1), None),
@@ -2386,25 +2697,25 @@ impl AccessUsersUseridTokenTokenidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
 
-request_impls!(AccessUsersUseridTokenTokenidPost: AccessUsersTokenPost);
+request_impls!(AccessUsersUseridTokenTokenidPost : AccessUsersTokenPost);
 
 impl AccessUsersUseridTokenTokenidPost {
     /// Free text about the token.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set_integer("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     #[inline]
-    pub fn privsep(mut self, privsep: bool) -> Self {
-        self.0.call.set_bool("privsep", privsep);
+    pub fn privsep<How>(mut self, privsep: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("privsep", privsep);
         self
     }
 }
@@ -2418,37 +2729,37 @@ impl AccessUsersUseridTokenTokenidPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
 
-request_impls!(AccessUsersUseridTokenTokenidPut: AccessUsersTokenPut);
+request_impls!(AccessUsersUseridTokenTokenidPut : AccessUsersTokenPut);
 
 impl AccessUsersUseridTokenTokenidPut {
     /// Free text about the token.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. Since 9.1.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
-    pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set_integer("expire", expire);
+    pub fn expire<How>(mut self, expire: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     #[inline]
-    pub fn privsep(mut self, privsep: bool) -> Self {
-        self.0.call.set_bool("privsep", privsep);
+    pub fn privsep<How>(mut self, privsep: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("privsep", privsep);
         self
     }
     /// Replaces the secret; whoever still uses the old one is locked out at once. Default: `false`. Since 9.2.
     #[inline]
-    pub fn regenerate(mut self, regenerate: bool) -> Self {
-        self.0.call.set_bool("regenerate", regenerate);
+    pub fn regenerate<How>(mut self, regenerate: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("regenerate", regenerate);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2462,8 +2773,10 @@ impl AccessUsersUseridTokenTokenidPut {
 /// The path `/access/users/{userid}/unlock-tfa`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessUsersUseridUnlockTfaPath(pub(crate) At);
+
+place_impls!(AccessUsersUseridUnlockTfaPath);
 
 impl AccessUsersUseridPath {
     /// `/access/users/{userid}/unlock-tfa`
@@ -2497,8 +2810,10 @@ impl AccessUsersUseridUnlockTfaPath {
 /// The path `/access/vncticket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessVncticketPath(pub(crate) At);
+
+place_impls!(AccessVncticketPath);
 
 impl AccessPath {
     /// `/access/vncticket`
@@ -2519,12 +2834,12 @@ impl AccessVncticketPath {
     /// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
     /// * `privs`: Privileges the owner must have on `path`, separated by commas. At most 64 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2, How3>(
         &self,
-        authid: impl Into<String>,
-        vncticket: impl Into<Secret>,
-        path: impl Into<String>,
-        privs: impl Into<List>,
+        authid: impl IntoValue<String, How0>,
+        vncticket: impl IntoValue<Secret, How1>,
+        path: impl IntoValue<String, How2>,
+        privs: impl IntoItems<String, How3>,
     ) -> AccessVncticketPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -2532,12 +2847,19 @@ impl AccessVncticketPath {
                 Permission::World,
             )
             .since(9, 1)
-            .secrets(&["vncticket"]);
+            .secrets(&["vncticket"])
+            .limits(
+                &[
+                    ("authid", Takes::Length(0, 64)),
+                    ("path", Takes::Length(0, 64)),
+                    ("privs", Takes::Length(0, 64)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("authid", authid);
-        request.call.set_as::<Secret>("vncticket", vncticket);
-        request.call.set_as::<String>("path", path);
-        request.call.set_as::<List>("privs", privs);
+        request.call.set_as::<String, How0>("authid", authid);
+        request.call.set_as::<Secret, How1>("vncticket", vncticket);
+        request.call.set_as::<String, How2>("path", path);
+        request.call.set_list::<String, How3>("privs", privs);
         AccessVncticketPost(request)
     }
 }
@@ -2553,13 +2875,13 @@ impl AccessVncticketPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessVncticketPost(pub(crate) Request<()>);
 
-request_impls!(AccessVncticketPost:());
+request_impls!(AccessVncticketPost : ());
 
 impl AccessVncticketPost {
     /// Port the ticket has to belong to.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
 }
@@ -2567,7 +2889,7 @@ impl AccessVncticketPost {
 /// One element of the answer to `GET /access/acl`.
 ///
 /// Used by `GET /access/acl`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessAclItem {
     /// Object path of the entry, such as `/vms/100` or `/storage`.
@@ -2584,11 +2906,30 @@ pub struct AccessAclItem {
     pub extra: Extra,
 }
 
-object!(AccessAclItem {
-    required: ["path" path, "roleid" roleid, "type" type_, "ugid" ugid],
-    optional: ["propagate" propagate],
-    others: extra,
-});
+impl Object for AccessAclItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessAclItem",
+                required: &["path", "roleid", "type", "ugid"],
+                optional: &["propagate"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.path,
+                &mut self.roleid,
+                &mut self.type_,
+                &mut self.ugid,
+                &mut self.propagate,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessAclItem);
 
 /// Whether the role is granted to a user, a group or a token.
 ///
@@ -2603,17 +2944,15 @@ pub enum AccessAclType {
     /// The value `token`.
     Token,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessAclType {
-    "user" User, "group" Group, "token" Token,
-});
+open_enum_impls!(AccessAclType : "user" User, "group" Group, "token" Token,);
 
 /// The answer to `GET /access/domains/{realm}`.
 ///
 /// Used by `GET /access/domains/{realm}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
@@ -2706,66 +3045,117 @@ pub struct AccessDomain {
     pub extra: Extra,
 }
 
-object!(AccessDomain {
-    optional: [
-        "acr-values" acr_values,
-        "audiences" audiences,
-        "autocreate" autocreate,
-        "base_dn" base_dn,
-        "bind_dn" bind_dn,
-        "capath" capath,
-        "case-sensitive" case_sensitive,
-        "cert" cert,
-        "certkey" certkey,
-        "client-id" client_id,
-        "client-key" client_key,
-        "comment" comment,
-        "default" default,
-        "digest" digest,
-        "domain" domain,
-        "filter" filter,
-        "group_classes" group_classes,
-        "group_dn" group_dn,
-        "group_filter" group_filter,
-        "group_name_attr" group_name_attr,
-        "groups-autocreate" groups_autocreate,
-        "groups-claim" groups_claim,
-        "groups-overwrite" groups_overwrite,
-        "issuer-url" issuer_url,
-        "mode" mode,
-        "plugin" plugin,
-        "port" port,
-        "prompt" prompt,
-        "query-userinfo" query_userinfo,
-        "realm" realm,
-        "scopes" scopes,
-        "secure" secure,
-        "server1" server1,
-        "server2" server2,
-        "sslversion" sslversion,
-        "sync-defaults-options" sync_defaults_options,
-        "sync_attributes" sync_attributes,
-        "tfa" tfa,
-        "type" type_,
-        "user_attr" user_attr,
-        "user_classes" user_classes,
-        "username-claim" username_claim,
-        "verify" verify,
-    ],
-    others: extra,
-});
-
-impl Default for AccessDomain {
+impl Object for AccessDomain {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessDomain",
+                required: &[],
+                optional: &[
+                    "acr-values",
+                    "audiences",
+                    "autocreate",
+                    "base_dn",
+                    "bind_dn",
+                    "capath",
+                    "case-sensitive",
+                    "cert",
+                    "certkey",
+                    "client-id",
+                    "client-key",
+                    "comment",
+                    "default",
+                    "digest",
+                    "domain",
+                    "filter",
+                    "group_classes",
+                    "group_dn",
+                    "group_filter",
+                    "group_name_attr",
+                    "groups-autocreate",
+                    "groups-claim",
+                    "groups-overwrite",
+                    "issuer-url",
+                    "mode",
+                    "plugin",
+                    "port",
+                    "prompt",
+                    "query-userinfo",
+                    "realm",
+                    "scopes",
+                    "secure",
+                    "server1",
+                    "server2",
+                    "sslversion",
+                    "sync-defaults-options",
+                    "sync_attributes",
+                    "tfa",
+                    "type",
+                    "user_attr",
+                    "user_classes",
+                    "username-claim",
+                    "verify",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.acr_values,
+                &mut self.audiences,
+                &mut self.autocreate,
+                &mut self.base_dn,
+                &mut self.bind_dn,
+                &mut self.capath,
+                &mut self.case_sensitive,
+                &mut self.cert,
+                &mut self.certkey,
+                &mut self.client_id,
+                &mut self.client_key,
+                &mut self.comment,
+                &mut self.default,
+                &mut self.digest,
+                &mut self.domain,
+                &mut self.filter,
+                &mut self.group_classes,
+                &mut self.group_dn,
+                &mut self.group_filter,
+                &mut self.group_name_attr,
+                &mut self.groups_autocreate,
+                &mut self.groups_claim,
+                &mut self.groups_overwrite,
+                &mut self.issuer_url,
+                &mut self.mode,
+                &mut self.plugin,
+                &mut self.port,
+                &mut self.prompt,
+                &mut self.query_userinfo,
+                &mut self.realm,
+                &mut self.scopes,
+                &mut self.secure,
+                &mut self.server1,
+                &mut self.server2,
+                &mut self.sslversion,
+                &mut self.sync_defaults_options,
+                &mut self.sync_attributes,
+                &mut self.tfa,
+                &mut self.type_,
+                &mut self.user_attr,
+                &mut self.user_classes,
+                &mut self.username_claim,
+                &mut self.verify,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(AccessDomain);
 
 /// One element of the answer to `GET /access/domains`.
 ///
 /// Used by `GET /access/domains`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
@@ -2782,11 +3172,30 @@ pub struct AccessDomainsItem {
     pub extra: Extra,
 }
 
-object!(AccessDomainsItem {
-    required: ["realm" realm, "type" type_],
-    optional: ["comment" comment, "default" default, "tfa" tfa],
-    others: extra,
-});
+impl Object for AccessDomainsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessDomainsItem",
+                required: &["realm", "type"],
+                optional: &["comment", "default", "tfa"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.realm,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.default,
+                &mut self.tfa,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessDomainsItem);
 
 /// How the LDAP connection is encrypted.
 ///
@@ -2801,12 +3210,12 @@ pub enum AccessDomainsMode {
     /// The value `ldap+starttls`.
     LdapPlusStarttls,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessDomainsMode {
-    "ldap" Ldap, "ldaps" Ldaps, "ldap+starttls" LdapPlusStarttls,
-});
+open_enum_impls!(
+    AccessDomainsMode : "ldap" Ldap, "ldaps" Ldaps, "ldap+starttls" LdapPlusStarttls,
+);
 
 /// TLS version of LDAPS connections; choose 1.2 or later.
 ///
@@ -2823,12 +3232,13 @@ pub enum AccessDomainsSslversion {
     /// The value `tlsv1_3`.
     Tlsv13,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessDomainsSslversion {
-    "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12, "tlsv1_3" Tlsv13,
-});
+open_enum_impls!(
+    AccessDomainsSslversion : "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12,
+    "tlsv1_3" Tlsv13,
+);
 
 /// Second factor that all users of the realm have to present.
 ///
@@ -2841,12 +3251,10 @@ pub enum AccessDomainsTfa {
     /// The value `oath`.
     Oath,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessDomainsTfa {
-    "yubico" Yubico, "oath" Oath,
-});
+open_enum_impls!(AccessDomainsTfa : "yubico" Yubico, "oath" Oath,);
 
 /// Kind of the realm.
 ///
@@ -2865,17 +3273,17 @@ pub enum AccessDomainsType {
     /// The value `pve`.
     Pve,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessDomainsType {
-    "ad" Ad, "ldap" Ldap, "openid" Openid, "pam" Pam, "pve" Pve,
-});
+open_enum_impls!(
+    AccessDomainsType : "ad" Ad, "ldap" Ldap, "openid" Openid, "pam" Pam, "pve" Pve,
+);
 
 /// The answer to `GET /access/groups/{groupid}`.
 ///
 /// Used by `GET /access/groups/{groupid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessGroup {
     /// Free text about the group.
@@ -2886,16 +3294,28 @@ pub struct AccessGroup {
     pub extra: Extra,
 }
 
-object!(AccessGroup {
-    required: ["members" members],
-    optional: ["comment" comment],
-    others: extra,
-});
+impl Object for AccessGroup {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessGroup",
+                required: &["members"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.members, &mut self.comment, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(AccessGroup);
 
 /// One element of the answer to `GET /access/groups`.
 ///
 /// Used by `GET /access/groups`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessGroupsItem {
     /// Free text about the group.
@@ -2908,16 +3328,28 @@ pub struct AccessGroupsItem {
     pub extra: Extra,
 }
 
-object!(AccessGroupsItem {
-    required: ["groupid" groupid],
-    optional: ["comment" comment, "users" users],
-    others: extra,
-});
+impl Object for AccessGroupsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessGroupsItem",
+                required: &["groupid"],
+                optional: &["comment", "users"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.groupid, &mut self.comment, &mut self.users, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(AccessGroupsItem);
 
 /// The answer to `POST /access/openid/login`.
 ///
 /// Used by `POST /access/openid/login`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessOpenidLogin {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -2934,18 +3366,35 @@ pub struct AccessOpenidLogin {
     pub extra: Extra,
 }
 
-object!(AccessOpenidLogin {
-    required: [
-        "CSRFPreventionToken" csrf_prevention_token, "cap" cap, "ticket" ticket, "username" username,
-    ],
-    optional: ["clustername" clustername],
-    others: extra,
-});
+impl Object for AccessOpenidLogin {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessOpenidLogin",
+                required: &["CSRFPreventionToken", "cap", "ticket", "username"],
+                optional: &["clustername"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.csrf_prevention_token,
+                &mut self.cap,
+                &mut self.ticket,
+                &mut self.username,
+                &mut self.clustername,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessOpenidLogin);
 
 /// The answer to `GET /access/roles/{roleid}`.
 ///
 /// Used by `GET /access/roles/{roleid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessRole {
     /// Permits adding, changing and removing storages, and deleting volumes.
@@ -3048,71 +3497,127 @@ pub struct AccessRole {
     pub extra: Extra,
 }
 
-object!(AccessRole {
-    optional: [
-        "Datastore.Allocate" datastore_allocate,
-        "Datastore.AllocateSpace" datastore_allocate_space,
-        "Datastore.AllocateTemplate" datastore_allocate_template,
-        "Datastore.Audit" datastore_audit,
-        "Group.Allocate" group_allocate,
-        "Mapping.Audit" mapping_audit,
-        "Mapping.Modify" mapping_modify,
-        "Mapping.Use" mapping_use,
-        "Permissions.Modify" permissions_modify,
-        "Pool.Allocate" pool_allocate,
-        "Pool.Audit" pool_audit,
-        "Realm.Allocate" realm_allocate,
-        "Realm.AllocateUser" realm_allocate_user,
-        "SDN.Allocate" sdn_allocate,
-        "SDN.Audit" sdn_audit,
-        "SDN.Use" sdn_use,
-        "Sys.AccessNetwork" sys_access_network,
-        "Sys.Audit" sys_audit,
-        "Sys.Console" sys_console,
-        "Sys.Incoming" sys_incoming,
-        "Sys.Modify" sys_modify,
-        "Sys.PowerMgmt" sys_power_mgmt,
-        "Sys.Syslog" sys_syslog,
-        "User.Modify" user_modify,
-        "VM.Allocate" vm_allocate,
-        "VM.Audit" vm_audit,
-        "VM.Backup" vm_backup,
-        "VM.Clone" vm_clone,
-        "VM.Config.CDROM" vm_config_cdrom,
-        "VM.Config.CPU" vm_config_cpu,
-        "VM.Config.Cloudinit" vm_config_cloudinit,
-        "VM.Config.Disk" vm_config_disk,
-        "VM.Config.HWType" vm_config_hw_type,
-        "VM.Config.Memory" vm_config_memory,
-        "VM.Config.Network" vm_config_network,
-        "VM.Config.Options" vm_config_options,
-        "VM.Console" vm_console,
-        "VM.GuestAgent.Audit" vm_guest_agent_audit,
-        "VM.GuestAgent.FileRead" vm_guest_agent_file_read,
-        "VM.GuestAgent.FileSystemMgmt" vm_guest_agent_file_system_mgmt,
-        "VM.GuestAgent.FileWrite" vm_guest_agent_file_write,
-        "VM.GuestAgent.Unrestricted" vm_guest_agent_unrestricted,
-        "VM.Migrate" vm_migrate,
-        "VM.Monitor" vm_monitor,
-        "VM.PowerMgmt" vm_power_mgmt,
-        "VM.Replicate" vm_replicate,
-        "VM.Snapshot" vm_snapshot,
-        "VM.Snapshot.Rollback" vm_snapshot_rollback,
-    ],
-    others: extra,
-});
-
-impl Default for AccessRole {
+impl Object for AccessRole {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessRole",
+                required: &[],
+                optional: &[
+                    "Datastore.Allocate",
+                    "Datastore.AllocateSpace",
+                    "Datastore.AllocateTemplate",
+                    "Datastore.Audit",
+                    "Group.Allocate",
+                    "Mapping.Audit",
+                    "Mapping.Modify",
+                    "Mapping.Use",
+                    "Permissions.Modify",
+                    "Pool.Allocate",
+                    "Pool.Audit",
+                    "Realm.Allocate",
+                    "Realm.AllocateUser",
+                    "SDN.Allocate",
+                    "SDN.Audit",
+                    "SDN.Use",
+                    "Sys.AccessNetwork",
+                    "Sys.Audit",
+                    "Sys.Console",
+                    "Sys.Incoming",
+                    "Sys.Modify",
+                    "Sys.PowerMgmt",
+                    "Sys.Syslog",
+                    "User.Modify",
+                    "VM.Allocate",
+                    "VM.Audit",
+                    "VM.Backup",
+                    "VM.Clone",
+                    "VM.Config.CDROM",
+                    "VM.Config.CPU",
+                    "VM.Config.Cloudinit",
+                    "VM.Config.Disk",
+                    "VM.Config.HWType",
+                    "VM.Config.Memory",
+                    "VM.Config.Network",
+                    "VM.Config.Options",
+                    "VM.Console",
+                    "VM.GuestAgent.Audit",
+                    "VM.GuestAgent.FileRead",
+                    "VM.GuestAgent.FileSystemMgmt",
+                    "VM.GuestAgent.FileWrite",
+                    "VM.GuestAgent.Unrestricted",
+                    "VM.Migrate",
+                    "VM.Monitor",
+                    "VM.PowerMgmt",
+                    "VM.Replicate",
+                    "VM.Snapshot",
+                    "VM.Snapshot.Rollback",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.datastore_allocate,
+                &mut self.datastore_allocate_space,
+                &mut self.datastore_allocate_template,
+                &mut self.datastore_audit,
+                &mut self.group_allocate,
+                &mut self.mapping_audit,
+                &mut self.mapping_modify,
+                &mut self.mapping_use,
+                &mut self.permissions_modify,
+                &mut self.pool_allocate,
+                &mut self.pool_audit,
+                &mut self.realm_allocate,
+                &mut self.realm_allocate_user,
+                &mut self.sdn_allocate,
+                &mut self.sdn_audit,
+                &mut self.sdn_use,
+                &mut self.sys_access_network,
+                &mut self.sys_audit,
+                &mut self.sys_console,
+                &mut self.sys_incoming,
+                &mut self.sys_modify,
+                &mut self.sys_power_mgmt,
+                &mut self.sys_syslog,
+                &mut self.user_modify,
+                &mut self.vm_allocate,
+                &mut self.vm_audit,
+                &mut self.vm_backup,
+                &mut self.vm_clone,
+                &mut self.vm_config_cdrom,
+                &mut self.vm_config_cpu,
+                &mut self.vm_config_cloudinit,
+                &mut self.vm_config_disk,
+                &mut self.vm_config_hw_type,
+                &mut self.vm_config_memory,
+                &mut self.vm_config_network,
+                &mut self.vm_config_options,
+                &mut self.vm_console,
+                &mut self.vm_guest_agent_audit,
+                &mut self.vm_guest_agent_file_read,
+                &mut self.vm_guest_agent_file_system_mgmt,
+                &mut self.vm_guest_agent_file_write,
+                &mut self.vm_guest_agent_unrestricted,
+                &mut self.vm_migrate,
+                &mut self.vm_monitor,
+                &mut self.vm_power_mgmt,
+                &mut self.vm_replicate,
+                &mut self.vm_snapshot,
+                &mut self.vm_snapshot_rollback,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(AccessRole);
 
 /// One element of the answer to `GET /access/roles`.
 ///
 /// Used by `GET /access/roles`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessRolesItem {
     /// Privileges of the role, separated by commas.
@@ -3125,16 +3630,28 @@ pub struct AccessRolesItem {
     pub extra: Extra,
 }
 
-object!(AccessRolesItem {
-    required: ["roleid" roleid],
-    optional: ["privs" privs, "special" special],
-    others: extra,
-});
+impl Object for AccessRolesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessRolesItem",
+                required: &["roleid"],
+                optional: &["privs", "special"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.roleid, &mut self.privs, &mut self.special, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(AccessRolesItem);
 
 /// The answer to `POST /access/tfa`.
 ///
 /// Used by `POST /access/tfa`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
@@ -3143,22 +3660,28 @@ pub struct AccessTfa {
     pub extra: Extra,
 }
 
-object!(AccessTfa {
-    optional: ["ticket" ticket],
-    others: extra,
-});
-
-impl Default for AccessTfa {
+impl Object for AccessTfa {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfa",
+                required: &[],
+                optional: &["ticket"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.ticket, &mut self.extra],
+        );
     }
 }
+
+object_impls!(AccessTfa);
 
 /// One element of the answer to `GET /access/tfa`.
 ///
 /// Used by `GET /access/tfa`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfaItem {
     /// Second-factor entries of the user.
@@ -3173,11 +3696,29 @@ pub struct AccessTfaItem {
     pub extra: Extra,
 }
 
-object!(AccessTfaItem {
-    required: ["entries" entries, "userid" userid],
-    optional: ["tfa-locked-until" tfa_locked_until, "totp-locked" totp_locked],
-    others: extra,
-});
+impl Object for AccessTfaItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfaItem",
+                required: &["entries", "userid"],
+                optional: &["tfa-locked-until", "totp-locked"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.entries,
+                &mut self.userid,
+                &mut self.tfa_locked_until,
+                &mut self.totp_locked,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessTfaItem);
 
 /// Kind of second factor.
 ///
@@ -3196,17 +3737,18 @@ pub enum AccessTfaType {
     /// The value `yubico`.
     Yubico,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessTfaType {
-    "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery, "yubico" Yubico,
-});
+open_enum_impls!(
+    AccessTfaType : "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery,
+    "yubico" Yubico,
+);
 
 /// The answer to `POST /access/tfa/{userid}`.
 ///
 /// Used by `POST /access/tfa/{userid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -3219,22 +3761,28 @@ pub struct AccessTfaUserid {
     pub extra: Extra,
 }
 
-object!(AccessTfaUserid {
-    optional: ["challenge" challenge, "id" id, "recovery" recovery],
-    others: extra,
-});
-
-impl Default for AccessTfaUserid {
+impl Object for AccessTfaUserid {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfaUserid",
+                required: &[],
+                optional: &["challenge", "id", "recovery"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.challenge, &mut self.id, &mut self.recovery, &mut self.extra],
+        );
     }
 }
+
+object_impls!(AccessTfaUserid);
 
 /// Second-factor entries of the user.
 ///
 /// Used by `GET /access/tfa`, `GET /access/tfa/{userid}`, `GET /access/tfa/{userid}/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
@@ -3251,16 +3799,35 @@ pub struct AccessTfaUseridItem {
     pub extra: Extra,
 }
 
-object!(AccessTfaUseridItem {
-    required: ["created" created, "id" id, "type" type_],
-    optional: ["description" description, "enable" enable],
-    others: extra,
-});
+impl Object for AccessTfaUseridItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfaUseridItem",
+                required: &["created", "id", "type"],
+                optional: &["description", "enable"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.created,
+                &mut self.id,
+                &mut self.type_,
+                &mut self.description,
+                &mut self.enable,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessTfaUseridItem);
 
 /// The answer to `POST /access/ticket`.
 ///
 /// Used by `POST /access/ticket`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -3277,28 +3844,41 @@ pub struct AccessTicket {
     pub extra: Extra,
 }
 
-object!(AccessTicket {
-    optional: [
-        "CSRFPreventionToken" csrf_prevention_token,
-        "cap" cap,
-        "clustername" clustername,
-        "ticket" ticket,
-        "username" username,
-    ],
-    others: extra,
-});
-
-impl Default for AccessTicket {
+impl Object for AccessTicket {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTicket",
+                required: &[],
+                optional: &[
+                    "CSRFPreventionToken",
+                    "cap",
+                    "clustername",
+                    "ticket",
+                    "username",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.csrf_prevention_token,
+                &mut self.cap,
+                &mut self.clustername,
+                &mut self.ticket,
+                &mut self.username,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(AccessTicket);
 
 /// The answer to `GET /access/users/{userid}`.
 ///
 /// Used by `GET /access/users/{userid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUser {
     /// Free text about the user. At most 2048 characters.
@@ -3323,32 +3903,49 @@ pub struct AccessUser {
     pub extra: Extra,
 }
 
-object!(AccessUser {
-    optional: [
-        "comment" comment,
-        "email" email,
-        "enable" enable,
-        "expire" expire,
-        "firstname" firstname,
-        "groups" groups,
-        "keys" keys,
-        "lastname" lastname,
-        "tokens" tokens,
-    ],
-    others: extra,
-});
-
-impl Default for AccessUser {
+impl Object for AccessUser {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUser",
+                required: &[],
+                optional: &[
+                    "comment",
+                    "email",
+                    "enable",
+                    "expire",
+                    "firstname",
+                    "groups",
+                    "keys",
+                    "lastname",
+                    "tokens",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.comment,
+                &mut self.email,
+                &mut self.enable,
+                &mut self.expire,
+                &mut self.firstname,
+                &mut self.groups,
+                &mut self.keys,
+                &mut self.lastname,
+                &mut self.tokens,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(AccessUser);
 
 /// One element of the answer to `GET /access/users`.
 ///
 /// Used by `GET /access/users`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersItem {
     /// Free text about the user. At most 2048 characters.
@@ -3381,29 +3978,56 @@ pub struct AccessUsersItem {
     pub extra: Extra,
 }
 
-object!(AccessUsersItem {
-    required: ["userid" userid],
-    optional: [
-        "comment" comment,
-        "email" email,
-        "enable" enable,
-        "expire" expire,
-        "firstname" firstname,
-        "groups" groups,
-        "keys" keys,
-        "lastname" lastname,
-        "realm-type" realm_type,
-        "tfa-locked-until" tfa_locked_until,
-        "tokens" tokens,
-        "totp-locked" totp_locked,
-    ],
-    others: extra,
-});
+impl Object for AccessUsersItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersItem",
+                required: &["userid"],
+                optional: &[
+                    "comment",
+                    "email",
+                    "enable",
+                    "expire",
+                    "firstname",
+                    "groups",
+                    "keys",
+                    "lastname",
+                    "realm-type",
+                    "tfa-locked-until",
+                    "tokens",
+                    "totp-locked",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.userid,
+                &mut self.comment,
+                &mut self.email,
+                &mut self.enable,
+                &mut self.expire,
+                &mut self.firstname,
+                &mut self.groups,
+                &mut self.keys,
+                &mut self.lastname,
+                &mut self.realm_type,
+                &mut self.tfa_locked_until,
+                &mut self.tokens,
+                &mut self.totp_locked,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessUsersItem);
 
 /// The answer to `GET /access/users/{userid}/tfa`.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTfa {
     /// Second factor demanded by the realm of the user; missing if there is none.
@@ -3416,17 +4040,23 @@ pub struct AccessUsersTfa {
     pub extra: Extra,
 }
 
-object!(AccessUsersTfa {
-    optional: ["realm" realm, "types" types, "user" user],
-    others: extra,
-});
-
-impl Default for AccessUsersTfa {
+impl Object for AccessUsersTfa {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTfa",
+                required: &[],
+                optional: &["realm", "types", "user"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.realm, &mut self.types, &mut self.user, &mut self.extra],
+        );
     }
 }
+
+object_impls!(AccessUsersTfa);
 
 /// Second factor demanded by the realm of the user; missing if there is none.
 ///
@@ -3439,12 +4069,10 @@ pub enum AccessUsersTfaRealm {
     /// The value `yubico`.
     Yubico,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessUsersTfaRealm {
-    "oath" Oath, "yubico" Yubico,
-});
+open_enum_impls!(AccessUsersTfaRealm : "oath" Oath, "yubico" Yubico,);
 
 /// Second-factor kinds the user has set up.
 ///
@@ -3463,12 +4091,13 @@ pub enum AccessUsersTfaTypes {
     /// The value `recovery`.
     Recovery,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessUsersTfaTypes {
-    "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn, "recovery" Recovery,
-});
+open_enum_impls!(
+    AccessUsersTfaTypes : "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn,
+    "recovery" Recovery,
+);
 
 /// Second factor the user has set up; only in the form without `multiple`.
 ///
@@ -3481,17 +4110,15 @@ pub enum AccessUsersTfaUser {
     /// The value `u2f`.
     U2f,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(AccessUsersTfaUser {
-    "oath" Oath, "u2f" U2f,
-});
+open_enum_impls!(AccessUsersTfaUser : "oath" Oath, "u2f" U2f,);
 
 /// Settings of one API token; the key is the token ID.
 ///
 /// Used by `GET /access/users/{userid}`, `GET /access/users/{userid}/token/{tokenid}`, `POST /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenGet {
     /// Free text about the token.
@@ -3504,22 +4131,33 @@ pub struct AccessUsersTokenGet {
     pub extra: Extra,
 }
 
-object!(AccessUsersTokenGet {
-    optional: ["comment" comment, "expire" expire, "privsep" privsep],
-    others: extra,
-});
-
-impl Default for AccessUsersTokenGet {
+impl Object for AccessUsersTokenGet {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenGet",
+                required: &[],
+                optional: &["comment", "expire", "privsep"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.comment,
+                &mut self.expire,
+                &mut self.privsep,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(AccessUsersTokenGet);
 
 /// API tokens of the user.
 ///
 /// Used by `GET /access/users`, `GET /access/users/{userid}/token`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenItem {
     /// Free text about the token.
@@ -3534,16 +4172,34 @@ pub struct AccessUsersTokenItem {
     pub extra: Extra,
 }
 
-object!(AccessUsersTokenItem {
-    required: ["tokenid" tokenid],
-    optional: ["comment" comment, "expire" expire, "privsep" privsep],
-    others: extra,
-});
+impl Object for AccessUsersTokenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenItem",
+                required: &["tokenid"],
+                optional: &["comment", "expire", "privsep"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.tokenid,
+                &mut self.comment,
+                &mut self.expire,
+                &mut self.privsep,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessUsersTokenItem);
 
 /// The answer to `POST /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `POST /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPost {
     /// Complete token ID in the form `name@realm!token`.
@@ -3556,15 +4212,33 @@ pub struct AccessUsersTokenPost {
     pub extra: Extra,
 }
 
-object!(AccessUsersTokenPost {
-    required: ["full-tokenid" full_tokenid, "info" info, "value" value],
-    others: extra,
-});
+impl Object for AccessUsersTokenPost {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenPost",
+                required: &["full-tokenid", "info", "value"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.full_tokenid,
+                &mut self.info,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(AccessUsersTokenPost);
 
 /// The answer to `PUT /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `PUT /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPut {
     /// Free text about the token.
@@ -3581,30 +4255,37 @@ pub struct AccessUsersTokenPut {
     pub extra: Extra,
 }
 
-object!(AccessUsersTokenPut {
-    optional: [
-        "comment" comment,
-        "expire" expire,
-        "full-tokenid" full_tokenid,
-        "privsep" privsep,
-        "value" value,
-    ],
-    others: extra,
-});
-
-impl Default for AccessUsersTokenPut {
+impl Object for AccessUsersTokenPut {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenPut",
+                required: &[],
+                optional: &["comment", "expire", "full-tokenid", "privsep", "value"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.comment,
+                &mut self.expire,
+                &mut self.full_tokenid,
+                &mut self.privsep,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(AccessUsersTokenPut);
 
 /// Options a sync uses where the call does not give its own, as a property string.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RealmSyncOptions {
     /// Whether imported users may log in right away.
@@ -3618,7 +4299,7 @@ pub struct RealmSyncOptions {
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl RealmSyncOptions {
@@ -3626,67 +4307,86 @@ impl RealmSyncOptions {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Whether imported users may log in right away.
     #[inline]
     #[must_use]
-    pub fn enable_new(mut self, value: impl Into<bool>) -> Self {
-        self.enable_new = Some(value.into());
+    pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.enable_new,
+            &mut self.undeclared,
+            "enable-new",
+            value,
+        );
         self
     }
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
-    pub fn full(mut self, value: impl Into<bool>) -> Self {
-        self.full = Some(value.into());
+    pub fn full<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.full, &mut self.undeclared, "full", value);
         self
     }
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
-    pub fn purge(mut self, value: impl Into<bool>) -> Self {
-        self.purge = Some(value.into());
+    pub fn purge<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.purge, &mut self.undeclared, "purge", value);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
     #[inline]
     #[must_use]
-    pub fn remove_vanished(mut self, value: impl Into<String>) -> Self {
-        self.remove_vanished = Some(value.into());
+    pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.remove_vanished,
+            &mut self.undeclared,
+            "remove-vanished",
+            value,
+        );
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
     #[must_use]
-    pub fn scope(mut self, value: impl Into<super::types::RealmSyncScope>) -> Self {
-        self.scope = Some(value.into());
+    pub fn scope<How>(
+        mut self,
+        value: impl IntoSetting<super::types::RealmSyncScope, How>,
+    ) -> Self {
+        property_string::set(&mut self.scope, &mut self.undeclared, "scope", value);
         self
     }
 }
 
-object!(RealmSyncOptions {
-    optional: [
-        "enable-new" enable_new,
-        "full" full,
-        "purge" purge,
-        "remove-vanished" remove_vanished,
-        "scope" scope,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for RealmSyncOptions {
+impl Object for RealmSyncOptions {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RealmSyncOptions",
+                required: &[],
+                optional: &["enable-new", "full", "purge", "remove-vanished", "scope"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.enable_new,
+                &mut self.full,
+                &mut self.purge,
+                &mut self.remove_vanished,
+                &mut self.scope,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -3697,7 +4397,7 @@ property_string_impls!(RealmSyncOptions);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RealmTfa {
     /// Number of digits of a one-time code; `oath` only.
@@ -3713,72 +4413,92 @@ pub struct RealmTfa {
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     pub url: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl RealmTfa {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(type_: impl Into<String>) -> Self {
-        Self {
-            type_: type_.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        new
     }
     /// Number of digits of a one-time code; `oath` only.
     #[inline]
     #[must_use]
-    pub fn digits(mut self, value: impl Into<i64>) -> Self {
-        self.digits = Some(value.into());
+    pub fn digits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.digits, &mut self.undeclared, "digits", value);
         self
     }
     /// ID under which the Yubico service knows this installation; `yubico` only.
     #[inline]
     #[must_use]
-    pub fn id(mut self, value: impl Into<String>) -> Self {
-        self.id = Some(value.into());
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.id, &mut self.undeclared, "id", value);
         self
     }
     /// Secret key for requests to the Yubico service; `yubico` only.
     #[inline]
     #[must_use]
-    pub fn key(mut self, value: impl Into<Secret>) -> Self {
-        self.key = Some(value.into());
+    pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        property_string::set(&mut self.key, &mut self.undeclared, "key", value);
         self
     }
     /// Seconds for which a one-time code holds; `oath` only.
     #[inline]
     #[must_use]
-    pub fn step(mut self, value: impl Into<i64>) -> Self {
-        self.step = Some(value.into());
+    pub fn step<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.step, &mut self.undeclared, "step", value);
         self
     }
     /// Kind of second factor.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<String>) -> Self {
-        self.type_ = value.into();
+    pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     #[inline]
     #[must_use]
-    pub fn url(mut self, value: impl Into<String>) -> Self {
-        self.url = Some(value.into());
+    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.url, &mut self.undeclared, "url", value);
         self
     }
 }
 
-object!(RealmTfa {
-    required: ["type" type_],
-    optional: ["digits" digits, "id" id, "key" key, "step" step, "url" url],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for RealmTfa {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RealmTfa",
+                required: &["type"],
+                optional: &["digits", "id", "key", "step", "url"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.type_,
+                &mut self.digits,
+                &mut self.id,
+                &mut self.key,
+                &mut self.step,
+                &mut self.url,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(RealmTfa);

@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/cluster`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterPath(pub(crate) At);
+
+place_impls!(ClusterPath);
 
 impl Client {
     /// `/cluster`
@@ -47,8 +49,10 @@ impl ClusterPath {
 /// The path `/cluster/backup`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBackupPath(pub(crate) At);
+
+place_impls!(ClusterBackupPath);
 
 impl ClusterPath {
     /// `/cluster/backup`
@@ -119,6 +123,23 @@ impl ClusterBackupPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("comment", Takes::Length(0, 512)),
+                    ("id", Takes::Format("pve-configid")),
+                    ("ionice", Takes::Integer(0, 8)),
+                    ("lockwait", Takes::Integer(0, i64::MAX)),
+                    ("maxfiles", Takes::Integer(1, i64::MAX)),
+                    ("node", Takes::Format("pve-node")),
+                    ("notes-template", Takes::Length(0, 1024)),
+                    ("notification-target", Takes::Format("pve-configid")),
+                    ("schedule", Takes::Length(0, 128)),
+                    ("starttime", Takes::Pattern(&["\\d{1,2}:\\d{1,2}"])),
+                    ("stopwait", Takes::Integer(0, i64::MAX)),
+                    ("storage", Takes::Format("pve-storage-id")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fleecing", Release::new(8, 2), None),
@@ -160,301 +181,327 @@ impl ClusterBackupPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
 
-request_impls!(ClusterBackupPost:());
+request_impls!(ClusterBackupPost : ());
 
 impl ClusterBackupPost {
     /// Includes all guests of the node the job runs on. Default: `false`.
     #[inline]
-    pub fn all(mut self, all: bool) -> Self {
-        self.0.call.set_bool("all", all);
+    pub fn all<How>(mut self, all: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("all", all);
         self
     }
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Free text about the job. At most 512 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
     #[inline]
-    pub fn compress(
+    pub fn compress<How>(
         mut self,
-        compress: impl Into<super::types::BackupCompression>,
+        compress: impl IntoSetting<super::types::BackupCompression, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::BackupCompression>("compress", compress);
+        self.0
+            .call
+            .set_some::<super::types::BackupCompression, How>("compress", compress);
         self
     }
     /// Weekdays on which the job runs; superseded by `schedule`. Default: `mon,tue,wed,thu,fri,sat,sun`. Only together with `starttime`.
     #[inline]
-    pub fn dow(mut self, dow: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("dow", dow);
+    pub fn dow<How>(mut self, dow: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("dow", dow);
         self
     }
     /// Directory that receives the archives, instead of a storage.
     #[inline]
-    pub fn dumpdir(mut self, dumpdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dumpdir", dumpdir);
+    pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
     /// VMIDs that are left out when `all` is set, separated by commas.
     #[inline]
-    pub fn exclude(mut self, exclude: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("exclude", exclude);
+    pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
     #[inline]
-    pub fn exclude_path(
+    pub fn exclude_path<How: Several>(
         mut self,
-        exclude_path: impl IntoIterator<Item = impl Into<String>>,
+        exclude_path: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("exclude-path", exclude_path);
+        self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
     /// Settings for backup fleecing, which only concerns virtual machines. Since 8.2.
     #[inline]
-    pub fn fleecing(
+    pub fn fleecing<How>(
         mut self,
-        fleecing: impl Into<super::types::BackupFleecing>,
+        fleecing: impl IntoSetting<super::types::BackupFleecing, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::BackupFleecing>("fleecing", fleecing);
+        self.0.call.set_some::<super::types::BackupFleecing, How>("fleecing", fleecing);
         self
     }
     /// Job ID; made up by the server if not given at creation.
     #[inline]
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("id", id);
+    pub fn id<How>(mut self, id: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("id", id);
         self
     }
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     #[inline]
-    pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.call.set_integer("ionice", ionice);
+    pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
-    pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.call.set_integer("lockwait", lockwait);
+    pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
     #[inline]
-    pub fn mailnotification(
+    pub fn mailnotification<How>(
         mut self,
-        mailnotification: impl Into<super::types::BackupMailNotification>,
+        mailnotification: impl IntoSetting<super::types::BackupMailNotification, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupMailNotification,
+                How,
             >("mailnotification", mailnotification);
         self
     }
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     #[inline]
-    pub fn mailto(mut self, mailto: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("mailto", mailto);
+    pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
-    pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set_integer("maxfiles", maxfiles);
+    pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
-        self.0.call.set_as::<super::types::BackupMode>("mode", mode);
+    pub fn mode<How>(
+        mut self,
+        mode: impl IntoSetting<super::types::BackupMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::BackupMode, How>("mode", mode);
         self
     }
     /// Runs the job on this node only.
     #[inline]
-    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("node", node);
+    pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     #[inline]
-    pub fn notes_template(mut self, notes_template: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("notes-template", notes_template);
+    pub fn notes_template<How>(
+        mut self,
+        notes_template: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
     #[inline]
-    pub fn notification_mode(
+    pub fn notification_mode<How>(
         mut self,
-        notification_mode: impl Into<super::types::BackupNotificationMode>,
+        notification_mode: impl IntoSetting<super::types::BackupNotificationMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupNotificationMode,
+                How,
             >("notification-mode", notification_mode);
         self
     }
     /// Without use today. Default: `always`. From 8.1 to 8.4.
     #[inline]
-    pub fn notification_policy(
+    pub fn notification_policy<How>(
         mut self,
-        notification_policy: impl Into<super::types::BackupNotificationPolicy>,
+        notification_policy: impl IntoSetting<
+            super::types::BackupNotificationPolicy,
+            How,
+        >,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupNotificationPolicy,
+                How,
             >("notification-policy", notification_policy);
         self
     }
     /// Without use today. From 8.1 to 8.4.
     #[inline]
-    pub fn notification_target(
+    pub fn notification_target<How>(
         mut self,
-        notification_target: impl Into<String>,
+        notification_target: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("notification-target", notification_target);
+        self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
     #[inline]
-    pub fn pbs_change_detection_mode(
+    pub fn pbs_change_detection_mode<How>(
         mut self,
-        pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
+        pbs_change_detection_mode: impl IntoSetting<
+            super::types::BackupChangeDetection,
+            How,
+        >,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupChangeDetection,
+                How,
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
     /// Settings that affect the speed of backups.
     #[inline]
-    pub fn performance(
+    pub fn performance<How>(
         mut self,
-        performance: impl Into<super::types::BackupPerformance>,
+        performance: impl IntoSetting<super::types::BackupPerformance, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::BackupPerformance>("performance", performance);
+            .set_some::<
+                super::types::BackupPerformance,
+                How,
+            >("performance", performance);
         self
     }
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     #[inline]
-    pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.call.set_integer("pigz", pigz);
+    pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
     /// Includes all guests in this pool.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
-    pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set_bool("protected", protected);
+    pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Whether the output is reduced. Default: `false`.
     #[inline]
-    pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set_bool("quiet", quiet);
+    pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
-    pub fn remove(mut self, remove: bool) -> Self {
-        self.0.call.set_bool("remove", remove);
+    pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     #[inline]
-    pub fn repeat_missed(mut self, repeat_missed: bool) -> Self {
-        self.0.call.set_bool("repeat-missed", repeat_missed);
+    pub fn repeat_missed<How>(
+        mut self,
+        repeat_missed: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("repeat-missed", repeat_missed);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
-    pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("schedule", schedule);
+    pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
     /// Path of a hook script on the node.
     #[inline]
-    pub fn script(mut self, script: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("script", script);
+    pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("script", script);
         self
     }
     /// Time of day at which the job runs, as `HH:MM`; superseded by `schedule`.
     #[inline]
-    pub fn starttime(mut self, starttime: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("starttime", starttime);
+    pub fn starttime<How>(mut self, starttime: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("starttime", starttime);
         self
     }
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
-    pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.call.set_bool("stdexcludes", stdexcludes);
+    pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
-    pub fn stop(mut self, stop: bool) -> Self {
-        self.0.call.set_bool("stop", stop);
+    pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
-    pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.call.set_integer("stopwait", stopwait);
+    pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
     /// Storage that receives the backups.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Directory for temporary files.
     #[inline]
-    pub fn tmpdir(mut self, tmpdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("tmpdir", tmpdir);
+    pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
     /// VMIDs of the guests to back up, separated by commas.
     #[inline]
-    pub fn vmid(mut self, vmid: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
-    pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.call.set_integer("zstd", zstd);
+    pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
 }
@@ -462,8 +509,10 @@ impl ClusterBackupPost {
 /// The path `/cluster/backup-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBackupInfoPath(pub(crate) At);
+
+place_impls!(ClusterBackupInfoPath);
 
 impl ClusterPath {
     /// `/cluster/backup-info`
@@ -494,8 +543,10 @@ impl ClusterBackupInfoPath {
 /// The path `/cluster/backup-info/not-backed-up`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBackupInfoNotBackedUpPath(pub(crate) At);
+
+place_impls!(ClusterBackupInfoNotBackedUpPath);
 
 impl ClusterBackupInfoPath {
     /// `/cluster/backup-info/not-backed-up`
@@ -526,8 +577,10 @@ impl ClusterBackupInfoNotBackedUpPath {
 /// The path `/cluster/backup/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBackupIdPath(pub(crate) At);
+
+place_impls!(ClusterBackupIdPath);
 
 impl ClusterBackupPath {
     /// `/cluster/backup/{id}`
@@ -605,6 +658,22 @@ impl ClusterBackupIdPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("comment", Takes::Length(0, 512)),
+                    ("ionice", Takes::Integer(0, 8)),
+                    ("lockwait", Takes::Integer(0, i64::MAX)),
+                    ("maxfiles", Takes::Integer(1, i64::MAX)),
+                    ("node", Takes::Format("pve-node")),
+                    ("notes-template", Takes::Length(0, 1024)),
+                    ("notification-target", Takes::Format("pve-configid")),
+                    ("schedule", Takes::Length(0, 128)),
+                    ("starttime", Takes::Pattern(&["\\d{1,2}:\\d{1,2}"])),
+                    ("stopwait", Takes::Integer(0, i64::MAX)),
+                    ("storage", Takes::Format("pve-storage-id")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fleecing", Release::new(8, 2), None),
@@ -661,301 +730,327 @@ impl ClusterBackupIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterBackupIdPut:());
+request_impls!(ClusterBackupIdPut : ());
 
 impl ClusterBackupIdPut {
     /// Includes all guests of the node the job runs on. Default: `false`.
     #[inline]
-    pub fn all(mut self, all: bool) -> Self {
-        self.0.call.set_bool("all", all);
+    pub fn all<How>(mut self, all: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("all", all);
         self
     }
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Free text about the job. At most 512 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
     #[inline]
-    pub fn compress(
+    pub fn compress<How>(
         mut self,
-        compress: impl Into<super::types::BackupCompression>,
+        compress: impl IntoSetting<super::types::BackupCompression, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::BackupCompression>("compress", compress);
+        self.0
+            .call
+            .set_some::<super::types::BackupCompression, How>("compress", compress);
         self
     }
     /// Settings to reset, separated by commas.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Weekdays on which the job runs; superseded by `schedule`. Only together with `starttime`.
     #[inline]
-    pub fn dow(mut self, dow: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("dow", dow);
+    pub fn dow<How>(mut self, dow: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("dow", dow);
         self
     }
     /// Directory that receives the archives, instead of a storage.
     #[inline]
-    pub fn dumpdir(mut self, dumpdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dumpdir", dumpdir);
+    pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
     /// VMIDs that are left out when `all` is set, separated by commas.
     #[inline]
-    pub fn exclude(mut self, exclude: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("exclude", exclude);
+    pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
     #[inline]
-    pub fn exclude_path(
+    pub fn exclude_path<How: Several>(
         mut self,
-        exclude_path: impl IntoIterator<Item = impl Into<String>>,
+        exclude_path: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("exclude-path", exclude_path);
+        self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
     /// Settings for backup fleecing, which only concerns virtual machines. Since 8.2.
     #[inline]
-    pub fn fleecing(
+    pub fn fleecing<How>(
         mut self,
-        fleecing: impl Into<super::types::BackupFleecing>,
+        fleecing: impl IntoSetting<super::types::BackupFleecing, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::BackupFleecing>("fleecing", fleecing);
+        self.0.call.set_some::<super::types::BackupFleecing, How>("fleecing", fleecing);
         self
     }
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     #[inline]
-    pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.call.set_integer("ionice", ionice);
+    pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
-    pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.call.set_integer("lockwait", lockwait);
+    pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
     #[inline]
-    pub fn mailnotification(
+    pub fn mailnotification<How>(
         mut self,
-        mailnotification: impl Into<super::types::BackupMailNotification>,
+        mailnotification: impl IntoSetting<super::types::BackupMailNotification, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupMailNotification,
+                How,
             >("mailnotification", mailnotification);
         self
     }
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     #[inline]
-    pub fn mailto(mut self, mailto: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("mailto", mailto);
+    pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
-    pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set_integer("maxfiles", maxfiles);
+    pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
-        self.0.call.set_as::<super::types::BackupMode>("mode", mode);
+    pub fn mode<How>(
+        mut self,
+        mode: impl IntoSetting<super::types::BackupMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::BackupMode, How>("mode", mode);
         self
     }
     /// Runs the job on this node only.
     #[inline]
-    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("node", node);
+    pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     #[inline]
-    pub fn notes_template(mut self, notes_template: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("notes-template", notes_template);
+    pub fn notes_template<How>(
+        mut self,
+        notes_template: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
     #[inline]
-    pub fn notification_mode(
+    pub fn notification_mode<How>(
         mut self,
-        notification_mode: impl Into<super::types::BackupNotificationMode>,
+        notification_mode: impl IntoSetting<super::types::BackupNotificationMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupNotificationMode,
+                How,
             >("notification-mode", notification_mode);
         self
     }
     /// Without use today. Default: `always`. From 8.1 to 8.4.
     #[inline]
-    pub fn notification_policy(
+    pub fn notification_policy<How>(
         mut self,
-        notification_policy: impl Into<super::types::BackupNotificationPolicy>,
+        notification_policy: impl IntoSetting<
+            super::types::BackupNotificationPolicy,
+            How,
+        >,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupNotificationPolicy,
+                How,
             >("notification-policy", notification_policy);
         self
     }
     /// Without use today. From 8.1 to 8.4.
     #[inline]
-    pub fn notification_target(
+    pub fn notification_target<How>(
         mut self,
-        notification_target: impl Into<String>,
+        notification_target: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("notification-target", notification_target);
+        self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
     #[inline]
-    pub fn pbs_change_detection_mode(
+    pub fn pbs_change_detection_mode<How>(
         mut self,
-        pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
+        pbs_change_detection_mode: impl IntoSetting<
+            super::types::BackupChangeDetection,
+            How,
+        >,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupChangeDetection,
+                How,
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
     /// Settings that affect the speed of backups.
     #[inline]
-    pub fn performance(
+    pub fn performance<How>(
         mut self,
-        performance: impl Into<super::types::BackupPerformance>,
+        performance: impl IntoSetting<super::types::BackupPerformance, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::BackupPerformance>("performance", performance);
+            .set_some::<
+                super::types::BackupPerformance,
+                How,
+            >("performance", performance);
         self
     }
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     #[inline]
-    pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.call.set_integer("pigz", pigz);
+    pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
     /// Includes all guests in this pool.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
-    pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set_bool("protected", protected);
+    pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Whether the output is reduced. Default: `false`.
     #[inline]
-    pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set_bool("quiet", quiet);
+    pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
-    pub fn remove(mut self, remove: bool) -> Self {
-        self.0.call.set_bool("remove", remove);
+    pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     #[inline]
-    pub fn repeat_missed(mut self, repeat_missed: bool) -> Self {
-        self.0.call.set_bool("repeat-missed", repeat_missed);
+    pub fn repeat_missed<How>(
+        mut self,
+        repeat_missed: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("repeat-missed", repeat_missed);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
-    pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("schedule", schedule);
+    pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
     /// Path of a hook script on the node.
     #[inline]
-    pub fn script(mut self, script: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("script", script);
+    pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("script", script);
         self
     }
     /// Time of day at which the job runs, as `HH:MM`; superseded by `schedule`.
     #[inline]
-    pub fn starttime(mut self, starttime: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("starttime", starttime);
+    pub fn starttime<How>(mut self, starttime: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("starttime", starttime);
         self
     }
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
-    pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.call.set_bool("stdexcludes", stdexcludes);
+    pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
-    pub fn stop(mut self, stop: bool) -> Self {
-        self.0.call.set_bool("stop", stop);
+    pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
-    pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.call.set_integer("stopwait", stopwait);
+    pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
     /// Storage that receives the backups.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Directory for temporary files.
     #[inline]
-    pub fn tmpdir(mut self, tmpdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("tmpdir", tmpdir);
+    pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
     /// VMIDs of the guests to back up, separated by commas.
     #[inline]
-    pub fn vmid(mut self, vmid: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
-    pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.call.set_integer("zstd", zstd);
+    pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -969,8 +1064,10 @@ impl ClusterBackupIdPut {
 /// The path `/cluster/backup/{id}/included_volumes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBackupIdIncludedVolumesPath(pub(crate) At);
+
+place_impls!(ClusterBackupIdIncludedVolumesPath);
 
 impl ClusterBackupIdPath {
     /// `/cluster/backup/{id}/included_volumes`
@@ -1001,8 +1098,10 @@ impl ClusterBackupIdIncludedVolumesPath {
 /// The path `/cluster/bulk-action`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBulkActionPath(pub(crate) At);
+
+place_impls!(ClusterBulkActionPath);
 
 impl ClusterPath {
     /// `/cluster/bulk-action`
@@ -1036,8 +1135,10 @@ impl ClusterBulkActionPath {
 /// The path `/cluster/bulk-action/guest`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBulkActionGuestPath(pub(crate) At);
+
+place_impls!(ClusterBulkActionGuestPath);
 
 impl ClusterBulkActionPath {
     /// `/cluster/bulk-action/guest`
@@ -1071,8 +1172,10 @@ impl ClusterBulkActionGuestPath {
 /// The path `/cluster/bulk-action/guest/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBulkActionGuestMigratePath(pub(crate) At);
+
+place_impls!(ClusterBulkActionGuestMigratePath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/migrate`
@@ -1090,9 +1193,9 @@ impl ClusterBulkActionGuestMigratePath {
     ///
     /// * `target`: Node the guests go to.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        target: impl Into<NodeName>,
+        target: impl IntoValue<NodeName, How0>,
     ) -> ClusterBulkActionGuestMigratePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1114,9 +1217,17 @@ impl ClusterBulkActionGuestMigratePath {
                     ],
                 ),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(
+                &[
+                    ("target", Takes::Format("pve-node")),
+                    ("max-workers", Takes::Integer(1, 64)),
+                    ("maxworkers", Takes::Integer(1, 64)),
+                    ("vms", Takes::Integer(100, 999999999)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeName>("target", target);
+        request.call.set_as::<NodeName, How0>("target", target);
         ClusterBulkActionGuestMigratePost(request)
     }
 }
@@ -1132,37 +1243,40 @@ impl ClusterBulkActionGuestMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestMigratePost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestMigratePost: Task);
+request_impls!(ClusterBulkActionGuestMigratePost : Task);
 
 impl ClusterBulkActionGuestMigratePost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `1`.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `1`.
     #[inline]
-    pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set_integer("maxworkers", maxworkers);
+    pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
     /// Migrates running virtual machines live, and restarts running containers on the target.
     #[inline]
-    pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set_bool("online", online);
+    pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("online", online);
         self
     }
     /// VMIDs to act on.
     #[inline]
-    pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        self.0.call.set_all::<u32>("vms", vms);
+    pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_all::<u32, How>("vms", vms);
         self
     }
     /// Whether guests with local disks are migrated live, copying these disks.
     #[inline]
-    pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.call.set_bool("with-local-disks", with_local_disks);
+    pub fn with_local_disks<How>(
+        mut self,
+        with_local_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("with-local-disks", with_local_disks);
         self
     }
 }
@@ -1170,8 +1284,10 @@ impl ClusterBulkActionGuestMigratePost {
 /// The path `/cluster/bulk-action/guest/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBulkActionGuestShutdownPath(pub(crate) At);
+
+place_impls!(ClusterBulkActionGuestShutdownPath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/shutdown`
@@ -1208,7 +1324,14 @@ impl ClusterBulkActionGuestShutdownPath {
                     ],
                 ),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(
+                &[
+                    ("max-workers", Takes::Integer(1, 64)),
+                    ("maxworkers", Takes::Integer(1, 64)),
+                    ("vms", Takes::Integer(100, 999999999)),
+                ],
+            );
         ClusterBulkActionGuestShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -1224,37 +1347,37 @@ impl ClusterBulkActionGuestShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestShutdownPost: Task);
+request_impls!(ClusterBulkActionGuestShutdownPost : Task);
 
 impl ClusterBulkActionGuestShutdownPost {
     /// Whether guests that are still running after the timeout are stopped hard. Default: `true`.
     #[inline]
-    pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set_bool("force-stop", force_stop);
+    pub fn force_stop<How>(mut self, force_stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force-stop", force_stop);
         self
     }
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
-    pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set_integer("maxworkers", maxworkers);
+    pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
     /// Seconds a guest gets, unless its configuration sets another value. Default: `180`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
     /// VMIDs to act on.
     #[inline]
-    pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        self.0.call.set_all::<u32>("vms", vms);
+    pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_all::<u32, How>("vms", vms);
         self
     }
 }
@@ -1262,8 +1385,10 @@ impl ClusterBulkActionGuestShutdownPost {
 /// The path `/cluster/bulk-action/guest/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBulkActionGuestStartPath(pub(crate) At);
+
+place_impls!(ClusterBulkActionGuestStartPath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/start`
@@ -1300,7 +1425,14 @@ impl ClusterBulkActionGuestStartPath {
                     ],
                 ),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(
+                &[
+                    ("max-workers", Takes::Integer(1, 64)),
+                    ("maxworkers", Takes::Integer(1, 64)),
+                    ("vms", Takes::Integer(100, 999999999)),
+                ],
+            );
         ClusterBulkActionGuestStartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -1316,31 +1448,31 @@ impl ClusterBulkActionGuestStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestStartPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestStartPost: Task);
+request_impls!(ClusterBulkActionGuestStartPost : Task);
 
 impl ClusterBulkActionGuestStartPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
-    pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set_integer("maxworkers", maxworkers);
+    pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
     /// Seconds a virtual machine gets to start; without effect on containers.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
     /// VMIDs to act on.
     #[inline]
-    pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        self.0.call.set_all::<u32>("vms", vms);
+    pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_all::<u32, How>("vms", vms);
         self
     }
 }
@@ -1348,8 +1480,10 @@ impl ClusterBulkActionGuestStartPost {
 /// The path `/cluster/bulk-action/guest/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterBulkActionGuestSuspendPath(pub(crate) At);
+
+place_impls!(ClusterBulkActionGuestSuspendPath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/suspend`
@@ -1418,7 +1552,15 @@ impl ClusterBulkActionGuestSuspendPath {
                     ],
                 ),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(
+                &[
+                    ("max-workers", Takes::Integer(1, 64)),
+                    ("maxworkers", Takes::Integer(1, 64)),
+                    ("statestorage", Takes::Format("pve-storage-id")),
+                    ("vms", Takes::Integer(100, 999999999)),
+                ],
+            );
         ClusterBulkActionGuestSuspendPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -1437,37 +1579,40 @@ impl ClusterBulkActionGuestSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestSuspendPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestSuspendPost: Task);
+request_impls!(ClusterBulkActionGuestSuspendPost : Task);
 
 impl ClusterBulkActionGuestSuspendPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
-    pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set_integer("maxworkers", maxworkers);
+    pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
     /// Storage for the saved memory of virtual machines. Only together with `to-disk`.
     #[inline]
-    pub fn statestorage(mut self, statestorage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("statestorage", statestorage);
+    pub fn statestorage<How>(
+        mut self,
+        statestorage: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageId, How>("statestorage", statestorage);
         self
     }
     /// Saves the memory to disk and powers off; the next start continues from there. Default: `false`.
     #[inline]
-    pub fn to_disk(mut self, to_disk: bool) -> Self {
-        self.0.call.set_bool("to-disk", to_disk);
+    pub fn to_disk<How>(mut self, to_disk: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("to-disk", to_disk);
         self
     }
     /// VMIDs to act on.
     #[inline]
-    pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        self.0.call.set_all::<u32>("vms", vms);
+    pub fn vms<How: Several>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_all::<u32, How>("vms", vms);
         self
     }
 }
@@ -1475,8 +1620,10 @@ impl ClusterBulkActionGuestSuspendPost {
 /// The path `/cluster/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigPath(pub(crate) At);
+
+place_impls!(ClusterConfigPath);
 
 impl ClusterPath {
     /// `/cluster/config`
@@ -1508,15 +1655,28 @@ impl ClusterConfigPath {
     ///
     /// * `clustername`: Name of the cluster; cannot easily be changed later. At most 15 characters.
     #[inline]
-    pub fn post(&self, clustername: impl Into<NodeName>) -> ClusterConfigPost {
+    pub fn post<How0>(
+        &self,
+        clustername: impl IntoValue<NodeName, How0>,
+    ) -> ClusterConfigPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/config",
                 Permission::Root,
             )
+            .limits(
+                &[
+                    ("clustername", Takes::Length(0, 15)),
+                    ("clustername", Takes::Format("pve-node")),
+                    ("link[n]", Takes::Index(7)),
+                    ("nodeid", Takes::Integer(1, i64::MAX)),
+                    ("token-coefficient", Takes::Integer(0, i64::MAX)),
+                    ("votes", Takes::Integer(1, i64::MAX)),
+                ],
+            )
             .partial(&[Partial::new("token-coefficient", Release::new(9, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeName>("clustername", clustername);
+        request.call.set_as::<NodeName, How0>("clustername", clustername);
         ClusterConfigPost(request)
     }
 }
@@ -1532,31 +1692,38 @@ impl ClusterConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterConfigPost: Task);
+request_impls!(ClusterConfigPost : Task);
 
 impl ClusterConfigPost {
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
-    pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
-        self.0.call.set_indexed_as::<CorosyncLink>("link", index, link);
+    pub fn link<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        link: impl IntoSetting<CorosyncLink, How>,
+    ) -> Self {
+        self.0.call.set_member::<CorosyncLink, Which, How>("link", index, link);
         self
     }
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
-    pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.call.set_integer("nodeid", nodeid);
+    pub fn nodeid<How>(mut self, nodeid: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("nodeid", nodeid);
         self
     }
     /// Milliseconds added to the corosync token timeout for each node beyond the second. At least 0. Default: `125`. Since 9.1.
     #[inline]
-    pub fn token_coefficient(mut self, token_coefficient: i64) -> Self {
-        self.0.call.set_integer("token-coefficient", token_coefficient);
+    pub fn token_coefficient<How>(
+        mut self,
+        token_coefficient: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("token-coefficient", token_coefficient);
         self
     }
     /// Votes of the node in quorum decisions. At least 1.
     #[inline]
-    pub fn votes(mut self, votes: i64) -> Self {
-        self.0.call.set_integer("votes", votes);
+    pub fn votes<How>(mut self, votes: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("votes", votes);
         self
     }
 }
@@ -1564,8 +1731,10 @@ impl ClusterConfigPost {
 /// The path `/cluster/config/apiversion`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigApiversionPath(pub(crate) At);
+
+place_impls!(ClusterConfigApiversionPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/apiversion`
@@ -1596,8 +1765,10 @@ impl ClusterConfigApiversionPath {
 /// The path `/cluster/config/join`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigJoinPath(pub(crate) At);
+
+place_impls!(ClusterConfigJoinPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/join`
@@ -1615,10 +1786,11 @@ impl ClusterConfigJoinPath {
     #[inline]
     pub fn get(&self) -> ClusterConfigJoinGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/config/join",
-            Permission::All("/", &["Sys.Audit"]),
-        );
+                Method::Get,
+                "/cluster/config/join",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .limits(&[("node", Takes::Format("pve-node"))]);
         ClusterConfigJoinGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Makes this node join an existing cluster, whose `/etc/pve` replaces its own.
@@ -1629,22 +1801,34 @@ impl ClusterConfigJoinPath {
     /// * `fingerprint`: SHA-256 fingerprint of the certificate that the member at `hostname` shows.
     /// * `password`: Password of `root@pam` on the member at `hostname`. At most 128 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        hostname: impl Into<String>,
-        fingerprint: impl Into<String>,
-        password: impl Into<Secret>,
+        hostname: impl IntoValue<String, How0>,
+        fingerprint: impl IntoValue<String, How1>,
+        password: impl IntoValue<Secret, How2>,
     ) -> ClusterConfigJoinPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/config/join",
                 Permission::Root,
             )
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(
+                &[
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                    ("password", Takes::Length(0, 128)),
+                    ("link[n]", Takes::Index(7)),
+                    ("nodeid", Takes::Integer(1, i64::MAX)),
+                    ("votes", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("hostname", hostname);
-        request.call.set_as::<String>("fingerprint", fingerprint);
-        request.call.set_as::<Secret>("password", password);
+        request.call.set_as::<String, How0>("hostname", hostname);
+        request.call.set_as::<String, How1>("fingerprint", fingerprint);
+        request.call.set_as::<Secret, How2>("password", password);
         ClusterConfigJoinPost(request)
     }
 }
@@ -1660,13 +1844,13 @@ impl ClusterConfigJoinPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinGet(pub(crate) Request<ClusterConfigJoin>);
 
-request_impls!(ClusterConfigJoinGet: ClusterConfigJoin);
+request_impls!(ClusterConfigJoinGet : ClusterConfigJoin);
 
 impl ClusterConfigJoinGet {
     /// Member that the joining node should contact.
     #[inline]
-    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("node", node);
+    pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
 }
@@ -1682,31 +1866,35 @@ impl ClusterConfigJoinGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterConfigJoinPost: Task);
+request_impls!(ClusterConfigJoinPost : Task);
 
 impl ClusterConfigJoinPost {
     /// Goes on although a node of that name is already configured.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
-    pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
-        self.0.call.set_indexed_as::<CorosyncLink>("link", index, link);
+    pub fn link<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        link: impl IntoSetting<CorosyncLink, How>,
+    ) -> Self {
+        self.0.call.set_member::<CorosyncLink, Which, How>("link", index, link);
         self
     }
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
-    pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.call.set_integer("nodeid", nodeid);
+    pub fn nodeid<How>(mut self, nodeid: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("nodeid", nodeid);
         self
     }
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
-    pub fn votes(mut self, votes: i64) -> Self {
-        self.0.call.set_integer("votes", votes);
+    pub fn votes<How>(mut self, votes: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("votes", votes);
         self
     }
 }
@@ -1714,8 +1902,10 @@ impl ClusterConfigJoinPost {
 /// The path `/cluster/config/nodes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigNodesPath(pub(crate) At);
+
+place_impls!(ClusterConfigNodesPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/nodes`
@@ -1746,8 +1936,10 @@ impl ClusterConfigNodesPath {
 /// The path `/cluster/config/nodes/{node}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigNodesNodePath(pub(crate) At);
+
+place_impls!(ClusterConfigNodesNodePath);
 
 impl ClusterConfigNodesPath {
     /// `/cluster/config/nodes/{node}`
@@ -1767,10 +1959,17 @@ impl ClusterConfigNodesNodePath {
     #[inline]
     pub fn post(&self) -> ClusterConfigNodesNodePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/config/nodes/{node}",
-            Permission::Root,
-        );
+                Method::Post,
+                "/cluster/config/nodes/{node}",
+                Permission::Root,
+            )
+            .limits(
+                &[
+                    ("link[n]", Takes::Index(7)),
+                    ("nodeid", Takes::Integer(1, i64::MAX)),
+                    ("votes", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         ClusterConfigNodesNodePost(self.0.request(ENDPOINT, reply::data))
     }
     /// Removes a node from the corosync configuration; the node should be off for good.
@@ -1798,43 +1997,50 @@ impl ClusterConfigNodesNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigNodesNodePost(pub(crate) Request<ClusterConfigNode>);
 
-request_impls!(ClusterConfigNodesNodePost: ClusterConfigNode);
+request_impls!(ClusterConfigNodesNodePost : ClusterConfigNode);
 
 impl ClusterConfigNodesNodePost {
     /// Version of the join protocol the new node speaks.
     #[inline]
-    pub fn apiversion(mut self, apiversion: i64) -> Self {
-        self.0.call.set_integer("apiversion", apiversion);
+    pub fn apiversion<How>(mut self, apiversion: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("apiversion", apiversion);
         self
     }
     /// Goes on although a node of that name is already configured.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
-    pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
-        self.0.call.set_indexed_as::<CorosyncLink>("link", index, link);
+    pub fn link<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        link: impl IntoSetting<CorosyncLink, How>,
+    ) -> Self {
+        self.0.call.set_member::<CorosyncLink, Which, How>("link", index, link);
         self
     }
     /// Address of the new node for link 0 if no links are given.
     #[inline]
-    pub fn new_node_ip(mut self, new_node_ip: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("new_node_ip", new_node_ip);
+    pub fn new_node_ip<How>(
+        mut self,
+        new_node_ip: impl IntoSetting<IpAddress, How>,
+    ) -> Self {
+        self.0.call.set_some::<IpAddress, How>("new_node_ip", new_node_ip);
         self
     }
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
-    pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.call.set_integer("nodeid", nodeid);
+    pub fn nodeid<How>(mut self, nodeid: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("nodeid", nodeid);
         self
     }
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
-    pub fn votes(mut self, votes: i64) -> Self {
-        self.0.call.set_integer("votes", votes);
+    pub fn votes<How>(mut self, votes: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("votes", votes);
         self
     }
 }
@@ -1842,8 +2048,10 @@ impl ClusterConfigNodesNodePost {
 /// The path `/cluster/config/qdevice`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigQdevicePath(pub(crate) At);
+
+place_impls!(ClusterConfigQdevicePath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/qdevice`
@@ -1874,8 +2082,10 @@ impl ClusterConfigQdevicePath {
 /// The path `/cluster/config/totem`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterConfigTotemPath(pub(crate) At);
+
+place_impls!(ClusterConfigTotemPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/totem`
@@ -1908,8 +2118,10 @@ impl ClusterConfigTotemPath {
 /// The path `/cluster/jobs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterJobsPath(pub(crate) At);
+
+place_impls!(ClusterJobsPath);
 
 impl ClusterPath {
     /// `/cluster/jobs`
@@ -1940,8 +2152,10 @@ impl ClusterJobsPath {
 /// The path `/cluster/jobs/realm-sync`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterJobsRealmSyncPath(pub(crate) At);
+
+place_impls!(ClusterJobsRealmSyncPath);
 
 impl ClusterJobsPath {
     /// `/cluster/jobs/realm-sync`
@@ -1975,8 +2189,10 @@ impl ClusterJobsRealmSyncPath {
 /// The path `/cluster/jobs/realm-sync/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterJobsRealmSyncIdPath(pub(crate) At);
+
+place_impls!(ClusterJobsRealmSyncIdPath);
 
 impl ClusterJobsRealmSyncPath {
     /// `/cluster/jobs/realm-sync/{id}`
@@ -2013,7 +2229,10 @@ impl ClusterJobsRealmSyncIdPath {
     ///
     /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
-    pub fn post(&self, schedule: impl Into<String>) -> ClusterJobsRealmSyncIdPost {
+    pub fn post<How0>(
+        &self,
+        schedule: impl IntoValue<String, How0>,
+    ) -> ClusterJobsRealmSyncIdPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/jobs/realm-sync/{id}",
@@ -2027,9 +2246,24 @@ impl ClusterJobsRealmSyncIdPath {
                     ],
                 ),
             )
-            .since(8, 0);
+            .since(8, 0)
+            .limits(
+                &[
+                    ("schedule", Takes::Length(0, 128)),
+                    ("comment", Takes::Length(0, 512)),
+                    ("realm", Takes::Length(0, 32)),
+                    (
+                        "remove-vanished",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:(?:acl|properties|entry);)*(?:acl|properties|entry))|none",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("schedule", schedule);
+        request.call.set_as::<String, How0>("schedule", schedule);
         ClusterJobsRealmSyncIdPost(request)
     }
     /// Changes a realm sync job.
@@ -2038,7 +2272,10 @@ impl ClusterJobsRealmSyncIdPath {
     ///
     /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
-    pub fn put(&self, schedule: impl Into<String>) -> ClusterJobsRealmSyncIdPut {
+    pub fn put<How0>(
+        &self,
+        schedule: impl IntoValue<String, How0>,
+    ) -> ClusterJobsRealmSyncIdPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/jobs/realm-sync/{id}",
@@ -2052,9 +2289,24 @@ impl ClusterJobsRealmSyncIdPath {
                     ],
                 ),
             )
-            .since(8, 0);
+            .since(8, 0)
+            .limits(
+                &[
+                    ("schedule", Takes::Length(0, 128)),
+                    ("comment", Takes::Length(0, 512)),
+                    ("delete", Takes::Length(0, 4096)),
+                    (
+                        "remove-vanished",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:(?:acl|properties|entry);)*(?:acl|properties|entry))|none",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("schedule", schedule);
+        request.call.set_as::<String, How0>("schedule", schedule);
         ClusterJobsRealmSyncIdPut(request)
     }
     /// Deletes a realm sync job.
@@ -2087,43 +2339,49 @@ impl ClusterJobsRealmSyncIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterJobsRealmSyncIdPost:());
+request_impls!(ClusterJobsRealmSyncIdPost : ());
 
 impl ClusterJobsRealmSyncIdPost {
     /// Free text about the job. At most 512 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
-    pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.call.set_bool("enable-new", enable_new);
+    pub fn enable_new<How>(mut self, enable_new: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable-new", enable_new);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
     /// Realm that is synced. At most 32 characters.
     #[inline]
-    pub fn realm(mut self, realm: impl Into<Realm>) -> Self {
-        self.0.call.set_as::<Realm>("realm", realm);
+    pub fn realm<How>(mut self, realm: impl IntoSetting<Realm, How>) -> Self {
+        self.0.call.set_some::<Realm, How>("realm", realm);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     #[inline]
-    pub fn remove_vanished(mut self, remove_vanished: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("remove-vanished", remove_vanished);
+    pub fn remove_vanished<How>(
+        mut self,
+        remove_vanished: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("remove-vanished", remove_vanished);
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
-    pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
-        self.0.call.set_as::<super::types::RealmSyncScope>("scope", scope);
+    pub fn scope<How>(
+        mut self,
+        scope: impl IntoSetting<super::types::RealmSyncScope, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RealmSyncScope, How>("scope", scope);
         self
     }
 }
@@ -2139,43 +2397,49 @@ impl ClusterJobsRealmSyncIdPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterJobsRealmSyncIdPut:());
+request_impls!(ClusterJobsRealmSyncIdPut : ());
 
 impl ClusterJobsRealmSyncIdPut {
     /// Free text about the job. At most 512 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
-    pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.call.set_bool("enable-new", enable_new);
+    pub fn enable_new<How>(mut self, enable_new: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable-new", enable_new);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     #[inline]
-    pub fn remove_vanished(mut self, remove_vanished: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("remove-vanished", remove_vanished);
+    pub fn remove_vanished<How>(
+        mut self,
+        remove_vanished: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("remove-vanished", remove_vanished);
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
-    pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
-        self.0.call.set_as::<super::types::RealmSyncScope>("scope", scope);
+    pub fn scope<How>(
+        mut self,
+        scope: impl IntoSetting<super::types::RealmSyncScope, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RealmSyncScope, How>("scope", scope);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2189,8 +2453,10 @@ impl ClusterJobsRealmSyncIdPut {
 /// The path `/cluster/jobs/schedule-analyze`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterJobsScheduleAnalyzePath(pub(crate) At);
+
+place_impls!(ClusterJobsScheduleAnalyzePath);
 
 impl ClusterJobsPath {
     /// `/cluster/jobs/schedule-analyze`
@@ -2208,14 +2474,23 @@ impl ClusterJobsScheduleAnalyzePath {
     ///
     /// * `schedule`: Calendar event in systemd style. At most 128 characters.
     #[inline]
-    pub fn get(&self, schedule: impl Into<String>) -> ClusterJobsScheduleAnalyzeGet {
+    pub fn get<How0>(
+        &self,
+        schedule: impl IntoValue<String, How0>,
+    ) -> ClusterJobsScheduleAnalyzeGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/jobs/schedule-analyze",
-            Permission::Authenticated,
-        );
+                Method::Get,
+                "/cluster/jobs/schedule-analyze",
+                Permission::Authenticated,
+            )
+            .limits(
+                &[
+                    ("schedule", Takes::Length(0, 128)),
+                    ("iterations", Takes::Integer(1, 100)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("schedule", schedule);
+        request.call.set_as::<String, How0>("schedule", schedule);
         ClusterJobsScheduleAnalyzeGet(request)
     }
 }
@@ -2231,19 +2506,19 @@ pub struct ClusterJobsScheduleAnalyzeGet(
     pub(crate) Request<Vec<ClusterJobsScheduleAnalyzeItem>>,
 );
 
-request_impls!(ClusterJobsScheduleAnalyzeGet: Vec<ClusterJobsScheduleAnalyzeItem>);
+request_impls!(ClusterJobsScheduleAnalyzeGet : Vec < ClusterJobsScheduleAnalyzeItem >);
 
 impl ClusterJobsScheduleAnalyzeGet {
     /// Number of times to compute. From 1 to 100. Default: `10`.
     #[inline]
-    pub fn iterations(mut self, iterations: i64) -> Self {
-        self.0.call.set_integer("iterations", iterations);
+    pub fn iterations<How>(mut self, iterations: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("iterations", iterations);
         self
     }
     /// Unix time in seconds to compute from; now if left out.
     #[inline]
-    pub fn starttime(mut self, starttime: i64) -> Self {
-        self.0.call.set_integer("starttime", starttime);
+    pub fn starttime<How>(mut self, starttime: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("starttime", starttime);
         self
     }
 }
@@ -2251,8 +2526,10 @@ impl ClusterJobsScheduleAnalyzeGet {
 /// The path `/cluster/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterLogPath(pub(crate) At);
+
+place_impls!(ClusterLogPath);
 
 impl ClusterPath {
     /// `/cluster/log`
@@ -2270,18 +2547,19 @@ impl ClusterLogPath {
     #[inline]
     pub fn get(&self) -> ClusterLogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/log",
-            Permission::Rows(
-                "lines",
-                &Permission::Or(
-                    &[
-                        Permission::All("/", &["Sys.Syslog"]),
-                        Permission::Other("being the user of the line"),
-                    ],
+                Method::Get,
+                "/cluster/log",
+                Permission::Rows(
+                    "lines",
+                    &Permission::Or(
+                        &[
+                            Permission::All("/", &["Sys.Syslog"]),
+                            Permission::Other("being the user of the line"),
+                        ],
+                    ),
                 ),
-            ),
-        );
+            )
+            .limits(&[("max", Takes::Integer(1, i64::MAX))]);
         ClusterLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -2297,13 +2575,13 @@ impl ClusterLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);
 
-request_impls!(ClusterLogGet: Vec<ClusterLogItem>);
+request_impls!(ClusterLogGet : Vec < ClusterLogItem >);
 
 impl ClusterLogGet {
     /// Number of entries to return at most. At least 1.
     #[inline]
-    pub fn max(mut self, max: i64) -> Self {
-        self.0.call.set_integer("max", max);
+    pub fn max<How>(mut self, max: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max", max);
         self
     }
 }
@@ -2311,8 +2589,10 @@ impl ClusterLogGet {
 /// The path `/cluster/mapping`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingPath(pub(crate) At);
+
+place_impls!(ClusterMappingPath);
 
 impl ClusterPath {
     /// `/cluster/mapping`
@@ -2346,8 +2626,10 @@ impl ClusterMappingPath {
 /// The path `/cluster/mapping/dir`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingDirPath(pub(crate) At);
+
+place_impls!(ClusterMappingDirPath);
 
 impl ClusterMappingPath {
     /// `/cluster/mapping/dir`
@@ -2375,7 +2657,8 @@ impl ClusterMappingDirPath {
                     ),
                 ),
             )
-            .since(8, 4);
+            .since(8, 4)
+            .limits(&[("check-node", Takes::Format("pve-node"))]);
         ClusterMappingDirGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a directory mapping.
@@ -2385,20 +2668,26 @@ impl ClusterMappingDirPath {
     /// * `id`: Name of the mapping, as guest configurations refer to it.
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1: Several>(
         &self,
-        id: impl Into<String>,
-        map: impl IntoIterator<Item = impl Into<DirMapping>>,
+        id: impl IntoValue<String, How0>,
+        map: impl IntoItems<DirMapping, How1>,
     ) -> ClusterMappingDirPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/mapping/dir",
                 Permission::All("/mapping/dir", &["Mapping.Modify"]),
             )
-            .since(8, 4);
+            .since(8, 4)
+            .limits(
+                &[
+                    ("id", Takes::Format("pve-configid")),
+                    ("description", Takes::Length(0, 4096)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("id", id);
-        request.call.set_all::<DirMapping>("map", map);
+        request.call.set_as::<String, How0>("id", id);
+        request.call.set_all::<DirMapping, How1>("map", map);
         ClusterMappingDirPost(request)
     }
 }
@@ -2416,13 +2705,16 @@ impl ClusterMappingDirPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirGet(pub(crate) Request<Vec<ClusterMappingDirItem>>);
 
-request_impls!(ClusterMappingDirGet: Vec<ClusterMappingDirItem>);
+request_impls!(ClusterMappingDirGet : Vec < ClusterMappingDirItem >);
 
 impl ClusterMappingDirGet {
     /// Node whose entries are checked; problems are listed in `checks`.
     #[inline]
-    pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("check-node", check_node);
+    pub fn check_node<How>(
+        mut self,
+        check_node: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("check-node", check_node);
         self
     }
 }
@@ -2438,13 +2730,16 @@ impl ClusterMappingDirGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingDirPost:());
+request_impls!(ClusterMappingDirPost : ());
 
 impl ClusterMappingDirPost {
     /// Free text about the directory. At most 4096 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
 }
@@ -2452,8 +2747,10 @@ impl ClusterMappingDirPost {
 /// The path `/cluster/mapping/dir/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingDirIdPath(pub(crate) At);
+
+place_impls!(ClusterMappingDirIdPath);
 
 impl ClusterMappingDirPath {
     /// `/cluster/mapping/dir/{id}`
@@ -2500,7 +2797,14 @@ impl ClusterMappingDirIdPath {
                 "/cluster/mapping/dir/{id}",
                 Permission::All("/mapping/dir/{id}", &["Mapping.Modify"]),
             )
-            .since(8, 4);
+            .since(8, 4)
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("description", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         ClusterMappingDirIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a directory mapping.
@@ -2533,31 +2837,37 @@ impl ClusterMappingDirIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingDirIdPut:());
+request_impls!(ClusterMappingDirIdPut : ());
 
 impl ClusterMappingDirIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Free text about the directory. At most 4096 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn map(mut self, map: impl IntoIterator<Item = impl Into<DirMapping>>) -> Self {
-        self.0.call.set_all::<DirMapping>("map", map);
+    pub fn map<How: Several>(
+        mut self,
+        map: impl IntoItemsSetting<DirMapping, How>,
+    ) -> Self {
+        self.0.call.set_some_all::<DirMapping, How>("map", map);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2571,8 +2881,10 @@ impl ClusterMappingDirIdPut {
 /// The path `/cluster/mapping/pci`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingPciPath(pub(crate) At);
+
+place_impls!(ClusterMappingPciPath);
 
 impl ClusterMappingPath {
     /// `/cluster/mapping/pci`
@@ -2600,7 +2912,8 @@ impl ClusterMappingPciPath {
                     ),
                 ),
             )
-            .since(8, 0);
+            .since(8, 0)
+            .limits(&[("check-node", Takes::Format("pve-node"))]);
         ClusterMappingPciGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a PCI device mapping.
@@ -2610,10 +2923,10 @@ impl ClusterMappingPciPath {
     /// * `id`: Name of the mapping, as guest configurations refer to it.
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1: Several>(
         &self,
-        id: impl Into<String>,
-        map: impl IntoIterator<Item = impl Into<PciMapping>>,
+        id: impl IntoValue<String, How0>,
+        map: impl IntoItems<PciMapping, How1>,
     ) -> ClusterMappingPciPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -2621,12 +2934,18 @@ impl ClusterMappingPciPath {
                 Permission::All("/mapping/pci", &["Mapping.Modify"]),
             )
             .since(8, 0)
+            .limits(
+                &[
+                    ("id", Takes::Format("pve-configid")),
+                    ("description", Takes::Length(0, 4096)),
+                ],
+            )
             .partial(
                 &[Partial::new("live-migration-capable", Release::new(8, 4), None)],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("id", id);
-        request.call.set_all::<PciMapping>("map", map);
+        request.call.set_as::<String, How0>("id", id);
+        request.call.set_all::<PciMapping, How1>("map", map);
         ClusterMappingPciPost(request)
     }
 }
@@ -2644,13 +2963,16 @@ impl ClusterMappingPciPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingPciItem>>);
 
-request_impls!(ClusterMappingPciGet: Vec<ClusterMappingPciItem>);
+request_impls!(ClusterMappingPciGet : Vec < ClusterMappingPciItem >);
 
 impl ClusterMappingPciGet {
     /// Node whose entries are checked; problems are listed in `checks`.
     #[inline]
-    pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("check-node", check_node);
+    pub fn check_node<How>(
+        mut self,
+        check_node: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("check-node", check_node);
         self
     }
 }
@@ -2666,25 +2988,33 @@ impl ClusterMappingPciGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingPciPost:());
+request_impls!(ClusterMappingPciPost : ());
 
 impl ClusterMappingPciPost {
     /// Free text about the device. At most 4096 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
     #[inline]
-    pub fn live_migration_capable(mut self, live_migration_capable: bool) -> Self {
-        self.0.call.set_bool("live-migration-capable", live_migration_capable);
+    pub fn live_migration_capable<How>(
+        mut self,
+        live_migration_capable: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("live-migration-capable", live_migration_capable);
         self
     }
     /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
     #[inline]
-    pub fn mdev(mut self, mdev: bool) -> Self {
-        self.0.call.set_bool("mdev", mdev);
+    pub fn mdev<How>(mut self, mdev: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("mdev", mdev);
         self
     }
 }
@@ -2692,8 +3022,10 @@ impl ClusterMappingPciPost {
 /// The path `/cluster/mapping/pci/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingPciIdPath(pub(crate) At);
+
+place_impls!(ClusterMappingPciIdPath);
 
 impl ClusterMappingPciPath {
     /// `/cluster/mapping/pci/{id}`
@@ -2741,6 +3073,13 @@ impl ClusterMappingPciIdPath {
                 Permission::All("/mapping/pci/{id}", &["Mapping.Modify"]),
             )
             .since(8, 0)
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("description", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            )
             .partial(
                 &[Partial::new("live-migration-capable", Release::new(8, 4), None)],
             );
@@ -2776,43 +3115,54 @@ impl ClusterMappingPciIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingPciIdPut:());
+request_impls!(ClusterMappingPciIdPut : ());
 
 impl ClusterMappingPciIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Free text about the device. At most 4096 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
     #[inline]
-    pub fn live_migration_capable(mut self, live_migration_capable: bool) -> Self {
-        self.0.call.set_bool("live-migration-capable", live_migration_capable);
+    pub fn live_migration_capable<How>(
+        mut self,
+        live_migration_capable: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("live-migration-capable", live_migration_capable);
         self
     }
     /// What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn map(mut self, map: impl IntoIterator<Item = impl Into<PciMapping>>) -> Self {
-        self.0.call.set_all::<PciMapping>("map", map);
+    pub fn map<How: Several>(
+        mut self,
+        map: impl IntoItemsSetting<PciMapping, How>,
+    ) -> Self {
+        self.0.call.set_some_all::<PciMapping, How>("map", map);
         self
     }
     /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
     #[inline]
-    pub fn mdev(mut self, mdev: bool) -> Self {
-        self.0.call.set_bool("mdev", mdev);
+    pub fn mdev<How>(mut self, mdev: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("mdev", mdev);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2826,8 +3176,10 @@ impl ClusterMappingPciIdPut {
 /// The path `/cluster/mapping/usb`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingUsbPath(pub(crate) At);
+
+place_impls!(ClusterMappingUsbPath);
 
 impl ClusterMappingPath {
     /// `/cluster/mapping/usb`
@@ -2855,7 +3207,8 @@ impl ClusterMappingUsbPath {
                     ),
                 ),
             )
-            .since(8, 0);
+            .since(8, 0)
+            .limits(&[("check-node", Takes::Format("pve-node"))]);
         ClusterMappingUsbGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a USB device mapping.
@@ -2865,20 +3218,26 @@ impl ClusterMappingUsbPath {
     /// * `id`: Name of the mapping, as guest configurations refer to it.
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1: Several>(
         &self,
-        id: impl Into<String>,
-        map: impl IntoIterator<Item = impl Into<UsbMapping>>,
+        id: impl IntoValue<String, How0>,
+        map: impl IntoItems<UsbMapping, How1>,
     ) -> ClusterMappingUsbPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/mapping/usb",
                 Permission::All("/mapping/usb", &["Mapping.Modify"]),
             )
-            .since(8, 0);
+            .since(8, 0)
+            .limits(
+                &[
+                    ("id", Takes::Format("pve-configid")),
+                    ("description", Takes::Length(0, 4096)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("id", id);
-        request.call.set_all::<UsbMapping>("map", map);
+        request.call.set_as::<String, How0>("id", id);
+        request.call.set_all::<UsbMapping, How1>("map", map);
         ClusterMappingUsbPost(request)
     }
 }
@@ -2896,13 +3255,16 @@ impl ClusterMappingUsbPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbGet(pub(crate) Request<Vec<ClusterMappingUsbItem>>);
 
-request_impls!(ClusterMappingUsbGet: Vec<ClusterMappingUsbItem>);
+request_impls!(ClusterMappingUsbGet : Vec < ClusterMappingUsbItem >);
 
 impl ClusterMappingUsbGet {
     /// Node whose entries are checked; problems are listed in `error`.
     #[inline]
-    pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("check-node", check_node);
+    pub fn check_node<How>(
+        mut self,
+        check_node: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("check-node", check_node);
         self
     }
 }
@@ -2918,13 +3280,16 @@ impl ClusterMappingUsbGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingUsbPost:());
+request_impls!(ClusterMappingUsbPost : ());
 
 impl ClusterMappingUsbPost {
     /// Free text about the device. At most 4096 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
 }
@@ -2932,8 +3297,10 @@ impl ClusterMappingUsbPost {
 /// The path `/cluster/mapping/usb/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMappingUsbIdPath(pub(crate) At);
+
+place_impls!(ClusterMappingUsbIdPath);
 
 impl ClusterMappingUsbPath {
     /// `/cluster/mapping/usb/{id}`
@@ -2976,18 +3343,25 @@ impl ClusterMappingUsbIdPath {
     ///
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn put(
+    pub fn put<How0: Several>(
         &self,
-        map: impl IntoIterator<Item = impl Into<UsbMapping>>,
+        map: impl IntoItems<UsbMapping, How0>,
     ) -> ClusterMappingUsbIdPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/mapping/usb/{id}",
                 Permission::All("/mapping/usb/{id}", &["Mapping.Modify"]),
             )
-            .since(8, 0);
+            .since(8, 0)
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("description", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_all::<UsbMapping>("map", map);
+        request.call.set_all::<UsbMapping, How0>("map", map);
         ClusterMappingUsbIdPut(request)
     }
     /// Deletes a USB device mapping.
@@ -3020,25 +3394,28 @@ impl ClusterMappingUsbIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingUsbIdPut:());
+request_impls!(ClusterMappingUsbIdPut : ());
 
 impl ClusterMappingUsbIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Free text about the device. At most 4096 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3052,8 +3429,10 @@ impl ClusterMappingUsbIdPut {
 /// The path `/cluster/metrics`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMetricsPath(pub(crate) At);
+
+place_impls!(ClusterMetricsPath);
 
 impl ClusterPath {
     /// `/cluster/metrics`
@@ -3084,8 +3463,10 @@ impl ClusterMetricsPath {
 /// The path `/cluster/metrics/export`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMetricsExportPath(pub(crate) At);
+
+place_impls!(ClusterMetricsExportPath);
 
 impl ClusterMetricsPath {
     /// `/cluster/metrics/export`
@@ -3124,31 +3505,31 @@ impl ClusterMetricsExportPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsExportGet(pub(crate) Request<ClusterMetricsExport>);
 
-request_impls!(ClusterMetricsExportGet: ClusterMetricsExport);
+request_impls!(ClusterMetricsExportGet : ClusterMetricsExport);
 
 impl ClusterMetricsExportGet {
     /// Adds past values, everything available or what is newer than `start-time`. Default: `false`.
     #[inline]
-    pub fn history(mut self, history: bool) -> Self {
-        self.0.call.set_bool("history", history);
+    pub fn history<How>(mut self, history: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("history", history);
         self
     }
     /// Reports on the answering node only. Default: `false`.
     #[inline]
-    pub fn local_only(mut self, local_only: bool) -> Self {
-        self.0.call.set_bool("local-only", local_only);
+    pub fn local_only<How>(mut self, local_only: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("local-only", local_only);
         self
     }
     /// Reports on these nodes only, separated by commas. Since 9.1.
     #[inline]
-    pub fn node_list(mut self, node_list: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("node-list", node_list);
+    pub fn node_list<How>(mut self, node_list: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("node-list", node_list);
         self
     }
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
     #[inline]
-    pub fn start_time(mut self, start_time: i64) -> Self {
-        self.0.call.set_integer("start-time", start_time);
+    pub fn start_time<How>(mut self, start_time: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start-time", start_time);
         self
     }
 }
@@ -3156,8 +3537,10 @@ impl ClusterMetricsExportGet {
 /// The path `/cluster/metrics/server`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMetricsServerPath(pub(crate) At);
+
+place_impls!(ClusterMetricsServerPath);
 
 impl ClusterMetricsPath {
     /// `/cluster/metrics/server`
@@ -3188,8 +3571,10 @@ impl ClusterMetricsServerPath {
 /// The path `/cluster/metrics/server/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterMetricsServerIdPath(pub(crate) At);
+
+place_impls!(ClusterMetricsServerIdPath);
 
 impl ClusterMetricsServerPath {
     /// `/cluster/metrics/server/{id}`
@@ -3225,11 +3610,11 @@ impl ClusterMetricsServerIdPath {
     /// * `server`: Host name or IP address of the server.
     /// * `port`: Network port of the server. From 1 to 65536.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        type_: impl Into<ClusterMetricsServerType>,
-        server: impl Into<String>,
-        port: i64,
+        type_: impl IntoValue<ClusterMetricsServerType, How0>,
+        server: impl IntoValue<String, How1>,
+        port: impl IntoValue<i64, How2>,
     ) -> ClusterMetricsServerIdPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -3237,6 +3622,19 @@ impl ClusterMetricsServerIdPath {
                 Permission::All("/", &["Sys.Modify"]),
             )
             .secrets(&["otel-headers", "token"])
+            .limits(
+                &[
+                    ("server", Takes::Format("address")),
+                    ("port", Takes::Integer(1, 65536)),
+                    ("max-body-size", Takes::Integer(1, i64::MAX)),
+                    ("mtu", Takes::Integer(512, 65536)),
+                    ("otel-headers", Takes::Length(0, 1024)),
+                    ("otel-max-body-size", Takes::Integer(1024, i64::MAX)),
+                    ("otel-resource-attributes", Takes::Length(0, 1024)),
+                    ("otel-timeout", Takes::Integer(1, 10)),
+                    ("timeout", Takes::Integer(0, i64::MAX)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("otel-compression", Release::new(9, 0), None),
@@ -3250,9 +3648,9 @@ impl ClusterMetricsServerIdPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterMetricsServerType>("type", type_);
-        request.call.set_as::<String>("server", server);
-        request.call.set_integer("port", port);
+        request.call.set_as::<ClusterMetricsServerType, How0>("type", type_);
+        request.call.set_as::<String, How1>("server", server);
+        request.call.set_as::<i64, How2>("port", port);
         ClusterMetricsServerIdPost(request)
     }
     /// Changes the settings of an external metric server.
@@ -3262,10 +3660,10 @@ impl ClusterMetricsServerIdPath {
     /// * `server`: Host name or IP address of the server.
     /// * `port`: Network port of the server. From 1 to 65536.
     #[inline]
-    pub fn put(
+    pub fn put<How0, How1>(
         &self,
-        server: impl Into<String>,
-        port: i64,
+        server: impl IntoValue<String, How0>,
+        port: impl IntoValue<i64, How1>,
     ) -> ClusterMetricsServerIdPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -3273,6 +3671,21 @@ impl ClusterMetricsServerIdPath {
                 Permission::All("/", &["Sys.Modify"]),
             )
             .secrets(&["otel-headers", "token"])
+            .limits(
+                &[
+                    ("server", Takes::Format("address")),
+                    ("port", Takes::Integer(1, 65536)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("max-body-size", Takes::Integer(1, i64::MAX)),
+                    ("mtu", Takes::Integer(512, 65536)),
+                    ("otel-headers", Takes::Length(0, 1024)),
+                    ("otel-max-body-size", Takes::Integer(1024, i64::MAX)),
+                    ("otel-resource-attributes", Takes::Length(0, 1024)),
+                    ("otel-timeout", Takes::Integer(1, 10)),
+                    ("timeout", Takes::Integer(0, i64::MAX)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("otel-compression", Release::new(9, 0), None),
@@ -3286,8 +3699,8 @@ impl ClusterMetricsServerIdPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("server", server);
-        request.call.set_integer("port", port);
+        request.call.set_as::<String, How0>("server", server);
+        request.call.set_as::<i64, How1>("port", port);
         ClusterMetricsServerIdPut(request)
     }
     /// Deletes an external metric server.
@@ -3315,149 +3728,186 @@ impl ClusterMetricsServerIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMetricsServerIdPost:());
+request_impls!(ClusterMetricsServerIdPost : ());
 
 impl ClusterMetricsServerIdPost {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
     #[inline]
-    pub fn api_path_prefix(mut self, api_path_prefix: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("api-path-prefix", api_path_prefix);
+    pub fn api_path_prefix<How>(
+        mut self,
+        api_path_prefix: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("api-path-prefix", api_path_prefix);
         self
     }
     /// InfluxDB: bucket or database to write to over HTTP.
     #[inline]
-    pub fn bucket(mut self, bucket: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bucket", bucket);
+    pub fn bucket<How>(mut self, bucket: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bucket", bucket);
         self
     }
     /// Whether sending to this server is switched off.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// InfluxDB: protocol used to send data. Default: `udp`.
     #[inline]
-    pub fn influxdbproto(
+    pub fn influxdbproto<How>(
         mut self,
-        influxdbproto: impl Into<ClusterMetricsServerInfluxdbproto>,
+        influxdbproto: impl IntoSetting<ClusterMetricsServerInfluxdbproto, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<ClusterMetricsServerInfluxdbproto>("influxdbproto", influxdbproto);
+            .set_some::<
+                ClusterMetricsServerInfluxdbproto,
+                How,
+            >("influxdbproto", influxdbproto);
         self
     }
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
     #[inline]
-    pub fn max_body_size(mut self, max_body_size: i64) -> Self {
-        self.0.call.set_integer("max-body-size", max_body_size);
+    pub fn max_body_size<How>(
+        mut self,
+        max_body_size: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
-    pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set_integer("mtu", mtu);
+    pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     #[inline]
-    pub fn organization(mut self, organization: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("organization", organization);
+    pub fn organization<How>(
+        mut self,
+        organization: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("organization", organization);
         self
     }
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
     #[inline]
-    pub fn otel_compression(
+    pub fn otel_compression<How>(
         mut self,
-        otel_compression: impl Into<ClusterMetricsServerOtelCompression>,
+        otel_compression: impl IntoSetting<ClusterMetricsServerOtelCompression, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 ClusterMetricsServerOtelCompression,
+                How,
             >("otel-compression", otel_compression);
         self
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
-    pub fn otel_headers(mut self, otel_headers: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("otel-headers", otel_headers);
+    pub fn otel_headers<How>(
+        mut self,
+        otel_headers: impl IntoSetting<Secret, How>,
+    ) -> Self {
+        self.0.call.set_some::<Secret, How>("otel-headers", otel_headers);
         self
     }
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
     #[inline]
-    pub fn otel_max_body_size(mut self, otel_max_body_size: i64) -> Self {
-        self.0.call.set_integer("otel-max-body-size", otel_max_body_size);
+    pub fn otel_max_body_size<How>(
+        mut self,
+        otel_max_body_size: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
     #[inline]
-    pub fn otel_path(mut self, otel_path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("otel-path", otel_path);
+    pub fn otel_path<How>(mut self, otel_path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("otel-path", otel_path);
         self
     }
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
     #[inline]
-    pub fn otel_protocol(
+    pub fn otel_protocol<How>(
         mut self,
-        otel_protocol: impl Into<ClusterMetricsServerOtelProtocol>,
+        otel_protocol: impl IntoSetting<ClusterMetricsServerOtelProtocol, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<ClusterMetricsServerOtelProtocol>("otel-protocol", otel_protocol);
+            .set_some::<
+                ClusterMetricsServerOtelProtocol,
+                How,
+            >("otel-protocol", otel_protocol);
         self
     }
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
-    pub fn otel_resource_attributes(
+    pub fn otel_resource_attributes<How>(
         mut self,
-        otel_resource_attributes: impl Into<String>,
+        otel_resource_attributes: impl IntoSetting<String, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<String>("otel-resource-attributes", otel_resource_attributes);
+            .set_some::<
+                String,
+                How,
+            >("otel-resource-attributes", otel_resource_attributes);
         self
     }
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[inline]
-    pub fn otel_timeout(mut self, otel_timeout: i64) -> Self {
-        self.0.call.set_integer("otel-timeout", otel_timeout);
+    pub fn otel_timeout<How>(
+        mut self,
+        otel_timeout: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("otel-timeout", otel_timeout);
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[inline]
-    pub fn otel_verify_ssl(mut self, otel_verify_ssl: bool) -> Self {
-        self.0.call.set_bool("otel-verify-ssl", otel_verify_ssl);
+    pub fn otel_verify_ssl<How>(
+        mut self,
+        otel_verify_ssl: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("otel-verify-ssl", otel_verify_ssl);
         self
     }
     /// Graphite: dotted prefix of all metric names.
     #[inline]
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("path", path);
+    pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("path", path);
         self
     }
     /// Graphite: protocol used to send data.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<ClusterMetricsServerProto>) -> Self {
-        self.0.call.set_as::<ClusterMetricsServerProto>("proto", proto);
+    pub fn proto<How>(
+        mut self,
+        proto: impl IntoSetting<ClusterMetricsServerProto, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterMetricsServerProto, How>("proto", proto);
         self
     }
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
     #[inline]
-    pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("token", token);
+    pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("token", token);
         self
     }
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[inline]
-    pub fn verify_certificate(mut self, verify_certificate: bool) -> Self {
-        self.0.call.set_bool("verify-certificate", verify_certificate);
+    pub fn verify_certificate<How>(
+        mut self,
+        verify_certificate: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("verify-certificate", verify_certificate);
         self
     }
 }
@@ -3471,161 +3921,198 @@ impl ClusterMetricsServerIdPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMetricsServerIdPut:());
+request_impls!(ClusterMetricsServerIdPut : ());
 
 impl ClusterMetricsServerIdPut {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
     #[inline]
-    pub fn api_path_prefix(mut self, api_path_prefix: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("api-path-prefix", api_path_prefix);
+    pub fn api_path_prefix<How>(
+        mut self,
+        api_path_prefix: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("api-path-prefix", api_path_prefix);
         self
     }
     /// InfluxDB: bucket or database to write to over HTTP.
     #[inline]
-    pub fn bucket(mut self, bucket: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bucket", bucket);
+    pub fn bucket<How>(mut self, bucket: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bucket", bucket);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether sending to this server is switched off.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// InfluxDB: protocol used to send data. Default: `udp`.
     #[inline]
-    pub fn influxdbproto(
+    pub fn influxdbproto<How>(
         mut self,
-        influxdbproto: impl Into<ClusterMetricsServerInfluxdbproto>,
+        influxdbproto: impl IntoSetting<ClusterMetricsServerInfluxdbproto, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<ClusterMetricsServerInfluxdbproto>("influxdbproto", influxdbproto);
+            .set_some::<
+                ClusterMetricsServerInfluxdbproto,
+                How,
+            >("influxdbproto", influxdbproto);
         self
     }
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
     #[inline]
-    pub fn max_body_size(mut self, max_body_size: i64) -> Self {
-        self.0.call.set_integer("max-body-size", max_body_size);
+    pub fn max_body_size<How>(
+        mut self,
+        max_body_size: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
-    pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set_integer("mtu", mtu);
+    pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     #[inline]
-    pub fn organization(mut self, organization: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("organization", organization);
+    pub fn organization<How>(
+        mut self,
+        organization: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("organization", organization);
         self
     }
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
     #[inline]
-    pub fn otel_compression(
+    pub fn otel_compression<How>(
         mut self,
-        otel_compression: impl Into<ClusterMetricsServerOtelCompression>,
+        otel_compression: impl IntoSetting<ClusterMetricsServerOtelCompression, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 ClusterMetricsServerOtelCompression,
+                How,
             >("otel-compression", otel_compression);
         self
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
-    pub fn otel_headers(mut self, otel_headers: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("otel-headers", otel_headers);
+    pub fn otel_headers<How>(
+        mut self,
+        otel_headers: impl IntoSetting<Secret, How>,
+    ) -> Self {
+        self.0.call.set_some::<Secret, How>("otel-headers", otel_headers);
         self
     }
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
     #[inline]
-    pub fn otel_max_body_size(mut self, otel_max_body_size: i64) -> Self {
-        self.0.call.set_integer("otel-max-body-size", otel_max_body_size);
+    pub fn otel_max_body_size<How>(
+        mut self,
+        otel_max_body_size: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
     #[inline]
-    pub fn otel_path(mut self, otel_path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("otel-path", otel_path);
+    pub fn otel_path<How>(mut self, otel_path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("otel-path", otel_path);
         self
     }
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
     #[inline]
-    pub fn otel_protocol(
+    pub fn otel_protocol<How>(
         mut self,
-        otel_protocol: impl Into<ClusterMetricsServerOtelProtocol>,
+        otel_protocol: impl IntoSetting<ClusterMetricsServerOtelProtocol, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<ClusterMetricsServerOtelProtocol>("otel-protocol", otel_protocol);
+            .set_some::<
+                ClusterMetricsServerOtelProtocol,
+                How,
+            >("otel-protocol", otel_protocol);
         self
     }
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
-    pub fn otel_resource_attributes(
+    pub fn otel_resource_attributes<How>(
         mut self,
-        otel_resource_attributes: impl Into<String>,
+        otel_resource_attributes: impl IntoSetting<String, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<String>("otel-resource-attributes", otel_resource_attributes);
+            .set_some::<
+                String,
+                How,
+            >("otel-resource-attributes", otel_resource_attributes);
         self
     }
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[inline]
-    pub fn otel_timeout(mut self, otel_timeout: i64) -> Self {
-        self.0.call.set_integer("otel-timeout", otel_timeout);
+    pub fn otel_timeout<How>(
+        mut self,
+        otel_timeout: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("otel-timeout", otel_timeout);
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[inline]
-    pub fn otel_verify_ssl(mut self, otel_verify_ssl: bool) -> Self {
-        self.0.call.set_bool("otel-verify-ssl", otel_verify_ssl);
+    pub fn otel_verify_ssl<How>(
+        mut self,
+        otel_verify_ssl: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("otel-verify-ssl", otel_verify_ssl);
         self
     }
     /// Graphite: dotted prefix of all metric names.
     #[inline]
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("path", path);
+    pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("path", path);
         self
     }
     /// Graphite: protocol used to send data.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<ClusterMetricsServerProto>) -> Self {
-        self.0.call.set_as::<ClusterMetricsServerProto>("proto", proto);
+    pub fn proto<How>(
+        mut self,
+        proto: impl IntoSetting<ClusterMetricsServerProto, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterMetricsServerProto, How>("proto", proto);
         self
     }
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
     #[inline]
-    pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("token", token);
+    pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("token", token);
         self
     }
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[inline]
-    pub fn verify_certificate(mut self, verify_certificate: bool) -> Self {
-        self.0.call.set_bool("verify-certificate", verify_certificate);
+    pub fn verify_certificate<How>(
+        mut self,
+        verify_certificate: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("verify-certificate", verify_certificate);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3639,8 +4126,10 @@ impl ClusterMetricsServerIdPut {
 /// The path `/cluster/nextid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterNextidPath(pub(crate) At);
+
+place_impls!(ClusterNextidPath);
 
 impl ClusterPath {
     /// `/cluster/nextid`
@@ -3658,10 +4147,11 @@ impl ClusterNextidPath {
     #[inline]
     pub fn get(&self) -> ClusterNextidGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/nextid",
-            Permission::Authenticated,
-        );
+                Method::Get,
+                "/cluster/nextid",
+                Permission::Authenticated,
+            )
+            .limits(&[("vmid", Takes::Integer(1, i64::MAX))]);
         ClusterNextidGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -3675,13 +4165,13 @@ impl ClusterNextidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNextidGet(pub(crate) Request<i64>);
 
-request_impls!(ClusterNextidGet: i64);
+request_impls!(ClusterNextidGet : i64);
 
 impl ClusterNextidGet {
     /// VMID to check; the call fails if it is in use. From 100 to 999999999.
     #[inline]
-    pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set_vmid("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("vmid", vmid);
         self
     }
 }
@@ -3689,8 +4179,10 @@ impl ClusterNextidGet {
 /// The path `/cluster/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterOptionsPath(pub(crate) At);
+
+place_impls!(ClusterOptionsPath);
 
 impl ClusterPath {
     /// `/cluster/options`
@@ -3727,6 +4219,22 @@ impl ClusterOptionsPath {
                 Permission::All("/", &["Sys.Modify"]),
             )
             .secrets(&["http_proxy"])
+            .limits(
+                &[
+                    ("consent-text", Takes::Length(0, 65536)),
+                    ("description", Takes::Length(0, 65536)),
+                    ("http_proxy", Takes::Pattern(&["http://.*"])),
+                    ("max_workers", Takes::Integer(1, i64::MAX)),
+                    (
+                        "registered-tags",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*);)*(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*)",
+                            ],
+                        ),
+                    ),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("consent-text", Release::new(8, 4), None),
@@ -3747,160 +4255,202 @@ impl ClusterOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterOptionsPut:());
+request_impls!(ClusterOptionsPut : ());
 
 impl ClusterOptionsPut {
     /// Default bandwidth limits in KiB/s by kind of operation.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<super::types::BandwidthLimits>) -> Self {
-        self.0.call.set_as::<super::types::BandwidthLimits>("bwlimit", bwlimit);
+    pub fn bwlimit<How>(
+        mut self,
+        bwlimit: impl IntoSetting<super::types::BandwidthLimits, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::BandwidthLimits, How>("bwlimit", bwlimit);
         self
     }
     /// Text that the web interface shows before the login. At most 65536 characters. Since 8.4.
     #[inline]
-    pub fn consent_text(mut self, consent_text: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("consent-text", consent_text);
+    pub fn consent_text<How>(
+        mut self,
+        consent_text: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("consent-text", consent_text);
         self
     }
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
     #[inline]
-    pub fn console(mut self, console: impl Into<super::types::ConsoleViewer>) -> Self {
-        self.0.call.set_as::<super::types::ConsoleViewer>("console", console);
+    pub fn console<How>(
+        mut self,
+        console: impl IntoSetting<super::types::ConsoleViewer, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::ConsoleViewer, How>("console", console);
         self
     }
     /// Settings of the scheduler that picks nodes for HA resources.
     #[inline]
-    pub fn crs(mut self, crs: impl Into<ResourceScheduling>) -> Self {
-        self.0.call.set_as::<ResourceScheduling>("crs", crs);
+    pub fn crs<How>(mut self, crs: impl IntoSetting<ResourceScheduling, How>) -> Self {
+        self.0.call.set_some::<ResourceScheduling, How>("crs", crs);
         self
     }
     /// Settings to reset, separated by commas.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Notes about the datacenter, shown in the web interface. At most 65536 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Sender address of mails; `root@` and the host name if not set.
     #[inline]
-    pub fn email_from(mut self, email_from: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("email_from", email_from);
+    pub fn email_from<How>(mut self, email_from: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("email_from", email_from);
         self
     }
     /// How failed nodes are fenced; everything but the watchdog is experimental. Default: `watchdog`.
     #[inline]
-    pub fn fencing(mut self, fencing: impl Into<ClusterOptionsFencing>) -> Self {
-        self.0.call.set_as::<ClusterOptionsFencing>("fencing", fencing);
+    pub fn fencing<How>(
+        mut self,
+        fencing: impl IntoSetting<ClusterOptionsFencing, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterOptionsFencing, How>("fencing", fencing);
         self
     }
     /// Settings of the HA stack.
     #[inline]
-    pub fn ha(mut self, ha: impl Into<HaSettings>) -> Self {
-        self.0.call.set_as::<HaSettings>("ha", ha);
+    pub fn ha<How>(mut self, ha: impl IntoSetting<HaSettings, How>) -> Self {
+        self.0.call.set_some::<HaSettings, How>("ha", ha);
         self
     }
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
     #[inline]
-    pub fn http_proxy(mut self, http_proxy: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("http_proxy", http_proxy);
+    pub fn http_proxy<How>(mut self, http_proxy: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("http_proxy", http_proxy);
         self
     }
     /// Default keyboard layout of VNC consoles.
     #[inline]
-    pub fn keyboard(
+    pub fn keyboard<How>(
         mut self,
-        keyboard: impl Into<super::types::KeyboardLayout>,
+        keyboard: impl IntoSetting<super::types::KeyboardLayout, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
+        self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
     /// Default language of the web interface.
     #[inline]
-    pub fn language(mut self, language: impl Into<ClusterOptionsLanguage>) -> Self {
-        self.0.call.set_as::<ClusterOptionsLanguage>("language", language);
+    pub fn language<How>(
+        mut self,
+        language: impl IntoSetting<ClusterOptionsLanguage, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterOptionsLanguage, How>("language", language);
         self
     }
     /// Where the cluster stands. Since 9.2.
     #[inline]
-    pub fn location(mut self, location: impl Into<super::types::Location>) -> Self {
-        self.0.call.set_as::<super::types::Location>("location", location);
+    pub fn location<How>(
+        mut self,
+        location: impl IntoSetting<super::types::Location, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::Location, How>("location", location);
         self
     }
     /// Start of all MAC addresses generated for guests; give clusters that share a network different ones. Default: `BC:24:11`.
     #[inline]
-    pub fn mac_prefix(mut self, mac_prefix: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("mac_prefix", mac_prefix);
+    pub fn mac_prefix<How>(mut self, mac_prefix: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("mac_prefix", mac_prefix);
         self
     }
     /// Tasks a node starts at once for bulk actions and for the HA manager. At least 1.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max_workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max_workers", max_workers);
         self
     }
     /// Settings for migrating guests.
     #[inline]
-    pub fn migration(mut self, migration: impl Into<MigrationSettings>) -> Self {
-        self.0.call.set_as::<MigrationSettings>("migration", migration);
+    pub fn migration<How>(
+        mut self,
+        migration: impl IntoSetting<MigrationSettings, How>,
+    ) -> Self {
+        self.0.call.set_some::<MigrationSettings, How>("migration", migration);
         self
     }
     /// Sends migration traffic without encryption; superseded by `migration`.
     #[inline]
-    pub fn migration_unsecure(mut self, migration_unsecure: bool) -> Self {
-        self.0.call.set_bool("migration_unsecure", migration_unsecure);
+    pub fn migration_unsecure<How>(
+        mut self,
+        migration_unsecure: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("migration_unsecure", migration_unsecure);
         self
     }
     /// Range from which free VMIDs are suggested.
     #[inline]
-    pub fn next_id(mut self, next_id: impl Into<NextIdRange>) -> Self {
-        self.0.call.set_as::<NextIdRange>("next-id", next_id);
+    pub fn next_id<How>(mut self, next_id: impl IntoSetting<NextIdRange, How>) -> Self {
+        self.0.call.set_some::<NextIdRange, How>("next-id", next_id);
         self
     }
     /// Which events are reported; superseded by notification matchers.
     #[inline]
-    pub fn notify(mut self, notify: impl Into<NotificationSettings>) -> Self {
-        self.0.call.set_as::<NotificationSettings>("notify", notify);
+    pub fn notify<How>(
+        mut self,
+        notify: impl IntoSetting<NotificationSettings, How>,
+    ) -> Self {
+        self.0.call.set_some::<NotificationSettings, How>("notify", notify);
         self
     }
     /// Tags, separated by `;`, that need `Sys.Modify` on `/` to be set or removed.
     #[inline]
-    pub fn registered_tags(mut self, registered_tags: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("registered-tags", registered_tags);
+    pub fn registered_tags<How>(
+        mut self,
+        registered_tags: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("registered-tags", registered_tags);
         self
     }
     /// Settings for storage replication. Since 9.0.
     #[inline]
-    pub fn replication(mut self, replication: impl Into<ReplicationSettings>) -> Self {
-        self.0.call.set_as::<ReplicationSettings>("replication", replication);
+    pub fn replication<How>(
+        mut self,
+        replication: impl IntoSetting<ReplicationSettings, How>,
+    ) -> Self {
+        self.0.call.set_some::<ReplicationSettings, How>("replication", replication);
         self
     }
     /// How tags look in the web interface.
     #[inline]
-    pub fn tag_style(mut self, tag_style: impl Into<TagStyle>) -> Self {
-        self.0.call.set_as::<TagStyle>("tag-style", tag_style);
+    pub fn tag_style<How>(mut self, tag_style: impl IntoSetting<TagStyle, How>) -> Self {
+        self.0.call.set_some::<TagStyle, How>("tag-style", tag_style);
         self
     }
     /// Settings for U2F keys.
     #[inline]
-    pub fn u2f(mut self, u2f: impl Into<U2fSettings>) -> Self {
-        self.0.call.set_as::<U2fSettings>("u2f", u2f);
+    pub fn u2f<How>(mut self, u2f: impl IntoSetting<U2fSettings, How>) -> Self {
+        self.0.call.set_some::<U2fSettings, How>("u2f", u2f);
         self
     }
     /// Which tags users may set on guests they administer.
     #[inline]
-    pub fn user_tag_access(mut self, user_tag_access: impl Into<UserTagAccess>) -> Self {
-        self.0.call.set_as::<UserTagAccess>("user-tag-access", user_tag_access);
+    pub fn user_tag_access<How>(
+        mut self,
+        user_tag_access: impl IntoSetting<UserTagAccess, How>,
+    ) -> Self {
+        self.0.call.set_some::<UserTagAccess, How>("user-tag-access", user_tag_access);
         self
     }
     /// Settings for WebAuthn.
     #[inline]
-    pub fn webauthn(mut self, webauthn: impl Into<WebauthnSettings>) -> Self {
-        self.0.call.set_as::<WebauthnSettings>("webauthn", webauthn);
+    pub fn webauthn<How>(
+        mut self,
+        webauthn: impl IntoSetting<WebauthnSettings, How>,
+    ) -> Self {
+        self.0.call.set_some::<WebauthnSettings, How>("webauthn", webauthn);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3914,8 +4464,10 @@ impl ClusterOptionsPut {
 /// The path `/cluster/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterQemuPath(pub(crate) At);
+
+place_impls!(ClusterQemuPath);
 
 impl ClusterPath {
     /// `/cluster/qemu`
@@ -3949,8 +4501,10 @@ impl ClusterQemuPath {
 /// The path `/cluster/qemu/cpu-flags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterQemuCpuFlagsPath(pub(crate) At);
+
+place_impls!(ClusterQemuCpuFlagsPath);
 
 impl ClusterQemuPath {
     /// `/cluster/qemu/cpu-flags`
@@ -3996,19 +4550,25 @@ impl ClusterQemuCpuFlagsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFlag>>);
 
-request_impls!(ClusterQemuCpuFlagsGet: Vec<super::types::QemuCpuFlag>);
+request_impls!(ClusterQemuCpuFlagsGet : Vec < super::types::QemuCpuFlag >);
 
 impl ClusterQemuCpuFlagsGet {
     /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`). Default: `kvm`.
     #[inline]
-    pub fn accel(mut self, accel: impl Into<super::types::QemuAccelerator>) -> Self {
-        self.0.call.set_as::<super::types::QemuAccelerator>("accel", accel);
+    pub fn accel<How>(
+        mut self,
+        accel: impl IntoSetting<super::types::QemuAccelerator, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuAccelerator, How>("accel", accel);
         self
     }
     /// Processor architecture whose flags are listed; the host's own when absent.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
 }
@@ -4016,8 +4576,10 @@ impl ClusterQemuCpuFlagsGet {
 /// The path `/cluster/qemu/custom-cpu-models`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterQemuCustomCpuModelsPath(pub(crate) At);
+
+place_impls!(ClusterQemuCustomCpuModelsPath);
 
 impl ClusterQemuPath {
     /// `/cluster/qemu/custom-cpu-models`
@@ -4061,23 +4623,41 @@ impl ClusterQemuCustomCpuModelsPath {
     /// * `cputype`: Name of the custom CPU model, with or without the `custom-` prefix. At most 40 characters.
     /// * `reported_model`: QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        cputype: impl Into<String>,
-        reported_model: impl Into<ClusterQemuCustomCpuModelsReportedModel>,
+        cputype: impl IntoValue<String, How0>,
+        reported_model: impl IntoValue<ClusterQemuCustomCpuModelsReportedModel, How1>,
     ) -> ClusterQemuCustomCpuModelsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/qemu/custom-cpu-models",
                 Permission::All("/mapping/cpu", &["Mapping.Modify"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(
+                &[
+                    ("cputype", Takes::Length(0, 40)),
+                    ("cputype", Takes::Format("pve-configid")),
+                    (
+                        "flags",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:([+-])([a-zA-Z0-9\\-_\\.]+))(;(?:([+-])([a-zA-Z0-9\\-_\\.]+)))*)",
+                            ],
+                        ),
+                    ),
+                    ("guest-phys-bits", Takes::Integer(32, 64)),
+                    ("hv-vendor-id", Takes::Pattern(&["(?:[a-zA-Z0-9]{1,12})"])),
+                    ("level", Takes::Integer(0, 4294967295)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("cputype", cputype);
+        request.call.set_as::<String, How0>("cputype", cputype);
         request
             .call
             .set_as::<
                 ClusterQemuCustomCpuModelsReportedModel,
+                How1,
             >("reported-model", reported_model);
         ClusterQemuCustomCpuModelsPost(request)
     }
@@ -4094,43 +4674,49 @@ impl ClusterQemuCustomCpuModelsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterQemuCustomCpuModelsPost:());
+request_impls!(ClusterQemuCustomCpuModelsPost : ());
 
 impl ClusterQemuCustomCpuModelsPost {
     /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
     #[inline]
-    pub fn flags(mut self, flags: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("flags", flags);
+    pub fn flags<How>(mut self, flags: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("flags", flags);
         self
     }
     /// Physical address bits the guest may use. From 32 to 64.
     #[inline]
-    pub fn guest_phys_bits(mut self, guest_phys_bits: i64) -> Self {
-        self.0.call.set_integer("guest-phys-bits", guest_phys_bits);
+    pub fn guest_phys_bits<How>(
+        mut self,
+        guest_phys_bits: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("guest-phys-bits", guest_phys_bits);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
-    pub fn hidden(mut self, hidden: bool) -> Self {
-        self.0.call.set_bool("hidden", hidden);
+    pub fn hidden<How>(mut self, hidden: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("hidden", hidden);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[inline]
-    pub fn hv_vendor_id(mut self, hv_vendor_id: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hv-vendor-id", hv_vendor_id);
+    pub fn hv_vendor_id<How>(
+        mut self,
+        hv_vendor_id: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("hv-vendor-id", hv_vendor_id);
         self
     }
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     #[inline]
-    pub fn level(mut self, level: i64) -> Self {
-        self.0.call.set_integer("level", level);
+    pub fn level<How>(mut self, level: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("level", level);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
     #[inline]
-    pub fn phys_bits(mut self, phys_bits: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("phys-bits", phys_bits);
+    pub fn phys_bits<How>(mut self, phys_bits: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("phys-bits", phys_bits);
         self
     }
 }
@@ -4138,8 +4724,10 @@ impl ClusterQemuCustomCpuModelsPost {
 /// The path `/cluster/qemu/custom-cpu-models/{cputype}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterQemuCustomCpuModelsCputypePath(pub(crate) At);
+
+place_impls!(ClusterQemuCustomCpuModelsCputypePath);
 
 impl ClusterQemuCustomCpuModelsPath {
     /// `/cluster/qemu/custom-cpu-models/{cputype}`
@@ -4189,7 +4777,23 @@ impl ClusterQemuCustomCpuModelsCputypePath {
                 "/cluster/qemu/custom-cpu-models/{cputype}",
                 Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(
+                &[
+                    ("digest", Takes::Length(0, 64)),
+                    (
+                        "flags",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:([+-])([a-zA-Z0-9\\-_\\.]+))(;(?:([+-])([a-zA-Z0-9\\-_\\.]+)))*)",
+                            ],
+                        ),
+                    ),
+                    ("guest-phys-bits", Takes::Integer(32, 64)),
+                    ("hv-vendor-id", Takes::Pattern(&["(?:[a-zA-Z0-9]{1,12})"])),
+                    ("level", Takes::Integer(0, 4294967295)),
+                ],
+            );
         ClusterQemuCustomCpuModelsCputypePut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a custom CPU model.
@@ -4222,67 +4826,74 @@ impl ClusterQemuCustomCpuModelsCputypePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsCputypePut(pub(crate) Request<()>);
 
-request_impls!(ClusterQemuCustomCpuModelsCputypePut:());
+request_impls!(ClusterQemuCustomCpuModelsCputypePut : ());
 
 impl ClusterQemuCustomCpuModelsCputypePut {
     /// Comma-separated properties to remove from the model.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 digest the model definitions must still have; the change is refused otherwise. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
     #[inline]
-    pub fn flags(mut self, flags: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("flags", flags);
+    pub fn flags<How>(mut self, flags: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("flags", flags);
         self
     }
     /// Physical address bits the guest may use. From 32 to 64.
     #[inline]
-    pub fn guest_phys_bits(mut self, guest_phys_bits: i64) -> Self {
-        self.0.call.set_integer("guest-phys-bits", guest_phys_bits);
+    pub fn guest_phys_bits<How>(
+        mut self,
+        guest_phys_bits: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("guest-phys-bits", guest_phys_bits);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
-    pub fn hidden(mut self, hidden: bool) -> Self {
-        self.0.call.set_bool("hidden", hidden);
+    pub fn hidden<How>(mut self, hidden: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("hidden", hidden);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[inline]
-    pub fn hv_vendor_id(mut self, hv_vendor_id: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hv-vendor-id", hv_vendor_id);
+    pub fn hv_vendor_id<How>(
+        mut self,
+        hv_vendor_id: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("hv-vendor-id", hv_vendor_id);
         self
     }
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     #[inline]
-    pub fn level(mut self, level: i64) -> Self {
-        self.0.call.set_integer("level", level);
+    pub fn level<How>(mut self, level: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("level", level);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
     #[inline]
-    pub fn phys_bits(mut self, phys_bits: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("phys-bits", phys_bits);
+    pub fn phys_bits<How>(mut self, phys_bits: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("phys-bits", phys_bits);
         self
     }
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[inline]
-    pub fn reported_model(
+    pub fn reported_model<How>(
         mut self,
-        reported_model: impl Into<ClusterQemuCustomCpuModelsReportedModel>,
+        reported_model: impl IntoSetting<ClusterQemuCustomCpuModelsReportedModel, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 ClusterQemuCustomCpuModelsReportedModel,
+                How,
             >("reported-model", reported_model);
         self
     }
@@ -4297,8 +4908,10 @@ impl ClusterQemuCustomCpuModelsCputypePut {
 /// The path `/cluster/replication`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterReplicationPath(pub(crate) At);
+
+place_impls!(ClusterReplicationPath);
 
 impl ClusterPath {
     /// `/cluster/replication`
@@ -4337,21 +4950,31 @@ impl ClusterReplicationPath {
     /// * `id`: Job ID: VMID and job number, joined by a hyphen.
     /// * `target`: Node that receives the copies.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        type_: impl Into<ClusterReplicationType>,
-        id: impl Into<String>,
-        target: impl Into<NodeName>,
+        type_: impl IntoValue<ClusterReplicationType, How0>,
+        id: impl IntoValue<String, How1>,
+        target: impl IntoValue<NodeName, How2>,
     ) -> ClusterReplicationPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/replication",
-            Permission::All("/vms/{guest}", &["VM.Replicate"]),
-        );
+                Method::Post,
+                "/cluster/replication",
+                Permission::All("/vms/{guest}", &["VM.Replicate"]),
+            )
+            .limits(
+                &[
+                    ("id", Takes::Pattern(&["[1-9][0-9]{2,8}-\\d{1,9}"])),
+                    ("target", Takes::Format("pve-node")),
+                    ("comment", Takes::Length(0, 4096)),
+                    ("rate", Takes::Number(1.0, f64::INFINITY)),
+                    ("schedule", Takes::Length(0, 128)),
+                    ("source", Takes::Format("pve-node")),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterReplicationType>("type", type_);
-        request.call.set_as::<String>("id", id);
-        request.call.set_as::<NodeName>("target", target);
+        request.call.set_as::<ClusterReplicationType, How0>("type", type_);
+        request.call.set_as::<String, How1>("id", id);
+        request.call.set_as::<NodeName, How2>("target", target);
         ClusterReplicationPost(request)
     }
 }
@@ -4365,46 +4988,48 @@ impl ClusterReplicationPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationPost(pub(crate) Request<()>);
 
-request_impls!(ClusterReplicationPost:());
+request_impls!(ClusterReplicationPost : ());
 
 impl ClusterReplicationPost {
     /// Free text about the job. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether the job is switched off.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     #[inline]
-    pub fn rate(mut self, rate: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("rate", rate);
+    pub fn rate<How>(mut self, rate: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("rate", rate);
         self
     }
     /// Marks the job for removal; `full` also deletes the copies on the target node.
     #[inline]
-    pub fn remove_job(
+    pub fn remove_job<How>(
         mut self,
-        remove_job: impl Into<ClusterReplicationRemoveJob>,
+        remove_job: impl IntoSetting<ClusterReplicationRemoveJob, How>,
     ) -> Self {
-        self.0.call.set_as::<ClusterReplicationRemoveJob>("remove_job", remove_job);
+        self.0
+            .call
+            .set_some::<ClusterReplicationRemoveJob, How>("remove_job", remove_job);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
     #[inline]
-    pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("schedule", schedule);
+    pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
-    pub fn source(mut self, source: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("source", source);
         self
     }
 }
@@ -4412,8 +5037,10 @@ impl ClusterReplicationPost {
 /// The path `/cluster/replication/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterReplicationIdPath(pub(crate) At);
+
+place_impls!(ClusterReplicationIdPath);
 
 impl ClusterReplicationPath {
     /// `/cluster/replication/{id}`
@@ -4447,10 +5074,20 @@ impl ClusterReplicationIdPath {
     #[inline]
     pub fn put(&self) -> ClusterReplicationIdPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/replication/{id}",
-            Permission::All("/vms/{guest}", &["VM.Replicate"]),
-        );
+                Method::Put,
+                "/cluster/replication/{id}",
+                Permission::All("/vms/{guest}", &["VM.Replicate"]),
+            )
+            .limits(
+                &[
+                    ("comment", Takes::Length(0, 4096)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("rate", Takes::Number(1.0, f64::INFINITY)),
+                    ("schedule", Takes::Length(0, 128)),
+                    ("source", Takes::Format("pve-node")),
+                ],
+            );
         ClusterReplicationIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Marks a replication job for removal; its next run cleans up and removes it.
@@ -4476,58 +5113,60 @@ impl ClusterReplicationIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterReplicationIdPut:());
+request_impls!(ClusterReplicationIdPut : ());
 
 impl ClusterReplicationIdPut {
     /// Free text about the job. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the job is switched off.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     #[inline]
-    pub fn rate(mut self, rate: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("rate", rate);
+    pub fn rate<How>(mut self, rate: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("rate", rate);
         self
     }
     /// Marks the job for removal; `full` also deletes the copies on the target node.
     #[inline]
-    pub fn remove_job(
+    pub fn remove_job<How>(
         mut self,
-        remove_job: impl Into<ClusterReplicationRemoveJob>,
+        remove_job: impl IntoSetting<ClusterReplicationRemoveJob, How>,
     ) -> Self {
-        self.0.call.set_as::<ClusterReplicationRemoveJob>("remove_job", remove_job);
+        self.0
+            .call
+            .set_some::<ClusterReplicationRemoveJob, How>("remove_job", remove_job);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
     #[inline]
-    pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("schedule", schedule);
+    pub fn schedule<How>(mut self, schedule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("schedule", schedule);
         self
     }
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
-    pub fn source(mut self, source: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("source", source);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -4547,19 +5186,19 @@ impl ClusterReplicationIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterReplicationIdDelete:());
+request_impls!(ClusterReplicationIdDelete : ());
 
 impl ClusterReplicationIdDelete {
     /// Deletes the job at once and leaves its snapshots and copies behind. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Leaves the copies on the target node in place. Default: `false`.
     #[inline]
-    pub fn keep(mut self, keep: bool) -> Self {
-        self.0.call.set_bool("keep", keep);
+    pub fn keep<How>(mut self, keep: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("keep", keep);
         self
     }
 }
@@ -4567,8 +5206,10 @@ impl ClusterReplicationIdDelete {
 /// The path `/cluster/resources`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterResourcesPath(pub(crate) At);
+
+place_impls!(ClusterResourcesPath);
 
 impl ClusterPath {
     /// `/cluster/resources`
@@ -4632,13 +5273,16 @@ impl ClusterResourcesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterResourcesGet(pub(crate) Request<Vec<ClusterResourcesItem>>);
 
-request_impls!(ClusterResourcesGet: Vec<ClusterResourcesItem>);
+request_impls!(ClusterResourcesGet : Vec < ClusterResourcesItem >);
 
 impl ClusterResourcesGet {
     /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterResourcesGetType>) -> Self {
-        self.0.call.set_as::<ClusterResourcesGetType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterResourcesGetType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterResourcesGetType, How>("type", type_);
         self
     }
 }
@@ -4646,8 +5290,10 @@ impl ClusterResourcesGet {
 /// The path `/cluster/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterStatusPath(pub(crate) At);
+
+place_impls!(ClusterStatusPath);
 
 impl ClusterPath {
     /// `/cluster/status`
@@ -4678,8 +5324,10 @@ impl ClusterStatusPath {
 /// The path `/cluster/tasks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterTasksPath(pub(crate) At);
+
+place_impls!(ClusterTasksPath);
 
 impl ClusterPath {
     /// `/cluster/tasks`
@@ -4720,7 +5368,7 @@ impl ClusterTasksPath {
 /// The answer to `GET /cluster/backup/{id}/included_volumes`.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumes {
     /// Guests of the job.
@@ -4729,15 +5377,28 @@ pub struct ClusterBackupIncludedVolumes {
     pub extra: Extra,
 }
 
-object!(ClusterBackupIncludedVolumes {
-    required: ["children" children],
-    others: extra,
-});
+impl Object for ClusterBackupIncludedVolumes {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupIncludedVolumes",
+                required: &["children"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.children, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterBackupIncludedVolumes);
 
 /// Volumes of the guest.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     /// Configuration key of the volume, such as `scsi0` or `rootfs`.
@@ -4754,16 +5415,35 @@ pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(ClusterBackupIncludedVolumesChildrenChildrenItem {
-    required: ["id" id, "included" included, "name" name, "reason" reason],
-    optional: ["leaf" leaf],
-    others: extra,
-});
+impl Object for ClusterBackupIncludedVolumesChildrenChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupIncludedVolumesChildrenChildrenItem",
+                required: &["id", "included", "name", "reason"],
+                optional: &["leaf"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.included,
+                &mut self.name,
+                &mut self.reason,
+                &mut self.leaf,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterBackupIncludedVolumesChildrenChildrenItem);
 
 /// Guests of the job.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumesChildrenItem {
     /// Volumes of the guest.
@@ -4780,11 +5460,30 @@ pub struct ClusterBackupIncludedVolumesChildrenItem {
     pub extra: Extra,
 }
 
-object!(ClusterBackupIncludedVolumesChildrenItem {
-    required: ["id" id, "type" type_],
-    optional: ["children" children, "leaf" leaf, "name" name],
-    others: extra,
-});
+impl Object for ClusterBackupIncludedVolumesChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupIncludedVolumesChildrenItem",
+                required: &["id", "type"],
+                optional: &["children", "leaf", "name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.type_,
+                &mut self.children,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterBackupIncludedVolumesChildrenItem);
 
 /// Kind of guest; `unknown` if it was deleted without being removed from the job.
 ///
@@ -4799,17 +5498,17 @@ pub enum ClusterBackupIncludedVolumesType {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterBackupIncludedVolumesType {
-    "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
-});
+open_enum_impls!(
+    ClusterBackupIncludedVolumesType : "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
+);
 
 /// One element of the answer to `GET /cluster/backup-info/not-backed-up`.
 ///
 /// Used by `GET /cluster/backup-info/not-backed-up`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupInfoNotBackedUpItem {
     /// Guest name.
@@ -4822,16 +5521,28 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     pub extra: Extra,
 }
 
-object!(ClusterBackupInfoNotBackedUpItem {
-    required: ["type" type_, "vmid" vmid],
-    optional: ["name" name],
-    others: extra,
-});
+impl Object for ClusterBackupInfoNotBackedUpItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupInfoNotBackedUpItem",
+                required: &["type", "vmid"],
+                optional: &["name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.type_, &mut self.vmid, &mut self.name, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterBackupInfoNotBackedUpItem);
 
 /// The answer to `GET /cluster/backup`.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupItem {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -4920,57 +5631,112 @@ pub struct ClusterBackupItem {
     pub extra: Extra,
 }
 
-object!(ClusterBackupItem {
-    required: ["id" id],
-    optional: [
-        "all" all,
-        "bwlimit" bwlimit,
-        "comment" comment,
-        "compress" compress,
-        "dumpdir" dumpdir,
-        "enabled" enabled,
-        "exclude" exclude,
-        "exclude-path" exclude_path,
-        "fleecing" fleecing,
-        "ionice" ionice,
-        "lockwait" lockwait,
-        "mailnotification" mailnotification,
-        "mailto" mailto,
-        "maxfiles" maxfiles,
-        "mode" mode,
-        "next-run" next_run,
-        "node" node,
-        "notes-template" notes_template,
-        "notification-mode" notification_mode,
-        "notification-policy" notification_policy,
-        "notification-target" notification_target,
-        "pbs-change-detection-mode" pbs_change_detection_mode,
-        "performance" performance,
-        "pigz" pigz,
-        "pool" pool,
-        "protected" protected,
-        "prune-backups" prune_backups,
-        "quiet" quiet,
-        "remove" remove,
-        "repeat-missed" repeat_missed,
-        "schedule" schedule,
-        "script" script,
-        "stdexcludes" stdexcludes,
-        "stop" stop,
-        "stopwait" stopwait,
-        "storage" storage,
-        "tmpdir" tmpdir,
-        "type" type_,
-        "vmid" vmid,
-        "zstd" zstd,
-    ],
-    others: extra,
-});
+impl Object for ClusterBackupItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupItem",
+                required: &["id"],
+                optional: &[
+                    "all",
+                    "bwlimit",
+                    "comment",
+                    "compress",
+                    "dumpdir",
+                    "enabled",
+                    "exclude",
+                    "exclude-path",
+                    "fleecing",
+                    "ionice",
+                    "lockwait",
+                    "mailnotification",
+                    "mailto",
+                    "maxfiles",
+                    "mode",
+                    "next-run",
+                    "node",
+                    "notes-template",
+                    "notification-mode",
+                    "notification-policy",
+                    "notification-target",
+                    "pbs-change-detection-mode",
+                    "performance",
+                    "pigz",
+                    "pool",
+                    "protected",
+                    "prune-backups",
+                    "quiet",
+                    "remove",
+                    "repeat-missed",
+                    "schedule",
+                    "script",
+                    "stdexcludes",
+                    "stop",
+                    "stopwait",
+                    "storage",
+                    "tmpdir",
+                    "type",
+                    "vmid",
+                    "zstd",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.all,
+                &mut self.bwlimit,
+                &mut self.comment,
+                &mut self.compress,
+                &mut self.dumpdir,
+                &mut self.enabled,
+                &mut self.exclude,
+                &mut self.exclude_path,
+                &mut self.fleecing,
+                &mut self.ionice,
+                &mut self.lockwait,
+                &mut self.mailnotification,
+                &mut self.mailto,
+                &mut self.maxfiles,
+                &mut self.mode,
+                &mut self.next_run,
+                &mut self.node,
+                &mut self.notes_template,
+                &mut self.notification_mode,
+                &mut self.notification_policy,
+                &mut self.notification_target,
+                &mut self.pbs_change_detection_mode,
+                &mut self.performance,
+                &mut self.pigz,
+                &mut self.pool,
+                &mut self.protected,
+                &mut self.prune_backups,
+                &mut self.quiet,
+                &mut self.remove,
+                &mut self.repeat_missed,
+                &mut self.schedule,
+                &mut self.script,
+                &mut self.stdexcludes,
+                &mut self.stop,
+                &mut self.stopwait,
+                &mut self.storage,
+                &mut self.tmpdir,
+                &mut self.type_,
+                &mut self.vmid,
+                &mut self.zstd,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterBackupItem);
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupPruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -4991,30 +5757,45 @@ pub struct ClusterBackupPruneBackups {
     pub extra: Extra,
 }
 
-object!(ClusterBackupPruneBackups {
-    optional: [
-        "keep-all" keep_all,
-        "keep-daily" keep_daily,
-        "keep-hourly" keep_hourly,
-        "keep-last" keep_last,
-        "keep-monthly" keep_monthly,
-        "keep-weekly" keep_weekly,
-        "keep-yearly" keep_yearly,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterBackupPruneBackups {
+impl Object for ClusterBackupPruneBackups {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupPruneBackups",
+                required: &[],
+                optional: &[
+                    "keep-all",
+                    "keep-daily",
+                    "keep-hourly",
+                    "keep-last",
+                    "keep-monthly",
+                    "keep-weekly",
+                    "keep-yearly",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.keep_all,
+                &mut self.keep_daily,
+                &mut self.keep_hourly,
+                &mut self.keep_last,
+                &mut self.keep_monthly,
+                &mut self.keep_weekly,
+                &mut self.keep_yearly,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterBackupPruneBackups);
 
 /// The answer to `GET /cluster/config/join`.
 ///
 /// Used by `GET /cluster/config/join`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigJoin {
     /// Digest of the corosync configuration.
@@ -5029,20 +5810,34 @@ pub struct ClusterConfigJoin {
     pub extra: Extra,
 }
 
-object!(ClusterConfigJoin {
-    required: [
-        "config_digest" config_digest,
-        "nodelist" nodelist,
-        "preferred_node" preferred_node,
-        "totem" totem,
-    ],
-    others: extra,
-});
+impl Object for ClusterConfigJoin {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigJoin",
+                required: &["config_digest", "nodelist", "preferred_node", "totem"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.config_digest,
+                &mut self.nodelist,
+                &mut self.preferred_node,
+                &mut self.totem,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterConfigJoin);
 
 /// Members of the cluster.
 ///
 /// Used by `GET /cluster/config/join`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigJoinNodelistItem {
     /// Node name.
@@ -5075,29 +5870,56 @@ pub struct ClusterConfigJoinNodelistItem {
     pub extra: Extra,
 }
 
-object!(ClusterConfigJoinNodelistItem {
-    required: ["name" name],
-    optional: [
-        "nodeid" nodeid,
-        "pve_addr" pve_addr,
-        "pve_fp" pve_fp,
-        "quorum_votes" quorum_votes,
-        "ring0_addr" ring0_addr,
-        "ring1_addr" ring1_addr,
-        "ring2_addr" ring2_addr,
-        "ring3_addr" ring3_addr,
-        "ring4_addr" ring4_addr,
-        "ring5_addr" ring5_addr,
-        "ring6_addr" ring6_addr,
-        "ring7_addr" ring7_addr,
-    ],
-    others: extra,
-});
+impl Object for ClusterConfigJoinNodelistItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigJoinNodelistItem",
+                required: &["name"],
+                optional: &[
+                    "nodeid",
+                    "pve_addr",
+                    "pve_fp",
+                    "quorum_votes",
+                    "ring0_addr",
+                    "ring1_addr",
+                    "ring2_addr",
+                    "ring3_addr",
+                    "ring4_addr",
+                    "ring5_addr",
+                    "ring6_addr",
+                    "ring7_addr",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.nodeid,
+                &mut self.pve_addr,
+                &mut self.pve_fp,
+                &mut self.quorum_votes,
+                &mut self.ring0_addr,
+                &mut self.ring1_addr,
+                &mut self.ring2_addr,
+                &mut self.ring3_addr,
+                &mut self.ring4_addr,
+                &mut self.ring5_addr,
+                &mut self.ring6_addr,
+                &mut self.ring7_addr,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterConfigJoinNodelistItem);
 
 /// The answer to `POST /cluster/config/nodes/{node}`.
 ///
 /// Used by `POST /cluster/config/nodes/{node}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigNode {
     /// Key that protects the cluster communication; a secret.
@@ -5110,17 +5932,33 @@ pub struct ClusterConfigNode {
     pub extra: Extra,
 }
 
-object!(ClusterConfigNode {
-    required: [
-        "corosync_authkey" corosync_authkey, "corosync_conf" corosync_conf, "warnings" warnings,
-    ],
-    others: extra,
-});
+impl Object for ClusterConfigNode {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigNode",
+                required: &["corosync_authkey", "corosync_conf", "warnings"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.corosync_authkey,
+                &mut self.corosync_conf,
+                &mut self.warnings,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterConfigNode);
 
 /// One element of the answer to `GET /cluster/config/nodes`.
 ///
 /// Used by `GET /cluster/config/nodes`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
     /// Node name.
@@ -5151,28 +5989,54 @@ pub struct ClusterConfigNodesItem {
     pub extra: Extra,
 }
 
-object!(ClusterConfigNodesItem {
-    required: ["node" node],
-    optional: [
-        "name" name,
-        "nodeid" nodeid,
-        "quorum_votes" quorum_votes,
-        "ring0_addr" ring0_addr,
-        "ring1_addr" ring1_addr,
-        "ring2_addr" ring2_addr,
-        "ring3_addr" ring3_addr,
-        "ring4_addr" ring4_addr,
-        "ring5_addr" ring5_addr,
-        "ring6_addr" ring6_addr,
-        "ring7_addr" ring7_addr,
-    ],
-    others: extra,
-});
+impl Object for ClusterConfigNodesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigNodesItem",
+                required: &["node"],
+                optional: &[
+                    "name",
+                    "nodeid",
+                    "quorum_votes",
+                    "ring0_addr",
+                    "ring1_addr",
+                    "ring2_addr",
+                    "ring3_addr",
+                    "ring4_addr",
+                    "ring5_addr",
+                    "ring6_addr",
+                    "ring7_addr",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.node,
+                &mut self.name,
+                &mut self.nodeid,
+                &mut self.quorum_votes,
+                &mut self.ring0_addr,
+                &mut self.ring1_addr,
+                &mut self.ring2_addr,
+                &mut self.ring3_addr,
+                &mut self.ring4_addr,
+                &mut self.ring5_addr,
+                &mut self.ring6_addr,
+                &mut self.ring7_addr,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterConfigNodesItem);
 
 /// The answer to `GET /cluster/config/qdevice`.
 ///
 /// Used by `GET /cluster/config/qdevice`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigQdevice {
     /// How the vote is decided, such as `Fifty-Fifty split`.
@@ -5193,30 +6057,45 @@ pub struct ClusterConfigQdevice {
     pub extra: Extra,
 }
 
-object!(ClusterConfigQdevice {
-    optional: [
-        "Algorithm" algorithm,
-        "Echo reply" echo_reply,
-        "Last poll call" last_poll_call,
-        "Model" model,
-        "QNetd host" q_netd_host,
-        "State" state,
-        "Tie-breaker" tie_breaker,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterConfigQdevice {
+impl Object for ClusterConfigQdevice {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigQdevice",
+                required: &[],
+                optional: &[
+                    "Algorithm",
+                    "Echo reply",
+                    "Last poll call",
+                    "Model",
+                    "QNetd host",
+                    "State",
+                    "Tie-breaker",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.algorithm,
+                &mut self.echo_reply,
+                &mut self.last_poll_call,
+                &mut self.model,
+                &mut self.q_netd_host,
+                &mut self.state,
+                &mut self.tie_breaker,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterConfigQdevice);
 
 /// Totem section of the corosync configuration.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
     /// Name of the cluster.
@@ -5253,38 +6132,61 @@ pub struct ClusterConfigTotem {
     pub extra: Extra,
 }
 
-object!(ClusterConfigTotem {
-    optional: [
-        "cluster_name" cluster_name,
-        "config_version" config_version,
-        "consensus" consensus,
-        "crypto_cipher" crypto_cipher,
-        "crypto_hash" crypto_hash,
-        "interface" interface,
-        "ip_version" ip_version,
-        "link_mode" link_mode,
-        "netmtu" netmtu,
-        "rrp_mode" rrp_mode,
-        "secauth" secauth,
-        "token" token,
-        "token_coefficient" token_coefficient,
-        "transport" transport,
-        "version" version,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterConfigTotem {
+impl Object for ClusterConfigTotem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigTotem",
+                required: &[],
+                optional: &[
+                    "cluster_name",
+                    "config_version",
+                    "consensus",
+                    "crypto_cipher",
+                    "crypto_hash",
+                    "interface",
+                    "ip_version",
+                    "link_mode",
+                    "netmtu",
+                    "rrp_mode",
+                    "secauth",
+                    "token",
+                    "token_coefficient",
+                    "transport",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.cluster_name,
+                &mut self.config_version,
+                &mut self.consensus,
+                &mut self.crypto_cipher,
+                &mut self.crypto_hash,
+                &mut self.interface,
+                &mut self.ip_version,
+                &mut self.link_mode,
+                &mut self.netmtu,
+                &mut self.rrp_mode,
+                &mut self.secauth,
+                &mut self.token,
+                &mut self.token_coefficient,
+                &mut self.transport,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterConfigTotem);
 
 /// Settings of one corosync link.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigTotemInterfaceValue {
     /// Address or network the link is bound to.
@@ -5309,32 +6211,49 @@ pub struct ClusterConfigTotemInterfaceValue {
     pub extra: Extra,
 }
 
-object!(ClusterConfigTotemInterfaceValue {
-    optional: [
-        "bindnetaddr" bindnetaddr,
-        "knet_link_priority" knet_link_priority,
-        "knet_ping_interval" knet_ping_interval,
-        "knet_ping_timeout" knet_ping_timeout,
-        "knet_transport" knet_transport,
-        "linknumber" linknumber,
-        "mcastaddr" mcastaddr,
-        "mcastport" mcastport,
-        "ringnumber" ringnumber,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterConfigTotemInterfaceValue {
+impl Object for ClusterConfigTotemInterfaceValue {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigTotemInterfaceValue",
+                required: &[],
+                optional: &[
+                    "bindnetaddr",
+                    "knet_link_priority",
+                    "knet_ping_interval",
+                    "knet_ping_timeout",
+                    "knet_transport",
+                    "linknumber",
+                    "mcastaddr",
+                    "mcastport",
+                    "ringnumber",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.bindnetaddr,
+                &mut self.knet_link_priority,
+                &mut self.knet_ping_interval,
+                &mut self.knet_ping_timeout,
+                &mut self.knet_transport,
+                &mut self.linknumber,
+                &mut self.mcastaddr,
+                &mut self.mcastport,
+                &mut self.ringnumber,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterConfigTotemInterfaceValue);
 
 /// The answer to `GET /cluster/jobs/realm-sync/{id}`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
@@ -5359,32 +6278,49 @@ pub struct ClusterJobsRealmSync {
     pub extra: Extra,
 }
 
-object!(ClusterJobsRealmSync {
-    optional: [
-        "comment" comment,
-        "enable-new" enable_new,
-        "enabled" enabled,
-        "id" id,
-        "realm" realm,
-        "remove-vanished" remove_vanished,
-        "schedule" schedule,
-        "scope" scope,
-        "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterJobsRealmSync {
+impl Object for ClusterJobsRealmSync {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterJobsRealmSync",
+                required: &[],
+                optional: &[
+                    "comment",
+                    "enable-new",
+                    "enabled",
+                    "id",
+                    "realm",
+                    "remove-vanished",
+                    "schedule",
+                    "scope",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.comment,
+                &mut self.enable_new,
+                &mut self.enabled,
+                &mut self.id,
+                &mut self.realm,
+                &mut self.remove_vanished,
+                &mut self.schedule,
+                &mut self.scope,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterJobsRealmSync);
 
 /// One element of the answer to `GET /cluster/jobs/realm-sync`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
@@ -5413,27 +6349,52 @@ pub struct ClusterJobsRealmSyncItem {
     pub extra: Extra,
 }
 
-object!(ClusterJobsRealmSyncItem {
-    required: ["id" id],
-    optional: [
-        "comment" comment,
-        "enable-new" enable_new,
-        "enabled" enabled,
-        "last-run" last_run,
-        "next-run" next_run,
-        "realm" realm,
-        "remove-vanished" remove_vanished,
-        "schedule" schedule,
-        "scope" scope,
-        "type" type_,
-    ],
-    others: extra,
-});
+impl Object for ClusterJobsRealmSyncItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterJobsRealmSyncItem",
+                required: &["id"],
+                optional: &[
+                    "comment",
+                    "enable-new",
+                    "enabled",
+                    "last-run",
+                    "next-run",
+                    "realm",
+                    "remove-vanished",
+                    "schedule",
+                    "scope",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.comment,
+                &mut self.enable_new,
+                &mut self.enabled,
+                &mut self.last_run,
+                &mut self.next_run,
+                &mut self.realm,
+                &mut self.remove_vanished,
+                &mut self.schedule,
+                &mut self.scope,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterJobsRealmSyncItem);
 
 /// One element of the answer to `GET /cluster/jobs/schedule-analyze`.
 ///
 /// Used by `GET /cluster/jobs/schedule-analyze`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterJobsScheduleAnalyzeItem {
     /// Unix time in seconds at which the schedule fires.
@@ -5444,15 +6405,28 @@ pub struct ClusterJobsScheduleAnalyzeItem {
     pub extra: Extra,
 }
 
-object!(ClusterJobsScheduleAnalyzeItem {
-    required: ["timestamp" timestamp, "utc" utc],
-    others: extra,
-});
+impl Object for ClusterJobsScheduleAnalyzeItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterJobsScheduleAnalyzeItem",
+                required: &["timestamp", "utc"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.timestamp, &mut self.utc, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterJobsScheduleAnalyzeItem);
 
 /// One element of the answer to `GET /cluster/log`.
 ///
 /// Used by `GET /cluster/log`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
     /// The number of the line and the node that wrote it, as `7:pve1`: unique in the cluster.
@@ -5477,18 +6451,39 @@ pub struct ClusterLogItem {
     pub extra: Extra,
 }
 
-object!(ClusterLogItem {
-    required: [
-        "msg" msg, "node" node, "pid" pid, "pri" pri, "tag" tag, "time" time, "uid" uid, "user" user,
-    ],
-    optional: ["id" id],
-    others: extra,
-});
+impl Object for ClusterLogItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterLogItem",
+                required: &["msg", "node", "pid", "pri", "tag", "time", "uid", "user"],
+                optional: &["id"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.msg,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pri,
+                &mut self.tag,
+                &mut self.time,
+                &mut self.uid,
+                &mut self.user,
+                &mut self.id,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterLogItem);
 
 /// The answer to `GET /cluster/mapping/dir/{id}`.
 ///
 /// Used by `GET /cluster/mapping/dir/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDir {
     /// Free text about the directory.
@@ -5505,24 +6500,35 @@ pub struct ClusterMappingDir {
     pub extra: Extra,
 }
 
-object!(ClusterMappingDir {
-    optional: [
-        "description" description, "digest" digest, "id" id, "map" map, "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterMappingDir {
+impl Object for ClusterMappingDir {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingDir",
+                required: &[],
+                optional: &["description", "digest", "id", "map", "type"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.description,
+                &mut self.digest,
+                &mut self.id,
+                &mut self.map,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterMappingDir);
 
 /// Problems found with `check-node`.
 ///
 /// Used by `GET /cluster/mapping/dir`, `GET /cluster/mapping/pci`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDirChecksItem {
     /// Text of the problem.
@@ -5533,15 +6539,28 @@ pub struct ClusterMappingDirChecksItem {
     pub extra: Extra,
 }
 
-object!(ClusterMappingDirChecksItem {
-    required: ["message" message, "severity" severity],
-    others: extra,
-});
+impl Object for ClusterMappingDirChecksItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingDirChecksItem",
+                required: &["message", "severity"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.message, &mut self.severity, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterMappingDirChecksItem);
 
 /// One element of the answer to `GET /cluster/mapping/dir`.
 ///
 /// Used by `GET /cluster/mapping/dir`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
@@ -5560,16 +6579,36 @@ pub struct ClusterMappingDirItem {
     pub extra: Extra,
 }
 
-object!(ClusterMappingDirItem {
-    required: ["id" id, "map" map],
-    optional: ["checks" checks, "description" description, "digest" digest, "type" type_],
-    others: extra,
-});
+impl Object for ClusterMappingDirItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingDirItem",
+                required: &["id", "map"],
+                optional: &["checks", "description", "digest", "type"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.map,
+                &mut self.checks,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterMappingDirItem);
 
 /// The answer to `GET /cluster/mapping/pci/{id}`.
 ///
 /// Used by `GET /cluster/mapping/pci/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingPci {
     /// Free text about the device.
@@ -5590,30 +6629,45 @@ pub struct ClusterMappingPci {
     pub extra: Extra,
 }
 
-object!(ClusterMappingPci {
-    optional: [
-        "description" description,
-        "digest" digest,
-        "id" id,
-        "live-migration-capable" live_migration_capable,
-        "map" map,
-        "mdev" mdev,
-        "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterMappingPci {
+impl Object for ClusterMappingPci {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingPci",
+                required: &[],
+                optional: &[
+                    "description",
+                    "digest",
+                    "id",
+                    "live-migration-capable",
+                    "map",
+                    "mdev",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.description,
+                &mut self.digest,
+                &mut self.id,
+                &mut self.live_migration_capable,
+                &mut self.map,
+                &mut self.mdev,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterMappingPci);
 
 /// One element of the answer to `GET /cluster/mapping/pci`.
 ///
 /// Used by `GET /cluster/mapping/pci`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
@@ -5636,18 +6690,40 @@ pub struct ClusterMappingPciItem {
     pub extra: Extra,
 }
 
-object!(ClusterMappingPciItem {
-    required: ["id" id, "map" map],
-    optional: [
-        "checks" checks,
-        "description" description,
-        "digest" digest,
-        "live-migration-capable" live_migration_capable,
-        "mdev" mdev,
-        "type" type_,
-    ],
-    others: extra,
-});
+impl Object for ClusterMappingPciItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingPciItem",
+                required: &["id", "map"],
+                optional: &[
+                    "checks",
+                    "description",
+                    "digest",
+                    "live-migration-capable",
+                    "mdev",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.map,
+                &mut self.checks,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.live_migration_capable,
+                &mut self.mdev,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterMappingPciItem);
 
 /// How serious the problem is.
 ///
@@ -5660,17 +6736,15 @@ pub enum ClusterMappingSeverity {
     /// The value `error`.
     Error,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMappingSeverity {
-    "warning" Warning, "error" Error,
-});
+open_enum_impls!(ClusterMappingSeverity : "warning" Warning, "error" Error,);
 
 /// The answer to `GET /cluster/mapping/usb/{id}`.
 ///
 /// Used by `GET /cluster/mapping/usb/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingUsb {
     /// Free text about the device.
@@ -5687,24 +6761,35 @@ pub struct ClusterMappingUsb {
     pub extra: Extra,
 }
 
-object!(ClusterMappingUsb {
-    optional: [
-        "description" description, "digest" digest, "id" id, "map" map, "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterMappingUsb {
+impl Object for ClusterMappingUsb {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingUsb",
+                required: &[],
+                optional: &["description", "digest", "id", "map", "type"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.description,
+                &mut self.digest,
+                &mut self.id,
+                &mut self.map,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterMappingUsb);
 
 /// Problems found with `check-node`.
 ///
 /// Used by `GET /cluster/mapping/usb`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbErrorItem {
     /// Text of the problem.
@@ -5715,22 +6800,28 @@ pub struct ClusterMappingUsbErrorItem {
     pub extra: Extra,
 }
 
-object!(ClusterMappingUsbErrorItem {
-    optional: ["message" message, "severity" severity],
-    others: extra,
-});
-
-impl Default for ClusterMappingUsbErrorItem {
+impl Object for ClusterMappingUsbErrorItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingUsbErrorItem",
+                required: &[],
+                optional: &["message", "severity"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.message, &mut self.severity, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterMappingUsbErrorItem);
 
 /// One element of the answer to `GET /cluster/mapping/usb`.
 ///
 /// Used by `GET /cluster/mapping/usb`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
@@ -5751,18 +6842,37 @@ pub struct ClusterMappingUsbItem {
     pub extra: Extra,
 }
 
-object!(ClusterMappingUsbItem {
-    required: ["id" id, "map" map],
-    optional: [
-        "description" description, "digest" digest, "error" error, "errors" errors, "type" type_,
-    ],
-    others: extra,
-});
+impl Object for ClusterMappingUsbItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingUsbItem",
+                required: &["id", "map"],
+                optional: &["description", "digest", "error", "errors", "type"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.map,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.error,
+                &mut self.errors,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterMappingUsbItem);
 
 /// The answer to `GET /cluster/metrics/export`.
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
@@ -5771,15 +6881,28 @@ pub struct ClusterMetricsExport {
     pub extra: Extra,
 }
 
-object!(ClusterMetricsExport {
-    required: ["data" data],
-    others: extra,
-});
+impl Object for ClusterMetricsExport {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsExport",
+                required: &["data"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.data, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterMetricsExport);
 
 /// Measured values, sorted by time.
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsExportDataItem {
     /// Object the value belongs to, such as `node/pve1` or `qemu/100`.
@@ -5796,12 +6919,30 @@ pub struct ClusterMetricsExportDataItem {
     pub extra: Extra,
 }
 
-object!(ClusterMetricsExportDataItem {
-    required: [
-        "id" id, "metric" metric, "timestamp" timestamp, "type" type_, "value" value,
-    ],
-    others: extra,
-});
+impl Object for ClusterMetricsExportDataItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsExportDataItem",
+                required: &["id", "metric", "timestamp", "type", "value"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.metric,
+                &mut self.timestamp,
+                &mut self.type_,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterMetricsExportDataItem);
 
 /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
 ///
@@ -5816,17 +6957,17 @@ pub enum ClusterMetricsExportType {
     /// The value `derive`.
     Derive,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMetricsExportType {
-    "gauge" Gauge, "counter" Counter, "derive" Derive,
-});
+open_enum_impls!(
+    ClusterMetricsExportType : "gauge" Gauge, "counter" Counter, "derive" Derive,
+);
 
 /// The answer to `GET /cluster/metrics/server/{id}`.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -5883,43 +7024,76 @@ pub struct ClusterMetricsServer {
     pub extra: Extra,
 }
 
-object!(ClusterMetricsServer {
-    optional: [
-        "api-path-prefix" api_path_prefix,
-        "bucket" bucket,
-        "digest" digest,
-        "disable" disable,
-        "id" id,
-        "influxdbproto" influxdbproto,
-        "max-body-size" max_body_size,
-        "mtu" mtu,
-        "organization" organization,
-        "otel-compression" otel_compression,
-        "otel-headers" otel_headers,
-        "otel-max-body-size" otel_max_body_size,
-        "otel-path" otel_path,
-        "otel-protocol" otel_protocol,
-        "otel-resource-attributes" otel_resource_attributes,
-        "otel-timeout" otel_timeout,
-        "otel-verify-ssl" otel_verify_ssl,
-        "path" path,
-        "port" port,
-        "proto" proto,
-        "server" server,
-        "timeout" timeout,
-        "token" token,
-        "type" type_,
-        "verify-certificate" verify_certificate,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterMetricsServer {
+impl Object for ClusterMetricsServer {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsServer",
+                required: &[],
+                optional: &[
+                    "api-path-prefix",
+                    "bucket",
+                    "digest",
+                    "disable",
+                    "id",
+                    "influxdbproto",
+                    "max-body-size",
+                    "mtu",
+                    "organization",
+                    "otel-compression",
+                    "otel-headers",
+                    "otel-max-body-size",
+                    "otel-path",
+                    "otel-protocol",
+                    "otel-resource-attributes",
+                    "otel-timeout",
+                    "otel-verify-ssl",
+                    "path",
+                    "port",
+                    "proto",
+                    "server",
+                    "timeout",
+                    "token",
+                    "type",
+                    "verify-certificate",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.api_path_prefix,
+                &mut self.bucket,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.id,
+                &mut self.influxdbproto,
+                &mut self.max_body_size,
+                &mut self.mtu,
+                &mut self.organization,
+                &mut self.otel_compression,
+                &mut self.otel_headers,
+                &mut self.otel_max_body_size,
+                &mut self.otel_path,
+                &mut self.otel_protocol,
+                &mut self.otel_resource_attributes,
+                &mut self.otel_timeout,
+                &mut self.otel_verify_ssl,
+                &mut self.path,
+                &mut self.port,
+                &mut self.proto,
+                &mut self.server,
+                &mut self.timeout,
+                &mut self.token,
+                &mut self.type_,
+                &mut self.verify_certificate,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterMetricsServer);
 
 /// InfluxDB: protocol used to send data.
 ///
@@ -5934,17 +7108,17 @@ pub enum ClusterMetricsServerInfluxdbproto {
     /// The value `https`.
     Https,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMetricsServerInfluxdbproto {
-    "udp" Udp, "http" Http, "https" Https,
-});
+open_enum_impls!(
+    ClusterMetricsServerInfluxdbproto : "udp" Udp, "http" Http, "https" Https,
+);
 
 /// One element of the answer to `GET /cluster/metrics/server`.
 ///
 /// Used by `GET /cluster/metrics/server`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
@@ -5961,11 +7135,30 @@ pub struct ClusterMetricsServerItem {
     pub extra: Extra,
 }
 
-object!(ClusterMetricsServerItem {
-    required: ["disable" disable, "id" id, "type" type_],
-    optional: ["port" port, "server" server],
-    others: extra,
-});
+impl Object for ClusterMetricsServerItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsServerItem",
+                required: &["disable", "id", "type"],
+                optional: &["port", "server"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.disable,
+                &mut self.id,
+                &mut self.type_,
+                &mut self.port,
+                &mut self.server,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterMetricsServerItem);
 
 /// OpenTelemetry: how request bodies are compressed.
 ///
@@ -5978,12 +7171,10 @@ pub enum ClusterMetricsServerOtelCompression {
     /// The value `gzip`.
     Gzip,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMetricsServerOtelCompression {
-    "none" None, "gzip" Gzip,
-});
+open_enum_impls!(ClusterMetricsServerOtelCompression : "none" None, "gzip" Gzip,);
 
 /// OpenTelemetry: whether requests are encrypted.
 ///
@@ -5996,12 +7187,10 @@ pub enum ClusterMetricsServerOtelProtocol {
     /// The value `https`.
     Https,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMetricsServerOtelProtocol {
-    "http" Http, "https" Https,
-});
+open_enum_impls!(ClusterMetricsServerOtelProtocol : "http" Http, "https" Https,);
 
 /// Graphite: protocol used to send data.
 ///
@@ -6014,12 +7203,10 @@ pub enum ClusterMetricsServerProto {
     /// The value `tcp`.
     Tcp,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMetricsServerProto {
-    "udp" Udp, "tcp" Tcp,
-});
+open_enum_impls!(ClusterMetricsServerProto : "udp" Udp, "tcp" Tcp,);
 
 /// Kind of metric server.
 ///
@@ -6034,17 +7221,18 @@ pub enum ClusterMetricsServerType {
     /// The value `opentelemetry`.
     Opentelemetry,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterMetricsServerType {
-    "graphite" Graphite, "influxdb" Influxdb, "opentelemetry" Opentelemetry,
-});
+open_enum_impls!(
+    ClusterMetricsServerType : "graphite" Graphite, "influxdb" Influxdb, "opentelemetry"
+    Opentelemetry,
+);
 
 /// The answer to `GET /cluster/options`.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
@@ -6101,48 +7289,81 @@ pub struct ClusterOptions {
     pub extra: Extra,
 }
 
-object!(ClusterOptions {
-    optional: [
-        "allowed-tags" allowed_tags,
-        "bwlimit" bwlimit,
-        "consent-text" consent_text,
-        "console" console,
-        "crs" crs,
-        "description" description,
-        "email_from" email_from,
-        "fencing" fencing,
-        "ha" ha,
-        "http_proxy" http_proxy,
-        "keyboard" keyboard,
-        "language" language,
-        "location" location,
-        "mac_prefix" mac_prefix,
-        "max_workers" max_workers,
-        "migration" migration,
-        "migration_unsecure" migration_unsecure,
-        "next-id" next_id,
-        "notify" notify,
-        "registered-tags" registered_tags,
-        "replication" replication,
-        "tag-style" tag_style,
-        "u2f" u2f,
-        "user-tag-access" user_tag_access,
-        "webauthn" webauthn,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptions {
+impl Object for ClusterOptions {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptions",
+                required: &[],
+                optional: &[
+                    "allowed-tags",
+                    "bwlimit",
+                    "consent-text",
+                    "console",
+                    "crs",
+                    "description",
+                    "email_from",
+                    "fencing",
+                    "ha",
+                    "http_proxy",
+                    "keyboard",
+                    "language",
+                    "location",
+                    "mac_prefix",
+                    "max_workers",
+                    "migration",
+                    "migration_unsecure",
+                    "next-id",
+                    "notify",
+                    "registered-tags",
+                    "replication",
+                    "tag-style",
+                    "u2f",
+                    "user-tag-access",
+                    "webauthn",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.allowed_tags,
+                &mut self.bwlimit,
+                &mut self.consent_text,
+                &mut self.console,
+                &mut self.crs,
+                &mut self.description,
+                &mut self.email_from,
+                &mut self.fencing,
+                &mut self.ha,
+                &mut self.http_proxy,
+                &mut self.keyboard,
+                &mut self.language,
+                &mut self.location,
+                &mut self.mac_prefix,
+                &mut self.max_workers,
+                &mut self.migration,
+                &mut self.migration_unsecure,
+                &mut self.next_id,
+                &mut self.notify,
+                &mut self.registered_tags,
+                &mut self.replication,
+                &mut self.tag_style,
+                &mut self.u2f,
+                &mut self.user_tag_access,
+                &mut self.webauthn,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterOptions);
 
 /// Settings of the scheduler that picks nodes for HA resources.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsCrs {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
@@ -6163,25 +7384,40 @@ pub struct ClusterOptionsCrs {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsCrs {
-    optional: [
-        "ha" ha,
-        "ha-auto-rebalance" ha_auto_rebalance,
-        "ha-auto-rebalance-hold-duration" ha_auto_rebalance_hold_duration,
-        "ha-auto-rebalance-margin" ha_auto_rebalance_margin,
-        "ha-auto-rebalance-method" ha_auto_rebalance_method,
-        "ha-auto-rebalance-threshold" ha_auto_rebalance_threshold,
-        "ha-rebalance-on-start" ha_rebalance_on_start,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptionsCrs {
+impl Object for ClusterOptionsCrs {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsCrs",
+                required: &[],
+                optional: &[
+                    "ha",
+                    "ha-auto-rebalance",
+                    "ha-auto-rebalance-hold-duration",
+                    "ha-auto-rebalance-margin",
+                    "ha-auto-rebalance-method",
+                    "ha-auto-rebalance-threshold",
+                    "ha-rebalance-on-start",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.ha,
+                &mut self.ha_auto_rebalance,
+                &mut self.ha_auto_rebalance_hold_duration,
+                &mut self.ha_auto_rebalance_margin,
+                &mut self.ha_auto_rebalance_method,
+                &mut self.ha_auto_rebalance_threshold,
+                &mut self.ha_rebalance_on_start,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterOptionsCrs);
 
 /// How failed nodes are fenced; everything but the watchdog is experimental.
 ///
@@ -6196,17 +7432,17 @@ pub enum ClusterOptionsFencing {
     /// The value `both`.
     Both,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsFencing {
-    "watchdog" Watchdog, "hardware" Hardware, "both" Both,
-});
+open_enum_impls!(
+    ClusterOptionsFencing : "watchdog" Watchdog, "hardware" Hardware, "both" Both,
+);
 
 /// Settings of the HA stack.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsGetHa {
     /// What becomes of HA resources when their node is shut down or rebooted.
@@ -6215,17 +7451,23 @@ pub struct ClusterOptionsGetHa {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsGetHa {
-    optional: ["shutdown_policy" shutdown_policy],
-    others: extra,
-});
-
-impl Default for ClusterOptionsGetHa {
+impl Object for ClusterOptionsGetHa {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsGetHa",
+                required: &[],
+                optional: &["shutdown_policy"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.shutdown_policy, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterOptionsGetHa);
 
 /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
 ///
@@ -6240,12 +7482,10 @@ pub enum ClusterOptionsHa {
     /// The value `dynamic`.
     Dynamic,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsHa {
-    "basic" Basic, "static" Static, "dynamic" Dynamic,
-});
+open_enum_impls!(ClusterOptionsHa : "basic" Basic, "static" Static, "dynamic" Dynamic,);
 
 /// How possible moves are rated.
 ///
@@ -6258,12 +7498,12 @@ pub enum ClusterOptionsHaAutoRebalanceMethod {
     /// The value `topsis`.
     Topsis,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsHaAutoRebalanceMethod {
-    "bruteforce" Bruteforce, "topsis" Topsis,
-});
+open_enum_impls!(
+    ClusterOptionsHaAutoRebalanceMethod : "bruteforce" Bruteforce, "topsis" Topsis,
+);
 
 /// Default language of the web interface.
 ///
@@ -6326,43 +7566,20 @@ pub enum ClusterOptionsLanguage {
     /// The value `ukr`.
     Ukr,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsLanguage {
-    "ca" Ca,
-    "da" Da,
-    "de" De,
-    "en" En,
-    "es" Es,
-    "eu" Eu,
-    "fa" Fa,
-    "fr" Fr,
-    "he" He,
-    "it" It,
-    "ja" Ja,
-    "nb" Nb,
-    "nn" Nn,
-    "pl" Pl,
-    "pt_BR" PtBr,
-    "ru" Ru,
-    "sl" Sl,
-    "sv" Sv,
-    "tr" Tr,
-    "zh_CN" ZhCn,
-    "zh_TW" ZhTw,
-    "ar" Ar,
-    "hr" Hr,
-    "ka" Ka,
-    "kr" Kr,
-    "nl" Nl,
-    "ukr" Ukr,
-});
+open_enum_impls!(
+    ClusterOptionsLanguage : "ca" Ca, "da" Da, "de" De, "en" En, "es" Es, "eu" Eu, "fa"
+    Fa, "fr" Fr, "he" He, "it" It, "ja" Ja, "nb" Nb, "nn" Nn, "pl" Pl, "pt_BR" PtBr, "ru"
+    Ru, "sl" Sl, "sv" Sv, "tr" Tr, "zh_CN" ZhCn, "zh_TW" ZhTw, "ar" Ar, "hr" Hr, "ka" Ka,
+    "kr" Kr, "nl" Nl, "ukr" Ukr,
+);
 
 /// Where the cluster stands.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsLocation {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -6375,22 +7592,33 @@ pub struct ClusterOptionsLocation {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsLocation {
-    optional: ["latitude" latitude, "longitude" longitude, "name" name],
-    others: extra,
-});
-
-impl Default for ClusterOptionsLocation {
+impl Object for ClusterOptionsLocation {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsLocation",
+                required: &[],
+                optional: &["latitude", "longitude", "name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.latitude,
+                &mut self.longitude,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterOptionsLocation);
 
 /// Settings for migrating guests.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsMigration {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
@@ -6401,22 +7629,28 @@ pub struct ClusterOptionsMigration {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsMigration {
-    optional: ["network" network, "type" type_],
-    others: extra,
-});
-
-impl Default for ClusterOptionsMigration {
+impl Object for ClusterOptionsMigration {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsMigration",
+                required: &[],
+                optional: &["network", "type"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.network, &mut self.type_, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterOptionsMigration);
 
 /// Range from which free VMIDs are suggested.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsNextId {
     /// First VMID of the range.
@@ -6427,22 +7661,28 @@ pub struct ClusterOptionsNextId {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsNextId {
-    optional: ["lower" lower, "upper" upper],
-    others: extra,
-});
-
-impl Default for ClusterOptionsNextId {
+impl Object for ClusterOptionsNextId {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsNextId",
+                required: &[],
+                optional: &["lower", "upper"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.lower, &mut self.upper, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterOptionsNextId);
 
 /// Which events are reported; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsNotify {
     /// Whether fenced nodes are reported; superseded by notification matchers.
@@ -6461,24 +7701,38 @@ pub struct ClusterOptionsNotify {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsNotify {
-    optional: [
-        "fencing" fencing,
-        "package-updates" package_updates,
-        "replication" replication,
-        "target-fencing" target_fencing,
-        "target-package-updates" target_package_updates,
-        "target-replication" target_replication,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptionsNotify {
+impl Object for ClusterOptionsNotify {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsNotify",
+                required: &[],
+                optional: &[
+                    "fencing",
+                    "package-updates",
+                    "replication",
+                    "target-fencing",
+                    "target-package-updates",
+                    "target-replication",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.fencing,
+                &mut self.package_updates,
+                &mut self.replication,
+                &mut self.target_fencing,
+                &mut self.target_package_updates,
+                &mut self.target_replication,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterOptionsNotify);
 
 /// Whether fenced nodes are reported; superseded by notification matchers.
 ///
@@ -6491,12 +7745,10 @@ pub enum ClusterOptionsNotifyFencing {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsNotifyFencing {
-    "always" Always, "never" Never,
-});
+open_enum_impls!(ClusterOptionsNotifyFencing : "always" Always, "never" Never,);
 
 /// Whether tags are sorted or keep their configured order.
 ///
@@ -6509,12 +7761,10 @@ pub enum ClusterOptionsOrdering {
     /// The value `alphabetical`.
     Alphabetical,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsOrdering {
-    "config" Config, "alphabetical" Alphabetical,
-});
+open_enum_impls!(ClusterOptionsOrdering : "config" Config, "alphabetical" Alphabetical,);
 
 /// When pending package updates are reported; superseded by notification matchers.
 ///
@@ -6529,12 +7779,12 @@ pub enum ClusterOptionsPackageUpdates {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsPackageUpdates {
-    "auto" Auto, "always" Always, "never" Never,
-});
+open_enum_impls!(
+    ClusterOptionsPackageUpdates : "auto" Auto, "always" Always, "never" Never,
+);
 
 /// Whether failed replications are reported; superseded by notification matchers.
 ///
@@ -6547,12 +7797,10 @@ pub enum ClusterOptionsReplication {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsReplication {
-    "always" Always, "never" Never,
-});
+open_enum_impls!(ClusterOptionsReplication : "always" Always, "never" Never,);
 
 /// Form in which the resource tree draws tags.
 ///
@@ -6569,12 +7817,12 @@ pub enum ClusterOptionsShape {
     /// The value `none`.
     None,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsShape {
-    "full" Full, "circle" Circle, "dense" Dense, "none" None,
-});
+open_enum_impls!(
+    ClusterOptionsShape : "full" Full, "circle" Circle, "dense" Dense, "none" None,
+);
 
 /// What becomes of HA resources when their node is shut down or rebooted.
 ///
@@ -6591,17 +7839,18 @@ pub enum ClusterOptionsShutdownPolicy {
     /// The value `migrate`.
     Migrate,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsShutdownPolicy {
-    "freeze" Freeze, "failover" Failover, "conditional" Conditional, "migrate" Migrate,
-});
+open_enum_impls!(
+    ClusterOptionsShutdownPolicy : "freeze" Freeze, "failover" Failover, "conditional"
+    Conditional, "migrate" Migrate,
+);
 
 /// How tags look in the web interface.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsTagStyle {
     /// Whether tags that differ only in upper and lower case count as different.
@@ -6616,19 +7865,29 @@ pub struct ClusterOptionsTagStyle {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsTagStyle {
-    optional: [
-        "case-sensitive" case_sensitive, "color-map" color_map, "ordering" ordering, "shape" shape,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptionsTagStyle {
+impl Object for ClusterOptionsTagStyle {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsTagStyle",
+                required: &[],
+                optional: &["case-sensitive", "color-map", "ordering", "shape"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.case_sensitive,
+                &mut self.color_map,
+                &mut self.ordering,
+                &mut self.shape,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterOptionsTagStyle);
 
 /// Whether migration traffic is encrypted; switch that off only on private networks.
 ///
@@ -6641,17 +7900,15 @@ pub enum ClusterOptionsType {
     /// The value `insecure`.
     Insecure,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsType {
-    "secure" Secure, "insecure" Insecure,
-});
+open_enum_impls!(ClusterOptionsType : "secure" Secure, "insecure" Insecure,);
 
 /// Settings for U2F keys.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsU2f {
     /// U2F application ID; the origin if not set.
@@ -6662,17 +7919,23 @@ pub struct ClusterOptionsU2f {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsU2f {
-    optional: ["appid" appid, "origin" origin],
-    others: extra,
-});
-
-impl Default for ClusterOptionsU2f {
+impl Object for ClusterOptionsU2f {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsU2f",
+                required: &[],
+                optional: &["appid", "origin"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.appid, &mut self.origin, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterOptionsU2f);
 
 /// Whether users may set no tags, listed ones, also those already in use, or any.
 ///
@@ -6689,17 +7952,17 @@ pub enum ClusterOptionsUserAllow {
     /// The value `free`.
     Free,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterOptionsUserAllow {
-    "none" None, "list" List, "existing" Existing, "free" Free,
-});
+open_enum_impls!(
+    ClusterOptionsUserAllow : "none" None, "list" List, "existing" Existing, "free" Free,
+);
 
 /// Which tags users may set on guests they administer.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsUserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any.
@@ -6710,22 +7973,28 @@ pub struct ClusterOptionsUserTagAccess {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsUserTagAccess {
-    optional: ["user-allow" user_allow, "user-allow-list" user_allow_list],
-    others: extra,
-});
-
-impl Default for ClusterOptionsUserTagAccess {
+impl Object for ClusterOptionsUserTagAccess {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsUserTagAccess",
+                required: &[],
+                optional: &["user-allow", "user-allow-list"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.user_allow, &mut self.user_allow_list, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterOptionsUserTagAccess);
 
 /// Settings for WebAuthn.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsWebauthn {
     /// Whether subdomains of the origin are accepted as well.
@@ -6740,22 +8009,34 @@ pub struct ClusterOptionsWebauthn {
     pub extra: Extra,
 }
 
-object!(ClusterOptionsWebauthn {
-    optional: ["allow-subdomains" allow_subdomains, "id" id, "origin" origin, "rp" rp],
-    others: extra,
-});
-
-impl Default for ClusterOptionsWebauthn {
+impl Object for ClusterOptionsWebauthn {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsWebauthn",
+                required: &[],
+                optional: &["allow-subdomains", "id", "origin", "rp"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.allow_subdomains,
+                &mut self.id,
+                &mut self.origin,
+                &mut self.rp,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterOptionsWebauthn);
 
 /// The answer to `GET /cluster/qemu/custom-cpu-models`.
 ///
 /// Used by `GET /cluster/qemu/custom-cpu-models`, `GET /cluster/qemu/custom-cpu-models/{cputype}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterQemuCustomCpuModelsItem {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
@@ -6780,27 +8061,44 @@ pub struct ClusterQemuCustomCpuModelsItem {
     pub extra: Extra,
 }
 
-object!(ClusterQemuCustomCpuModelsItem {
-    optional: [
-        "cputype" cputype,
-        "digest" digest,
-        "flags" flags,
-        "guest-phys-bits" guest_phys_bits,
-        "hidden" hidden,
-        "hv-vendor-id" hv_vendor_id,
-        "level" level,
-        "phys-bits" phys_bits,
-        "reported-model" reported_model,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterQemuCustomCpuModelsItem {
+impl Object for ClusterQemuCustomCpuModelsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterQemuCustomCpuModelsItem",
+                required: &[],
+                optional: &[
+                    "cputype",
+                    "digest",
+                    "flags",
+                    "guest-phys-bits",
+                    "hidden",
+                    "hv-vendor-id",
+                    "level",
+                    "phys-bits",
+                    "reported-model",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.cputype,
+                &mut self.digest,
+                &mut self.flags,
+                &mut self.guest_phys_bits,
+                &mut self.hidden,
+                &mut self.hv_vendor_id,
+                &mut self.level,
+                &mut self.phys_bits,
+                &mut self.reported_model,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterQemuCustomCpuModelsItem);
 
 /// QEMU CPU model on which this one builds and as which the guest sees it.
 ///
@@ -7031,127 +8329,58 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `Westmere-IBRS`.
     WestmereIbrs,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
-    "486" V486,
-    "a64fx" A64fx,
-    "athlon" Athlon,
-    "Broadwell" Broadwell,
-    "Broadwell-IBRS" BroadwellIbrs,
-    "Broadwell-noTSX" BroadwellNoTsx,
-    "Broadwell-noTSX-IBRS" BroadwellNoTsxIbrs,
-    "Cascadelake-Server" CascadelakeServer,
-    "Cascadelake-Server-noTSX" CascadelakeServerNoTsx,
-    "Cascadelake-Server-v2" CascadelakeServerV2,
-    "Cascadelake-Server-v4" CascadelakeServerV4,
-    "Cascadelake-Server-v5" CascadelakeServerV5,
-    "ClearwaterForest" ClearwaterForest,
-    "ClearwaterForest-v2" ClearwaterForestV2,
-    "ClearwaterForest-v3" ClearwaterForestV3,
-    "Conroe" Conroe,
-    "Cooperlake" Cooperlake,
-    "Cooperlake-v2" CooperlakeV2,
-    "core2duo" Core2duo,
-    "coreduo" Coreduo,
-    "cortex-a35" CortexA35,
-    "cortex-a53" CortexA53,
-    "cortex-a55" CortexA55,
-    "cortex-a57" CortexA57,
-    "cortex-a710" CortexA710,
-    "cortex-a72" CortexA72,
-    "cortex-a76" CortexA76,
-    "cortex-a78ae" CortexA78ae,
-    "DiamondRapids" DiamondRapids,
-    "EPYC" Epyc,
-    "EPYC-Genoa" EpycGenoa,
-    "EPYC-Genoa-v2" EpycGenoaV2,
-    "EPYC-IBPB" EpycIbpb,
-    "EPYC-Milan" EpycMilan,
-    "EPYC-Milan-v2" EpycMilanV2,
-    "EPYC-Milan-v3" EpycMilanV3,
-    "EPYC-Rome" EpycRome,
-    "EPYC-Rome-v2" EpycRomeV2,
-    "EPYC-Rome-v3" EpycRomeV3,
-    "EPYC-Rome-v4" EpycRomeV4,
-    "EPYC-Rome-v5" EpycRomeV5,
-    "EPYC-Turin" EpycTurin,
-    "EPYC-v3" EpycV3,
-    "EPYC-v4" EpycV4,
-    "EPYC-v5" EpycV5,
-    "GraniteRapids" GraniteRapids,
-    "GraniteRapids-v2" GraniteRapidsV2,
-    "GraniteRapids-v3" GraniteRapidsV3,
-    "GraniteRapids-v4" GraniteRapidsV4,
-    "GraniteRapids-v5" GraniteRapidsV5,
-    "Haswell" Haswell,
-    "Haswell-IBRS" HaswellIbrs,
-    "Haswell-noTSX" HaswellNoTsx,
-    "Haswell-noTSX-IBRS" HaswellNoTsxIbrs,
-    "host" Host,
-    "Icelake-Client" IcelakeClient,
-    "Icelake-Client-noTSX" IcelakeClientNoTsx,
-    "Icelake-Server" IcelakeServer,
-    "Icelake-Server-noTSX" IcelakeServerNoTsx,
-    "Icelake-Server-v3" IcelakeServerV3,
-    "Icelake-Server-v4" IcelakeServerV4,
-    "Icelake-Server-v5" IcelakeServerV5,
-    "Icelake-Server-v6" IcelakeServerV6,
-    "Icelake-Server-v7" IcelakeServerV7,
-    "IvyBridge" IvyBridge,
-    "IvyBridge-IBRS" IvyBridgeIbrs,
-    "KnightsMill" KnightsMill,
-    "kvm32" Kvm32,
-    "kvm64" Kvm64,
-    "max" Max,
-    "Nehalem" Nehalem,
-    "Nehalem-IBRS" NehalemIbrs,
-    "neoverse-n1" NeoverseN1,
-    "neoverse-n2" NeoverseN2,
-    "neoverse-v1" NeoverseV1,
-    "Opteron_G1" OpteronG1,
-    "Opteron_G2" OpteronG2,
-    "Opteron_G3" OpteronG3,
-    "Opteron_G4" OpteronG4,
-    "Opteron_G5" OpteronG5,
-    "Penryn" Penryn,
-    "pentium" Pentium,
-    "pentium2" Pentium2,
-    "pentium3" Pentium3,
-    "phenom" Phenom,
-    "qemu32" Qemu32,
-    "qemu64" Qemu64,
-    "SandyBridge" SandyBridge,
-    "SandyBridge-IBRS" SandyBridgeIbrs,
-    "SapphireRapids" SapphireRapids,
-    "SapphireRapids-v2" SapphireRapidsV2,
-    "SapphireRapids-v3" SapphireRapidsV3,
-    "SapphireRapids-v4" SapphireRapidsV4,
-    "SapphireRapids-v5" SapphireRapidsV5,
-    "SapphireRapids-v6" SapphireRapidsV6,
-    "SierraForest" SierraForest,
-    "SierraForest-v2" SierraForestV2,
-    "SierraForest-v3" SierraForestV3,
-    "SierraForest-v4" SierraForestV4,
-    "SierraForest-v5" SierraForestV5,
-    "Skylake-Client" SkylakeClient,
-    "Skylake-Client-IBRS" SkylakeClientIbrs,
-    "Skylake-Client-noTSX-IBRS" SkylakeClientNoTsxIbrs,
-    "Skylake-Client-v4" SkylakeClientV4,
-    "Skylake-Server" SkylakeServer,
-    "Skylake-Server-IBRS" SkylakeServerIbrs,
-    "Skylake-Server-noTSX-IBRS" SkylakeServerNoTsxIbrs,
-    "Skylake-Server-v4" SkylakeServerV4,
-    "Skylake-Server-v5" SkylakeServerV5,
-    "Westmere" Westmere,
-    "Westmere-IBRS" WestmereIbrs,
-});
+open_enum_impls!(
+    ClusterQemuCustomCpuModelsReportedModel : "486" V486, "a64fx" A64fx, "athlon" Athlon,
+    "Broadwell" Broadwell, "Broadwell-IBRS" BroadwellIbrs, "Broadwell-noTSX"
+    BroadwellNoTsx, "Broadwell-noTSX-IBRS" BroadwellNoTsxIbrs, "Cascadelake-Server"
+    CascadelakeServer, "Cascadelake-Server-noTSX" CascadelakeServerNoTsx,
+    "Cascadelake-Server-v2" CascadelakeServerV2, "Cascadelake-Server-v4"
+    CascadelakeServerV4, "Cascadelake-Server-v5" CascadelakeServerV5, "ClearwaterForest"
+    ClearwaterForest, "ClearwaterForest-v2" ClearwaterForestV2, "ClearwaterForest-v3"
+    ClearwaterForestV3, "Conroe" Conroe, "Cooperlake" Cooperlake, "Cooperlake-v2"
+    CooperlakeV2, "core2duo" Core2duo, "coreduo" Coreduo, "cortex-a35" CortexA35,
+    "cortex-a53" CortexA53, "cortex-a55" CortexA55, "cortex-a57" CortexA57, "cortex-a710"
+    CortexA710, "cortex-a72" CortexA72, "cortex-a76" CortexA76, "cortex-a78ae"
+    CortexA78ae, "DiamondRapids" DiamondRapids, "EPYC" Epyc, "EPYC-Genoa" EpycGenoa,
+    "EPYC-Genoa-v2" EpycGenoaV2, "EPYC-IBPB" EpycIbpb, "EPYC-Milan" EpycMilan,
+    "EPYC-Milan-v2" EpycMilanV2, "EPYC-Milan-v3" EpycMilanV3, "EPYC-Rome" EpycRome,
+    "EPYC-Rome-v2" EpycRomeV2, "EPYC-Rome-v3" EpycRomeV3, "EPYC-Rome-v4" EpycRomeV4,
+    "EPYC-Rome-v5" EpycRomeV5, "EPYC-Turin" EpycTurin, "EPYC-v3" EpycV3, "EPYC-v4"
+    EpycV4, "EPYC-v5" EpycV5, "GraniteRapids" GraniteRapids, "GraniteRapids-v2"
+    GraniteRapidsV2, "GraniteRapids-v3" GraniteRapidsV3, "GraniteRapids-v4"
+    GraniteRapidsV4, "GraniteRapids-v5" GraniteRapidsV5, "Haswell" Haswell,
+    "Haswell-IBRS" HaswellIbrs, "Haswell-noTSX" HaswellNoTsx, "Haswell-noTSX-IBRS"
+    HaswellNoTsxIbrs, "host" Host, "Icelake-Client" IcelakeClient, "Icelake-Client-noTSX"
+    IcelakeClientNoTsx, "Icelake-Server" IcelakeServer, "Icelake-Server-noTSX"
+    IcelakeServerNoTsx, "Icelake-Server-v3" IcelakeServerV3, "Icelake-Server-v4"
+    IcelakeServerV4, "Icelake-Server-v5" IcelakeServerV5, "Icelake-Server-v6"
+    IcelakeServerV6, "Icelake-Server-v7" IcelakeServerV7, "IvyBridge" IvyBridge,
+    "IvyBridge-IBRS" IvyBridgeIbrs, "KnightsMill" KnightsMill, "kvm32" Kvm32, "kvm64"
+    Kvm64, "max" Max, "Nehalem" Nehalem, "Nehalem-IBRS" NehalemIbrs, "neoverse-n1"
+    NeoverseN1, "neoverse-n2" NeoverseN2, "neoverse-v1" NeoverseV1, "Opteron_G1"
+    OpteronG1, "Opteron_G2" OpteronG2, "Opteron_G3" OpteronG3, "Opteron_G4" OpteronG4,
+    "Opteron_G5" OpteronG5, "Penryn" Penryn, "pentium" Pentium, "pentium2" Pentium2,
+    "pentium3" Pentium3, "phenom" Phenom, "qemu32" Qemu32, "qemu64" Qemu64, "SandyBridge"
+    SandyBridge, "SandyBridge-IBRS" SandyBridgeIbrs, "SapphireRapids" SapphireRapids,
+    "SapphireRapids-v2" SapphireRapidsV2, "SapphireRapids-v3" SapphireRapidsV3,
+    "SapphireRapids-v4" SapphireRapidsV4, "SapphireRapids-v5" SapphireRapidsV5,
+    "SapphireRapids-v6" SapphireRapidsV6, "SierraForest" SierraForest, "SierraForest-v2"
+    SierraForestV2, "SierraForest-v3" SierraForestV3, "SierraForest-v4" SierraForestV4,
+    "SierraForest-v5" SierraForestV5, "Skylake-Client" SkylakeClient,
+    "Skylake-Client-IBRS" SkylakeClientIbrs, "Skylake-Client-noTSX-IBRS"
+    SkylakeClientNoTsxIbrs, "Skylake-Client-v4" SkylakeClientV4, "Skylake-Server"
+    SkylakeServer, "Skylake-Server-IBRS" SkylakeServerIbrs, "Skylake-Server-noTSX-IBRS"
+    SkylakeServerNoTsxIbrs, "Skylake-Server-v4" SkylakeServerV4, "Skylake-Server-v5"
+    SkylakeServerV5, "Westmere" Westmere, "Westmere-IBRS" WestmereIbrs,
+);
 
 /// The answer to `GET /cluster/replication/{id}`.
 ///
 /// Used by `GET /cluster/replication/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterReplication {
     /// Free text about the job. At most 4096 characters.
@@ -7182,24 +8411,50 @@ pub struct ClusterReplication {
     pub extra: Extra,
 }
 
-object!(ClusterReplication {
-    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
-    optional: [
-        "comment" comment,
-        "digest" digest,
-        "disable" disable,
-        "rate" rate,
-        "remove_job" remove_job,
-        "schedule" schedule,
-        "source" source,
-    ],
-    others: extra,
-});
+impl Object for ClusterReplication {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterReplication",
+                required: &["guest", "id", "jobnum", "target", "type"],
+                optional: &[
+                    "comment",
+                    "digest",
+                    "disable",
+                    "rate",
+                    "remove_job",
+                    "schedule",
+                    "source",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.guest,
+                &mut self.id,
+                &mut self.jobnum,
+                &mut self.target,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.rate,
+                &mut self.remove_job,
+                &mut self.schedule,
+                &mut self.source,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterReplication);
 
 /// One element of the answer to `GET /cluster/replication`.
 ///
 /// Used by `GET /cluster/replication`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterReplicationItem {
     /// Free text about the job. At most 4096 characters.
@@ -7228,18 +8483,43 @@ pub struct ClusterReplicationItem {
     pub extra: Extra,
 }
 
-object!(ClusterReplicationItem {
-    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
-    optional: [
-        "comment" comment,
-        "disable" disable,
-        "rate" rate,
-        "remove_job" remove_job,
-        "schedule" schedule,
-        "source" source,
-    ],
-    others: extra,
-});
+impl Object for ClusterReplicationItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterReplicationItem",
+                required: &["guest", "id", "jobnum", "target", "type"],
+                optional: &[
+                    "comment",
+                    "disable",
+                    "rate",
+                    "remove_job",
+                    "schedule",
+                    "source",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.guest,
+                &mut self.id,
+                &mut self.jobnum,
+                &mut self.target,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.rate,
+                &mut self.remove_job,
+                &mut self.schedule,
+                &mut self.source,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterReplicationItem);
 
 /// Marks the job for removal; `full` also deletes the copies on the target node.
 ///
@@ -7252,12 +8532,10 @@ pub enum ClusterReplicationRemoveJob {
     /// The value `full`.
     Full,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterReplicationRemoveJob {
-    "local" Local, "full" Full,
-});
+open_enum_impls!(ClusterReplicationRemoveJob : "local" Local, "full" Full,);
 
 /// Kind of replication.
 ///
@@ -7268,12 +8546,10 @@ pub enum ClusterReplicationType {
     /// The value `local`.
     Local,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterReplicationType {
-    "local" Local,
-});
+open_enum_impls!(ClusterReplicationType : "local" Local,);
 
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
@@ -7298,19 +8574,13 @@ pub enum ClusterResourcesGetResultType {
     /// The value `network`. Since 9.1.
     Network,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterResourcesGetResultType {
-    "node" Node,
-    "storage" Storage,
-    "pool" Pool,
-    "qemu" Qemu,
-    "lxc" Lxc,
-    "openvz" Openvz,
-    "sdn" Sdn,
-    "network" Network,
-});
+open_enum_impls!(
+    ClusterResourcesGetResultType : "node" Node, "storage" Storage, "pool" Pool, "qemu"
+    Qemu, "lxc" Lxc, "openvz" Openvz, "sdn" Sdn, "network" Network,
+);
 
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
@@ -7327,12 +8597,12 @@ pub enum ClusterResourcesGetType {
     /// The value `sdn`.
     Sdn,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterResourcesGetType {
-    "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
-});
+open_enum_impls!(
+    ClusterResourcesGetType : "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
+);
 
 /// CPU architecture of the node.
 ///
@@ -7345,17 +8615,15 @@ pub enum ClusterResourcesHostArch {
     /// The value `aarch64`.
     Aarch64,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterResourcesHostArch {
-    "x86_64" X8664, "aarch64" Aarch64,
-});
+open_enum_impls!(ClusterResourcesHostArch : "x86_64" X8664, "aarch64" Aarch64,);
 
 /// One element of the answer to `GET /cluster/resources`.
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterResourcesItem {
     /// Control group version of the node, 1 or 2.
@@ -7432,45 +8700,94 @@ pub struct ClusterResourcesItem {
     pub extra: Extra,
 }
 
-object!(ClusterResourcesItem {
-    required: ["id" id, "type" type_],
-    optional: [
-        "cgroup-mode" cgroup_mode,
-        "content" content,
-        "cpu" cpu,
-        "disk" disk,
-        "diskread" diskread,
-        "diskwrite" diskwrite,
-        "hastate" hastate,
-        "host-arch" host_arch,
-        "level" level,
-        "lock" lock,
-        "maxcpu" maxcpu,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "mem" mem,
-        "memhost" memhost,
-        "name" name,
-        "netin" netin,
-        "netout" netout,
-        "network" network,
-        "network-type" network_type,
-        "node" node,
-        "plugintype" plugintype,
-        "pool" pool,
-        "protocol" protocol,
-        "sdn" sdn,
-        "shared" shared,
-        "status" status,
-        "storage" storage,
-        "tags" tags,
-        "template" template,
-        "uptime" uptime,
-        "vmid" vmid,
-        "zone-type" zone_type,
-    ],
-    others: extra,
-});
+impl Object for ClusterResourcesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterResourcesItem",
+                required: &["id", "type"],
+                optional: &[
+                    "cgroup-mode",
+                    "content",
+                    "cpu",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "hastate",
+                    "host-arch",
+                    "level",
+                    "lock",
+                    "maxcpu",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "network",
+                    "network-type",
+                    "node",
+                    "plugintype",
+                    "pool",
+                    "protocol",
+                    "sdn",
+                    "shared",
+                    "status",
+                    "storage",
+                    "tags",
+                    "template",
+                    "uptime",
+                    "vmid",
+                    "zone-type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.type_,
+                &mut self.cgroup_mode,
+                &mut self.content,
+                &mut self.cpu,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.hastate,
+                &mut self.host_arch,
+                &mut self.level,
+                &mut self.lock,
+                &mut self.maxcpu,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.network,
+                &mut self.network_type,
+                &mut self.node,
+                &mut self.plugintype,
+                &mut self.pool,
+                &mut self.protocol,
+                &mut self.sdn,
+                &mut self.shared,
+                &mut self.status,
+                &mut self.storage,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.zone_type,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterResourcesItem);
 
 /// Kind of network, for networks.
 ///
@@ -7483,17 +8800,15 @@ pub enum ClusterResourcesNetworkType {
     /// The value `zone`.
     Zone,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterResourcesNetworkType {
-    "fabric" Fabric, "zone" Zone,
-});
+open_enum_impls!(ClusterResourcesNetworkType : "fabric" Fabric, "zone" Zone,);
 
 /// One element of the answer to `GET /cluster/status`.
 ///
 /// Used by `GET /cluster/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterStatusItem {
     /// ID of the entry: `cluster`, or `node/` and the node name.
@@ -7522,20 +8837,45 @@ pub struct ClusterStatusItem {
     pub extra: Extra,
 }
 
-object!(ClusterStatusItem {
-    required: ["id" id, "name" name, "type" type_],
-    optional: [
-        "ip" ip,
-        "level" level,
-        "local" local,
-        "nodeid" nodeid,
-        "nodes" nodes,
-        "online" online,
-        "quorate" quorate,
-        "version" version,
-    ],
-    others: extra,
-});
+impl Object for ClusterStatusItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterStatusItem",
+                required: &["id", "name", "type"],
+                optional: &[
+                    "ip",
+                    "level",
+                    "local",
+                    "nodeid",
+                    "nodes",
+                    "online",
+                    "quorate",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.name,
+                &mut self.type_,
+                &mut self.ip,
+                &mut self.level,
+                &mut self.local,
+                &mut self.nodeid,
+                &mut self.nodes,
+                &mut self.online,
+                &mut self.quorate,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterStatusItem);
 
 /// Whether the entry is the cluster or a node, which decides what other fields it has.
 ///
@@ -7548,17 +8888,15 @@ pub enum ClusterStatusType {
     /// The value `node`.
     Node,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterStatusType {
-    "cluster" Cluster, "node" Node,
-});
+open_enum_impls!(ClusterStatusType : "cluster" Cluster, "node" Node,);
 
 /// One element of the answer to `GET /cluster/tasks`.
 ///
 /// Used by `GET /cluster/tasks`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
     /// When the task ended; absent while it runs. In seconds since 1970.
@@ -7589,30 +8927,56 @@ pub struct ClusterTasksItem {
     pub extra: Extra,
 }
 
-object!(ClusterTasksItem {
-    required: ["upid" upid],
-    optional: [
-        "endtime" endtime,
-        "id" id,
-        "node" node,
-        "pid" pid,
-        "pstart" pstart,
-        "saved" saved,
-        "starttime" starttime,
-        "status" status,
-        "tokenid" tokenid,
-        "type" type_,
-        "user" user,
-    ],
-    others: extra,
-});
+impl Object for ClusterTasksItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterTasksItem",
+                required: &["upid"],
+                optional: &[
+                    "endtime",
+                    "id",
+                    "node",
+                    "pid",
+                    "pstart",
+                    "saved",
+                    "starttime",
+                    "status",
+                    "tokenid",
+                    "type",
+                    "user",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.upid,
+                &mut self.endtime,
+                &mut self.id,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pstart,
+                &mut self.saved,
+                &mut self.starttime,
+                &mut self.status,
+                &mut self.tokenid,
+                &mut self.type_,
+                &mut self.user,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterTasksItem);
 
 /// Address and priority of the node on corosync link n.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/config`, `GET /cluster/config/join`, `POST /cluster/config/join`, `POST /cluster/config/nodes/{node}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CorosyncLink {
     /// Host name or IP address of the node on this link.
@@ -7620,45 +8984,65 @@ pub struct CorosyncLink {
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
     pub priority: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl CorosyncLink {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(address: impl Into<String>) -> Self {
-        Self {
-            address: address.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(address: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.address, &mut new.undeclared, "address", address);
+        new
     }
     /// Host name or IP address of the node on this link.
     #[inline]
     #[must_use]
-    pub fn address(mut self, value: impl Into<String>) -> Self {
-        self.address = value.into();
+    pub fn address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.address, &mut self.undeclared, "address", value);
         self
     }
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
     #[inline]
     #[must_use]
-    pub fn priority(mut self, value: impl Into<i64>) -> Self {
-        self.priority = Some(value.into());
+    pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.priority,
+            &mut self.undeclared,
+            "priority",
+            value,
+        );
         self
     }
 }
 
-object!(CorosyncLink {
-    required: ["address" address],
-    optional: ["priority" priority],
-    property_string: {
-        default_key: Some("address"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for CorosyncLink {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CorosyncLink",
+                required: &["address"],
+                optional: &["priority"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("address"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("address", Takes::Format("address")),
+                            ("priority", Takes::Integer(0, 255)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.address, &mut self.priority, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(CorosyncLink);
 
@@ -7667,7 +9051,7 @@ property_string_impls!(CorosyncLink);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/dir`, `POST /cluster/mapping/dir`, `GET /cluster/mapping/dir/{id}`, `PUT /cluster/mapping/dir/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct DirMapping {
     /// Node this entry is for.
@@ -7675,45 +9059,61 @@ pub struct DirMapping {
     /// Absolute path of the directory on the node.
     pub path: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl DirMapping {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(node: impl Into<NodeName>, path: impl Into<String>) -> Self {
-        Self {
-            node: node.into(),
-            path: path.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0, How1>(
+        node: impl IntoValue<NodeName, How0>,
+        path: impl IntoValue<String, How1>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
+        property_string::put(&mut new.path, &mut new.undeclared, "path", path);
+        new
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<NodeName>) -> Self {
-        self.node = value.into();
+    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
         self
     }
     /// Absolute path of the directory on the node.
     #[inline]
     #[must_use]
-    pub fn path(mut self, value: impl Into<String>) -> Self {
-        self.path = value.into();
+    pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.path, &mut self.undeclared, "path", value);
         self
     }
 }
 
-object!(DirMapping {
-    required: ["node" node, "path" path],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for DirMapping {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "DirMapping",
+                required: &["node", "path"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("node", Takes::Format("pve-node"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.node, &mut self.path, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(DirMapping);
 
@@ -7722,46 +9122,71 @@ property_string_impls!(DirMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
     pub shutdown_policy: ClusterOptionsShutdownPolicy,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl HaSettings {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(shutdown_policy: impl Into<ClusterOptionsShutdownPolicy>) -> Self {
-        Self {
-            shutdown_policy: shutdown_policy.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(
+        shutdown_policy: impl IntoValue<ClusterOptionsShutdownPolicy, How0>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(
+            &mut new.shutdown_policy,
+            &mut new.undeclared,
+            "shutdown_policy",
+            shutdown_policy,
+        );
+        new
     }
     /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
     #[inline]
     #[must_use]
-    pub fn shutdown_policy(
+    pub fn shutdown_policy<How>(
         mut self,
-        value: impl Into<ClusterOptionsShutdownPolicy>,
+        value: impl IntoValue<ClusterOptionsShutdownPolicy, How>,
     ) -> Self {
-        self.shutdown_policy = value.into();
+        property_string::put(
+            &mut self.shutdown_policy,
+            &mut self.undeclared,
+            "shutdown_policy",
+            value,
+        );
         self
     }
 }
 
-object!(HaSettings {
-    required: ["shutdown_policy" shutdown_policy],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for HaSettings {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "HaSettings",
+                required: &["shutdown_policy"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.shutdown_policy, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(HaSettings);
 
@@ -7770,7 +9195,7 @@ property_string_impls!(HaSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
@@ -7778,45 +9203,57 @@ pub struct MigrationSettings {
     /// Whether migration traffic is encrypted; switch that off only on private networks. Default: `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl MigrationSettings {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(type_: impl Into<ClusterOptionsType>) -> Self {
-        Self {
-            type_: type_.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        new
     }
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
     #[inline]
     #[must_use]
-    pub fn network(mut self, value: impl Into<Cidr>) -> Self {
-        self.network = Some(value.into());
+    pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.network, &mut self.undeclared, "network", value);
         self
     }
     /// Whether migration traffic is encrypted; switch that off only on private networks. Default: `secure`.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<ClusterOptionsType>) -> Self {
-        self.type_ = value.into();
+    pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
+        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
 
-object!(MigrationSettings {
-    required: ["type" type_],
-    optional: ["network" network],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for MigrationSettings {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "MigrationSettings",
+                required: &["type"],
+                optional: &["network"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("network", Takes::Format("CIDR"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.type_, &mut self.network, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(MigrationSettings);
 
@@ -7825,7 +9262,7 @@ property_string_impls!(MigrationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NextIdRange {
     /// First VMID of the range. Default: `100`.
@@ -7833,7 +9270,7 @@ pub struct NextIdRange {
     /// End of the range; not part of it. Default: `1000000`.
     pub upper: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl NextIdRange {
@@ -7841,40 +9278,45 @@ impl NextIdRange {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// First VMID of the range. Default: `100`.
     #[inline]
     #[must_use]
-    pub fn lower(mut self, value: impl Into<i64>) -> Self {
-        self.lower = Some(value.into());
+    pub fn lower<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.lower, &mut self.undeclared, "lower", value);
         self
     }
     /// End of the range; not part of it. Default: `1000000`.
     #[inline]
     #[must_use]
-    pub fn upper(mut self, value: impl Into<i64>) -> Self {
-        self.upper = Some(value.into());
+    pub fn upper<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.upper, &mut self.undeclared, "upper", value);
         self
     }
 }
 
-object!(NextIdRange {
-    optional: ["lower" lower, "upper" upper],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for NextIdRange {
+impl Object for NextIdRange {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NextIdRange",
+                required: &[],
+                optional: &["lower", "upper"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.lower, &mut self.upper, &mut self.undeclared],
+        );
     }
 }
 
@@ -7885,7 +9327,7 @@ property_string_impls!(NextIdRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
@@ -7901,7 +9343,7 @@ pub struct NotificationSettings {
     /// Target for notifications about failed replications; superseded by notification matchers. Since 8.1.
     pub target_replication: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl NotificationSettings {
@@ -7909,78 +9351,128 @@ impl NotificationSettings {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
     #[inline]
     #[must_use]
-    pub fn fencing(mut self, value: impl Into<ClusterOptionsNotifyFencing>) -> Self {
-        self.fencing = Some(value.into());
+    pub fn fencing<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsNotifyFencing, How>,
+    ) -> Self {
+        property_string::set(&mut self.fencing, &mut self.undeclared, "fencing", value);
         self
     }
     /// When pending package updates are reported; superseded by notification matchers. Default: `auto`.
     #[inline]
     #[must_use]
-    pub fn package_updates(
+    pub fn package_updates<How>(
         mut self,
-        value: impl Into<ClusterOptionsPackageUpdates>,
+        value: impl IntoSetting<ClusterOptionsPackageUpdates, How>,
     ) -> Self {
-        self.package_updates = Some(value.into());
+        property_string::set(
+            &mut self.package_updates,
+            &mut self.undeclared,
+            "package-updates",
+            value,
+        );
         self
     }
     /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
     #[inline]
     #[must_use]
-    pub fn replication(mut self, value: impl Into<ClusterOptionsReplication>) -> Self {
-        self.replication = Some(value.into());
+    pub fn replication<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsReplication, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.replication,
+            &mut self.undeclared,
+            "replication",
+            value,
+        );
         self
     }
     /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
     #[inline]
     #[must_use]
-    pub fn target_fencing(mut self, value: impl Into<String>) -> Self {
-        self.target_fencing = Some(value.into());
+    pub fn target_fencing<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.target_fencing,
+            &mut self.undeclared,
+            "target-fencing",
+            value,
+        );
         self
     }
     /// Target for notifications about package updates; superseded by notification matchers. Since 8.1.
     #[inline]
     #[must_use]
-    pub fn target_package_updates(mut self, value: impl Into<String>) -> Self {
-        self.target_package_updates = Some(value.into());
+    pub fn target_package_updates<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.target_package_updates,
+            &mut self.undeclared,
+            "target-package-updates",
+            value,
+        );
         self
     }
     /// Target for notifications about failed replications; superseded by notification matchers. Since 8.1.
     #[inline]
     #[must_use]
-    pub fn target_replication(mut self, value: impl Into<String>) -> Self {
-        self.target_replication = Some(value.into());
+    pub fn target_replication<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.target_replication,
+            &mut self.undeclared,
+            "target-replication",
+            value,
+        );
         self
     }
 }
 
-object!(NotificationSettings {
-    optional: [
-        "fencing" fencing,
-        "package-updates" package_updates,
-        "replication" replication,
-        "target-fencing" target_fencing,
-        "target-package-updates" target_package_updates,
-        "target-replication" target_replication,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for NotificationSettings {
+impl Object for NotificationSettings {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NotificationSettings",
+                required: &[],
+                optional: &[
+                    "fencing",
+                    "package-updates",
+                    "replication",
+                    "target-fencing",
+                    "target-package-updates",
+                    "target-replication",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.fencing,
+                &mut self.package_updates,
+                &mut self.replication,
+                &mut self.target_fencing,
+                &mut self.target_package_updates,
+                &mut self.target_replication,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -7991,7 +9483,7 @@ property_string_impls!(NotificationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/pci`, `POST /cluster/mapping/pci`, `GET /cluster/mapping/pci/{id}`, `PUT /cluster/mapping/pci/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PciMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -8007,81 +9499,133 @@ pub struct PciMapping {
     /// Subsystem vendor and device ID that has to be found there.
     pub subsystem_id: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl PciMapping {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(
-        id: impl Into<String>,
-        node: impl Into<NodeName>,
-        path: impl Into<String>,
+    pub fn new<How0, How1, How2>(
+        id: impl IntoValue<String, How0>,
+        node: impl IntoValue<NodeName, How1>,
+        path: impl IntoValue<String, How2>,
     ) -> Self {
-        Self {
-            id: id.into(),
-            node: node.into(),
-            path: path.into(),
-            ..<Self as Object>::empty()
-        }
+        let mut new = Self::default();
+        property_string::put(&mut new.id, &mut new.undeclared, "id", id);
+        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
+        property_string::put(&mut new.path, &mut new.undeclared, "path", path);
+        new
     }
     /// Free text about the device on this node. At most 4096 characters.
     #[inline]
     #[must_use]
-    pub fn description(mut self, value: impl Into<String>) -> Self {
-        self.description = Some(value.into());
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.description,
+            &mut self.undeclared,
+            "description",
+            value,
+        );
         self
     }
     /// Vendor and device ID that has to be found there, such as `8086:1572`.
     #[inline]
     #[must_use]
-    pub fn id(mut self, value: impl Into<String>) -> Self {
-        self.id = value.into();
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.id, &mut self.undeclared, "id", value);
         self
     }
     /// IOMMU group that the device has to be found in.
     #[inline]
     #[must_use]
-    pub fn iommugroup(mut self, value: impl Into<i64>) -> Self {
-        self.iommugroup = Some(value.into());
+    pub fn iommugroup<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iommugroup,
+            &mut self.undeclared,
+            "iommugroup",
+            value,
+        );
         self
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<NodeName>) -> Self {
-        self.node = value.into();
+    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
         self
     }
     /// PCI address, without the function for a whole device; of several, joined by `;`, a free one is used.
     #[inline]
     #[must_use]
-    pub fn path(mut self, value: impl Into<String>) -> Self {
-        self.path = value.into();
+    pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.path, &mut self.undeclared, "path", value);
         self
     }
     /// Subsystem vendor and device ID that has to be found there.
     #[inline]
     #[must_use]
-    pub fn subsystem_id(mut self, value: impl Into<String>) -> Self {
-        self.subsystem_id = Some(value.into());
+    pub fn subsystem_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.subsystem_id,
+            &mut self.undeclared,
+            "subsystem-id",
+            value,
+        );
         self
     }
 }
 
-object!(PciMapping {
-    required: ["id" id, "node" node, "path" path],
-    optional: [
-        "description" description, "iommugroup" iommugroup, "subsystem-id" subsystem_id,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for PciMapping {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PciMapping",
+                required: &["id", "node", "path"],
+                optional: &["description", "iommugroup", "subsystem-id"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("description", Takes::Length(0, 4096)),
+                            (
+                                "id",
+                                Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"]),
+                            ),
+                            ("node", Takes::Format("pve-node")),
+                            (
+                                "path",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?;)*[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?",
+                                    ],
+                                ),
+                            ),
+                            (
+                                "subsystem-id",
+                                Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"]),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.path,
+                &mut self.description,
+                &mut self.iommugroup,
+                &mut self.subsystem_id,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(PciMapping);
 
@@ -8090,7 +9634,7 @@ property_string_impls!(PciMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
@@ -8098,45 +9642,57 @@ pub struct ReplicationSettings {
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl ReplicationSettings {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(type_: impl Into<ClusterOptionsType>) -> Self {
-        Self {
-            type_: type_.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        new
     }
     /// Network in CIDR notation that carries replication.
     #[inline]
     #[must_use]
-    pub fn network(mut self, value: impl Into<Cidr>) -> Self {
-        self.network = Some(value.into());
+    pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.network, &mut self.undeclared, "network", value);
         self
     }
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<ClusterOptionsType>) -> Self {
-        self.type_ = value.into();
+    pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
+        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
 
-object!(ReplicationSettings {
-    required: ["type" type_],
-    optional: ["network" network],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for ReplicationSettings {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ReplicationSettings",
+                required: &["type"],
+                optional: &["network"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("network", Takes::Format("CIDR"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.type_, &mut self.network, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(ReplicationSettings);
 
@@ -8145,7 +9701,7 @@ property_string_impls!(ReplicationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
@@ -8163,7 +9719,7 @@ pub struct ResourceScheduling {
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
     pub ha_rebalance_on_start: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl ResourceScheduling {
@@ -8171,86 +9727,172 @@ impl ResourceScheduling {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
     #[inline]
     #[must_use]
-    pub fn ha(mut self, value: impl Into<ClusterOptionsHa>) -> Self {
-        self.ha = Some(value.into());
+    pub fn ha<How>(mut self, value: impl IntoSetting<ClusterOptionsHa, How>) -> Self {
+        property_string::set(&mut self.ha, &mut self.undeclared, "ha", value);
         self
     }
     /// Whether HA resources are moved on their own when the load of the nodes differs too much. Default: `false`. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn ha_auto_rebalance(mut self, value: impl Into<bool>) -> Self {
-        self.ha_auto_rebalance = Some(value.into());
+    pub fn ha_auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.ha_auto_rebalance,
+            &mut self.undeclared,
+            "ha-auto-rebalance",
+            value,
+        );
         self
     }
     /// HA manager rounds that the imbalance has to last before resources are moved. At least 0. Default: `3`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn ha_auto_rebalance_hold_duration(mut self, value: impl Into<f64>) -> Self {
-        self.ha_auto_rebalance_hold_duration = Some(value.into());
+    pub fn ha_auto_rebalance_hold_duration<How>(
+        mut self,
+        value: impl IntoSetting<f64, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.ha_auto_rebalance_hold_duration,
+            &mut self.undeclared,
+            "ha-auto-rebalance-hold-duration",
+            value,
+        );
         self
     }
     /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `10`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn ha_auto_rebalance_margin(mut self, value: impl Into<f64>) -> Self {
-        self.ha_auto_rebalance_margin = Some(value.into());
+    pub fn ha_auto_rebalance_margin<How>(
+        mut self,
+        value: impl IntoSetting<f64, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.ha_auto_rebalance_margin,
+            &mut self.undeclared,
+            "ha-auto-rebalance-margin",
+            value,
+        );
         self
     }
     /// How possible moves are rated. Default: `bruteforce`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn ha_auto_rebalance_method(
+    pub fn ha_auto_rebalance_method<How>(
         mut self,
-        value: impl Into<ClusterOptionsHaAutoRebalanceMethod>,
+        value: impl IntoSetting<ClusterOptionsHaAutoRebalanceMethod, How>,
     ) -> Self {
-        self.ha_auto_rebalance_method = Some(value.into());
+        property_string::set(
+            &mut self.ha_auto_rebalance_method,
+            &mut self.undeclared,
+            "ha-auto-rebalance-method",
+            value,
+        );
         self
     }
     /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100. Default: `30`. Only together with `ha-auto-rebalance`. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn ha_auto_rebalance_threshold(mut self, value: impl Into<f64>) -> Self {
-        self.ha_auto_rebalance_threshold = Some(value.into());
+    pub fn ha_auto_rebalance_threshold<How>(
+        mut self,
+        value: impl IntoSetting<f64, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.ha_auto_rebalance_threshold,
+            &mut self.undeclared,
+            "ha-auto-rebalance-threshold",
+            value,
+        );
         self
     }
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn ha_rebalance_on_start(mut self, value: impl Into<bool>) -> Self {
-        self.ha_rebalance_on_start = Some(value.into());
+    pub fn ha_rebalance_on_start<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.ha_rebalance_on_start,
+            &mut self.undeclared,
+            "ha-rebalance-on-start",
+            value,
+        );
         self
     }
 }
 
-object!(ResourceScheduling {
-    optional: [
-        "ha" ha,
-        "ha-auto-rebalance" ha_auto_rebalance,
-        "ha-auto-rebalance-hold-duration" ha_auto_rebalance_hold_duration,
-        "ha-auto-rebalance-margin" ha_auto_rebalance_margin,
-        "ha-auto-rebalance-method" ha_auto_rebalance_method,
-        "ha-auto-rebalance-threshold" ha_auto_rebalance_threshold,
-        "ha-rebalance-on-start" ha_rebalance_on_start,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for ResourceScheduling {
+impl Object for ResourceScheduling {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ResourceScheduling",
+                required: &[],
+                optional: &[
+                    "ha",
+                    "ha-auto-rebalance",
+                    "ha-auto-rebalance-hold-duration",
+                    "ha-auto-rebalance-margin",
+                    "ha-auto-rebalance-method",
+                    "ha-auto-rebalance-threshold",
+                    "ha-rebalance-on-start",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "ha-auto-rebalance-hold-duration",
+                                Takes::Number(0.0, f64::INFINITY),
+                            ),
+                            (
+                                "ha-auto-rebalance-margin",
+                                Takes::Number(0.0, f64::INFINITY),
+                            ),
+                            (
+                                "ha-auto-rebalance-threshold",
+                                Takes::Number(0.0, f64::INFINITY),
+                            ),
+                        ],
+                        between: &[
+                            Between::With(
+                                "ha-auto-rebalance-hold-duration",
+                                "ha-auto-rebalance",
+                            ),
+                            Between::With(
+                                "ha-auto-rebalance-margin",
+                                "ha-auto-rebalance",
+                            ),
+                            Between::With(
+                                "ha-auto-rebalance-method",
+                                "ha-auto-rebalance",
+                            ),
+                            Between::With(
+                                "ha-auto-rebalance-threshold",
+                                "ha-auto-rebalance",
+                            ),
+                        ],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.ha,
+                &mut self.ha_auto_rebalance,
+                &mut self.ha_auto_rebalance_hold_duration,
+                &mut self.ha_auto_rebalance_margin,
+                &mut self.ha_auto_rebalance_method,
+                &mut self.ha_auto_rebalance_threshold,
+                &mut self.ha_rebalance_on_start,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -8261,7 +9903,7 @@ property_string_impls!(ResourceScheduling);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct TagStyle {
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
@@ -8273,7 +9915,7 @@ pub struct TagStyle {
     /// Form in which the resource tree draws tags. Default: `circle`.
     pub shape: Option<ClusterOptionsShape>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl TagStyle {
@@ -8281,56 +9923,95 @@ impl TagStyle {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn case_sensitive(mut self, value: impl Into<bool>) -> Self {
-        self.case_sensitive = Some(value.into());
+    pub fn case_sensitive<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.case_sensitive,
+            &mut self.undeclared,
+            "case-sensitive",
+            value,
+        );
         self
     }
     /// Colors of tags: `tag:background` or `tag:background:text` in hexadecimal, separated by `;`.
     #[inline]
     #[must_use]
-    pub fn color_map(mut self, value: impl Into<String>) -> Self {
-        self.color_map = Some(value.into());
+    pub fn color_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.color_map,
+            &mut self.undeclared,
+            "color-map",
+            value,
+        );
         self
     }
     /// Whether tags are sorted or keep their configured order. Default: `alphabetical`.
     #[inline]
     #[must_use]
-    pub fn ordering(mut self, value: impl Into<ClusterOptionsOrdering>) -> Self {
-        self.ordering = Some(value.into());
+    pub fn ordering<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsOrdering, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.ordering,
+            &mut self.undeclared,
+            "ordering",
+            value,
+        );
         self
     }
     /// Form in which the resource tree draws tags. Default: `circle`.
     #[inline]
     #[must_use]
-    pub fn shape(mut self, value: impl Into<ClusterOptionsShape>) -> Self {
-        self.shape = Some(value.into());
+    pub fn shape<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsShape, How>,
+    ) -> Self {
+        property_string::set(&mut self.shape, &mut self.undeclared, "shape", value);
         self
     }
 }
 
-object!(TagStyle {
-    optional: [
-        "case-sensitive" case_sensitive, "color-map" color_map, "ordering" ordering, "shape" shape,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for TagStyle {
+impl Object for TagStyle {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "TagStyle",
+                required: &[],
+                optional: &["case-sensitive", "color-map", "ordering", "shape"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "color-map",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*):[0-9a-fA-F]{6}(?::[0-9a-fA-F]{6})?)(?:;(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*):[0-9a-fA-F]{6}(?::[0-9a-fA-F]{6})?))*",
+                                    ],
+                                ),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.case_sensitive,
+                &mut self.color_map,
+                &mut self.ordering,
+                &mut self.shape,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -8341,7 +10022,7 @@ property_string_impls!(TagStyle);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct U2fSettings {
     /// U2F application ID; the origin if not set.
@@ -8349,7 +10030,7 @@ pub struct U2fSettings {
     /// U2F origin, where it is not the address the web interface is reached at.
     pub origin: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl U2fSettings {
@@ -8357,40 +10038,45 @@ impl U2fSettings {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// U2F application ID; the origin if not set.
     #[inline]
     #[must_use]
-    pub fn appid(mut self, value: impl Into<String>) -> Self {
-        self.appid = Some(value.into());
+    pub fn appid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.appid, &mut self.undeclared, "appid", value);
         self
     }
     /// U2F origin, where it is not the address the web interface is reached at.
     #[inline]
     #[must_use]
-    pub fn origin(mut self, value: impl Into<String>) -> Self {
-        self.origin = Some(value.into());
+    pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.origin, &mut self.undeclared, "origin", value);
         self
     }
 }
 
-object!(U2fSettings {
-    optional: ["appid" appid, "origin" origin],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for U2fSettings {
+impl Object for U2fSettings {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "U2fSettings",
+                required: &[],
+                optional: &["appid", "origin"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.appid, &mut self.origin, &mut self.undeclared],
+        );
     }
 }
 
@@ -8401,7 +10087,7 @@ property_string_impls!(U2fSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/usb`, `POST /cluster/mapping/usb`, `GET /cluster/mapping/usb/{id}`, `PUT /cluster/mapping/usb/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct UsbMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -8413,60 +10099,97 @@ pub struct UsbMapping {
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     pub path: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl UsbMapping {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(id: impl Into<String>, node: impl Into<NodeName>) -> Self {
-        Self {
-            id: id.into(),
-            node: node.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0, How1>(
+        id: impl IntoValue<String, How0>,
+        node: impl IntoValue<NodeName, How1>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.id, &mut new.undeclared, "id", id);
+        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
+        new
     }
     /// Free text about the device on this node. At most 4096 characters.
     #[inline]
     #[must_use]
-    pub fn description(mut self, value: impl Into<String>) -> Self {
-        self.description = Some(value.into());
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.description,
+            &mut self.undeclared,
+            "description",
+            value,
+        );
         self
     }
     /// Vendor and product ID that selects the device, or is only checked if `path` is given.
     #[inline]
     #[must_use]
-    pub fn id(mut self, value: impl Into<String>) -> Self {
-        self.id = value.into();
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.id, &mut self.undeclared, "id", value);
         self
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<NodeName>) -> Self {
-        self.node = value.into();
+    pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
         self
     }
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     #[inline]
     #[must_use]
-    pub fn path(mut self, value: impl Into<String>) -> Self {
-        self.path = Some(value.into());
+    pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.path, &mut self.undeclared, "path", value);
         self
     }
 }
 
-object!(UsbMapping {
-    required: ["id" id, "node" node],
-    optional: ["description" description, "path" path],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for UsbMapping {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "UsbMapping",
+                required: &["id", "node"],
+                optional: &["description", "path"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("description", Takes::Length(0, 4096)),
+                            (
+                                "id",
+                                Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"]),
+                            ),
+                            ("node", Takes::Format("pve-node")),
+                            (
+                                "path",
+                                Takes::Pattern(&["(?:^(\\d+)\\-(\\d+(\\.\\d+)*)$)"]),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.description,
+                &mut self.path,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(UsbMapping);
 
@@ -8475,7 +10198,7 @@ property_string_impls!(UsbMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
@@ -8483,7 +10206,7 @@ pub struct UserTagAccess {
     /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl UserTagAccess {
@@ -8491,40 +10214,70 @@ impl UserTagAccess {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
     #[inline]
     #[must_use]
-    pub fn user_allow(mut self, value: impl Into<ClusterOptionsUserAllow>) -> Self {
-        self.user_allow = Some(value.into());
+    pub fn user_allow<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsUserAllow, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.user_allow,
+            &mut self.undeclared,
+            "user-allow",
+            value,
+        );
         self
     }
     /// Tags that count for `list` and `existing`.
     #[inline]
     #[must_use]
-    pub fn user_allow_list(mut self, value: impl Into<List>) -> Self {
-        self.user_allow_list = Some(value.into());
+    pub fn user_allow_list<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        property_string::set_list(
+            &mut self.user_allow_list,
+            &mut self.undeclared,
+            "user-allow-list",
+            value,
+        );
         self
     }
 }
 
-object!(UserTagAccess {
-    optional: ["user-allow" user_allow, "user-allow-list" user_allow_list],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for UserTagAccess {
+impl Object for UserTagAccess {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "UserTagAccess",
+                required: &[],
+                optional: &["user-allow", "user-allow-list"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "user-allow-list",
+                                Takes::Pattern(
+                                    &[
+                                        "(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*)(?:;(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*))*",
+                                    ],
+                                ),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.user_allow, &mut self.user_allow_list, &mut self.undeclared],
+        );
     }
 }
 
@@ -8535,7 +10288,7 @@ property_string_impls!(UserTagAccess);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct WebauthnSettings {
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
@@ -8547,7 +10300,7 @@ pub struct WebauthnSettings {
     /// Relying party name, any text; changing it may break registered keys.
     pub rp: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl WebauthnSettings {
@@ -8555,54 +10308,70 @@ impl WebauthnSettings {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
     #[inline]
     #[must_use]
-    pub fn allow_subdomains(mut self, value: impl Into<bool>) -> Self {
-        self.allow_subdomains = Some(value.into());
+    pub fn allow_subdomains<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.allow_subdomains,
+            &mut self.undeclared,
+            "allow-subdomains",
+            value,
+        );
         self
     }
     /// Relying party ID, a plain domain name; registered keys stop working when it changes.
     #[inline]
     #[must_use]
-    pub fn id(mut self, value: impl Into<String>) -> Self {
-        self.id = Some(value.into());
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.id, &mut self.undeclared, "id", value);
         self
     }
     /// Address the web interface is opened at, with `https://`; changing it may break registered keys.
     #[inline]
     #[must_use]
-    pub fn origin(mut self, value: impl Into<String>) -> Self {
-        self.origin = Some(value.into());
+    pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.origin, &mut self.undeclared, "origin", value);
         self
     }
     /// Relying party name, any text; changing it may break registered keys.
     #[inline]
     #[must_use]
-    pub fn rp(mut self, value: impl Into<String>) -> Self {
-        self.rp = Some(value.into());
+    pub fn rp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.rp, &mut self.undeclared, "rp", value);
         self
     }
 }
 
-object!(WebauthnSettings {
-    optional: ["allow-subdomains" allow_subdomains, "id" id, "origin" origin, "rp" rp],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for WebauthnSettings {
+impl Object for WebauthnSettings {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "WebauthnSettings",
+                required: &[],
+                optional: &["allow-subdomains", "id", "origin", "rp"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.allow_subdomains,
+                &mut self.id,
+                &mut self.origin,
+                &mut self.rp,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 

@@ -71,13 +71,22 @@ impl ClusterAcmeAccountPath {
     ///
     /// * `contact`: Mail addresses, separated by commas.
     #[inline]
-    pub fn post(&self, contact: impl Into<List>) -> ClusterAcmeAccountPost {
+    pub fn post<How0>(
+        &self,
+        contact: impl IntoItems<String, How0>,
+    ) -> ClusterAcmeAccountPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/acme/account",
                 Permission::Root,
             )
             .secrets(&["eab-hmac-key"])
+            .limits(
+                &[
+                    ("directory", Takes::Pattern(&["^https?://.*"])),
+                    ("name", Takes::Format("pve-configid")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("eab-hmac-key", Release::new(8, 1), None),
@@ -85,7 +94,7 @@ impl ClusterAcmeAccountPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<List>("contact", contact);
+        request.call.set_list::<String, How0>("contact", contact);
         ClusterAcmeAccountPost(request)
     }
 }
@@ -106,32 +115,35 @@ request_impls!(ClusterAcmeAccountPost: Task);
 impl ClusterAcmeAccountPost {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
-    pub fn directory(mut self, directory: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("directory", directory);
+    pub fn directory<How>(mut self, directory: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("directory", directory);
         self
     }
     /// Secret key of the external account binding. Only together with `eab-kid`. Since 8.1.
     #[inline]
-    pub fn eab_hmac_key(mut self, eab_hmac_key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("eab-hmac-key", eab_hmac_key);
+    pub fn eab_hmac_key<How>(
+        mut self,
+        eab_hmac_key: impl IntoSetting<Secret, How>,
+    ) -> Self {
+        self.0.call.set_some::<Secret, How>("eab-hmac-key", eab_hmac_key);
         self
     }
     /// Key ID of the external account binding. Only together with `eab-hmac-key`. Since 8.1.
     #[inline]
-    pub fn eab_kid(mut self, eab_kid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("eab-kid", eab_kid);
+    pub fn eab_kid<How>(mut self, eab_kid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("eab-kid", eab_kid);
         self
     }
     /// Local name of the account. Default: `default`.
     #[inline]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("name", name);
+    pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("name", name);
         self
     }
     /// Address (URL) of the terms of service; passing it means accepting them.
     #[inline]
-    pub fn tos_url(mut self, tos_url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("tos_url", tos_url);
+    pub fn tos_url<How>(mut self, tos_url: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("tos_url", tos_url);
         self
     }
 }
@@ -216,8 +228,8 @@ request_impls!(ClusterAcmeAccountNamePut: Task);
 impl ClusterAcmeAccountNamePut {
     /// Mail addresses, separated by commas.
     #[inline]
-    pub fn contact(mut self, contact: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("contact", contact);
+    pub fn contact<How>(mut self, contact: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("contact", contact);
         self
     }
 }
@@ -314,7 +326,8 @@ impl ClusterAcmeMetaPath {
                 "/cluster/acme/meta",
                 Permission::All("/nodes/{node}", &["Sys.Audit"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(&[("directory", Takes::Pattern(&["^https?://.*"]))]);
         ClusterAcmeMetaGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -335,8 +348,8 @@ request_impls!(ClusterAcmeMetaGet: ClusterAcmeMeta);
 impl ClusterAcmeMetaGet {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
-    pub fn directory(mut self, directory: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("directory", directory);
+    pub fn directory<How>(mut self, directory: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("directory", directory);
         self
     }
 }
@@ -376,20 +389,26 @@ impl ClusterAcmePluginsPath {
     /// * `type_`: Kind of challenge.
     /// * `id`: Plugin name.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<ClusterAcmePluginsType>,
-        id: impl Into<String>,
+        type_: impl IntoValue<ClusterAcmePluginsType, How0>,
+        id: impl IntoValue<String, How1>,
     ) -> ClusterAcmePluginsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/acme/plugins",
                 Permission::All("/", &["Sys.Modify"]),
             )
-            .secrets(&["data"]);
+            .secrets(&["data"])
+            .limits(
+                &[
+                    ("id", Takes::Format("pve-configid")),
+                    ("validation-delay", Takes::Integer(0, 172800)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterAcmePluginsType>("type", type_);
-        request.call.set_as::<String>("id", id);
+        request.call.set_as::<ClusterAcmePluginsType, How0>("type", type_);
+        request.call.set_as::<String, How1>("id", id);
         ClusterAcmePluginsPost(request)
     }
 }
@@ -408,8 +427,11 @@ request_impls!(ClusterAcmePluginsGet: Vec<ClusterAcmePluginsItem>);
 impl ClusterAcmePluginsGet {
     /// Kind of challenge; in the request, restricts the list to that kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterAcmePluginsType>) -> Self {
-        self.0.call.set_as::<ClusterAcmePluginsType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterAcmePluginsType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterAcmePluginsType, How>("type", type_);
         self
     }
 }
@@ -428,32 +450,38 @@ request_impls!(ClusterAcmePluginsPost:());
 impl ClusterAcmePluginsPost {
     /// Name of the DNS provider interface.
     #[inline]
-    pub fn api(mut self, api: impl Into<ClusterAcmePluginsPostApi>) -> Self {
-        self.0.call.set_as::<ClusterAcmePluginsPostApi>("api", api);
+    pub fn api<How>(
+        mut self,
+        api: impl IntoSetting<ClusterAcmePluginsPostApi, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterAcmePluginsPostApi, How>("api", api);
         self
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
-    pub fn data(mut self, data: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("data", data);
+    pub fn data<How>(mut self, data: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("data", data);
         self
     }
     /// Whether the plugin is switched off.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     #[inline]
-    pub fn validation_delay(mut self, validation_delay: i64) -> Self {
-        self.0.call.set_integer("validation-delay", validation_delay);
+    pub fn validation_delay<How>(
+        mut self,
+        validation_delay: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("validation-delay", validation_delay);
         self
     }
 }
@@ -500,7 +528,14 @@ impl ClusterAcmePluginsIdPath {
                 "/cluster/acme/plugins/{id}",
                 Permission::All("/", &["Sys.Modify"]),
             )
-            .secrets(&["data"]);
+            .secrets(&["data"])
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("validation-delay", Takes::Integer(0, 172800)),
+                ],
+            );
         ClusterAcmePluginsIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an ACME challenge plugin.
@@ -533,44 +568,50 @@ request_impls!(ClusterAcmePluginsIdPut:());
 impl ClusterAcmePluginsIdPut {
     /// Name of the DNS provider interface.
     #[inline]
-    pub fn api(mut self, api: impl Into<ClusterAcmePluginsPostApi>) -> Self {
-        self.0.call.set_as::<ClusterAcmePluginsPostApi>("api", api);
+    pub fn api<How>(
+        mut self,
+        api: impl IntoSetting<ClusterAcmePluginsPostApi, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterAcmePluginsPostApi, How>("api", api);
         self
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
-    pub fn data(mut self, data: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("data", data);
+    pub fn data<How>(mut self, data: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("data", data);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the plugin is switched off.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     #[inline]
-    pub fn validation_delay(mut self, validation_delay: i64) -> Self {
-        self.0.call.set_integer("validation-delay", validation_delay);
+    pub fn validation_delay<How>(
+        mut self,
+        validation_delay: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("validation-delay", validation_delay);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -603,10 +644,11 @@ impl ClusterAcmeTosPath {
     #[inline]
     pub fn get(&self) -> ClusterAcmeTosGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/acme/tos",
-            Permission::Authenticated,
-        );
+                Method::Get,
+                "/cluster/acme/tos",
+                Permission::Authenticated,
+            )
+            .limits(&[("directory", Takes::Pattern(&["^https?://.*"]))]);
         ClusterAcmeTosGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -625,8 +667,8 @@ request_impls!(ClusterAcmeTosGet: Option<String>);
 impl ClusterAcmeTosGet {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
-    pub fn directory(mut self, directory: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("directory", directory);
+    pub fn directory<How>(mut self, directory: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("directory", directory);
         self
     }
 }

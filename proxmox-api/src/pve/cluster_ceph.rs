@@ -95,68 +95,71 @@ request_impls!(ClusterCephFlagsPut: Task);
 impl ClusterCephFlagsPut {
     /// Holds back the backfill of placement groups.
     #[inline]
-    pub fn nobackfill(mut self, nobackfill: bool) -> Self {
-        self.0.call.set_bool("nobackfill", nobackfill);
+    pub fn nobackfill<How>(mut self, nobackfill: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nobackfill", nobackfill);
         self
     }
     /// Starts no deep scrubs.
     #[inline]
-    pub fn nodeep_scrub(mut self, nodeep_scrub: bool) -> Self {
-        self.0.call.set_bool("nodeep-scrub", nodeep_scrub);
+    pub fn nodeep_scrub<How>(
+        mut self,
+        nodeep_scrub: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("nodeep-scrub", nodeep_scrub);
         self
     }
     /// Keeps OSDs up on the map even when others report them as failed.
     #[inline]
-    pub fn nodown(mut self, nodown: bool) -> Self {
-        self.0.call.set_bool("nodown", nodown);
+    pub fn nodown<How>(mut self, nodown: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nodown", nodown);
         self
     }
     /// Leaves OSDs that were out as they are when they start, instead of marking them in.
     #[inline]
-    pub fn noin(mut self, noin: bool) -> Self {
-        self.0.call.set_bool("noin", noin);
+    pub fn noin<How>(mut self, noin: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("noin", noin);
         self
     }
     /// Never marks OSDs out by itself, however long they are down.
     #[inline]
-    pub fn noout(mut self, noout: bool) -> Self {
-        self.0.call.set_bool("noout", noout);
+    pub fn noout<How>(mut self, noout: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("noout", noout);
         self
     }
     /// Holds back moving placement groups for balance.
     #[inline]
-    pub fn norebalance(mut self, norebalance: bool) -> Self {
-        self.0.call.set_bool("norebalance", norebalance);
+    pub fn norebalance<How>(mut self, norebalance: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("norebalance", norebalance);
         self
     }
     /// Holds back the recovery of placement groups.
     #[inline]
-    pub fn norecover(mut self, norecover: bool) -> Self {
-        self.0.call.set_bool("norecover", norecover);
+    pub fn norecover<How>(mut self, norecover: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("norecover", norecover);
         self
     }
     /// Starts no scrubs.
     #[inline]
-    pub fn noscrub(mut self, noscrub: bool) -> Self {
-        self.0.call.set_bool("noscrub", noscrub);
+    pub fn noscrub<How>(mut self, noscrub: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("noscrub", noscrub);
         self
     }
     /// Holds back flushing and evicting in cache tiers.
     #[inline]
-    pub fn notieragent(mut self, notieragent: bool) -> Self {
-        self.0.call.set_bool("notieragent", notieragent);
+    pub fn notieragent<How>(mut self, notieragent: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("notieragent", notieragent);
         self
     }
     /// Keeps OSDs that start from being marked up.
     #[inline]
-    pub fn noup(mut self, noup: bool) -> Self {
-        self.0.call.set_bool("noup", noup);
+    pub fn noup<How>(mut self, noup: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("noup", noup);
         self
     }
     /// Stops all client reads and writes.
     #[inline]
-    pub fn pause(mut self, pause: bool) -> Self {
-        self.0.call.set_bool("pause", pause);
+    pub fn pause<How>(mut self, pause: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pause", pause);
         self
     }
 }
@@ -201,14 +204,14 @@ impl ClusterCephFlagsFlagPath {
     ///
     /// * `value`: Whether the flag is set.
     #[inline]
-    pub fn put(&self, value: bool) -> Request<()> {
+    pub fn put<How0>(&self, value: impl IntoValue<bool, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/cluster/ceph/flags/{flag}",
             Permission::All("/", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_bool("value", value);
+        request.call.set_as::<bool, How0>("value", value);
         request
     }
 }
@@ -259,8 +262,11 @@ request_impls!(ClusterCephMetadataGet: ClusterCephMetadata);
 impl ClusterCephMetadataGet {
     /// Whether to return everything or only the Ceph versions of the nodes. Default: `all`.
     #[inline]
-    pub fn scope(mut self, scope: impl Into<ClusterCephMetadataScope>) -> Self {
-        self.0.call.set_as::<ClusterCephMetadataScope>("scope", scope);
+    pub fn scope<How>(
+        mut self,
+        scope: impl IntoSetting<ClusterCephMetadataScope, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterCephMetadataScope, How>("scope", scope);
         self
     }
 }

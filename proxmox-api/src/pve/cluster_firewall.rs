@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/cluster/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallPath(pub(crate) At);
+
+place_impls!(ClusterFirewallPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/firewall`
@@ -38,8 +40,10 @@ impl ClusterFirewallPath {
 /// The path `/cluster/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallAliasesPath(pub(crate) At);
+
+place_impls!(ClusterFirewallAliasesPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/aliases`
@@ -72,19 +76,25 @@ impl ClusterFirewallAliasesPath {
     /// * `name`: Name of the alias. At most 64 characters.
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        name: impl Into<String>,
-        cidr: impl Into<Cidr>,
+        name: impl IntoValue<String, How0>,
+        cidr: impl IntoValue<Cidr, How1>,
     ) -> ClusterFirewallAliasesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/firewall/aliases",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/cluster/firewall/aliases",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("name", Takes::Length(2, 64)),
+                    ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<String, How0>("name", name);
+        request.call.set_as::<Cidr, How1>("cidr", cidr);
         ClusterFirewallAliasesPost(request)
     }
 }
@@ -98,13 +108,13 @@ impl ClusterFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesPost:());
+request_impls!(ClusterFirewallAliasesPost : ());
 
 impl ClusterFirewallAliasesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
 }
@@ -112,8 +122,10 @@ impl ClusterFirewallAliasesPost {
 /// The path `/cluster/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallAliasesNamePath(pub(crate) At);
+
+place_impls!(ClusterFirewallAliasesNamePath);
 
 impl ClusterFirewallAliasesPath {
     /// `/cluster/firewall/aliases/{name}`
@@ -147,14 +159,24 @@ impl ClusterFirewallAliasesNamePath {
     ///
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn put(&self, cidr: impl Into<Cidr>) -> ClusterFirewallAliasesNamePut {
+    pub fn put<How0>(
+        &self,
+        cidr: impl IntoValue<Cidr, How0>,
+    ) -> ClusterFirewallAliasesNamePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/firewall/aliases/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/cluster/firewall/aliases/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 64)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<Cidr, How0>("cidr", cidr);
         ClusterFirewallAliasesNamePut(request)
     }
     /// Deletes an address alias of the cluster.
@@ -163,10 +185,11 @@ impl ClusterFirewallAliasesNamePath {
     #[inline]
     pub fn delete(&self) -> ClusterFirewallAliasesNameDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/firewall/aliases/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Delete,
+                "/cluster/firewall/aliases/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterFirewallAliasesNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -180,25 +203,25 @@ impl ClusterFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesNamePut:());
+request_impls!(ClusterFirewallAliasesNamePut : ());
 
 impl ClusterFirewallAliasesNamePut {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// New name for the alias. At most 64 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -212,13 +235,13 @@ impl ClusterFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesNameDelete:());
+request_impls!(ClusterFirewallAliasesNameDelete : ());
 
 impl ClusterFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -226,8 +249,10 @@ impl ClusterFirewallAliasesNameDelete {
 /// The path `/cluster/firewall/groups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallGroupsPath(pub(crate) At);
+
+place_impls!(ClusterFirewallGroupsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/groups`
@@ -259,14 +284,26 @@ impl ClusterFirewallGroupsPath {
     ///
     /// * `group`: Name of the security group. At most 18 characters.
     #[inline]
-    pub fn post(&self, group: impl Into<String>) -> ClusterFirewallGroupsPost {
+    pub fn post<How0>(
+        &self,
+        group: impl IntoValue<String, How0>,
+    ) -> ClusterFirewallGroupsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/firewall/groups",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/cluster/firewall/groups",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("group", Takes::Length(2, 18)),
+                    ("group", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 18)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("group", group);
+        request.call.set_as::<String, How0>("group", group);
         ClusterFirewallGroupsPost(request)
     }
 }
@@ -280,25 +317,25 @@ impl ClusterFirewallGroupsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsPost:());
+request_impls!(ClusterFirewallGroupsPost : ());
 
 impl ClusterFirewallGroupsPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Present name of a group that gets the name in `group`; the same name changes just the comment. At most 18 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -306,8 +343,10 @@ impl ClusterFirewallGroupsPost {
 /// The path `/cluster/firewall/groups/{group}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallGroupsGroupPath(pub(crate) At);
+
+place_impls!(ClusterFirewallGroupsGroupPath);
 
 impl ClusterFirewallGroupsPath {
     /// `/cluster/firewall/groups/{group}`
@@ -345,19 +384,31 @@ impl ClusterFirewallGroupsGroupPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<super::types::FirewallRuleType>,
-        action: impl Into<String>,
+        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
+        action: impl IntoValue<String, How1>,
     ) -> ClusterFirewallGroupsGroupPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/firewall/groups/{group}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/cluster/firewall/groups/{group}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("pos", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
-        request.call.set_as::<String>("action", action);
+        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
+        request.call.set_as::<String, How1>("action", action);
         ClusterFirewallGroupsGroupPost(request)
     }
     /// Deletes a security group, which must hold no rules.
@@ -385,85 +436,88 @@ impl ClusterFirewallGroupsGroupPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPost:());
+request_impls!(ClusterFirewallGroupsGroupPost : ());
 
 impl ClusterFirewallGroupsGroupPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
-    pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set_integer("pos", pos);
+    pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
 }
@@ -471,8 +525,10 @@ impl ClusterFirewallGroupsGroupPost {
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallGroupsGroupPosPath(pub(crate) At);
+
+place_impls!(ClusterFirewallGroupsGroupPosPath);
 
 impl ClusterFirewallGroupsGroupPath {
     /// `/cluster/firewall/groups/{group}/{pos}`
@@ -506,10 +562,22 @@ impl ClusterFirewallGroupsGroupPosPath {
     #[inline]
     pub fn put(&self) -> ClusterFirewallGroupsGroupPosPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/firewall/groups/{group}/{pos}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/cluster/firewall/groups/{group}/{pos}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("moveto", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         ClusterFirewallGroupsGroupPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a rule of a security group; later rules move up.
@@ -518,10 +586,11 @@ impl ClusterFirewallGroupsGroupPosPath {
     #[inline]
     pub fn delete(&self) -> ClusterFirewallGroupsGroupPosDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/firewall/groups/{group}/{pos}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Delete,
+                "/cluster/firewall/groups/{group}/{pos}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterFirewallGroupsGroupPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -535,103 +604,109 @@ impl ClusterFirewallGroupsGroupPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPosPut:());
+request_impls!(ClusterFirewallGroupsGroupPosPut : ());
 
 impl ClusterFirewallGroupsGroupPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
-    pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set_integer("moveto", moveto);
+    pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRuleType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -651,13 +726,13 @@ impl ClusterFirewallGroupsGroupPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPosDelete:());
+request_impls!(ClusterFirewallGroupsGroupPosDelete : ());
 
 impl ClusterFirewallGroupsGroupPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -665,8 +740,10 @@ impl ClusterFirewallGroupsGroupPosDelete {
 /// The path `/cluster/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallIpsetPath(pub(crate) At);
+
+place_impls!(ClusterFirewallIpsetPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/ipset`
@@ -698,14 +775,26 @@ impl ClusterFirewallIpsetPath {
     ///
     /// * `name`: Name of the IP set. At most 64 characters.
     #[inline]
-    pub fn post(&self, name: impl Into<String>) -> ClusterFirewallIpsetPost {
+    pub fn post<How0>(
+        &self,
+        name: impl IntoValue<String, How0>,
+    ) -> ClusterFirewallIpsetPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/firewall/ipset",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/cluster/firewall/ipset",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("name", Takes::Length(2, 64)),
+                    ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 64)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         ClusterFirewallIpsetPost(request)
     }
 }
@@ -719,25 +808,25 @@ impl ClusterFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetPost:());
+request_impls!(ClusterFirewallIpsetPost : ());
 
 impl ClusterFirewallIpsetPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -745,8 +834,10 @@ impl ClusterFirewallIpsetPost {
 /// The path `/cluster/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallIpsetNamePath(pub(crate) At);
+
+place_impls!(ClusterFirewallIpsetNamePath);
 
 impl ClusterFirewallIpsetPath {
     /// `/cluster/firewall/ipset/{name}`
@@ -780,14 +871,17 @@ impl ClusterFirewallIpsetNamePath {
     ///
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
-    pub fn post(&self, cidr: impl Into<Cidr>) -> ClusterFirewallIpsetNamePost {
+    pub fn post<How0>(
+        &self,
+        cidr: impl IntoValue<Cidr, How0>,
+    ) -> ClusterFirewallIpsetNamePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/cluster/firewall/ipset/{name}",
             Permission::All("/", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<Cidr, How0>("cidr", cidr);
         ClusterFirewallIpsetNamePost(request)
     }
     /// Deletes an IP set of the cluster; without `force` only an empty one.
@@ -813,19 +907,19 @@ impl ClusterFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNamePost:());
+request_impls!(ClusterFirewallIpsetNamePost : ());
 
 impl ClusterFirewallIpsetNamePost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
-    pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set_bool("nomatch", nomatch);
+    pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
 }
@@ -839,13 +933,13 @@ impl ClusterFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameDelete:());
+request_impls!(ClusterFirewallIpsetNameDelete : ());
 
 impl ClusterFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -853,8 +947,10 @@ impl ClusterFirewallIpsetNameDelete {
 /// The path `/cluster/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallIpsetNameCidrPath(pub(crate) At);
+
+place_impls!(ClusterFirewallIpsetNameCidrPath);
 
 impl ClusterFirewallIpsetNamePath {
     /// `/cluster/firewall/ipset/{name}/{cidr}`
@@ -891,10 +987,11 @@ impl ClusterFirewallIpsetNameCidrPath {
     #[inline]
     pub fn put(&self) -> ClusterFirewallIpsetNameCidrPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/firewall/ipset/{name}/{cidr}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/cluster/firewall/ipset/{name}/{cidr}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes an address or network out of an IP set of the cluster.
@@ -903,10 +1000,11 @@ impl ClusterFirewallIpsetNameCidrPath {
     #[inline]
     pub fn delete(&self) -> ClusterFirewallIpsetNameCidrDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/firewall/ipset/{name}/{cidr}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Delete,
+                "/cluster/firewall/ipset/{name}/{cidr}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterFirewallIpsetNameCidrDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -920,25 +1018,25 @@ impl ClusterFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameCidrPut:());
+request_impls!(ClusterFirewallIpsetNameCidrPut : ());
 
 impl ClusterFirewallIpsetNameCidrPut {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
-    pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set_bool("nomatch", nomatch);
+    pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
 }
@@ -952,13 +1050,13 @@ impl ClusterFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameCidrDelete:());
+request_impls!(ClusterFirewallIpsetNameCidrDelete : ());
 
 impl ClusterFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -966,8 +1064,10 @@ impl ClusterFirewallIpsetNameCidrDelete {
 /// The path `/cluster/firewall/macros`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallMacrosPath(pub(crate) At);
+
+place_impls!(ClusterFirewallMacrosPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/macros`
@@ -998,8 +1098,10 @@ impl ClusterFirewallMacrosPath {
 /// The path `/cluster/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallOptionsPath(pub(crate) At);
+
+place_impls!(ClusterFirewallOptionsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/options`
@@ -1035,6 +1137,7 @@ impl ClusterFirewallOptionsPath {
                 "/cluster/firewall/options",
                 Permission::All("/", &["Sys.Modify"]),
             )
+            .limits(&[("digest", Takes::Length(0, 64))])
             .partial(&[Partial::new("policy_forward", Release::new(8, 3), None)]);
         ClusterFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
@@ -1049,71 +1152,78 @@ impl ClusterFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallOptionsPut:());
+request_impls!(ClusterFirewallOptionsPut : ());
 
 impl ClusterFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether rules on the Ethernet level are set up in the cluster. Default: `true`.
     #[inline]
-    pub fn ebtables(mut self, ebtables: bool) -> Self {
-        self.0.call.set_bool("ebtables", ebtables);
+    pub fn ebtables<How>(mut self, ebtables: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ebtables", ebtables);
         self
     }
     /// Main switch of the firewall: 0 is off everywhere, any other number on. Default: `false`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Limit on how much is logged.
     #[inline]
-    pub fn log_ratelimit(
+    pub fn log_ratelimit<How>(
         mut self,
-        log_ratelimit: impl Into<FirewallLogRatelimit>,
+        log_ratelimit: impl IntoSetting<FirewallLogRatelimit, How>,
     ) -> Self {
-        self.0.call.set_as::<FirewallLogRatelimit>("log_ratelimit", log_ratelimit);
+        self.0
+            .call
+            .set_some::<FirewallLogRatelimit, How>("log_ratelimit", log_ratelimit);
         self
     }
     /// What happens to forwarded traffic that no rule matches. Since 8.3.
     #[inline]
-    pub fn policy_forward(
+    pub fn policy_forward<How>(
         mut self,
-        policy_forward: impl Into<super::types::FirewallPolicyForward>,
+        policy_forward: impl IntoSetting<super::types::FirewallPolicyForward, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::FirewallPolicyForward,
+                How,
             >("policy_forward", policy_forward);
         self
     }
     /// What happens to incoming traffic that no rule matches.
     #[inline]
-    pub fn policy_in(
+    pub fn policy_in<How>(
         mut self,
-        policy_in: impl Into<super::types::FirewallPolicyIn>,
+        policy_in: impl IntoSetting<super::types::FirewallPolicyIn, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::FirewallPolicyIn>("policy_in", policy_in);
+        self.0
+            .call
+            .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
         self
     }
     /// What happens to outgoing traffic that no rule matches.
     #[inline]
-    pub fn policy_out(
+    pub fn policy_out<How>(
         mut self,
-        policy_out: impl Into<super::types::FirewallPolicyOut>,
+        policy_out: impl IntoSetting<super::types::FirewallPolicyOut, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::FirewallPolicyOut>("policy_out", policy_out);
+        self.0
+            .call
+            .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1127,8 +1237,10 @@ impl ClusterFirewallOptionsPut {
 /// The path `/cluster/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallRefsPath(pub(crate) At);
+
+place_impls!(ClusterFirewallRefsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/refs`
@@ -1163,13 +1275,16 @@ impl ClusterFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
 
-request_impls!(ClusterFirewallRefsGet: Vec<ClusterFirewallRefsItem>);
+request_impls!(ClusterFirewallRefsGet : Vec < ClusterFirewallRefsItem >);
 
 impl ClusterFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRefType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRefType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRefType, How>("type", type_);
         self
     }
 }
@@ -1177,8 +1292,10 @@ impl ClusterFirewallRefsGet {
 /// The path `/cluster/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallRulesPath(pub(crate) At);
+
+place_impls!(ClusterFirewallRulesPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/rules`
@@ -1211,19 +1328,31 @@ impl ClusterFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<super::types::FirewallRuleType>,
-        action: impl Into<String>,
+        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
+        action: impl IntoValue<String, How1>,
     ) -> ClusterFirewallRulesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/firewall/rules",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/cluster/firewall/rules",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("pos", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
-        request.call.set_as::<String>("action", action);
+        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
+        request.call.set_as::<String, How1>("action", action);
         ClusterFirewallRulesPost(request)
     }
 }
@@ -1237,85 +1366,88 @@ impl ClusterFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPost:());
+request_impls!(ClusterFirewallRulesPost : ());
 
 impl ClusterFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
-    pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set_integer("pos", pos);
+    pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
 }
@@ -1323,8 +1455,10 @@ impl ClusterFirewallRulesPost {
 /// The path `/cluster/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterFirewallRulesPosPath(pub(crate) At);
+
+place_impls!(ClusterFirewallRulesPosPath);
 
 impl ClusterFirewallRulesPath {
     /// `/cluster/firewall/rules/{pos}`
@@ -1358,10 +1492,22 @@ impl ClusterFirewallRulesPosPath {
     #[inline]
     pub fn put(&self) -> ClusterFirewallRulesPosPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/firewall/rules/{pos}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/cluster/firewall/rules/{pos}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("moveto", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         ClusterFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of the cluster; later rules move up.
@@ -1370,10 +1516,11 @@ impl ClusterFirewallRulesPosPath {
     #[inline]
     pub fn delete(&self) -> ClusterFirewallRulesPosDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/firewall/rules/{pos}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Delete,
+                "/cluster/firewall/rules/{pos}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -1387,103 +1534,109 @@ impl ClusterFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPosPut:());
+request_impls!(ClusterFirewallRulesPosPut : ());
 
 impl ClusterFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
-    pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set_integer("moveto", moveto);
+    pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRuleType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1503,13 +1656,13 @@ impl ClusterFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPosDelete:());
+request_impls!(ClusterFirewallRulesPosDelete : ());
 
 impl ClusterFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -1517,7 +1670,7 @@ impl ClusterFirewallRulesPosDelete {
 /// One element of the answer to `GET /cluster/firewall/groups`.
 ///
 /// Used by `GET /cluster/firewall/groups`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
@@ -1530,16 +1683,28 @@ pub struct ClusterFirewallGroupsItem {
     pub extra: Extra,
 }
 
-object!(ClusterFirewallGroupsItem {
-    required: ["digest" digest, "group" group],
-    optional: ["comment" comment],
-    others: extra,
-});
+impl Object for ClusterFirewallGroupsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallGroupsItem",
+                required: &["digest", "group"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.digest, &mut self.group, &mut self.comment, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterFirewallGroupsItem);
 
 /// One element of the answer to `GET /cluster/firewall/macros`.
 ///
 /// Used by `GET /cluster/firewall/macros`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallMacrosItem {
     /// What the macro is for.
@@ -1550,15 +1715,28 @@ pub struct ClusterFirewallMacrosItem {
     pub extra: Extra,
 }
 
-object!(ClusterFirewallMacrosItem {
-    required: ["descr" descr, "macro" macro_],
-    others: extra,
-});
+impl Object for ClusterFirewallMacrosItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallMacrosItem",
+                required: &["descr", "macro"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.descr, &mut self.macro_, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterFirewallMacrosItem);
 
 /// The answer to `GET /cluster/firewall/options`.
 ///
 /// Used by `GET /cluster/firewall/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1579,30 +1757,45 @@ pub struct ClusterFirewallOptions {
     pub extra: Extra,
 }
 
-object!(ClusterFirewallOptions {
-    optional: [
-        "digest" digest,
-        "ebtables" ebtables,
-        "enable" enable,
-        "log_ratelimit" log_ratelimit,
-        "policy_forward" policy_forward,
-        "policy_in" policy_in,
-        "policy_out" policy_out,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterFirewallOptions {
+impl Object for ClusterFirewallOptions {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallOptions",
+                required: &[],
+                optional: &[
+                    "digest",
+                    "ebtables",
+                    "enable",
+                    "log_ratelimit",
+                    "policy_forward",
+                    "policy_in",
+                    "policy_out",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.digest,
+                &mut self.ebtables,
+                &mut self.enable,
+                &mut self.log_ratelimit,
+                &mut self.policy_forward,
+                &mut self.policy_in,
+                &mut self.policy_out,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterFirewallOptions);
 
 /// One element of the answer to `GET /cluster/firewall/refs`.
 ///
 /// Used by `GET /cluster/firewall/refs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallRefsItem {
     /// Comment on the entry.
@@ -1619,18 +1812,37 @@ pub struct ClusterFirewallRefsItem {
     pub extra: Extra,
 }
 
-object!(ClusterFirewallRefsItem {
-    required: ["name" name, "ref" ref_, "type" type_],
-    optional: ["comment" comment, "scope" scope],
-    others: extra,
-});
+impl Object for ClusterFirewallRefsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallRefsItem",
+                required: &["name", "ref", "type"],
+                optional: &["comment", "scope"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.ref_,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.scope,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterFirewallRefsItem);
 
 /// Limit on how much is logged.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallLogRatelimit {
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
@@ -1640,38 +1852,37 @@ pub struct FirewallLogRatelimit {
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     pub rate: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl FirewallLogRatelimit {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(enable: impl Into<bool>) -> Self {
-        Self {
-            enable: enable.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(enable: impl IntoValue<bool, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.enable, &mut new.undeclared, "enable", enable);
+        new
     }
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
     #[inline]
     #[must_use]
-    pub fn burst(mut self, value: impl Into<i64>) -> Self {
-        self.burst = Some(value.into());
+    pub fn burst<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.burst, &mut self.undeclared, "burst", value);
         self
     }
     /// Whether logging is limited. Default: `true`.
     #[inline]
     #[must_use]
-    pub fn enable(mut self, value: impl Into<bool>) -> Self {
-        self.enable = value.into();
+    pub fn enable<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        property_string::put(&mut self.enable, &mut self.undeclared, "enable", value);
         self
     }
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     #[inline]
     #[must_use]
-    pub fn rate(mut self, value: impl Into<String>) -> Self {
-        self.rate = Some(value.into());
+    pub fn rate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.rate, &mut self.undeclared, "rate", value);
         self
     }
 }
@@ -1681,20 +1892,44 @@ impl From<bool> for FirewallLogRatelimit {
     fn from(value: bool) -> Self {
         Self {
             enable: value,
-            ..<Self as Object>::empty()
+            ..Self::default()
         }
     }
 }
 
-object!(FirewallLogRatelimit {
-    required: ["enable" enable],
-    optional: ["burst" burst, "rate" rate],
-    property_string: {
-        default_key: Some("enable"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for FirewallLogRatelimit {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallLogRatelimit",
+                required: &["enable"],
+                optional: &["burst", "rate"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("enable"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("burst", Takes::Integer(0, i64::MAX)),
+                            (
+                                "rate",
+                                Takes::Pattern(&["[1-9][0-9]*\\/(second|minute|hour|day)"]),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.enable,
+                &mut self.burst,
+                &mut self.rate,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(FirewallLogRatelimit);

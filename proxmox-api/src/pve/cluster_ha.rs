@@ -72,19 +72,25 @@ impl ClusterHaGroupsPath {
     /// * `group`: Name of the HA group.
     /// * `nodes`: Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        group: impl Into<String>,
-        nodes: impl Into<List>,
+        group: impl IntoValue<String, How0>,
+        nodes: impl IntoItems<String, How1>,
     ) -> ClusterHaGroupsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/groups",
-            Permission::All("/", &["Sys.Console"]),
-        );
+                Method::Post,
+                "/cluster/ha/groups",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .limits(
+                &[
+                    ("group", Takes::Format("pve-configid")),
+                    ("comment", Takes::Length(0, 4096)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("group", group);
-        request.call.set_as::<List>("nodes", nodes);
+        request.call.set_as::<String, How0>("group", group);
+        request.call.set_list::<String, How1>("nodes", nodes);
         ClusterHaGroupsPost(request)
     }
 }
@@ -103,26 +109,29 @@ request_impls!(ClusterHaGroupsPost:());
 impl ClusterHaGroupsPost {
     /// Free text about the group. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
     #[inline]
-    pub fn nofailback(mut self, nofailback: bool) -> Self {
-        self.0.call.set_bool("nofailback", nofailback);
+    pub fn nofailback<How>(mut self, nofailback: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nofailback", nofailback);
         self
     }
     /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
     #[inline]
-    pub fn restricted(mut self, restricted: bool) -> Self {
-        self.0.call.set_bool("restricted", restricted);
+    pub fn restricted<How>(mut self, restricted: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restricted", restricted);
         self
     }
     /// Kind of section in the configuration.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterHaGroupsType>) -> Self {
-        self.0.call.set_as::<ClusterHaGroupsType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterHaGroupsType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaGroupsType, How>("type", type_);
         self
     }
 }
@@ -165,10 +174,17 @@ impl ClusterHaGroupsGroupPath {
     #[inline]
     pub fn put(&self) -> ClusterHaGroupsGroupPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/ha/groups/{group}",
-            Permission::All("/", &["Sys.Console"]),
-        );
+                Method::Put,
+                "/cluster/ha/groups/{group}",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .limits(
+                &[
+                    ("comment", Takes::Length(0, 4096)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         ClusterHaGroupsGroupPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an HA group; replaced by HA rules.
@@ -201,38 +217,38 @@ request_impls!(ClusterHaGroupsGroupPut:());
 impl ClusterHaGroupsGroupPut {
     /// Free text about the group. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("nodes", nodes);
         self
     }
     /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
     #[inline]
-    pub fn nofailback(mut self, nofailback: bool) -> Self {
-        self.0.call.set_bool("nofailback", nofailback);
+    pub fn nofailback<How>(mut self, nofailback: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nofailback", nofailback);
         self
     }
     /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
     #[inline]
-    pub fn restricted(mut self, restricted: bool) -> Self {
-        self.0.call.set_bool("restricted", restricted);
+    pub fn restricted<How>(mut self, restricted: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restricted", restricted);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -277,11 +293,22 @@ impl ClusterHaResourcesPath {
     ///
     /// * `sid`: Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     #[inline]
-    pub fn post(&self, sid: impl Into<String>) -> ClusterHaResourcesPost {
+    pub fn post<How0>(
+        &self,
+        sid: impl IntoValue<String, How0>,
+    ) -> ClusterHaResourcesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/ha/resources",
                 Permission::All("/", &["Sys.Console"]),
+            )
+            .limits(
+                &[
+                    ("comment", Takes::Length(0, 4096)),
+                    ("group", Takes::Format("pve-configid")),
+                    ("max_relocate", Takes::Integer(0, i64::MAX)),
+                    ("max_restart", Takes::Integer(0, i64::MAX)),
+                ],
             )
             .partial(
                 &[
@@ -290,7 +317,7 @@ impl ClusterHaResourcesPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("sid", sid);
+        request.call.set_as::<String, How0>("sid", sid);
         ClusterHaResourcesPost(request)
     }
 }
@@ -309,8 +336,11 @@ request_impls!(ClusterHaResourcesGet: Vec<ClusterHaResourcesItem>);
 impl ClusterHaResourcesGet {
     /// Lists only resources of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterHaResourcesType>) -> Self {
-        self.0.call.set_as::<ClusterHaResourcesType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterHaResourcesType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaResourcesType, How>("type", type_);
         self
     }
 }
@@ -329,50 +359,62 @@ request_impls!(ClusterHaResourcesPost:());
 impl ClusterHaResourcesPost {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     #[inline]
-    pub fn auto_rebalance(mut self, auto_rebalance: bool) -> Self {
-        self.0.call.set_bool("auto-rebalance", auto_rebalance);
+    pub fn auto_rebalance<How>(
+        mut self,
+        auto_rebalance: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("auto-rebalance", auto_rebalance);
         self
     }
     /// Free text about the resource. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     #[inline]
-    pub fn failback(mut self, failback: bool) -> Self {
-        self.0.call.set_bool("failback", failback);
+    pub fn failback<How>(mut self, failback: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("failback", failback);
         self
     }
     /// HA group of the resource; replaced by HA rules.
     #[inline]
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group", group);
+    pub fn group<How>(mut self, group: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("group", group);
         self
     }
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
-    pub fn max_relocate(mut self, max_relocate: i64) -> Self {
-        self.0.call.set_integer("max_relocate", max_relocate);
+    pub fn max_relocate<How>(
+        mut self,
+        max_relocate: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("max_relocate", max_relocate);
         self
     }
     /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
     #[inline]
-    pub fn max_restart(mut self, max_restart: i64) -> Self {
-        self.0.call.set_integer("max_restart", max_restart);
+    pub fn max_restart<How>(mut self, max_restart: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max_restart", max_restart);
         self
     }
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
     #[inline]
-    pub fn state(mut self, state: impl Into<ClusterHaResourcesState>) -> Self {
-        self.0.call.set_as::<ClusterHaResourcesState>("state", state);
+    pub fn state<How>(
+        mut self,
+        state: impl IntoSetting<ClusterHaResourcesState, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaResourcesState, How>("state", state);
         self
     }
     /// Kind of resource.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterHaResourcesType>) -> Self {
-        self.0.call.set_as::<ClusterHaResourcesType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterHaResourcesType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaResourcesType, How>("type", type_);
         self
     }
 }
@@ -419,6 +461,16 @@ impl ClusterHaResourcesSidPath {
                 "/cluster/ha/resources/{sid}",
                 Permission::All("/", &["Sys.Console"]),
             )
+            .limits(
+                &[
+                    ("comment", Takes::Length(0, 4096)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("group", Takes::Format("pve-configid")),
+                    ("max_relocate", Takes::Integer(0, i64::MAX)),
+                    ("max_restart", Takes::Integer(0, i64::MAX)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("auto-rebalance", Release::new(9, 2), None),
@@ -456,56 +508,65 @@ request_impls!(ClusterHaResourcesSidPut:());
 impl ClusterHaResourcesSidPut {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     #[inline]
-    pub fn auto_rebalance(mut self, auto_rebalance: bool) -> Self {
-        self.0.call.set_bool("auto-rebalance", auto_rebalance);
+    pub fn auto_rebalance<How>(
+        mut self,
+        auto_rebalance: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("auto-rebalance", auto_rebalance);
         self
     }
     /// Free text about the resource. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     #[inline]
-    pub fn failback(mut self, failback: bool) -> Self {
-        self.0.call.set_bool("failback", failback);
+    pub fn failback<How>(mut self, failback: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("failback", failback);
         self
     }
     /// HA group of the resource; replaced by HA rules.
     #[inline]
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("group", group);
+    pub fn group<How>(mut self, group: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("group", group);
         self
     }
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
-    pub fn max_relocate(mut self, max_relocate: i64) -> Self {
-        self.0.call.set_integer("max_relocate", max_relocate);
+    pub fn max_relocate<How>(
+        mut self,
+        max_relocate: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("max_relocate", max_relocate);
         self
     }
     /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
     #[inline]
-    pub fn max_restart(mut self, max_restart: i64) -> Self {
-        self.0.call.set_integer("max_restart", max_restart);
+    pub fn max_restart<How>(mut self, max_restart: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max_restart", max_restart);
         self
     }
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
     #[inline]
-    pub fn state(mut self, state: impl Into<ClusterHaResourcesState>) -> Self {
-        self.0.call.set_as::<ClusterHaResourcesState>("state", state);
+    pub fn state<How>(
+        mut self,
+        state: impl IntoSetting<ClusterHaResourcesState, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaResourcesState, How>("state", state);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -530,8 +591,8 @@ request_impls!(ClusterHaResourcesSidDelete:());
 impl ClusterHaResourcesSidDelete {
     /// Also takes the resource out of all rules, and deletes rules left empty by that. Default: `true`. Since 9.1.
     #[inline]
-    pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set_bool("purge", purge);
+    pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("purge", purge);
         self
     }
 }
@@ -560,17 +621,18 @@ impl ClusterHaResourcesSidMigratePath {
     ///
     /// * `node`: Node to move the resource to.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        node: impl Into<NodeName>,
+        node: impl IntoValue<NodeName, How0>,
     ) -> Request<Option<ClusterHaResourcesMigrate>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/resources/{sid}/migrate",
-            Permission::All("/", &["Sys.Console"]),
-        );
+                Method::Post,
+                "/cluster/ha/resources/{sid}/migrate",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .limits(&[("node", Takes::Format("pve-node"))]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<NodeName>("node", node);
+        request.call.set_as::<NodeName, How0>("node", node);
         request
     }
 }
@@ -599,17 +661,18 @@ impl ClusterHaResourcesSidRelocatePath {
     ///
     /// * `node`: Node to move the resource to.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        node: impl Into<NodeName>,
+        node: impl IntoValue<NodeName, How0>,
     ) -> Request<Option<ClusterHaResourcesMigrate>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/resources/{sid}/relocate",
-            Permission::All("/", &["Sys.Console"]),
-        );
+                Method::Post,
+                "/cluster/ha/resources/{sid}/relocate",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .limits(&[("node", Takes::Format("pve-node"))]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<NodeName>("node", node);
+        request.call.set_as::<NodeName, How0>("node", node);
         request
     }
 }
@@ -651,22 +714,28 @@ impl ClusterHaRulesPath {
     /// * `rule`: Rule name.
     /// * `resources`: IDs of the resources under the rule, such as `vm:100`, separated by commas.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        type_: impl Into<ClusterHaRulesType>,
-        rule: impl Into<String>,
-        resources: impl Into<List>,
+        type_: impl IntoValue<ClusterHaRulesType, How0>,
+        rule: impl IntoValue<String, How1>,
+        resources: impl IntoItems<String, How2>,
     ) -> ClusterHaRulesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/ha/rules",
                 Permission::All("/", &["Sys.Console"]),
             )
-            .since(9, 0);
+            .since(9, 0)
+            .limits(
+                &[
+                    ("rule", Takes::Format("pve-configid")),
+                    ("comment", Takes::Length(0, 4096)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterHaRulesType>("type", type_);
-        request.call.set_as::<String>("rule", rule);
-        request.call.set_as::<List>("resources", resources);
+        request.call.set_as::<ClusterHaRulesType, How0>("type", type_);
+        request.call.set_as::<String, How1>("rule", rule);
+        request.call.set_list::<String, How2>("resources", resources);
         ClusterHaRulesPost(request)
     }
 }
@@ -687,14 +756,17 @@ request_impls!(ClusterHaRulesGet: Vec<ClusterHaRulesItem>);
 impl ClusterHaRulesGet {
     /// Lists only rules about this resource.
     #[inline]
-    pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("resource", resource);
+    pub fn resource<How>(mut self, resource: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("resource", resource);
         self
     }
     /// Lists only rules of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterHaRulesType>) -> Self {
-        self.0.call.set_as::<ClusterHaRulesType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterHaRulesType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaRulesType, How>("type", type_);
         self
     }
 }
@@ -715,32 +787,35 @@ request_impls!(ClusterHaRulesPost:());
 impl ClusterHaRulesPost {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
     #[inline]
-    pub fn affinity(mut self, affinity: impl Into<ClusterHaRulesAffinity>) -> Self {
-        self.0.call.set_as::<ClusterHaRulesAffinity>("affinity", affinity);
+    pub fn affinity<How>(
+        mut self,
+        affinity: impl IntoSetting<ClusterHaRulesAffinity, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaRulesAffinity, How>("affinity", affinity);
         self
     }
     /// Free text about the rule. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether the rule is ignored.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("nodes", nodes);
         self
     }
     /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
     #[inline]
-    pub fn strict(mut self, strict: bool) -> Self {
-        self.0.call.set_bool("strict", strict);
+    pub fn strict<How>(mut self, strict: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("strict", strict);
         self
     }
 }
@@ -786,15 +861,25 @@ impl ClusterHaRulesRulePath {
     ///
     /// * `type_`: Kind of rule.
     #[inline]
-    pub fn put(&self, type_: impl Into<ClusterHaRulesType>) -> ClusterHaRulesRulePut {
+    pub fn put<How0>(
+        &self,
+        type_: impl IntoValue<ClusterHaRulesType, How0>,
+    ) -> ClusterHaRulesRulePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/ha/rules/{rule}",
                 Permission::All("/", &["Sys.Console"]),
             )
-            .since(9, 0);
+            .since(9, 0)
+            .limits(
+                &[
+                    ("comment", Takes::Length(0, 4096)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterHaRulesType>("type", type_);
+        request.call.set_as::<ClusterHaRulesType, How0>("type", type_);
         ClusterHaRulesRulePut(request)
     }
     /// Deletes an HA rule.
@@ -832,50 +917,56 @@ request_impls!(ClusterHaRulesRulePut:());
 impl ClusterHaRulesRulePut {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
     #[inline]
-    pub fn affinity(mut self, affinity: impl Into<ClusterHaRulesAffinity>) -> Self {
-        self.0.call.set_as::<ClusterHaRulesAffinity>("affinity", affinity);
+    pub fn affinity<How>(
+        mut self,
+        affinity: impl IntoSetting<ClusterHaRulesAffinity, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterHaRulesAffinity, How>("affinity", affinity);
         self
     }
     /// Free text about the rule. At most 4096 characters.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the rule is ignored.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("nodes", nodes);
         self
     }
     /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
     #[inline]
-    pub fn resources(mut self, resources: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("resources", resources);
+    pub fn resources<How>(
+        mut self,
+        resources: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("resources", resources);
         self
     }
     /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
     #[inline]
-    pub fn strict(mut self, strict: bool) -> Self {
-        self.0.call.set_bool("strict", strict);
+    pub fn strict<How>(mut self, strict: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("strict", strict);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1011,9 +1102,9 @@ impl ClusterHaStatusDisarmHaPath {
     ///
     /// * `resource_mode`: Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        resource_mode: impl Into<ClusterHaStatusDisarmHaResourceMode>,
+        resource_mode: impl IntoValue<ClusterHaStatusDisarmHaResourceMode, How0>,
     ) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1026,6 +1117,7 @@ impl ClusterHaStatusDisarmHaPath {
             .call
             .set_as::<
                 ClusterHaStatusDisarmHaResourceMode,
+                How0,
             >("resource-mode", resource_mode);
         request
     }

@@ -114,11 +114,11 @@ impl ClusterNotificationsEndpointsGotifyPath {
     /// * `server`: Address (URL) of the Gotify server.
     /// * `token`: Application token of the Gotify server.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        name: impl Into<String>,
-        server: impl Into<String>,
-        token: impl Into<Secret>,
+        name: impl IntoValue<String, How0>,
+        server: impl IntoValue<String, How1>,
+        token: impl IntoValue<Secret, How2>,
     ) -> ClusterNotificationsEndpointsGotifyPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -136,11 +136,12 @@ impl ClusterNotificationsEndpointsGotifyPath {
                 ),
             )
             .since(8, 1)
-            .secrets(&["token"]);
+            .secrets(&["token"])
+            .limits(&[("name", Takes::Format("pve-configid"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
-        request.call.set_as::<String>("server", server);
-        request.call.set_as::<Secret>("token", token);
+        request.call.set_as::<String, How0>("name", name);
+        request.call.set_as::<String, How1>("server", server);
+        request.call.set_as::<Secret, How2>("token", token);
         ClusterNotificationsEndpointsGotifyPost(request)
     }
 }
@@ -161,14 +162,14 @@ request_impls!(ClusterNotificationsEndpointsGotifyPost:());
 impl ClusterNotificationsEndpointsGotifyPost {
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
 }
@@ -237,7 +238,13 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
                 ),
             )
             .since(8, 1)
-            .secrets(&["token"]);
+            .secrets(&["token"])
+            .limits(
+                &[
+                    ("delete", Takes::Format("pve-configid")),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         ClusterNotificationsEndpointsGotifyNamePut(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -277,41 +284,41 @@ request_impls!(ClusterNotificationsEndpointsGotifyNamePut:());
 impl ClusterNotificationsEndpointsGotifyNamePut {
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<String>>,
+        delete: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("delete", delete);
+        self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Address (URL) of the Gotify server.
     #[inline]
-    pub fn server(mut self, server: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server", server);
+    pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server", server);
         self
     }
     /// Application token of the Gotify server.
     #[inline]
-    pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("token", token);
+    pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("token", token);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -366,9 +373,9 @@ impl ClusterNotificationsEndpointsSendmailPath {
     ///
     /// * `name`: Endpoint name, used as a target by matchers.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        name: impl Into<String>,
+        name: impl IntoValue<String, How0>,
     ) -> ClusterNotificationsEndpointsSendmailPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -385,9 +392,10 @@ impl ClusterNotificationsEndpointsSendmailPath {
                     ],
                 ),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(&[("name", Takes::Format("pve-configid"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         ClusterNotificationsEndpointsSendmailPost(request)
     }
 }
@@ -408,44 +416,47 @@ request_impls!(ClusterNotificationsEndpointsSendmailPost:());
 impl ClusterNotificationsEndpointsSendmailPost {
     /// Sender name in the `From` header.
     #[inline]
-    pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("author", author);
+    pub fn author<How>(mut self, author: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Sender address of the mails.
     #[inline]
-    pub fn from_address(mut self, from_address: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("from-address", from_address);
+    pub fn from_address<How>(
+        mut self,
+        from_address: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("from-address", from_address);
         self
     }
     /// Mail addresses that receive the notifications.
     #[inline]
-    pub fn mailto(
+    pub fn mailto<How: Several>(
         mut self,
-        mailto: impl IntoIterator<Item = impl Into<String>>,
+        mailto: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("mailto", mailto);
+        self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
     #[inline]
-    pub fn mailto_user(
+    pub fn mailto_user<How: Several>(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
+        mailto_user: impl IntoItemsSetting<UserId, How>,
     ) -> Self {
-        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
+        self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
 }
@@ -513,7 +524,13 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
                     ],
                 ),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(
+                &[
+                    ("delete", Takes::Format("pve-configid")),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         ClusterNotificationsEndpointsSendmailNamePut(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -553,59 +570,62 @@ request_impls!(ClusterNotificationsEndpointsSendmailNamePut:());
 impl ClusterNotificationsEndpointsSendmailNamePut {
     /// Sender name in the `From` header.
     #[inline]
-    pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("author", author);
+    pub fn author<How>(mut self, author: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<String>>,
+        delete: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("delete", delete);
+        self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Sender address of the mails.
     #[inline]
-    pub fn from_address(mut self, from_address: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("from-address", from_address);
+    pub fn from_address<How>(
+        mut self,
+        from_address: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("from-address", from_address);
         self
     }
     /// Mail addresses that receive the notifications.
     #[inline]
-    pub fn mailto(
+    pub fn mailto<How: Several>(
         mut self,
-        mailto: impl IntoIterator<Item = impl Into<String>>,
+        mailto: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("mailto", mailto);
+        self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
     #[inline]
-    pub fn mailto_user(
+    pub fn mailto_user<How: Several>(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
+        mailto_user: impl IntoItemsSetting<UserId, How>,
     ) -> Self {
-        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
+        self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -662,11 +682,11 @@ impl ClusterNotificationsEndpointsSmtpPath {
     /// * `server`: Host name or IP address of the SMTP server.
     /// * `from_address`: Sender address of the mails.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        name: impl Into<String>,
-        server: impl Into<String>,
-        from_address: impl Into<String>,
+        name: impl IntoValue<String, How0>,
+        server: impl IntoValue<String, How1>,
+        from_address: impl IntoValue<String, How2>,
     ) -> ClusterNotificationsEndpointsSmtpPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -684,11 +704,12 @@ impl ClusterNotificationsEndpointsSmtpPath {
                 ),
             )
             .since(8, 1)
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(&[("name", Takes::Format("pve-configid"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
-        request.call.set_as::<String>("server", server);
-        request.call.set_as::<String>("from-address", from_address);
+        request.call.set_as::<String, How0>("name", name);
+        request.call.set_as::<String, How1>("server", server);
+        request.call.set_as::<String, How2>("from-address", from_address);
         ClusterNotificationsEndpointsSmtpPost(request)
     }
 }
@@ -709,65 +730,65 @@ request_impls!(ClusterNotificationsEndpointsSmtpPost:());
 impl ClusterNotificationsEndpointsSmtpPost {
     /// Sender name in the `From` header.
     #[inline]
-    pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("author", author);
+    pub fn author<How>(mut self, author: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Mail addresses that receive the notifications.
     #[inline]
-    pub fn mailto(
+    pub fn mailto<How: Several>(
         mut self,
-        mailto: impl IntoIterator<Item = impl Into<String>>,
+        mailto: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("mailto", mailto);
+        self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
     #[inline]
-    pub fn mailto_user(
+    pub fn mailto_user<How: Several>(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
+        mailto_user: impl IntoItemsSetting<UserId, How>,
     ) -> Self {
-        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
+        self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
     /// How the connection is encrypted. Default: `tls`.
     #[inline]
-    pub fn mode(
+    pub fn mode<How>(
         mut self,
-        mode: impl Into<ClusterNotificationsEndpointsSmtpMode>,
+        mode: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
     ) -> Self {
-        self.0.call.set_as::<ClusterNotificationsEndpointsSmtpMode>("mode", mode);
+        self.0.call.set_some::<ClusterNotificationsEndpointsSmtpMode, How>("mode", mode);
         self
     }
     /// Password for the login at the SMTP server.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
     /// User name for the login at the SMTP server; no login without it.
     #[inline]
-    pub fn username(mut self, username: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("username", username);
+    pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("username", username);
         self
     }
 }
@@ -836,7 +857,13 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
                 ),
             )
             .since(8, 1)
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(
+                &[
+                    ("delete", Takes::Format("pve-configid")),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         ClusterNotificationsEndpointsSmtpNamePut(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -876,92 +903,95 @@ request_impls!(ClusterNotificationsEndpointsSmtpNamePut:());
 impl ClusterNotificationsEndpointsSmtpNamePut {
     /// Sender name in the `From` header.
     #[inline]
-    pub fn author(mut self, author: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("author", author);
+    pub fn author<How>(mut self, author: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<String>>,
+        delete: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("delete", delete);
+        self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Sender address of the mails.
     #[inline]
-    pub fn from_address(mut self, from_address: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("from-address", from_address);
+    pub fn from_address<How>(
+        mut self,
+        from_address: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("from-address", from_address);
         self
     }
     /// Mail addresses that receive the notifications.
     #[inline]
-    pub fn mailto(
+    pub fn mailto<How: Several>(
         mut self,
-        mailto: impl IntoIterator<Item = impl Into<String>>,
+        mailto: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("mailto", mailto);
+        self.0.call.set_some_all::<String, How>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
     #[inline]
-    pub fn mailto_user(
+    pub fn mailto_user<How: Several>(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
+        mailto_user: impl IntoItemsSetting<UserId, How>,
     ) -> Self {
-        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
+        self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
     /// How the connection is encrypted. Default: `tls`.
     #[inline]
-    pub fn mode(
+    pub fn mode<How>(
         mut self,
-        mode: impl Into<ClusterNotificationsEndpointsSmtpMode>,
+        mode: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
     ) -> Self {
-        self.0.call.set_as::<ClusterNotificationsEndpointsSmtpMode>("mode", mode);
+        self.0.call.set_some::<ClusterNotificationsEndpointsSmtpMode, How>("mode", mode);
         self
     }
     /// Password for the login at the SMTP server.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
     /// Host name or IP address of the SMTP server.
     #[inline]
-    pub fn server(mut self, server: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server", server);
+    pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server", server);
         self
     }
     /// User name for the login at the SMTP server; no login without it.
     #[inline]
-    pub fn username(mut self, username: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("username", username);
+    pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("username", username);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1013,11 +1043,11 @@ impl ClusterNotificationsEndpointsWebhookPath {
     /// * `method`: HTTP method of the request.
     /// * `url`: Address (URL) the request goes to.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        name: impl Into<String>,
-        method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
-        url: impl Into<Secret>,
+        name: impl IntoValue<String, How0>,
+        method: impl IntoValue<ClusterNotificationsEndpointsWebhookMethod, How1>,
+        url: impl IntoValue<Secret, How2>,
     ) -> ClusterNotificationsEndpointsWebhookPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1035,13 +1065,17 @@ impl ClusterNotificationsEndpointsWebhookPath {
                 ),
             )
             .since(8, 3)
-            .secrets(&["url", "header", "secret"]);
+            .secrets(&["url", "header", "secret"])
+            .limits(&[("name", Takes::Format("pve-configid"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         request
             .call
-            .set_as::<ClusterNotificationsEndpointsWebhookMethod>("method", method);
-        request.call.set_as::<Secret>("url", url);
+            .set_as::<
+                ClusterNotificationsEndpointsWebhookMethod,
+                How1,
+            >("method", method);
+        request.call.set_as::<Secret, How2>("url", url);
         ClusterNotificationsEndpointsWebhookPost(request)
     }
 }
@@ -1062,38 +1096,38 @@ request_impls!(ClusterNotificationsEndpointsWebhookPost:());
 impl ClusterNotificationsEndpointsWebhookPost {
     /// Template of the request body, base64-encoded.
     #[inline]
-    pub fn body(mut self, body: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("body", body);
+    pub fn body<How>(mut self, body: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("body", body);
         self
     }
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Request headers, each written `name=<name>,value=<base64>`.
     #[inline]
-    pub fn header(
+    pub fn header<How: Several>(
         mut self,
-        header: impl IntoIterator<Item = impl Into<Secret>>,
+        header: impl IntoItemsSetting<Secret, How>,
     ) -> Self {
-        self.0.call.set_all::<Secret>("header", header);
+        self.0.call.set_some_all::<Secret, How>("header", header);
         self
     }
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     #[inline]
-    pub fn secret(
+    pub fn secret<How: Several>(
         mut self,
-        secret: impl IntoIterator<Item = impl Into<Secret>>,
+        secret: impl IntoItemsSetting<Secret, How>,
     ) -> Self {
-        self.0.call.set_all::<Secret>("secret", secret);
+        self.0.call.set_some_all::<Secret, How>("secret", secret);
         self
     }
 }
@@ -1162,7 +1196,13 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
                 ),
             )
             .since(8, 3)
-            .secrets(&["header", "secret", "url"]);
+            .secrets(&["header", "secret", "url"])
+            .limits(
+                &[
+                    ("delete", Takes::Format("pve-configid")),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            );
         ClusterNotificationsEndpointsWebhookNamePut(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -1202,70 +1242,73 @@ request_impls!(ClusterNotificationsEndpointsWebhookNamePut:());
 impl ClusterNotificationsEndpointsWebhookNamePut {
     /// Template of the request body, base64-encoded.
     #[inline]
-    pub fn body(mut self, body: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("body", body);
+    pub fn body<How>(mut self, body: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("body", body);
         self
     }
     /// Free text about the endpoint.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<String>>,
+        delete: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("delete", delete);
+        self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Request headers, each written `name=<name>,value=<base64>`.
     #[inline]
-    pub fn header(
+    pub fn header<How: Several>(
         mut self,
-        header: impl IntoIterator<Item = impl Into<Secret>>,
+        header: impl IntoItemsSetting<Secret, How>,
     ) -> Self {
-        self.0.call.set_all::<Secret>("header", header);
+        self.0.call.set_some_all::<Secret, How>("header", header);
         self
     }
     /// HTTP method of the request.
     #[inline]
-    pub fn method(
+    pub fn method<How>(
         mut self,
-        method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
+        method: impl IntoSetting<ClusterNotificationsEndpointsWebhookMethod, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<ClusterNotificationsEndpointsWebhookMethod>("method", method);
+            .set_some::<
+                ClusterNotificationsEndpointsWebhookMethod,
+                How,
+            >("method", method);
         self
     }
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     #[inline]
-    pub fn secret(
+    pub fn secret<How: Several>(
         mut self,
-        secret: impl IntoIterator<Item = impl Into<Secret>>,
+        secret: impl IntoItemsSetting<Secret, How>,
     ) -> Self {
-        self.0.call.set_all::<Secret>("secret", secret);
+        self.0.call.set_some_all::<Secret, How>("secret", secret);
         self
     }
     /// Address (URL) the request goes to.
     #[inline]
-    pub fn url(mut self, url: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("url", url);
+    pub fn url<How>(mut self, url: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1403,15 +1446,24 @@ impl ClusterNotificationsMatchersPath {
     ///
     /// * `name`: Matcher name.
     #[inline]
-    pub fn post(&self, name: impl Into<String>) -> ClusterNotificationsMatchersPost {
+    pub fn post<How0>(
+        &self,
+        name: impl IntoValue<String, How0>,
+    ) -> ClusterNotificationsMatchersPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/notifications/matchers",
                 Permission::All("/mapping/notifications", &["Mapping.Modify"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(
+                &[
+                    ("name", Takes::Format("pve-configid")),
+                    ("target", Takes::Format("pve-configid")),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         ClusterNotificationsMatchersPost(request)
     }
 }
@@ -1432,62 +1484,68 @@ request_impls!(ClusterNotificationsMatchersPost:());
 impl ClusterNotificationsMatchersPost {
     /// Free text about the matcher.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Turns the overall result of the matcher around.
     #[inline]
-    pub fn invert_match(mut self, invert_match: bool) -> Self {
-        self.0.call.set_bool("invert-match", invert_match);
+    pub fn invert_match<How>(
+        mut self,
+        invert_match: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("invert-match", invert_match);
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
     #[inline]
-    pub fn match_calendar(
+    pub fn match_calendar<How: Several>(
         mut self,
-        match_calendar: impl IntoIterator<Item = impl Into<String>>,
+        match_calendar: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("match-calendar", match_calendar);
+        self.0.call.set_some_all::<String, How>("match-calendar", match_calendar);
         self
     }
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
     #[inline]
-    pub fn match_field(
+    pub fn match_field<How: Several>(
         mut self,
-        match_field: impl IntoIterator<Item = impl Into<String>>,
+        match_field: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("match-field", match_field);
+        self.0.call.set_some_all::<String, How>("match-field", match_field);
         self
     }
     /// Severities that match; one condition may list several, separated by commas.
     #[inline]
-    pub fn match_severity(
+    pub fn match_severity<How: Several>(
         mut self,
-        match_severity: impl IntoIterator<Item = impl Into<String>>,
+        match_severity: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("match-severity", match_severity);
+        self.0.call.set_some_all::<String, How>("match-severity", match_severity);
         self
     }
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<ClusterNotificationsMatchersMode>) -> Self {
-        self.0.call.set_as::<ClusterNotificationsMatchersMode>("mode", mode);
+    pub fn mode<How>(
+        mut self,
+        mode: impl IntoSetting<ClusterNotificationsMatchersMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterNotificationsMatchersMode, How>("mode", mode);
         self
     }
     /// Targets that receive the matching notifications.
     #[inline]
-    pub fn target(
+    pub fn target<How: Several>(
         mut self,
-        target: impl IntoIterator<Item = impl Into<String>>,
+        target: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("target", target);
+        self.0.call.set_some_all::<String, How>("target", target);
         self
     }
 }
@@ -1545,7 +1603,14 @@ impl ClusterNotificationsMatchersNamePath {
                 "/cluster/notifications/matchers/{name}",
                 Permission::All("/mapping/notifications", &["Mapping.Modify"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(
+                &[
+                    ("delete", Takes::Format("pve-configid")),
+                    ("digest", Takes::Length(0, 64)),
+                    ("target", Takes::Format("pve-configid")),
+                ],
+            );
         ClusterNotificationsMatchersNamePut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a matcher.
@@ -1583,77 +1648,83 @@ request_impls!(ClusterNotificationsMatchersNamePut:());
 impl ClusterNotificationsMatchersNamePut {
     /// Free text about the matcher.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Settings to reset.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<String>>,
+        delete: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("delete", delete);
+        self.0.call.set_some_all::<String, How>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// Turns the overall result of the matcher around.
     #[inline]
-    pub fn invert_match(mut self, invert_match: bool) -> Self {
-        self.0.call.set_bool("invert-match", invert_match);
+    pub fn invert_match<How>(
+        mut self,
+        invert_match: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("invert-match", invert_match);
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
     #[inline]
-    pub fn match_calendar(
+    pub fn match_calendar<How: Several>(
         mut self,
-        match_calendar: impl IntoIterator<Item = impl Into<String>>,
+        match_calendar: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("match-calendar", match_calendar);
+        self.0.call.set_some_all::<String, How>("match-calendar", match_calendar);
         self
     }
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
     #[inline]
-    pub fn match_field(
+    pub fn match_field<How: Several>(
         mut self,
-        match_field: impl IntoIterator<Item = impl Into<String>>,
+        match_field: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("match-field", match_field);
+        self.0.call.set_some_all::<String, How>("match-field", match_field);
         self
     }
     /// Severities that match; one condition may list several, separated by commas.
     #[inline]
-    pub fn match_severity(
+    pub fn match_severity<How: Several>(
         mut self,
-        match_severity: impl IntoIterator<Item = impl Into<String>>,
+        match_severity: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("match-severity", match_severity);
+        self.0.call.set_some_all::<String, How>("match-severity", match_severity);
         self
     }
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<ClusterNotificationsMatchersMode>) -> Self {
-        self.0.call.set_as::<ClusterNotificationsMatchersMode>("mode", mode);
+    pub fn mode<How>(
+        mut self,
+        mode: impl IntoSetting<ClusterNotificationsMatchersMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterNotificationsMatchersMode, How>("mode", mode);
         self
     }
     /// Targets that receive the matching notifications.
     #[inline]
-    pub fn target(
+    pub fn target<How: Several>(
         mut self,
-        target: impl IntoIterator<Item = impl Into<String>>,
+        target: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("target", target);
+        self.0.call.set_some_all::<String, How>("target", target);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.

@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/cluster/sdn`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnPath(pub(crate) At);
+
+place_impls!(ClusterSdnPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/sdn`
@@ -64,19 +66,22 @@ impl ClusterSdnPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPut(pub(crate) Request<Task>);
 
-request_impls!(ClusterSdnPut: Task);
+request_impls!(ClusterSdnPut : Task);
 
 impl ClusterSdnPut {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`. Since 9.0.
     #[inline]
-    pub fn release_lock(mut self, release_lock: bool) -> Self {
-        self.0.call.set_bool("release-lock", release_lock);
+    pub fn release_lock<How>(
+        mut self,
+        release_lock: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("release-lock", release_lock);
         self
     }
 }
@@ -84,8 +89,10 @@ impl ClusterSdnPut {
 /// The path `/cluster/sdn/controllers`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnControllersPath(pub(crate) At);
+
+place_impls!(ClusterSdnControllersPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/controllers`
@@ -122,15 +129,22 @@ impl ClusterSdnControllersPath {
     /// * `type_`: Kind of the controller; decides which other settings apply.
     /// * `controller`: Name of the controller. At most 64 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<ClusterSdnControllersType>,
-        controller: impl Into<String>,
+        type_: impl IntoValue<ClusterSdnControllersType, How0>,
+        controller: impl IntoValue<String, How1>,
     ) -> ClusterSdnControllersPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/controllers",
                 Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+            )
+            .limits(
+                &[
+                    ("asn", Takes::Integer(0, 4294967296)),
+                    ("node", Takes::Format("pve-node")),
+                    ("peer-group-name", Takes::Format("pve-configid")),
+                ],
             )
             .partial(
                 &[
@@ -147,8 +161,8 @@ impl ClusterSdnControllersPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnControllersType>("type", type_);
-        request.call.set_as::<String>("controller", controller);
+        request.call.set_as::<ClusterSdnControllersType, How0>("type", type_);
+        request.call.set_as::<String, How1>("controller", controller);
         ClusterSdnControllersPost(request)
     }
 }
@@ -164,25 +178,28 @@ impl ClusterSdnControllersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
 
-request_impls!(ClusterSdnControllersGet: Vec<ClusterSdnControllersItem>);
+request_impls!(ClusterSdnControllersGet : Vec < ClusterSdnControllersItem >);
 
 impl ClusterSdnControllersGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
     /// Kind of the controller; in the request, lists only controllers of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterSdnControllersType>) -> Self {
-        self.0.call.set_as::<ClusterSdnControllersType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterSdnControllersType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnControllersType, How>("type", type_);
         self
     }
 }
@@ -196,115 +213,138 @@ impl ClusterSdnControllersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersPost:());
+request_impls!(ClusterSdnControllersPost : ());
 
 impl ClusterSdnControllersPost {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     #[inline]
-    pub fn asn(mut self, asn: i64) -> Self {
-        self.0.call.set_integer("asn", asn);
+    pub fn asn<How>(mut self, asn: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("asn", asn);
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
     #[inline]
-    pub fn bgp_mode(
+    pub fn bgp_mode<How>(
         mut self,
-        bgp_mode: impl Into<ClusterSdnControllersBgpMode>,
+        bgp_mode: impl IntoSetting<ClusterSdnControllersBgpMode, How>,
     ) -> Self {
-        self.0.call.set_as::<ClusterSdnControllersBgpMode>("bgp-mode", bgp_mode);
+        self.0.call.set_some::<ClusterSdnControllersBgpMode, How>("bgp-mode", bgp_mode);
         self
     }
     /// Uses paths through different systems at once if they are equally long; BGP.
     #[inline]
-    pub fn bgp_multipath_as_path_relax(
+    pub fn bgp_multipath_as_path_relax<How>(
         mut self,
-        bgp_multipath_as_path_relax: bool,
+        bgp_multipath_as_path_relax: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
         self
     }
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
-    pub fn ebgp(mut self, ebgp: bool) -> Self {
-        self.0.call.set_bool("ebgp", ebgp);
+    pub fn ebgp<How>(mut self, ebgp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ebgp", ebgp);
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[inline]
-    pub fn ebgp_multihop(mut self, ebgp_multihop: i64) -> Self {
-        self.0.call.set_integer("ebgp-multihop", ebgp_multihop);
+    pub fn ebgp_multihop<How>(
+        mut self,
+        ebgp_multihop: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("ebgp-multihop", ebgp_multihop);
         self
     }
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     #[inline]
-    pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fabric", fabric);
+    pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
     /// Domain the IS-IS controller routes in. Since 8.1.
     #[inline]
-    pub fn isis_domain(mut self, isis_domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("isis-domain", isis_domain);
+    pub fn isis_domain<How>(
+        mut self,
+        isis_domain: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("isis-domain", isis_domain);
         self
     }
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
     #[inline]
-    pub fn isis_ifaces(mut self, isis_ifaces: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("isis-ifaces", isis_ifaces);
+    pub fn isis_ifaces<How>(
+        mut self,
+        isis_ifaces: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("isis-ifaces", isis_ifaces);
         self
     }
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
     #[inline]
-    pub fn isis_net(mut self, isis_net: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("isis-net", isis_net);
+    pub fn isis_net<How>(mut self, isis_net: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("isis-net", isis_net);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Loopback or dummy interface that holds the router address; BGP.
     #[inline]
-    pub fn loopback(mut self, loopback: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("loopback", loopback);
+    pub fn loopback<How>(mut self, loopback: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("loopback", loopback);
         self
     }
     /// Node the controller runs on.
     #[inline]
-    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("node", node);
+    pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
     #[inline]
-    pub fn peer_group_name(mut self, peer_group_name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("peer-group-name", peer_group_name);
+    pub fn peer_group_name<How>(
+        mut self,
+        peer_group_name: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("peer-group-name", peer_group_name);
         self
     }
     /// Comma-separated addresses of the peers.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        self.0.call.set_as::<List<IpAddress>>("peers", peers);
+    pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
     /// Route map applied to routes that are received. Since 9.2.
     #[inline]
-    pub fn route_map_in(mut self, route_map_in: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("route-map-in", route_map_in);
+    pub fn route_map_in<How>(
+        mut self,
+        route_map_in: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("route-map-in", route_map_in);
         self
     }
     /// Route map applied to routes that are announced. Since 9.2.
     #[inline]
-    pub fn route_map_out(mut self, route_map_out: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("route-map-out", route_map_out);
+    pub fn route_map_out<How>(
+        mut self,
+        route_map_out: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("route-map-out", route_map_out);
         self
     }
 }
@@ -312,8 +352,10 @@ impl ClusterSdnControllersPost {
 /// The path `/cluster/sdn/controllers/{controller}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnControllersControllerPath(pub(crate) At);
+
+place_impls!(ClusterSdnControllersControllerPath);
 
 impl ClusterSdnControllersPath {
     /// `/cluster/sdn/controllers/{controller}`
@@ -351,6 +393,15 @@ impl ClusterSdnControllersControllerPath {
                 Method::Put,
                 "/cluster/sdn/controllers/{controller}",
                 Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+            )
+            .limits(
+                &[
+                    ("asn", Takes::Integer(0, 4294967296)),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("node", Takes::Format("pve-node")),
+                    ("peer-group-name", Takes::Format("pve-configid")),
+                ],
             )
             .partial(
                 &[
@@ -394,19 +445,19 @@ pub struct ClusterSdnControllersControllerGet(
     pub(crate) Request<ClusterSdnControllersItem>,
 );
 
-request_impls!(ClusterSdnControllersControllerGet: ClusterSdnControllersItem);
+request_impls!(ClusterSdnControllersControllerGet : ClusterSdnControllersItem);
 
 impl ClusterSdnControllersControllerGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -420,127 +471,150 @@ impl ClusterSdnControllersControllerGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersControllerPut:());
+request_impls!(ClusterSdnControllersControllerPut : ());
 
 impl ClusterSdnControllersControllerPut {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     #[inline]
-    pub fn asn(mut self, asn: i64) -> Self {
-        self.0.call.set_integer("asn", asn);
+    pub fn asn<How>(mut self, asn: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("asn", asn);
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
     #[inline]
-    pub fn bgp_mode(
+    pub fn bgp_mode<How>(
         mut self,
-        bgp_mode: impl Into<ClusterSdnControllersBgpMode>,
+        bgp_mode: impl IntoSetting<ClusterSdnControllersBgpMode, How>,
     ) -> Self {
-        self.0.call.set_as::<ClusterSdnControllersBgpMode>("bgp-mode", bgp_mode);
+        self.0.call.set_some::<ClusterSdnControllersBgpMode, How>("bgp-mode", bgp_mode);
         self
     }
     /// Uses paths through different systems at once if they are equally long; BGP.
     #[inline]
-    pub fn bgp_multipath_as_path_relax(
+    pub fn bgp_multipath_as_path_relax<How>(
         mut self,
-        bgp_multipath_as_path_relax: bool,
+        bgp_multipath_as_path_relax: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
-    pub fn ebgp(mut self, ebgp: bool) -> Self {
-        self.0.call.set_bool("ebgp", ebgp);
+    pub fn ebgp<How>(mut self, ebgp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ebgp", ebgp);
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[inline]
-    pub fn ebgp_multihop(mut self, ebgp_multihop: i64) -> Self {
-        self.0.call.set_integer("ebgp-multihop", ebgp_multihop);
+    pub fn ebgp_multihop<How>(
+        mut self,
+        ebgp_multihop: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("ebgp-multihop", ebgp_multihop);
         self
     }
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     #[inline]
-    pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fabric", fabric);
+    pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
     /// Domain the IS-IS controller routes in. Since 8.1.
     #[inline]
-    pub fn isis_domain(mut self, isis_domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("isis-domain", isis_domain);
+    pub fn isis_domain<How>(
+        mut self,
+        isis_domain: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("isis-domain", isis_domain);
         self
     }
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
     #[inline]
-    pub fn isis_ifaces(mut self, isis_ifaces: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("isis-ifaces", isis_ifaces);
+    pub fn isis_ifaces<How>(
+        mut self,
+        isis_ifaces: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("isis-ifaces", isis_ifaces);
         self
     }
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
     #[inline]
-    pub fn isis_net(mut self, isis_net: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("isis-net", isis_net);
+    pub fn isis_net<How>(mut self, isis_net: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("isis-net", isis_net);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Loopback or dummy interface that holds the router address; BGP.
     #[inline]
-    pub fn loopback(mut self, loopback: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("loopback", loopback);
+    pub fn loopback<How>(mut self, loopback: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("loopback", loopback);
         self
     }
     /// Node the controller runs on.
     #[inline]
-    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("node", node);
+    pub fn node<How>(mut self, node: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("node", node);
         self
     }
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
     #[inline]
-    pub fn peer_group_name(mut self, peer_group_name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("peer-group-name", peer_group_name);
+    pub fn peer_group_name<How>(
+        mut self,
+        peer_group_name: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("peer-group-name", peer_group_name);
         self
     }
     /// Comma-separated addresses of the peers.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        self.0.call.set_as::<List<IpAddress>>("peers", peers);
+    pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
     /// Route map applied to routes that are received. Since 9.2.
     #[inline]
-    pub fn route_map_in(mut self, route_map_in: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("route-map-in", route_map_in);
+    pub fn route_map_in<How>(
+        mut self,
+        route_map_in: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("route-map-in", route_map_in);
         self
     }
     /// Route map applied to routes that are announced. Since 9.2.
     #[inline]
-    pub fn route_map_out(mut self, route_map_out: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("route-map-out", route_map_out);
+    pub fn route_map_out<How>(
+        mut self,
+        route_map_out: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("route-map-out", route_map_out);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -560,13 +634,13 @@ impl ClusterSdnControllersControllerPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersControllerDelete:());
+request_impls!(ClusterSdnControllersControllerDelete : ());
 
 impl ClusterSdnControllersControllerDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -574,8 +648,10 @@ impl ClusterSdnControllersControllerDelete {
 /// The path `/cluster/sdn/dns`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnDnsPath(pub(crate) At);
+
+place_impls!(ClusterSdnDnsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/dns`
@@ -611,12 +687,12 @@ impl ClusterSdnDnsPath {
     /// * `url`: Base address of the server's API.
     /// * `key`: API key for the server.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2, How3>(
         &self,
-        type_: impl Into<ClusterSdnDnsType>,
-        dns: impl Into<String>,
-        url: impl Into<String>,
-        key: impl Into<Secret>,
+        type_: impl IntoValue<ClusterSdnDnsType, How0>,
+        dns: impl IntoValue<String, How1>,
+        url: impl IntoValue<String, How2>,
+        key: impl IntoValue<Secret, How3>,
     ) -> ClusterSdnDnsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -624,6 +700,14 @@ impl ClusterSdnDnsPath {
                 Permission::All("/sdn/dns", &["SDN.Allocate"]),
             )
             .secrets(&["key"])
+            .limits(
+                &[
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fingerprint", Release::new(8, 4), None),
@@ -631,10 +715,10 @@ impl ClusterSdnDnsPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnDnsType>("type", type_);
-        request.call.set_as::<String>("dns", dns);
-        request.call.set_as::<String>("url", url);
-        request.call.set_as::<Secret>("key", key);
+        request.call.set_as::<ClusterSdnDnsType, How0>("type", type_);
+        request.call.set_as::<String, How1>("dns", dns);
+        request.call.set_as::<String, How2>("url", url);
+        request.call.set_as::<Secret, How3>("key", key);
         ClusterSdnDnsPost(request)
     }
 }
@@ -650,13 +734,16 @@ impl ClusterSdnDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
 
-request_impls!(ClusterSdnDnsGet: Vec<ClusterSdnDnsItem>);
+request_impls!(ClusterSdnDnsGet : Vec < ClusterSdnDnsItem >);
 
 impl ClusterSdnDnsGet {
     /// Kind of the DNS server; in the request, lists only entries of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterSdnDnsType>) -> Self {
-        self.0.call.set_as::<ClusterSdnDnsType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterSdnDnsType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnDnsType, How>("type", type_);
         self
     }
 }
@@ -670,37 +757,46 @@ impl ClusterSdnDnsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsPost:());
+request_impls!(ClusterSdnDnsPost : ());
 
 impl ClusterSdnDnsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
-    pub fn reversemaskv6(mut self, reversemaskv6: i64) -> Self {
-        self.0.call.set_integer("reversemaskv6", reversemaskv6);
+    pub fn reversemaskv6<How>(
+        mut self,
+        reversemaskv6: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("reversemaskv6", reversemaskv6);
         self
     }
     /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
     #[inline]
-    pub fn reversev6mask(mut self, reversev6mask: i64) -> Self {
-        self.0.call.set_integer("reversev6mask", reversev6mask);
+    pub fn reversev6mask<How>(
+        mut self,
+        reversev6mask: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("reversev6mask", reversev6mask);
         self
     }
     /// Time to live of the records, in seconds.
     #[inline]
-    pub fn ttl(mut self, ttl: i64) -> Self {
-        self.0.call.set_integer("ttl", ttl);
+    pub fn ttl<How>(mut self, ttl: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ttl", ttl);
         self
     }
 }
@@ -708,8 +804,10 @@ impl ClusterSdnDnsPost {
 /// The path `/cluster/sdn/dns/{dns}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnDnsDnsPath(pub(crate) At);
+
+place_impls!(ClusterSdnDnsDnsPath);
 
 impl ClusterSdnDnsPath {
     /// `/cluster/sdn/dns/{dns}`
@@ -748,6 +846,16 @@ impl ClusterSdnDnsDnsPath {
                 Permission::All("/sdn/dns", &["SDN.Allocate"]),
             )
             .secrets(&["key"])
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fingerprint", Release::new(8, 4), None),
@@ -780,55 +888,61 @@ impl ClusterSdnDnsDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsDnsPut:());
+request_impls!(ClusterSdnDnsDnsPut : ());
 
 impl ClusterSdnDnsDnsPut {
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// API key for the server.
     #[inline]
-    pub fn key(mut self, key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("key", key);
+    pub fn key<How>(mut self, key: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("key", key);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
-    pub fn reversemaskv6(mut self, reversemaskv6: i64) -> Self {
-        self.0.call.set_integer("reversemaskv6", reversemaskv6);
+    pub fn reversemaskv6<How>(
+        mut self,
+        reversemaskv6: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("reversemaskv6", reversemaskv6);
         self
     }
     /// Time to live of the records, in seconds.
     #[inline]
-    pub fn ttl(mut self, ttl: i64) -> Self {
-        self.0.call.set_integer("ttl", ttl);
+    pub fn ttl<How>(mut self, ttl: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ttl", ttl);
         self
     }
     /// Base address of the server's API.
     #[inline]
-    pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("url", url);
+    pub fn url<How>(mut self, url: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -848,13 +962,13 @@ impl ClusterSdnDnsDnsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsDnsDelete:());
+request_impls!(ClusterSdnDnsDnsDelete : ());
 
 impl ClusterSdnDnsDnsDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -862,8 +976,10 @@ impl ClusterSdnDnsDnsDelete {
 /// The path `/cluster/sdn/dry-run`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnDryRunPath(pub(crate) At);
+
+place_impls!(ClusterSdnDryRunPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/dry-run`
@@ -885,15 +1001,19 @@ impl ClusterSdnDryRunPath {
     ///
     /// * `node`: Node to work out the changes for.
     #[inline]
-    pub fn get(&self, node: impl Into<NodeName>) -> Request<ClusterSdnDryRun> {
+    pub fn get<How0>(
+        &self,
+        node: impl IntoValue<NodeName, How0>,
+    ) -> Request<ClusterSdnDryRun> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/dry-run",
                 Permission::All("/nodes/{node}", &["Sys.Audit"]),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(&[("node", Takes::Format("pve-node"))]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<NodeName>("node", node);
+        request.call.set_as::<NodeName, How0>("node", node);
         request
     }
 }
@@ -901,8 +1021,10 @@ impl ClusterSdnDryRunPath {
 /// The path `/cluster/sdn/fabrics`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsPath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/fabrics`
@@ -936,8 +1058,10 @@ impl ClusterSdnFabricsPath {
 /// The path `/cluster/sdn/fabrics/all`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsAllPath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsAllPath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/all`
@@ -1003,19 +1127,19 @@ impl ClusterSdnFabricsAllPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsAllGet(pub(crate) Request<ClusterSdnFabricsAll>);
 
-request_impls!(ClusterSdnFabricsAllGet: ClusterSdnFabricsAll);
+request_impls!(ClusterSdnFabricsAllGet : ClusterSdnFabricsAll);
 
 impl ClusterSdnFabricsAllGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -1023,8 +1147,10 @@ impl ClusterSdnFabricsAllGet {
 /// The path `/cluster/sdn/fabrics/fabric`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsFabricPath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsFabricPath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/fabric`
@@ -1059,10 +1185,10 @@ impl ClusterSdnFabricsFabricPath {
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
     /// * `id`: Identifier of the fabric. At most 8 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        protocol: impl Into<ClusterSdnFabricsProtocol>,
-        id: impl Into<String>,
+        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How0>,
+        id: impl IntoValue<String, How1>,
     ) -> ClusterSdnFabricsFabricPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1070,6 +1196,16 @@ impl ClusterSdnFabricsFabricPath {
                 Permission::All("/sdn/fabrics", &["SDN.Allocate"]),
             )
             .since(9, 0)
+            .limits(
+                &[
+                    ("csnp_interval", Takes::Integer(1, 600)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("hello_interval", Takes::Integer(1, 600)),
+                    ("ip6_prefix", Takes::Format("CIDR")),
+                    ("ip_prefix", Takes::Format("CIDR")),
+                    ("persistent_keepalive", Takes::Integer(0, 65535)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("persistent_keepalive", Release::new(9, 2), None),
@@ -1078,8 +1214,8 @@ impl ClusterSdnFabricsFabricPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
-        request.call.set_as::<String>("id", id);
+        request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
+        request.call.set_as::<String, How1>("id", id);
         ClusterSdnFabricsFabricPost(request)
     }
 }
@@ -1099,19 +1235,19 @@ pub struct ClusterSdnFabricsFabricGet(
     pub(crate) Request<Vec<ClusterSdnFabricsFabricGetItem>>,
 );
 
-request_impls!(ClusterSdnFabricsFabricGet: Vec<ClusterSdnFabricsFabricGetItem>);
+request_impls!(ClusterSdnFabricsFabricGet : Vec < ClusterSdnFabricsFabricGetItem >);
 
 impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -1127,70 +1263,84 @@ impl ClusterSdnFabricsFabricGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsFabricPost:());
+request_impls!(ClusterSdnFabricsFabricPost : ());
 
 impl ClusterSdnFabricsFabricPost {
     /// Area as a number or in dotted form; OSPF.
     #[inline]
-    pub fn area(mut self, area: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("area", area);
+    pub fn area<How>(mut self, area: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("area", area);
         self
     }
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
-    pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
-        self.0.call.set_integer("csnp_interval", csnp_interval);
+    pub fn csnp_interval<How>(
+        mut self,
+        csnp_interval: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("csnp_interval", csnp_interval);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
-    pub fn hello_interval(mut self, hello_interval: i64) -> Self {
-        self.0.call.set_integer("hello_interval", hello_interval);
+    pub fn hello_interval<How>(
+        mut self,
+        hello_interval: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("hello_interval", hello_interval);
         self
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip6_prefix(mut self, ip6_prefix: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("ip6_prefix", ip6_prefix);
+    pub fn ip6_prefix<How>(mut self, ip6_prefix: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("ip6_prefix", ip6_prefix);
         self
     }
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip_prefix(mut self, ip_prefix: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("ip_prefix", ip_prefix);
+    pub fn ip_prefix<How>(mut self, ip_prefix: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("ip_prefix", ip_prefix);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
-    pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
-        self.0.call.set_integer("persistent_keepalive", persistent_keepalive);
+    pub fn persistent_keepalive<How>(
+        mut self,
+        persistent_keepalive: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("persistent_keepalive", persistent_keepalive);
         self
     }
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
     #[inline]
-    pub fn redistribute(
+    pub fn redistribute<How: Several>(
         mut self,
-        redistribute: impl IntoIterator<Item = impl Into<FabricRedistribute>>,
+        redistribute: impl IntoItemsSetting<FabricRedistribute, How>,
     ) -> Self {
-        self.0.call.set_all::<FabricRedistribute>("redistribute", redistribute);
+        self.0
+            .call
+            .set_some_all::<FabricRedistribute, How>("redistribute", redistribute);
         self
     }
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     #[inline]
-    pub fn route_filter(mut self, route_filter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("route_filter", route_filter);
+    pub fn route_filter<How>(
+        mut self,
+        route_filter: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("route_filter", route_filter);
         self
     }
 }
@@ -1198,8 +1348,10 @@ impl ClusterSdnFabricsFabricPost {
 /// The path `/cluster/sdn/fabrics/fabric/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsFabricIdPath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsFabricIdPath);
 
 impl ClusterSdnFabricsFabricPath {
     /// `/cluster/sdn/fabrics/fabric/{id}`
@@ -1236,9 +1388,9 @@ impl ClusterSdnFabricsFabricIdPath {
     ///
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
     #[inline]
-    pub fn put(
+    pub fn put<How0>(
         &self,
-        protocol: impl Into<ClusterSdnFabricsProtocol>,
+        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How0>,
     ) -> ClusterSdnFabricsFabricIdPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -1246,6 +1398,16 @@ impl ClusterSdnFabricsFabricIdPath {
                 Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
             )
             .since(9, 0)
+            .limits(
+                &[
+                    ("csnp_interval", Takes::Integer(1, 600)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("hello_interval", Takes::Integer(1, 600)),
+                    ("ip6_prefix", Takes::Format("CIDR")),
+                    ("ip_prefix", Takes::Format("CIDR")),
+                    ("persistent_keepalive", Takes::Integer(0, 65535)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("persistent_keepalive", Release::new(9, 2), None),
@@ -1254,7 +1416,7 @@ impl ClusterSdnFabricsFabricIdPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
+        request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
         ClusterSdnFabricsFabricIdPut(request)
     }
     /// Removes a fabric from the pending configuration.
@@ -1298,79 +1460,93 @@ impl ClusterSdnFabricsFabricIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsFabricIdPut:());
+request_impls!(ClusterSdnFabricsFabricIdPut : ());
 
 impl ClusterSdnFabricsFabricIdPut {
     /// Area as a number or in dotted form; OSPF.
     #[inline]
-    pub fn area(mut self, area: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("area", area);
+    pub fn area<How>(mut self, area: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("area", area);
         self
     }
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
-    pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
-        self.0.call.set_integer("csnp_interval", csnp_interval);
+    pub fn csnp_interval<How>(
+        mut self,
+        csnp_interval: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("csnp_interval", csnp_interval);
         self
     }
     /// Names of settings to remove.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<ClusterSdnFabricsFabricDelete>>,
+        delete: impl IntoItemsSetting<ClusterSdnFabricsFabricDelete, How>,
     ) -> Self {
-        self.0.call.set_all::<ClusterSdnFabricsFabricDelete>("delete", delete);
+        self.0.call.set_some_all::<ClusterSdnFabricsFabricDelete, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
-    pub fn hello_interval(mut self, hello_interval: i64) -> Self {
-        self.0.call.set_integer("hello_interval", hello_interval);
+    pub fn hello_interval<How>(
+        mut self,
+        hello_interval: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("hello_interval", hello_interval);
         self
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip6_prefix(mut self, ip6_prefix: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("ip6_prefix", ip6_prefix);
+    pub fn ip6_prefix<How>(mut self, ip6_prefix: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("ip6_prefix", ip6_prefix);
         self
     }
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip_prefix(mut self, ip_prefix: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("ip_prefix", ip_prefix);
+    pub fn ip_prefix<How>(mut self, ip_prefix: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("ip_prefix", ip_prefix);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
-    pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
-        self.0.call.set_integer("persistent_keepalive", persistent_keepalive);
+    pub fn persistent_keepalive<How>(
+        mut self,
+        persistent_keepalive: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("persistent_keepalive", persistent_keepalive);
         self
     }
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
     #[inline]
-    pub fn redistribute(
+    pub fn redistribute<How: Several>(
         mut self,
-        redistribute: impl IntoIterator<Item = impl Into<FabricRedistribute>>,
+        redistribute: impl IntoItemsSetting<FabricRedistribute, How>,
     ) -> Self {
-        self.0.call.set_all::<FabricRedistribute>("redistribute", redistribute);
+        self.0
+            .call
+            .set_some_all::<FabricRedistribute, How>("redistribute", redistribute);
         self
     }
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     #[inline]
-    pub fn route_filter(mut self, route_filter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("route_filter", route_filter);
+    pub fn route_filter<How>(
+        mut self,
+        route_filter: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("route_filter", route_filter);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1384,8 +1560,10 @@ impl ClusterSdnFabricsFabricIdPut {
 /// The path `/cluster/sdn/fabrics/node`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsNodePath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsNodePath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/node`
@@ -1439,19 +1617,19 @@ impl ClusterSdnFabricsNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeGet(pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>);
 
-request_impls!(ClusterSdnFabricsNodeGet: Vec<ClusterSdnFabricsNodeItem>);
+request_impls!(ClusterSdnFabricsNodeGet : Vec < ClusterSdnFabricsNodeItem >);
 
 impl ClusterSdnFabricsNodeGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -1459,8 +1637,10 @@ impl ClusterSdnFabricsNodeGet {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsNodeFabricIdPath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsNodeFabricIdPath);
 
 impl ClusterSdnFabricsNodePath {
     /// `/cluster/sdn/fabrics/node/{fabric_id}`
@@ -1508,10 +1688,10 @@ impl ClusterSdnFabricsNodeFabricIdPath {
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
     /// * `node_id`: Name of the member node.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        protocol: impl Into<ClusterSdnFabricsProtocol>,
-        node_id: impl Into<NodeName>,
+        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How0>,
+        node_id: impl IntoValue<NodeName, How1>,
     ) -> ClusterSdnFabricsNodeFabricIdPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1524,6 +1704,15 @@ impl ClusterSdnFabricsNodeFabricIdPath {
                 ),
             )
             .since(9, 0)
+            .limits(
+                &[
+                    ("node_id", Takes::Format("pve-node")),
+                    ("allowed_ips", Takes::Format("FullRangeCIDR")),
+                    ("digest", Takes::Length(0, 64)),
+                    ("ip", Takes::Format("ipv4")),
+                    ("ip6", Takes::Format("ipv6")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("allowed_ips", Release::new(9, 2), None),
@@ -1534,8 +1723,8 @@ impl ClusterSdnFabricsNodeFabricIdPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
-        request.call.set_as::<NodeName>("node_id", node_id);
+        request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
+        request.call.set_as::<NodeName, How1>("node_id", node_id);
         ClusterSdnFabricsNodeFabricIdPost(request)
     }
 }
@@ -1555,19 +1744,19 @@ pub struct ClusterSdnFabricsNodeFabricIdGet(
     pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>,
 );
 
-request_impls!(ClusterSdnFabricsNodeFabricIdGet: Vec<ClusterSdnFabricsNodeItem>);
+request_impls!(ClusterSdnFabricsNodeFabricIdGet : Vec < ClusterSdnFabricsNodeItem >);
 
 impl ClusterSdnFabricsNodeFabricIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -1583,76 +1772,79 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsNodeFabricIdPost:());
+request_impls!(ClusterSdnFabricsNodeFabricIdPost : ());
 
 impl ClusterSdnFabricsNodeFabricIdPost {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
     #[inline]
-    pub fn allowed_ips(
+    pub fn allowed_ips<How: Several>(
         mut self,
-        allowed_ips: impl IntoIterator<Item = impl Into<Cidr>>,
+        allowed_ips: impl IntoItemsSetting<Cidr, How>,
     ) -> Self {
-        self.0.call.set_all::<Cidr>("allowed_ips", allowed_ips);
+        self.0.call.set_some_all::<Cidr, How>("allowed_ips", allowed_ips);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     #[inline]
-    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("endpoint", endpoint);
+    pub fn endpoint<How>(mut self, endpoint: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("endpoint", endpoint);
         self
     }
     /// Interfaces of the node that take part.
     #[inline]
-    pub fn interfaces(
+    pub fn interfaces<How: Several>(
         mut self,
-        interfaces: impl IntoIterator<Item = impl Into<FabricInterface>>,
+        interfaces: impl IntoItemsSetting<FabricInterface, How>,
     ) -> Self {
-        self.0.call.set_all::<FabricInterface>("interfaces", interfaces);
+        self.0.call.set_some_all::<FabricInterface, How>("interfaces", interfaces);
         self
     }
     /// IPv4 address of the node in the fabric.
     #[inline]
-    pub fn ip(mut self, ip: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("ip", ip);
+    pub fn ip<How>(mut self, ip: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("ip", ip);
         self
     }
     /// IPv6 address of the node in the fabric.
     #[inline]
-    pub fn ip6(mut self, ip6: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("ip6", ip6);
+    pub fn ip6<How>(mut self, ip6: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("ip6", ip6);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
     #[inline]
-    pub fn peers(
+    pub fn peers<How: Several>(
         mut self,
-        peers: impl IntoIterator<Item = impl Into<FabricPeer>>,
+        peers: impl IntoItemsSetting<FabricPeer, How>,
     ) -> Self {
-        self.0.call.set_all::<FabricPeer>("peers", peers);
+        self.0.call.set_some_all::<FabricPeer, How>("peers", peers);
         self
     }
     /// Public key of an external member; WireGuard. Since 9.2.
     #[inline]
-    pub fn public_key(mut self, public_key: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("public_key", public_key);
+    pub fn public_key<How>(mut self, public_key: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("public_key", public_key);
         self
     }
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
     #[inline]
-    pub fn role(mut self, role: impl Into<ClusterSdnFabricsRole>) -> Self {
-        self.0.call.set_as::<ClusterSdnFabricsRole>("role", role);
+    pub fn role<How>(
+        mut self,
+        role: impl IntoSetting<ClusterSdnFabricsRole, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnFabricsRole, How>("role", role);
         self
     }
 }
@@ -1660,8 +1852,10 @@ impl ClusterSdnFabricsNodeFabricIdPost {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPath(pub(crate) At);
+
+place_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPath);
 
 impl ClusterSdnFabricsNodeFabricIdPath {
     /// `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
@@ -1709,9 +1903,9 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     ///
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
     #[inline]
-    pub fn put(
+    pub fn put<How0>(
         &self,
-        protocol: impl Into<ClusterSdnFabricsProtocol>,
+        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How0>,
     ) -> ClusterSdnFabricsNodeFabricIdNodeIdPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -1724,6 +1918,14 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
                 ),
             )
             .since(9, 0)
+            .limits(
+                &[
+                    ("allowed_ips", Takes::Format("FullRangeCIDR")),
+                    ("digest", Takes::Length(0, 64)),
+                    ("ip", Takes::Format("ipv4")),
+                    ("ip6", Takes::Format("ipv6")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("allowed_ips", Release::new(9, 2), None),
@@ -1734,7 +1936,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
+        request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
         ClusterSdnFabricsNodeFabricIdNodeIdPut(request)
     }
     /// Removes a node from a fabric.
@@ -1772,85 +1974,88 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut:());
+request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut : ());
 
 impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
     #[inline]
-    pub fn allowed_ips(
+    pub fn allowed_ips<How: Several>(
         mut self,
-        allowed_ips: impl IntoIterator<Item = impl Into<Cidr>>,
+        allowed_ips: impl IntoItemsSetting<Cidr, How>,
     ) -> Self {
-        self.0.call.set_all::<Cidr>("allowed_ips", allowed_ips);
+        self.0.call.set_some_all::<Cidr, How>("allowed_ips", allowed_ips);
         self
     }
     /// Names of settings to remove.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<ClusterSdnFabricsNodeDelete>>,
+        delete: impl IntoItemsSetting<ClusterSdnFabricsNodeDelete, How>,
     ) -> Self {
-        self.0.call.set_all::<ClusterSdnFabricsNodeDelete>("delete", delete);
+        self.0.call.set_some_all::<ClusterSdnFabricsNodeDelete, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     #[inline]
-    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("endpoint", endpoint);
+    pub fn endpoint<How>(mut self, endpoint: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("endpoint", endpoint);
         self
     }
     /// Interfaces of the node that take part.
     #[inline]
-    pub fn interfaces(
+    pub fn interfaces<How: Several>(
         mut self,
-        interfaces: impl IntoIterator<Item = impl Into<FabricInterface>>,
+        interfaces: impl IntoItemsSetting<FabricInterface, How>,
     ) -> Self {
-        self.0.call.set_all::<FabricInterface>("interfaces", interfaces);
+        self.0.call.set_some_all::<FabricInterface, How>("interfaces", interfaces);
         self
     }
     /// IPv4 address of the node in the fabric.
     #[inline]
-    pub fn ip(mut self, ip: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("ip", ip);
+    pub fn ip<How>(mut self, ip: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("ip", ip);
         self
     }
     /// IPv6 address of the node in the fabric.
     #[inline]
-    pub fn ip6(mut self, ip6: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("ip6", ip6);
+    pub fn ip6<How>(mut self, ip6: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("ip6", ip6);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
     #[inline]
-    pub fn peers(
+    pub fn peers<How: Several>(
         mut self,
-        peers: impl IntoIterator<Item = impl Into<FabricPeer>>,
+        peers: impl IntoItemsSetting<FabricPeer, How>,
     ) -> Self {
-        self.0.call.set_all::<FabricPeer>("peers", peers);
+        self.0.call.set_some_all::<FabricPeer, How>("peers", peers);
         self
     }
     /// Public key of an external member; WireGuard. Since 9.2.
     #[inline]
-    pub fn public_key(mut self, public_key: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("public_key", public_key);
+    pub fn public_key<How>(mut self, public_key: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("public_key", public_key);
         self
     }
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
     #[inline]
-    pub fn role(mut self, role: impl Into<ClusterSdnFabricsRole>) -> Self {
-        self.0.call.set_as::<ClusterSdnFabricsRole>("role", role);
+    pub fn role<How>(
+        mut self,
+        role: impl IntoSetting<ClusterSdnFabricsRole, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnFabricsRole, How>("role", role);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1864,8 +2069,10 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
 /// The path `/cluster/sdn/ipams`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnIpamsPath(pub(crate) At);
+
+place_impls!(ClusterSdnIpamsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/ipams`
@@ -1899,10 +2106,10 @@ impl ClusterSdnIpamsPath {
     /// * `type_`: Kind of the IP address manager; `pve` is the built-in one.
     /// * `ipam`: Name of the IP address manager.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<ClusterSdnIpamsType>,
-        ipam: impl Into<String>,
+        type_: impl IntoValue<ClusterSdnIpamsType, How0>,
+        ipam: impl IntoValue<String, How1>,
     ) -> ClusterSdnIpamsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1910,6 +2117,14 @@ impl ClusterSdnIpamsPath {
                 Permission::All("/sdn/ipams", &["SDN.Allocate"]),
             )
             .secrets(&["token"])
+            .limits(
+                &[
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fingerprint", Release::new(8, 4), None),
@@ -1917,8 +2132,8 @@ impl ClusterSdnIpamsPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnIpamsType>("type", type_);
-        request.call.set_as::<String>("ipam", ipam);
+        request.call.set_as::<ClusterSdnIpamsType, How0>("type", type_);
+        request.call.set_as::<String, How1>("ipam", ipam);
         ClusterSdnIpamsPost(request)
     }
 }
@@ -1934,13 +2149,16 @@ impl ClusterSdnIpamsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
 
-request_impls!(ClusterSdnIpamsGet: Vec<ClusterSdnIpamsItem>);
+request_impls!(ClusterSdnIpamsGet : Vec < ClusterSdnIpamsItem >);
 
 impl ClusterSdnIpamsGet {
     /// Kind of the IP address manager; in the request, lists only entries of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterSdnIpamsType>) -> Self {
-        self.0.call.set_as::<ClusterSdnIpamsType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterSdnIpamsType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnIpamsType, How>("type", type_);
         self
     }
 }
@@ -1954,37 +2172,40 @@ impl ClusterSdnIpamsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsPost:());
+request_impls!(ClusterSdnIpamsPost : ());
 
 impl ClusterSdnIpamsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Number of the section to use; phpIPAM only.
     #[inline]
-    pub fn section(mut self, section: i64) -> Self {
-        self.0.call.set_integer("section", section);
+    pub fn section<How>(mut self, section: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("section", section);
         self
     }
     /// API token for the server.
     #[inline]
-    pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("token", token);
+    pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("token", token);
         self
     }
     /// Base address of the server's API.
     #[inline]
-    pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("url", url);
+    pub fn url<How>(mut self, url: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("url", url);
         self
     }
 }
@@ -1992,8 +2213,10 @@ impl ClusterSdnIpamsPost {
 /// The path `/cluster/sdn/ipams/{ipam}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnIpamsIpamPath(pub(crate) At);
+
+place_impls!(ClusterSdnIpamsIpamPath);
 
 impl ClusterSdnIpamsPath {
     /// `/cluster/sdn/ipams/{ipam}`
@@ -2032,6 +2255,16 @@ impl ClusterSdnIpamsIpamPath {
                 Permission::All("/sdn/ipams", &["SDN.Allocate"]),
             )
             .secrets(&["token"])
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fingerprint", Release::new(8, 4), None),
@@ -2064,49 +2297,52 @@ impl ClusterSdnIpamsIpamPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsIpamPut:());
+request_impls!(ClusterSdnIpamsIpamPut : ());
 
 impl ClusterSdnIpamsIpamPut {
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Number of the section to use; phpIPAM only.
     #[inline]
-    pub fn section(mut self, section: i64) -> Self {
-        self.0.call.set_integer("section", section);
+    pub fn section<How>(mut self, section: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("section", section);
         self
     }
     /// API token for the server.
     #[inline]
-    pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("token", token);
+    pub fn token<How>(mut self, token: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("token", token);
         self
     }
     /// Base address of the server's API.
     #[inline]
-    pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("url", url);
+    pub fn url<How>(mut self, url: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2126,13 +2362,13 @@ impl ClusterSdnIpamsIpamPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsIpamDelete:());
+request_impls!(ClusterSdnIpamsIpamDelete : ());
 
 impl ClusterSdnIpamsIpamDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -2140,8 +2376,10 @@ impl ClusterSdnIpamsIpamDelete {
 /// The path `/cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnIpamsIpamStatusPath(pub(crate) At);
+
+place_impls!(ClusterSdnIpamsIpamStatusPath);
 
 impl ClusterSdnIpamsIpamPath {
     /// `/cluster/sdn/ipams/{ipam}/status`
@@ -2183,8 +2421,10 @@ impl ClusterSdnIpamsIpamStatusPath {
 /// The path `/cluster/sdn/lock`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnLockPath(pub(crate) At);
+
+place_impls!(ClusterSdnLockPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/lock`
@@ -2235,13 +2475,16 @@ impl ClusterSdnLockPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockPost(pub(crate) Request<String>);
 
-request_impls!(ClusterSdnLockPost: String);
+request_impls!(ClusterSdnLockPost : String);
 
 impl ClusterSdnLockPost {
     /// Takes the lock even though there are pending changes. Default: `false`.
     #[inline]
-    pub fn allow_pending(mut self, allow_pending: bool) -> Self {
-        self.0.call.set_bool("allow-pending", allow_pending);
+    pub fn allow_pending<How>(
+        mut self,
+        allow_pending: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("allow-pending", allow_pending);
         self
     }
 }
@@ -2257,19 +2500,19 @@ impl ClusterSdnLockPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnLockDelete:());
+request_impls!(ClusterSdnLockDelete : ());
 
 impl ClusterSdnLockDelete {
     /// Breaks the lock without its token. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -2277,8 +2520,10 @@ impl ClusterSdnLockDelete {
 /// The path `/cluster/sdn/prefix-lists`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnPrefixListsPath(pub(crate) At);
+
+place_impls!(ClusterSdnPrefixListsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/prefix-lists`
@@ -2315,15 +2560,19 @@ impl ClusterSdnPrefixListsPath {
     ///
     /// * `id`: Name of the prefix list.
     #[inline]
-    pub fn post(&self, id: impl Into<String>) -> ClusterSdnPrefixListsPost {
+    pub fn post<How0>(
+        &self,
+        id: impl IntoValue<String, How0>,
+    ) -> ClusterSdnPrefixListsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/prefix-lists",
                 Permission::All("/sdn/prefix-lists", &["SDN.Allocate"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(&[("digest", Takes::Length(0, 64))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("id", id);
+        request.call.set_as::<String, How0>("id", id);
         ClusterSdnPrefixListsPost(request)
     }
 }
@@ -2341,25 +2590,25 @@ impl ClusterSdnPrefixListsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
 
-request_impls!(ClusterSdnPrefixListsGet: Vec<ClusterSdnPrefixListsItem>);
+request_impls!(ClusterSdnPrefixListsGet : Vec < ClusterSdnPrefixListsItem >);
 
 impl ClusterSdnPrefixListsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
     /// Answers with whole lists; if off, with names alone.
     #[inline]
-    pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set_bool("verbose", verbose);
+    pub fn verbose<How>(mut self, verbose: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("verbose", verbose);
         self
     }
 }
@@ -2375,28 +2624,28 @@ impl ClusterSdnPrefixListsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsPost:());
+request_impls!(ClusterSdnPrefixListsPost : ());
 
 impl ClusterSdnPrefixListsPost {
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Entries of the list, checked in the order of their numbers.
     #[inline]
-    pub fn entries(
+    pub fn entries<How: Several>(
         mut self,
-        entries: impl IntoIterator<Item = impl Into<PrefixListRule>>,
+        entries: impl IntoItemsSetting<PrefixListRule, How>,
     ) -> Self {
-        self.0.call.set_all::<PrefixListRule>("entries", entries);
+        self.0.call.set_some_all::<PrefixListRule, How>("entries", entries);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -2404,8 +2653,10 @@ impl ClusterSdnPrefixListsPost {
 /// The path `/cluster/sdn/prefix-lists/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnPrefixListsIdPath(pub(crate) At);
+
+place_impls!(ClusterSdnPrefixListsIdPath);
 
 impl ClusterSdnPrefixListsPath {
     /// `/cluster/sdn/prefix-lists/{id}`
@@ -2446,7 +2697,8 @@ impl ClusterSdnPrefixListsIdPath {
                 "/cluster/sdn/prefix-lists/{id}",
                 Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterSdnPrefixListsIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a prefix list with all its entries.
@@ -2475,37 +2727,37 @@ impl ClusterSdnPrefixListsIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdPut:());
+request_impls!(ClusterSdnPrefixListsIdPut : ());
 
 impl ClusterSdnPrefixListsIdPut {
     /// Names of settings to remove.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<ClusterSdnPrefixListDelete>>,
+        delete: impl IntoItemsSetting<ClusterSdnPrefixListDelete, How>,
     ) -> Self {
-        self.0.call.set_all::<ClusterSdnPrefixListDelete>("delete", delete);
+        self.0.call.set_some_all::<ClusterSdnPrefixListDelete, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Entries of the list, checked in the order of their numbers.
     #[inline]
-    pub fn entries(
+    pub fn entries<How: Several>(
         mut self,
-        entries: impl IntoIterator<Item = impl Into<PrefixListRule>>,
+        entries: impl IntoItemsSetting<PrefixListRule, How>,
     ) -> Self {
-        self.0.call.set_all::<PrefixListRule>("entries", entries);
+        self.0.call.set_some_all::<PrefixListRule, How>("entries", entries);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2527,13 +2779,13 @@ impl ClusterSdnPrefixListsIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdDelete:());
+request_impls!(ClusterSdnPrefixListsIdDelete : ());
 
 impl ClusterSdnPrefixListsIdDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -2541,8 +2793,10 @@ impl ClusterSdnPrefixListsIdDelete {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnPrefixListsIdEntriesPath(pub(crate) At);
+
+place_impls!(ClusterSdnPrefixListsIdEntriesPath);
 
 impl ClusterSdnPrefixListsIdPath {
     /// `/cluster/sdn/prefix-lists/{id}/entries`
@@ -2578,20 +2832,28 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     /// * `action`: What happens to routes that match: `permit` or `deny`.
     /// * `prefix`: Network to match, in CIDR notation.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        action: impl Into<ClusterSdnAction>,
-        prefix: impl Into<Cidr>,
+        action: impl IntoValue<ClusterSdnAction, How0>,
+        prefix: impl IntoValue<Cidr, How1>,
     ) -> ClusterSdnPrefixListsIdEntriesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/prefix-lists/{id}/entries",
                 Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(
+                &[
+                    ("prefix", Takes::Format("FullRangeCIDR")),
+                    ("ge", Takes::Integer(0, 128)),
+                    ("le", Takes::Integer(0, 128)),
+                    ("seq", Takes::Integer(1, 4294967295)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnAction>("action", action);
-        request.call.set_as::<Cidr>("prefix", prefix);
+        request.call.set_as::<ClusterSdnAction, How0>("action", action);
+        request.call.set_as::<Cidr, How1>("prefix", prefix);
         ClusterSdnPrefixListsIdEntriesPost(request)
     }
 }
@@ -2607,31 +2869,31 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesPost:());
+request_impls!(ClusterSdnPrefixListsIdEntriesPost : ());
 
 impl ClusterSdnPrefixListsIdEntriesPost {
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
-    pub fn ge(mut self, ge: i64) -> Self {
-        self.0.call.set_integer("ge", ge);
+    pub fn ge<How>(mut self, ge: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ge", ge);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
-    pub fn le(mut self, le: i64) -> Self {
-        self.0.call.set_integer("le", le);
+    pub fn le<How>(mut self, le: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("le", le);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
-    pub fn seq(mut self, seq: i64) -> Self {
-        self.0.call.set_integer("seq", seq);
+    pub fn seq<How>(mut self, seq: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("seq", seq);
         self
     }
 }
@@ -2639,8 +2901,10 @@ impl ClusterSdnPrefixListsIdEntriesPost {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPath(pub(crate) At);
+
+place_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPath);
 
 impl ClusterSdnPrefixListsIdEntriesPath {
     /// `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
@@ -2681,7 +2945,16 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
                 "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
                 Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(
+                &[
+                    ("digest", Takes::Length(0, 64)),
+                    ("ge", Takes::Integer(0, 128)),
+                    ("le", Takes::Integer(0, 128)),
+                    ("prefix", Takes::Format("FullRangeCIDR")),
+                    ("seq", Takes::Integer(1, 4294967295)),
+                ],
+            );
         ClusterSdnPrefixListsIdEntriesUrlSeqPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes an entry from a prefix list.
@@ -2712,58 +2985,63 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut:());
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut : ());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
-    pub fn action(mut self, action: impl Into<ClusterSdnAction>) -> Self {
-        self.0.call.set_as::<ClusterSdnAction>("action", action);
+    pub fn action<How>(
+        mut self,
+        action: impl IntoSetting<ClusterSdnAction, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnAction, How>("action", action);
         self
     }
     /// Names of settings to remove.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<Item = impl Into<ClusterSdnPrefixListsEntryDelete>>,
+        delete: impl IntoItemsSetting<ClusterSdnPrefixListsEntryDelete, How>,
     ) -> Self {
-        self.0.call.set_all::<ClusterSdnPrefixListsEntryDelete>("delete", delete);
+        self.0
+            .call
+            .set_some_all::<ClusterSdnPrefixListsEntryDelete, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
-    pub fn ge(mut self, ge: i64) -> Self {
-        self.0.call.set_integer("ge", ge);
+    pub fn ge<How>(mut self, ge: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ge", ge);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
-    pub fn le(mut self, le: i64) -> Self {
-        self.0.call.set_integer("le", le);
+    pub fn le<How>(mut self, le: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("le", le);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Network to match, in CIDR notation.
     #[inline]
-    pub fn prefix(mut self, prefix: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("prefix", prefix);
+    pub fn prefix<How>(mut self, prefix: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("prefix", prefix);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
-    pub fn seq(mut self, seq: i64) -> Self {
-        self.0.call.set_integer("seq", seq);
+    pub fn seq<How>(mut self, seq: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("seq", seq);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2785,13 +3063,13 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete:());
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete : ());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -2799,8 +3077,10 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
 /// The path `/cluster/sdn/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnRollbackPath(pub(crate) At);
+
+place_impls!(ClusterSdnRollbackPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/rollback`
@@ -2838,19 +3118,22 @@ impl ClusterSdnRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRollbackPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRollbackPost:());
+request_impls!(ClusterSdnRollbackPost : ());
 
 impl ClusterSdnRollbackPost {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`.
     #[inline]
-    pub fn release_lock(mut self, release_lock: bool) -> Self {
-        self.0.call.set_bool("release-lock", release_lock);
+    pub fn release_lock<How>(
+        mut self,
+        release_lock: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("release-lock", release_lock);
         self
     }
 }
@@ -2858,8 +3141,10 @@ impl ClusterSdnRollbackPost {
 /// The path `/cluster/sdn/route-maps`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnRouteMapsPath(pub(crate) At);
+
+place_impls!(ClusterSdnRouteMapsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/route-maps`
@@ -2905,13 +3190,13 @@ impl ClusterSdnRouteMapsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
 
-request_impls!(ClusterSdnRouteMapsGet: Vec<ClusterSdnRouteMapsItem>);
+request_impls!(ClusterSdnRouteMapsGet : Vec < ClusterSdnRouteMapsItem >);
 
 impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -2919,8 +3204,10 @@ impl ClusterSdnRouteMapsGet {
 /// The path `/cluster/sdn/route-maps/entries`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnRouteMapsEntriesPath(pub(crate) At);
+
+place_impls!(ClusterSdnRouteMapsEntriesPath);
 
 impl ClusterSdnRouteMapsPath {
     /// `/cluster/sdn/route-maps/entries`
@@ -2959,22 +3246,25 @@ impl ClusterSdnRouteMapsEntriesPath {
     /// * `order`: Number of the entry; lower ones are checked first. From 0 to 65535.
     /// * `action`: What happens to routes that match: `permit` or `deny`.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        route_map_id: impl Into<String>,
-        order: i64,
-        action: impl Into<ClusterSdnAction>,
+        route_map_id: impl IntoValue<String, How0>,
+        order: impl IntoValue<i64, How1>,
+        action: impl IntoValue<ClusterSdnAction, How2>,
     ) -> ClusterSdnRouteMapsEntriesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/route-maps/entries",
                 Permission::All("/sdn/route-maps", &["SDN.Allocate"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(
+                &[("order", Takes::Integer(0, 65535)), ("digest", Takes::Length(0, 64))],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("route-map-id", route_map_id);
-        request.call.set_integer("order", order);
-        request.call.set_as::<ClusterSdnAction>("action", action);
+        request.call.set_as::<String, How0>("route-map-id", route_map_id);
+        request.call.set_as::<i64, How1>("order", order);
+        request.call.set_as::<ClusterSdnAction, How2>("action", action);
         ClusterSdnRouteMapsEntriesPost(request)
     }
 }
@@ -2994,19 +3284,19 @@ pub struct ClusterSdnRouteMapsEntriesGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-request_impls!(ClusterSdnRouteMapsEntriesGet: Vec<ClusterSdnRouteMapsEntriesItem>);
+request_impls!(ClusterSdnRouteMapsEntriesGet : Vec < ClusterSdnRouteMapsEntriesItem >);
 
 impl ClusterSdnRouteMapsEntriesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -3022,46 +3312,52 @@ impl ClusterSdnRouteMapsEntriesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesPost:());
+request_impls!(ClusterSdnRouteMapsEntriesPost : ());
 
 impl ClusterSdnRouteMapsEntriesPost {
     /// Route map to run next on a route that matches.
     #[inline]
-    pub fn call_(mut self, call_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("call", call_);
+    pub fn call_<How>(mut self, call_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("call", call_);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Where to go on after a match; without it, a match ends the route map.
     #[inline]
-    pub fn exit_action(mut self, exit_action: impl Into<RouteMapExitAction>) -> Self {
-        self.0.call.set_as::<RouteMapExitAction>("exit-action", exit_action);
+    pub fn exit_action<How>(
+        mut self,
+        exit_action: impl IntoSetting<RouteMapExitAction, How>,
+    ) -> Self {
+        self.0.call.set_some::<RouteMapExitAction, How>("exit-action", exit_action);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
     #[inline]
-    pub fn match_(
+    pub fn match_<How: Several>(
         mut self,
-        match_: impl IntoIterator<Item = impl Into<RouteMapMatch>>,
+        match_: impl IntoItemsSetting<RouteMapMatch, How>,
     ) -> Self {
-        self.0.call.set_all::<RouteMapMatch>("match", match_);
+        self.0.call.set_some_all::<RouteMapMatch, How>("match", match_);
         self
     }
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     #[inline]
-    pub fn set(mut self, set: impl IntoIterator<Item = impl Into<RouteMapSet>>) -> Self {
-        self.0.call.set_all::<RouteMapSet>("set", set);
+    pub fn set<How: Several>(
+        mut self,
+        set: impl IntoItemsSetting<RouteMapSet, How>,
+    ) -> Self {
+        self.0.call.set_some_all::<RouteMapSet, How>("set", set);
         self
     }
 }
@@ -3069,8 +3365,10 @@ impl ClusterSdnRouteMapsEntriesPost {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdPath(pub(crate) At);
+
+place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdPath);
 
 impl ClusterSdnRouteMapsEntriesPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}`
@@ -3120,19 +3418,21 @@ pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdGet: Vec<ClusterSdnRouteMapsEntriesItem>);
+request_impls!(
+    ClusterSdnRouteMapsEntriesRouteMapIdGet : Vec < ClusterSdnRouteMapsEntriesItem >
+);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -3140,8 +3440,10 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryPath(pub(crate) At);
+
+place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryPath);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}/entry`
@@ -3155,8 +3457,10 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) At);
+
+place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
@@ -3203,7 +3507,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
                 "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
                 Permission::All("/sdn/route-maps/{route-map-id}", &["SDN.Allocate"]),
             )
-            .since(9, 2);
+            .since(9, 2)
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -3236,63 +3541,75 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut:());
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut : ());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
-    pub fn action(mut self, action: impl Into<ClusterSdnAction>) -> Self {
-        self.0.call.set_as::<ClusterSdnAction>("action", action);
+    pub fn action<How>(
+        mut self,
+        action: impl IntoSetting<ClusterSdnAction, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnAction, How>("action", action);
         self
     }
     /// Route map to run next on a route that matches.
     #[inline]
-    pub fn call_(mut self, call_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("call", call_);
+    pub fn call_<How>(mut self, call_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("call", call_);
         self
     }
     /// Names of settings to remove.
     #[inline]
-    pub fn delete(
+    pub fn delete<How: Several>(
         mut self,
-        delete: impl IntoIterator<
-            Item = impl Into<ClusterSdnRouteMapsEntriesEntryDelete>,
-        >,
+        delete: impl IntoItemsSetting<ClusterSdnRouteMapsEntriesEntryDelete, How>,
     ) -> Self {
-        self.0.call.set_all::<ClusterSdnRouteMapsEntriesEntryDelete>("delete", delete);
+        self.0
+            .call
+            .set_some_all::<
+                ClusterSdnRouteMapsEntriesEntryDelete,
+                How,
+            >("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Where to go on after a match; without it, a match ends the route map.
     #[inline]
-    pub fn exit_action(mut self, exit_action: impl Into<RouteMapExitAction>) -> Self {
-        self.0.call.set_as::<RouteMapExitAction>("exit-action", exit_action);
+    pub fn exit_action<How>(
+        mut self,
+        exit_action: impl IntoSetting<RouteMapExitAction, How>,
+    ) -> Self {
+        self.0.call.set_some::<RouteMapExitAction, How>("exit-action", exit_action);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
     #[inline]
-    pub fn match_(
+    pub fn match_<How: Several>(
         mut self,
-        match_: impl IntoIterator<Item = impl Into<RouteMapMatch>>,
+        match_: impl IntoItemsSetting<RouteMapMatch, How>,
     ) -> Self {
-        self.0.call.set_all::<RouteMapMatch>("match", match_);
+        self.0.call.set_some_all::<RouteMapMatch, How>("match", match_);
         self
     }
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     #[inline]
-    pub fn set(mut self, set: impl IntoIterator<Item = impl Into<RouteMapSet>>) -> Self {
-        self.0.call.set_all::<RouteMapSet>("set", set);
+    pub fn set<How: Several>(
+        mut self,
+        set: impl IntoItemsSetting<RouteMapSet, How>,
+    ) -> Self {
+        self.0.call.set_some_all::<RouteMapSet, How>("set", set);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3314,13 +3631,13 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete:());
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete : ());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -3328,8 +3645,10 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
 /// The path `/cluster/sdn/vnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/vnets`
@@ -3366,15 +3685,26 @@ impl ClusterSdnVnetsPath {
     /// * `vnet`: Name of the VNet. At most 8 characters.
     /// * `zone`: Zone the VNet belongs to.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        vnet: impl Into<String>,
-        zone: impl Into<String>,
+        vnet: impl IntoValue<String, How0>,
+        zone: impl IntoValue<String, How1>,
     ) -> ClusterSdnVnetsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets",
                 Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+            )
+            .limits(
+                &[
+                    ("alias", Takes::Length(0, 256)),
+                    (
+                        "alias",
+                        Takes::Pattern(
+                            &["(?i:[\\(\\)-_.\\w\\x{80}-\\x{10FFFF}\\d\\s]{0,256})"],
+                        ),
+                    ),
+                ],
             )
             .partial(
                 &[
@@ -3383,8 +3713,8 @@ impl ClusterSdnVnetsPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("vnet", vnet);
-        request.call.set_as::<String>("zone", zone);
+        request.call.set_as::<String, How0>("vnet", vnet);
+        request.call.set_as::<String, How1>("zone", zone);
         ClusterSdnVnetsPost(request)
     }
 }
@@ -3400,19 +3730,19 @@ impl ClusterSdnVnetsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
 
-request_impls!(ClusterSdnVnetsGet: Vec<ClusterSdnVnetsItem>);
+request_impls!(ClusterSdnVnetsGet : Vec < ClusterSdnVnetsItem >);
 
 impl ClusterSdnVnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -3426,43 +3756,49 @@ impl ClusterSdnVnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsPost:());
+request_impls!(ClusterSdnVnetsPost : ());
 
 impl ClusterSdnVnetsPost {
     /// Free text that describes the VNet. At most 256 characters.
     #[inline]
-    pub fn alias(mut self, alias: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("alias", alias);
+    pub fn alias<How>(mut self, alias: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("alias", alias);
         self
     }
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[inline]
-    pub fn isolate_ports(mut self, isolate_ports: bool) -> Self {
-        self.0.call.set_bool("isolate-ports", isolate_ports);
+    pub fn isolate_ports<How>(
+        mut self,
+        isolate_ports: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("isolate-ports", isolate_ports);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     #[inline]
-    pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set_integer("tag", tag);
+    pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
     /// Kind of the object; always `vnet`.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterSdnVnetsType>) -> Self {
-        self.0.call.set_as::<ClusterSdnVnetsType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterSdnVnetsType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnVnetsType, How>("type", type_);
         self
     }
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
-    pub fn vlanaware(mut self, vlanaware: bool) -> Self {
-        self.0.call.set_bool("vlanaware", vlanaware);
+    pub fn vlanaware<How>(mut self, vlanaware: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("vlanaware", vlanaware);
         self
     }
 }
@@ -3470,8 +3806,10 @@ impl ClusterSdnVnetsPost {
 /// The path `/cluster/sdn/vnets/{vnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetPath);
 
 impl ClusterSdnVnetsPath {
     /// `/cluster/sdn/vnets/{vnet}`
@@ -3507,6 +3845,19 @@ impl ClusterSdnVnetsVnetPath {
                 "/cluster/sdn/vnets/{vnet}",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
+            .limits(
+                &[
+                    ("alias", Takes::Length(0, 256)),
+                    (
+                        "alias",
+                        Takes::Pattern(
+                            &["(?i:[\\(\\)-_.\\w\\x{80}-\\x{10FFFF}\\d\\s]{0,256})"],
+                        ),
+                    ),
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("isolate-ports", Release::new(8, 3), None),
@@ -3539,19 +3890,19 @@ impl ClusterSdnVnetsVnetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
 
-request_impls!(ClusterSdnVnetsVnetGet: ClusterSdnVnetsItem);
+request_impls!(ClusterSdnVnetsVnetGet : ClusterSdnVnetsItem);
 
 impl ClusterSdnVnetsVnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -3565,55 +3916,58 @@ impl ClusterSdnVnetsVnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetPut:());
+request_impls!(ClusterSdnVnetsVnetPut : ());
 
 impl ClusterSdnVnetsVnetPut {
     /// Free text that describes the VNet. At most 256 characters.
     #[inline]
-    pub fn alias(mut self, alias: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("alias", alias);
+    pub fn alias<How>(mut self, alias: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("alias", alias);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[inline]
-    pub fn isolate_ports(mut self, isolate_ports: bool) -> Self {
-        self.0.call.set_bool("isolate-ports", isolate_ports);
+    pub fn isolate_ports<How>(
+        mut self,
+        isolate_ports: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("isolate-ports", isolate_ports);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     #[inline]
-    pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set_integer("tag", tag);
+    pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
-    pub fn vlanaware(mut self, vlanaware: bool) -> Self {
-        self.0.call.set_bool("vlanaware", vlanaware);
+    pub fn vlanaware<How>(mut self, vlanaware: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("vlanaware", vlanaware);
         self
     }
     /// Zone the VNet belongs to.
     #[inline]
-    pub fn zone(mut self, zone: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("zone", zone);
+    pub fn zone<How>(mut self, zone: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("zone", zone);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3633,13 +3987,13 @@ impl ClusterSdnVnetsVnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetDelete:());
+request_impls!(ClusterSdnVnetsVnetDelete : ());
 
 impl ClusterSdnVnetsVnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -3647,8 +4001,10 @@ impl ClusterSdnVnetsVnetDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetFirewallPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetFirewallPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall`
@@ -3682,8 +4038,10 @@ impl ClusterSdnVnetsVnetFirewallPath {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetFirewallOptionsPath);
 
 impl ClusterSdnVnetsVnetFirewallPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/options`
@@ -3725,7 +4083,8 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
                 "/cluster/sdn/vnets/{vnet}/firewall/options",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 3);
+            .since(8, 3)
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterSdnVnetsVnetFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -3741,50 +4100,52 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut:());
+request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut : ());
 
 impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the firewall of the VNet is on. Default: `false`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Level to log forwarded traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_forward(
+    pub fn log_level_forward<How>(
         mut self,
-        log_level_forward: impl Into<super::types::FirewallLogLevelForward>,
+        log_level_forward: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::FirewallLogLevelForward,
+                How,
             >("log_level_forward", log_level_forward);
         self
     }
     /// What happens to forwarded traffic that no rule matches.
     #[inline]
-    pub fn policy_forward(
+    pub fn policy_forward<How>(
         mut self,
-        policy_forward: impl Into<super::types::FirewallPolicyForward>,
+        policy_forward: impl IntoSetting<super::types::FirewallPolicyForward, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::FirewallPolicyForward,
+                How,
             >("policy_forward", policy_forward);
         self
     }
@@ -3799,8 +4160,10 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetFirewallRulesPath);
 
 impl ClusterSdnVnetsVnetFirewallPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/rules`
@@ -3839,20 +4202,32 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<super::types::FirewallRuleType>,
-        action: impl Into<String>,
+        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
+        action: impl IntoValue<String, How1>,
     ) -> ClusterSdnVnetsVnetFirewallRulesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 3);
+            .since(8, 3)
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("pos", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
-        request.call.set_as::<String>("action", action);
+        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
+        request.call.set_as::<String, How1>("action", action);
         ClusterSdnVnetsVnetFirewallRulesPost(request)
     }
 }
@@ -3868,85 +4243,88 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPost:());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPost : ());
 
 impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
-    pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set_integer("pos", pos);
+    pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
 }
@@ -3954,8 +4332,10 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetFirewallRulesPosPath);
 
 impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
@@ -3999,7 +4379,19 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
                 "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 3);
+            .since(8, 3)
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("moveto", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         ClusterSdnVnetsVnetFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a VNet; later rules move up.
@@ -4012,7 +4404,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
                 "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 3);
+            .since(8, 3)
+            .limits(&[("digest", Takes::Length(0, 64))]);
         ClusterSdnVnetsVnetFirewallRulesPosDelete(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -4030,103 +4423,109 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut:());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut : ());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
-    pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set_integer("moveto", moveto);
+    pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRuleType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -4148,13 +4547,13 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete:());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete : ());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -4162,8 +4561,10 @@ impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/ips`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetIpsPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetIpsPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/ips`
@@ -4182,20 +4583,21 @@ impl ClusterSdnVnetsVnetIpsPath {
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
     /// * `ip`: IP address to map.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        zone: impl Into<String>,
-        ip: impl Into<IpAddress>,
+        zone: impl IntoValue<String, How0>,
+        ip: impl IntoValue<IpAddress, How1>,
     ) -> ClusterSdnVnetsVnetIpsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/ips",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(&[("mac", Takes::Format("mac-addr"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("zone", zone);
-        request.call.set_as::<IpAddress>("ip", ip);
+        request.call.set_as::<String, How0>("zone", zone);
+        request.call.set_as::<IpAddress, How1>("ip", ip);
         ClusterSdnVnetsVnetIpsPost(request)
     }
     /// Changes the IP address mapped to a MAC address in the IPAM of a VNet.
@@ -4205,20 +4607,26 @@ impl ClusterSdnVnetsVnetIpsPath {
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
     /// * `ip`: IP address to map.
     #[inline]
-    pub fn put(
+    pub fn put<How0, How1>(
         &self,
-        zone: impl Into<String>,
-        ip: impl Into<IpAddress>,
+        zone: impl IntoValue<String, How0>,
+        ip: impl IntoValue<IpAddress, How1>,
     ) -> ClusterSdnVnetsVnetIpsPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/sdn/vnets/{vnet}/ips",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(
+                &[
+                    ("mac", Takes::Format("mac-addr")),
+                    ("vmid", Takes::Integer(100, 999999999)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("zone", zone);
-        request.call.set_as::<IpAddress>("ip", ip);
+        request.call.set_as::<String, How0>("zone", zone);
+        request.call.set_as::<IpAddress, How1>("ip", ip);
         ClusterSdnVnetsVnetIpsPut(request)
     }
     /// Removes the address mapping of a MAC address from the IPAM of a VNet.
@@ -4228,20 +4636,21 @@ impl ClusterSdnVnetsVnetIpsPath {
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
     /// * `ip`: IP address whose mapping goes away.
     #[inline]
-    pub fn delete(
+    pub fn delete<How0, How1>(
         &self,
-        zone: impl Into<String>,
-        ip: impl Into<IpAddress>,
+        zone: impl IntoValue<String, How0>,
+        ip: impl IntoValue<IpAddress, How1>,
     ) -> ClusterSdnVnetsVnetIpsDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/cluster/sdn/vnets/{vnet}/ips",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(&[("mac", Takes::Format("mac-addr"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("zone", zone);
-        request.call.set_as::<IpAddress>("ip", ip);
+        request.call.set_as::<String, How0>("zone", zone);
+        request.call.set_as::<IpAddress, How1>("ip", ip);
         ClusterSdnVnetsVnetIpsDelete(request)
     }
 }
@@ -4257,13 +4666,13 @@ impl ClusterSdnVnetsVnetIpsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsPost:());
+request_impls!(ClusterSdnVnetsVnetIpsPost : ());
 
 impl ClusterSdnVnetsVnetIpsPost {
     /// MAC address of the guest's network card.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        self.0.call.set_as::<MacAddr>("mac", mac);
+    pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
+        self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
 }
@@ -4279,19 +4688,19 @@ impl ClusterSdnVnetsVnetIpsPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsPut:());
+request_impls!(ClusterSdnVnetsVnetIpsPut : ());
 
 impl ClusterSdnVnetsVnetIpsPut {
     /// MAC address of the guest's network card.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        self.0.call.set_as::<MacAddr>("mac", mac);
+    pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
+        self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
     /// Guest the card belongs to. From 100 to 999999999.
     #[inline]
-    pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set_vmid("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("vmid", vmid);
         self
     }
 }
@@ -4307,13 +4716,13 @@ impl ClusterSdnVnetsVnetIpsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsDelete:());
+request_impls!(ClusterSdnVnetsVnetIpsDelete : ());
 
 impl ClusterSdnVnetsVnetIpsDelete {
     /// MAC address of the guest's network card.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        self.0.call.set_as::<MacAddr>("mac", mac);
+    pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
+        self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
 }
@@ -4321,8 +4730,10 @@ impl ClusterSdnVnetsVnetIpsDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetSubnetsPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetSubnetsPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/subnets`
@@ -4353,10 +4764,10 @@ impl ClusterSdnVnetsVnetSubnetsPath {
     /// * `type_`: Kind of the object; always `subnet`.
     /// * `subnet`: Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<ClusterSdnVnetsSubnetsType>,
-        subnet: impl Into<String>,
+        type_: impl IntoValue<ClusterSdnVnetsSubnetsType, How0>,
+        subnet: impl IntoValue<String, How1>,
     ) -> ClusterSdnVnetsVnetSubnetsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -4371,8 +4782,8 @@ impl ClusterSdnVnetsVnetSubnetsPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnVnetsSubnetsType>("type", type_);
-        request.call.set_as::<String>("subnet", subnet);
+        request.call.set_as::<ClusterSdnVnetsSubnetsType, How0>("type", type_);
+        request.call.set_as::<String, How1>("subnet", subnet);
         ClusterSdnVnetsVnetSubnetsPost(request)
     }
 }
@@ -4388,19 +4799,19 @@ pub struct ClusterSdnVnetsVnetSubnetsGet(
     pub(crate) Request<Vec<ClusterSdnVnetsSubnetsItem>>,
 );
 
-request_impls!(ClusterSdnVnetsVnetSubnetsGet: Vec<ClusterSdnVnetsSubnetsItem>);
+request_impls!(ClusterSdnVnetsVnetSubnetsGet : Vec < ClusterSdnVnetsSubnetsItem >);
 
 impl ClusterSdnVnetsVnetSubnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -4414,46 +4825,52 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsPost:());
+request_impls!(ClusterSdnVnetsVnetSubnetsPost : ());
 
 impl ClusterSdnVnetsVnetSubnetsPost {
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[inline]
-    pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("dhcp-dns-server", dhcp_dns_server);
+    pub fn dhcp_dns_server<How>(
+        mut self,
+        dhcp_dns_server: impl IntoSetting<IpAddress, How>,
+    ) -> Self {
+        self.0.call.set_some::<IpAddress, How>("dhcp-dns-server", dhcp_dns_server);
         self
     }
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
     #[inline]
-    pub fn dhcp_range(
+    pub fn dhcp_range<How: Several>(
         mut self,
-        dhcp_range: impl IntoIterator<Item = impl Into<DhcpRange>>,
+        dhcp_range: impl IntoItemsSetting<DhcpRange, How>,
     ) -> Self {
-        self.0.call.set_all::<DhcpRange>("dhcp-range", dhcp_range);
+        self.0.call.set_some_all::<DhcpRange, How>("dhcp-range", dhcp_range);
         self
     }
     /// Label put between host name and zone domain in DNS names.
     #[inline]
-    pub fn dnszoneprefix(mut self, dnszoneprefix: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dnszoneprefix", dnszoneprefix);
+    pub fn dnszoneprefix<How>(
+        mut self,
+        dnszoneprefix: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("dnszoneprefix", dnszoneprefix);
         self
     }
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("gateway", gateway);
+    pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
-    pub fn snat(mut self, snat: bool) -> Self {
-        self.0.call.set_bool("snat", snat);
+    pub fn snat<How>(mut self, snat: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("snat", snat);
         self
     }
 }
@@ -4461,8 +4878,10 @@ impl ClusterSdnVnetsVnetSubnetsPost {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPath(pub(crate) At);
+
+place_impls!(ClusterSdnVnetsVnetSubnetsSubnetPath);
 
 impl ClusterSdnVnetsVnetSubnetsPath {
     /// `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`
@@ -4501,6 +4920,9 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
                 "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
+            .limits(
+                &[("delete", Takes::Length(0, 4096)), ("digest", Takes::Length(0, 64))],
+            )
             .partial(
                 &[
                     Partial::new("dhcp-dns-server", Release::new(8, 1), None),
@@ -4536,19 +4958,19 @@ pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
     pub(crate) Request<ClusterSdnVnetsSubnetsItem>,
 );
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet: ClusterSdnVnetsSubnetsItem);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet : ClusterSdnVnetsSubnetsItem);
 
 impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -4562,58 +4984,64 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut:());
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut : ());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[inline]
-    pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("dhcp-dns-server", dhcp_dns_server);
+    pub fn dhcp_dns_server<How>(
+        mut self,
+        dhcp_dns_server: impl IntoSetting<IpAddress, How>,
+    ) -> Self {
+        self.0.call.set_some::<IpAddress, How>("dhcp-dns-server", dhcp_dns_server);
         self
     }
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
     #[inline]
-    pub fn dhcp_range(
+    pub fn dhcp_range<How: Several>(
         mut self,
-        dhcp_range: impl IntoIterator<Item = impl Into<DhcpRange>>,
+        dhcp_range: impl IntoItemsSetting<DhcpRange, How>,
     ) -> Self {
-        self.0.call.set_all::<DhcpRange>("dhcp-range", dhcp_range);
+        self.0.call.set_some_all::<DhcpRange, How>("dhcp-range", dhcp_range);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Label put between host name and zone domain in DNS names.
     #[inline]
-    pub fn dnszoneprefix(mut self, dnszoneprefix: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dnszoneprefix", dnszoneprefix);
+    pub fn dnszoneprefix<How>(
+        mut self,
+        dnszoneprefix: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("dnszoneprefix", dnszoneprefix);
         self
     }
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("gateway", gateway);
+    pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
-    pub fn snat(mut self, snat: bool) -> Self {
-        self.0.call.set_bool("snat", snat);
+    pub fn snat<How>(mut self, snat: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("snat", snat);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -4633,13 +5061,13 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete:());
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete : ());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -4647,8 +5075,10 @@ impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
 /// The path `/cluster/sdn/zones`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnZonesPath(pub(crate) At);
+
+place_impls!(ClusterSdnZonesPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/zones`
@@ -4682,15 +5112,28 @@ impl ClusterSdnZonesPath {
     /// * `type_`: Kind of the zone; decides which other settings apply.
     /// * `zone`: Name of the zone. At most 8 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<ClusterSdnZonesType>,
-        zone: impl Into<String>,
+        type_: impl IntoValue<ClusterSdnZonesType, How0>,
+        zone: impl IntoValue<String, How1>,
     ) -> ClusterSdnZonesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/zones",
                 Permission::All("/sdn/zones", &["SDN.Allocate"]),
+            )
+            .limits(
+                &[
+                    ("exitnodes-primary", Takes::Format("pve-node")),
+                    ("mac", Takes::Format("mac-addr")),
+                    ("secondary-controllers", Takes::Length(2, 64)),
+                    (
+                        "secondary-controllers",
+                        Takes::Pattern(&["[a-zA-Z][a-zA-Z0-9_-]*[a-zA-Z0-9]"]),
+                    ),
+                    ("tag", Takes::Integer(0, i64::MAX)),
+                    ("vxlan-port", Takes::Integer(1, 65536)),
+                ],
             )
             .partial(
                 &[
@@ -4702,8 +5145,8 @@ impl ClusterSdnZonesPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnZonesType>("type", type_);
-        request.call.set_as::<String>("zone", zone);
+        request.call.set_as::<ClusterSdnZonesType, How0>("type", type_);
+        request.call.set_as::<String, How1>("zone", zone);
         ClusterSdnZonesPost(request)
     }
 }
@@ -4719,25 +5162,28 @@ impl ClusterSdnZonesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
 
-request_impls!(ClusterSdnZonesGet: Vec<ClusterSdnZonesItem>);
+request_impls!(ClusterSdnZonesGet : Vec < ClusterSdnZonesItem >);
 
 impl ClusterSdnZonesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
     /// Kind of the zone; in the request, lists only zones of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<ClusterSdnZonesType>) -> Self {
-        self.0.call.set_as::<ClusterSdnZonesType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<ClusterSdnZonesType, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnZonesType, How>("type", type_);
         self
     }
 }
@@ -4751,175 +5197,209 @@ impl ClusterSdnZonesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesPost:());
+request_impls!(ClusterSdnZonesPost : ());
 
 impl ClusterSdnZonesPost {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     #[inline]
-    pub fn advertise_subnets(mut self, advertise_subnets: bool) -> Self {
-        self.0.call.set_bool("advertise-subnets", advertise_subnets);
+    pub fn advertise_subnets<How>(
+        mut self,
+        advertise_subnets: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("advertise-subnets", advertise_subnets);
         self
     }
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     #[inline]
-    pub fn bridge(mut self, bridge: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bridge", bridge);
+    pub fn bridge<How>(mut self, bridge: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bridge", bridge);
         self
     }
     /// Turns the learning of MAC addresses on the bridge off.
     #[inline]
-    pub fn bridge_disable_mac_learning(
+    pub fn bridge_disable_mac_learning<How>(
         mut self,
-        bridge_disable_mac_learning: bool,
+        bridge_disable_mac_learning: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("bridge-disable-mac-learning", bridge_disable_mac_learning);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("bridge-disable-mac-learning", bridge_disable_mac_learning);
         self
     }
     /// Controller that routes for the zone; EVPN zones.
     #[inline]
-    pub fn controller(mut self, controller: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("controller", controller);
+    pub fn controller<How>(mut self, controller: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("controller", controller);
         self
     }
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
-    pub fn dhcp(mut self, dhcp: impl Into<ClusterSdnZonesDhcp>) -> Self {
-        self.0.call.set_as::<ClusterSdnZonesDhcp>("dhcp", dhcp);
+    pub fn dhcp<How>(
+        mut self,
+        dhcp: impl IntoSetting<ClusterSdnZonesDhcp, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnZonesDhcp, How>("dhcp", dhcp);
         self
     }
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
     #[inline]
-    pub fn disable_arp_nd_suppression(
+    pub fn disable_arp_nd_suppression<How>(
         mut self,
-        disable_arp_nd_suppression: bool,
+        disable_arp_nd_suppression: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("disable-arp-nd-suppression", disable_arp_nd_suppression);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("disable-arp-nd-suppression", disable_arp_nd_suppression);
         self
     }
     /// DNS server entry that guest names are registered with.
     #[inline]
-    pub fn dns(mut self, dns: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dns", dns);
+    pub fn dns<How>(mut self, dns: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dns", dns);
         self
     }
     /// Domain that names of guests are registered in.
     #[inline]
-    pub fn dnszone(mut self, dnszone: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dnszone", dnszone);
+    pub fn dnszone<How>(mut self, dnszone: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dnszone", dnszone);
         self
     }
     /// Datapath number; Faucet zones.
     #[inline]
-    pub fn dp_id(mut self, dp_id: i64) -> Self {
-        self.0.call.set_integer("dp-id", dp_id);
+    pub fn dp_id<How>(mut self, dp_id: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("dp-id", dp_id);
         self
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
-    pub fn exitnodes(mut self, exitnodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("exitnodes", exitnodes);
+    pub fn exitnodes<How>(
+        mut self,
+        exitnodes: impl IntoItemsSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("exitnodes", exitnodes);
         self
     }
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[inline]
-    pub fn exitnodes_local_routing(mut self, exitnodes_local_routing: bool) -> Self {
-        self.0.call.set_bool("exitnodes-local-routing", exitnodes_local_routing);
+    pub fn exitnodes_local_routing<How>(
+        mut self,
+        exitnodes_local_routing: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("exitnodes-local-routing", exitnodes_local_routing);
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[inline]
-    pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("exitnodes-primary", exitnodes_primary);
+    pub fn exitnodes_primary<How>(
+        mut self,
+        exitnodes_primary: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("exitnodes-primary", exitnodes_primary);
         self
     }
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     #[inline]
-    pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fabric", fabric);
+    pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
     /// IP address manager the zone uses.
     #[inline]
-    pub fn ipam(mut self, ipam: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ipam", ipam);
+    pub fn ipam<How>(mut self, ipam: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ipam", ipam);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        self.0.call.set_as::<MacAddr>("mac", mac);
+    pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
+        self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
-    pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set_integer("mtu", mtu);
+    pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        self.0.call.set_as::<List<IpAddress>>("peers", peers);
+    pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
     /// DNS server entry for reverse lookups.
     #[inline]
-    pub fn reversedns(mut self, reversedns: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("reversedns", reversedns);
+    pub fn reversedns<How>(mut self, reversedns: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("reversedns", reversedns);
         self
     }
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
     #[inline]
-    pub fn rt_import(mut self, rt_import: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("rt-import", rt_import);
+    pub fn rt_import<How>(
+        mut self,
+        rt_import: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("rt-import", rt_import);
         self
     }
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
     #[inline]
-    pub fn secondary_controllers(
+    pub fn secondary_controllers<How: Several>(
         mut self,
-        secondary_controllers: impl IntoIterator<Item = impl Into<String>>,
+        secondary_controllers: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("secondary-controllers", secondary_controllers);
+        self.0
+            .call
+            .set_some_all::<String, How>("secondary-controllers", secondary_controllers);
         self
     }
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
-    pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set_integer("tag", tag);
+    pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
     #[inline]
-    pub fn vlan_protocol(
+    pub fn vlan_protocol<How>(
         mut self,
-        vlan_protocol: impl Into<super::types::VlanProtocol>,
+        vlan_protocol: impl IntoSetting<super::types::VlanProtocol, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::VlanProtocol>("vlan-protocol", vlan_protocol);
+        self.0
+            .call
+            .set_some::<super::types::VlanProtocol, How>("vlan-protocol", vlan_protocol);
         self
     }
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[inline]
-    pub fn vrf_vxlan(mut self, vrf_vxlan: i64) -> Self {
-        self.0.call.set_integer("vrf-vxlan", vrf_vxlan);
+    pub fn vrf_vxlan<How>(mut self, vrf_vxlan: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vrf-vxlan", vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[inline]
-    pub fn vxlan_port(mut self, vxlan_port: i64) -> Self {
-        self.0.call.set_integer("vxlan-port", vxlan_port);
+    pub fn vxlan_port<How>(mut self, vxlan_port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
         self
     }
 }
@@ -4927,8 +5407,10 @@ impl ClusterSdnZonesPost {
 /// The path `/cluster/sdn/zones/{zone}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSdnZonesZonePath(pub(crate) At);
+
+place_impls!(ClusterSdnZonesZonePath);
 
 impl ClusterSdnZonesPath {
     /// `/cluster/sdn/zones/{zone}`
@@ -4963,6 +5445,21 @@ impl ClusterSdnZonesZonePath {
                 Method::Put,
                 "/cluster/sdn/zones/{zone}",
                 Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+            )
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("exitnodes-primary", Takes::Format("pve-node")),
+                    ("mac", Takes::Format("mac-addr")),
+                    ("secondary-controllers", Takes::Length(2, 64)),
+                    (
+                        "secondary-controllers",
+                        Takes::Pattern(&["[a-zA-Z][a-zA-Z0-9_-]*[a-zA-Z0-9]"]),
+                    ),
+                    ("tag", Takes::Integer(0, i64::MAX)),
+                    ("vxlan-port", Takes::Integer(1, 65536)),
+                ],
             )
             .partial(
                 &[
@@ -4999,19 +5496,19 @@ impl ClusterSdnZonesZonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
 
-request_impls!(ClusterSdnZonesZoneGet: ClusterSdnZonesItem);
+request_impls!(ClusterSdnZonesZoneGet : ClusterSdnZonesItem);
 
 impl ClusterSdnZonesZoneGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
-    pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set_bool("pending", pending);
+    pub fn pending<How>(mut self, pending: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
-    pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set_bool("running", running);
+    pub fn running<How>(mut self, running: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("running", running);
         self
     }
 }
@@ -5025,187 +5522,221 @@ impl ClusterSdnZonesZoneGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesZonePut:());
+request_impls!(ClusterSdnZonesZonePut : ());
 
 impl ClusterSdnZonesZonePut {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     #[inline]
-    pub fn advertise_subnets(mut self, advertise_subnets: bool) -> Self {
-        self.0.call.set_bool("advertise-subnets", advertise_subnets);
+    pub fn advertise_subnets<How>(
+        mut self,
+        advertise_subnets: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("advertise-subnets", advertise_subnets);
         self
     }
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     #[inline]
-    pub fn bridge(mut self, bridge: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bridge", bridge);
+    pub fn bridge<How>(mut self, bridge: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bridge", bridge);
         self
     }
     /// Turns the learning of MAC addresses on the bridge off.
     #[inline]
-    pub fn bridge_disable_mac_learning(
+    pub fn bridge_disable_mac_learning<How>(
         mut self,
-        bridge_disable_mac_learning: bool,
+        bridge_disable_mac_learning: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("bridge-disable-mac-learning", bridge_disable_mac_learning);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("bridge-disable-mac-learning", bridge_disable_mac_learning);
         self
     }
     /// Controller that routes for the zone; EVPN zones.
     #[inline]
-    pub fn controller(mut self, controller: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("controller", controller);
+    pub fn controller<How>(mut self, controller: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("controller", controller);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
-    pub fn dhcp(mut self, dhcp: impl Into<ClusterSdnZonesDhcp>) -> Self {
-        self.0.call.set_as::<ClusterSdnZonesDhcp>("dhcp", dhcp);
+    pub fn dhcp<How>(
+        mut self,
+        dhcp: impl IntoSetting<ClusterSdnZonesDhcp, How>,
+    ) -> Self {
+        self.0.call.set_some::<ClusterSdnZonesDhcp, How>("dhcp", dhcp);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
     #[inline]
-    pub fn disable_arp_nd_suppression(
+    pub fn disable_arp_nd_suppression<How>(
         mut self,
-        disable_arp_nd_suppression: bool,
+        disable_arp_nd_suppression: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("disable-arp-nd-suppression", disable_arp_nd_suppression);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("disable-arp-nd-suppression", disable_arp_nd_suppression);
         self
     }
     /// DNS server entry that guest names are registered with.
     #[inline]
-    pub fn dns(mut self, dns: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dns", dns);
+    pub fn dns<How>(mut self, dns: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dns", dns);
         self
     }
     /// Domain that names of guests are registered in.
     #[inline]
-    pub fn dnszone(mut self, dnszone: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dnszone", dnszone);
+    pub fn dnszone<How>(mut self, dnszone: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dnszone", dnszone);
         self
     }
     /// Datapath number; Faucet zones.
     #[inline]
-    pub fn dp_id(mut self, dp_id: i64) -> Self {
-        self.0.call.set_integer("dp-id", dp_id);
+    pub fn dp_id<How>(mut self, dp_id: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("dp-id", dp_id);
         self
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
-    pub fn exitnodes(mut self, exitnodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("exitnodes", exitnodes);
+    pub fn exitnodes<How>(
+        mut self,
+        exitnodes: impl IntoItemsSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("exitnodes", exitnodes);
         self
     }
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[inline]
-    pub fn exitnodes_local_routing(mut self, exitnodes_local_routing: bool) -> Self {
-        self.0.call.set_bool("exitnodes-local-routing", exitnodes_local_routing);
+    pub fn exitnodes_local_routing<How>(
+        mut self,
+        exitnodes_local_routing: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("exitnodes-local-routing", exitnodes_local_routing);
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[inline]
-    pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("exitnodes-primary", exitnodes_primary);
+    pub fn exitnodes_primary<How>(
+        mut self,
+        exitnodes_primary: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("exitnodes-primary", exitnodes_primary);
         self
     }
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     #[inline]
-    pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fabric", fabric);
+    pub fn fabric<How>(mut self, fabric: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("fabric", fabric);
         self
     }
     /// IP address manager the zone uses.
     #[inline]
-    pub fn ipam(mut self, ipam: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ipam", ipam);
+    pub fn ipam<How>(mut self, ipam: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ipam", ipam);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        self.0.call.set_as::<MacAddr>("mac", mac);
+    pub fn mac<How>(mut self, mac: impl IntoSetting<MacAddr, How>) -> Self {
+        self.0.call.set_some::<MacAddr, How>("mac", mac);
         self
     }
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
-    pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set_integer("mtu", mtu);
+    pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        self.0.call.set_as::<List<IpAddress>>("peers", peers);
+    pub fn peers<How>(mut self, peers: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some_list::<IpAddress, How>("peers", peers);
         self
     }
     /// DNS server entry for reverse lookups.
     #[inline]
-    pub fn reversedns(mut self, reversedns: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("reversedns", reversedns);
+    pub fn reversedns<How>(mut self, reversedns: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("reversedns", reversedns);
         self
     }
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
     #[inline]
-    pub fn rt_import(mut self, rt_import: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("rt-import", rt_import);
+    pub fn rt_import<How>(
+        mut self,
+        rt_import: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("rt-import", rt_import);
         self
     }
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
     #[inline]
-    pub fn secondary_controllers(
+    pub fn secondary_controllers<How: Several>(
         mut self,
-        secondary_controllers: impl IntoIterator<Item = impl Into<String>>,
+        secondary_controllers: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("secondary-controllers", secondary_controllers);
+        self.0
+            .call
+            .set_some_all::<String, How>("secondary-controllers", secondary_controllers);
         self
     }
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
-    pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set_integer("tag", tag);
+    pub fn tag<How>(mut self, tag: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("tag", tag);
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
     #[inline]
-    pub fn vlan_protocol(
+    pub fn vlan_protocol<How>(
         mut self,
-        vlan_protocol: impl Into<super::types::VlanProtocol>,
+        vlan_protocol: impl IntoSetting<super::types::VlanProtocol, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::VlanProtocol>("vlan-protocol", vlan_protocol);
+        self.0
+            .call
+            .set_some::<super::types::VlanProtocol, How>("vlan-protocol", vlan_protocol);
         self
     }
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[inline]
-    pub fn vrf_vxlan(mut self, vrf_vxlan: i64) -> Self {
-        self.0.call.set_integer("vrf-vxlan", vrf_vxlan);
+    pub fn vrf_vxlan<How>(mut self, vrf_vxlan: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vrf-vxlan", vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[inline]
-    pub fn vxlan_port(mut self, vxlan_port: i64) -> Self {
-        self.0.call.set_integer("vxlan-port", vxlan_port);
+    pub fn vxlan_port<How>(mut self, vxlan_port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -5225,13 +5756,13 @@ impl ClusterSdnZonesZonePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesZoneDelete:());
+request_impls!(ClusterSdnZonesZoneDelete : ());
 
 impl ClusterSdnZonesZoneDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
-    pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lock-token", lock_token);
+    pub fn lock_token<How>(mut self, lock_token: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
 }
@@ -5247,12 +5778,10 @@ pub enum ClusterSdnAction {
     /// The value `deny`.
     Deny,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnAction {
-    "permit" Permit, "deny" Deny,
-});
+open_enum_impls!(ClusterSdnAction : "permit" Permit, "deny" Deny,);
 
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
@@ -5267,17 +5796,17 @@ pub enum ClusterSdnControllersBgpMode {
     /// The value `internal`.
     Internal,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnControllersBgpMode {
-    "auto" Auto, "external" External, "internal" Internal,
-});
+open_enum_impls!(
+    ClusterSdnControllersBgpMode : "auto" Auto, "external" External, "internal" Internal,
+);
 
 /// The answer to `GET /cluster/sdn/controllers`.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -5328,37 +5857,73 @@ pub struct ClusterSdnControllersItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnControllersItem {
-    required: ["controller" controller, "type" type_],
-    optional: [
-        "asn" asn,
-        "bgp-mode" bgp_mode,
-        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
-        "bgp-multipath-as-relax" bgp_multipath_as_relax,
-        "digest" digest,
-        "ebgp" ebgp,
-        "ebgp-multihop" ebgp_multihop,
-        "fabric" fabric,
-        "isis-domain" isis_domain,
-        "isis-ifaces" isis_ifaces,
-        "isis-net" isis_net,
-        "loopback" loopback,
-        "node" node,
-        "nodes" nodes,
-        "peer-group-name" peer_group_name,
-        "peers" peers,
-        "pending" pending,
-        "route-map-in" route_map_in,
-        "route-map-out" route_map_out,
-        "state" state,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnControllersItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnControllersItem",
+                required: &["controller", "type"],
+                optional: &[
+                    "asn",
+                    "bgp-mode",
+                    "bgp-multipath-as-path-relax",
+                    "bgp-multipath-as-relax",
+                    "digest",
+                    "ebgp",
+                    "ebgp-multihop",
+                    "fabric",
+                    "isis-domain",
+                    "isis-ifaces",
+                    "isis-net",
+                    "loopback",
+                    "node",
+                    "nodes",
+                    "peer-group-name",
+                    "peers",
+                    "pending",
+                    "route-map-in",
+                    "route-map-out",
+                    "state",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.controller,
+                &mut self.type_,
+                &mut self.asn,
+                &mut self.bgp_mode,
+                &mut self.bgp_multipath_as_path_relax,
+                &mut self.bgp_multipath_as_relax,
+                &mut self.digest,
+                &mut self.ebgp,
+                &mut self.ebgp_multihop,
+                &mut self.fabric,
+                &mut self.isis_domain,
+                &mut self.isis_ifaces,
+                &mut self.isis_net,
+                &mut self.loopback,
+                &mut self.node,
+                &mut self.nodes,
+                &mut self.peer_group_name,
+                &mut self.peers,
+                &mut self.pending,
+                &mut self.route_map_in,
+                &mut self.route_map_out,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnControllersItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -5399,35 +5964,60 @@ pub struct ClusterSdnControllersPending {
     pub extra: Extra,
 }
 
-object!(ClusterSdnControllersPending {
-    optional: [
-        "asn" asn,
-        "bgp-mode" bgp_mode,
-        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
-        "bgp-multipath-as-relax" bgp_multipath_as_relax,
-        "ebgp" ebgp,
-        "ebgp-multihop" ebgp_multihop,
-        "fabric" fabric,
-        "isis-domain" isis_domain,
-        "isis-ifaces" isis_ifaces,
-        "isis-net" isis_net,
-        "loopback" loopback,
-        "node" node,
-        "nodes" nodes,
-        "peer-group-name" peer_group_name,
-        "peers" peers,
-        "route-map-in" route_map_in,
-        "route-map-out" route_map_out,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnControllersPending {
+impl Object for ClusterSdnControllersPending {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnControllersPending",
+                required: &[],
+                optional: &[
+                    "asn",
+                    "bgp-mode",
+                    "bgp-multipath-as-path-relax",
+                    "bgp-multipath-as-relax",
+                    "ebgp",
+                    "ebgp-multihop",
+                    "fabric",
+                    "isis-domain",
+                    "isis-ifaces",
+                    "isis-net",
+                    "loopback",
+                    "node",
+                    "nodes",
+                    "peer-group-name",
+                    "peers",
+                    "route-map-in",
+                    "route-map-out",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.asn,
+                &mut self.bgp_mode,
+                &mut self.bgp_multipath_as_path_relax,
+                &mut self.bgp_multipath_as_relax,
+                &mut self.ebgp,
+                &mut self.ebgp_multihop,
+                &mut self.fabric,
+                &mut self.isis_domain,
+                &mut self.isis_ifaces,
+                &mut self.isis_net,
+                &mut self.loopback,
+                &mut self.node,
+                &mut self.nodes,
+                &mut self.peer_group_name,
+                &mut self.peers,
+                &mut self.route_map_in,
+                &mut self.route_map_out,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnControllersPending);
 
 /// Kind of the controller; in the request, lists only controllers of this kind.
 ///
@@ -5444,17 +6034,17 @@ pub enum ClusterSdnControllersType {
     /// The value `isis`.
     Isis,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnControllersType {
-    "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
-});
+open_enum_impls!(
+    ClusterSdnControllersType : "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
+);
 
 /// The answer to `GET /cluster/sdn/dns`.
 ///
 /// Used by `GET /cluster/sdn/dns`, `GET /cluster/sdn/dns/{dns}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -5479,20 +6069,43 @@ pub struct ClusterSdnDnsItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnDnsItem {
-    required: ["dns" dns],
-    optional: [
-        "digest" digest,
-        "fingerprint" fingerprint,
-        "key" key,
-        "reversemaskv6" reversemaskv6,
-        "reversev6mask" reversev6mask,
-        "ttl" ttl,
-        "type" type_,
-        "url" url,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnDnsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnDnsItem",
+                required: &["dns"],
+                optional: &[
+                    "digest",
+                    "fingerprint",
+                    "key",
+                    "reversemaskv6",
+                    "reversev6mask",
+                    "ttl",
+                    "type",
+                    "url",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.dns,
+                &mut self.digest,
+                &mut self.fingerprint,
+                &mut self.key,
+                &mut self.reversemaskv6,
+                &mut self.reversev6mask,
+                &mut self.ttl,
+                &mut self.type_,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnDnsItem);
 
 /// Kind of the DNS server; in the request, lists only entries of this kind.
 ///
@@ -5503,17 +6116,15 @@ pub enum ClusterSdnDnsType {
     /// The value `powerdns`.
     Powerdns,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnDnsType {
-    "powerdns" Powerdns,
-});
+open_enum_impls!(ClusterSdnDnsType : "powerdns" Powerdns,);
 
 /// The answer to `GET /cluster/sdn/dry-run`.
 ///
 /// Used by `GET /cluster/sdn/dry-run`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
@@ -5524,22 +6135,28 @@ pub struct ClusterSdnDryRun {
     pub extra: Extra,
 }
 
-object!(ClusterSdnDryRun {
-    optional: ["frr-diff" frr_diff, "interfaces-diff" interfaces_diff],
-    others: extra,
-});
-
-impl Default for ClusterSdnDryRun {
+impl Object for ClusterSdnDryRun {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnDryRun",
+                required: &[],
+                optional: &["frr-diff", "interfaces-diff"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.frr_diff, &mut self.interfaces_diff, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterSdnDryRun);
 
 /// The answer to `GET /cluster/sdn/fabrics/all`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsAll {
     /// All fabrics.
@@ -5550,10 +6167,23 @@ pub struct ClusterSdnFabricsAll {
     pub extra: Extra,
 }
 
-object!(ClusterSdnFabricsAll {
-    required: ["fabrics" fabrics, "nodes" nodes],
-    others: extra,
-});
+impl Object for ClusterSdnFabricsAll {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsAll",
+                required: &["fabrics", "nodes"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.fabrics, &mut self.nodes, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterSdnFabricsAll);
 
 /// Names of settings to remove.
 ///
@@ -5582,26 +6212,20 @@ pub enum ClusterSdnFabricsFabricDelete {
     /// The value `persistent_keepalive`. Since 9.2.
     PersistentKeepalive,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnFabricsFabricDelete {
-    "ip_prefix" IpPrefix,
-    "ip6_prefix" Ip6Prefix,
-    "hello_interval" HelloInterval,
-    "csnp_interval" CsnpInterval,
-    "route_filter" RouteFilter,
-    "redistribute" Redistribute,
-    "route_map_in" RouteMapIn,
-    "route_map_out" RouteMapOut,
-    "area" Area,
-    "persistent_keepalive" PersistentKeepalive,
-});
+open_enum_impls!(
+    ClusterSdnFabricsFabricDelete : "ip_prefix" IpPrefix, "ip6_prefix" Ip6Prefix,
+    "hello_interval" HelloInterval, "csnp_interval" CsnpInterval, "route_filter"
+    RouteFilter, "redistribute" Redistribute, "route_map_in" RouteMapIn, "route_map_out"
+    RouteMapOut, "area" Area, "persistent_keepalive" PersistentKeepalive,
+);
 
 /// The answer to `GET /cluster/sdn/fabrics/fabric`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricGetItem {
     /// Area as a number or in dotted form; OSPF.
@@ -5632,28 +6256,54 @@ pub struct ClusterSdnFabricsFabricGetItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnFabricsFabricGetItem {
-    required: ["id" id],
-    optional: [
-        "area" area,
-        "csnp_interval" csnp_interval,
-        "digest" digest,
-        "hello_interval" hello_interval,
-        "ip6_prefix" ip6_prefix,
-        "ip_prefix" ip_prefix,
-        "lock-token" lock_token,
-        "persistent_keepalive" persistent_keepalive,
-        "protocol" protocol,
-        "redistribute" redistribute,
-        "route_filter" route_filter,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnFabricsFabricGetItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsFabricGetItem",
+                required: &["id"],
+                optional: &[
+                    "area",
+                    "csnp_interval",
+                    "digest",
+                    "hello_interval",
+                    "ip6_prefix",
+                    "ip_prefix",
+                    "lock-token",
+                    "persistent_keepalive",
+                    "protocol",
+                    "redistribute",
+                    "route_filter",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.area,
+                &mut self.csnp_interval,
+                &mut self.digest,
+                &mut self.hello_interval,
+                &mut self.ip6_prefix,
+                &mut self.ip_prefix,
+                &mut self.lock_token,
+                &mut self.persistent_keepalive,
+                &mut self.protocol,
+                &mut self.redistribute,
+                &mut self.route_filter,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnFabricsFabricGetItem);
 
 /// All fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -5684,30 +6334,50 @@ pub struct ClusterSdnFabricsFabricItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnFabricsFabricItem {
-    optional: [
-        "area" area,
-        "csnp_interval" csnp_interval,
-        "digest" digest,
-        "hello_interval" hello_interval,
-        "id" id,
-        "ip6_prefix" ip6_prefix,
-        "ip_prefix" ip_prefix,
-        "lock-token" lock_token,
-        "persistent_keepalive" persistent_keepalive,
-        "protocol" protocol,
-        "redistribute" redistribute,
-        "route_filter" route_filter,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnFabricsFabricItem {
+impl Object for ClusterSdnFabricsFabricItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsFabricItem",
+                required: &[],
+                optional: &[
+                    "area",
+                    "csnp_interval",
+                    "digest",
+                    "hello_interval",
+                    "id",
+                    "ip6_prefix",
+                    "ip_prefix",
+                    "lock-token",
+                    "persistent_keepalive",
+                    "protocol",
+                    "redistribute",
+                    "route_filter",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.area,
+                &mut self.csnp_interval,
+                &mut self.digest,
+                &mut self.hello_interval,
+                &mut self.id,
+                &mut self.ip6_prefix,
+                &mut self.ip_prefix,
+                &mut self.lock_token,
+                &mut self.persistent_keepalive,
+                &mut self.protocol,
+                &mut self.redistribute,
+                &mut self.route_filter,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnFabricsFabricItem);
 
 /// Names of settings to remove.
 ///
@@ -5728,22 +6398,18 @@ pub enum ClusterSdnFabricsNodeDelete {
     /// The value `peers`. Since 9.2.
     Peers,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnFabricsNodeDelete {
-    "interfaces" Interfaces,
-    "ip" Ip,
-    "ip6" Ip6,
-    "allowed_ips" AllowedIps,
-    "endpoint" Endpoint,
-    "peers" Peers,
-});
+open_enum_impls!(
+    ClusterSdnFabricsNodeDelete : "interfaces" Interfaces, "ip" Ip, "ip6" Ip6,
+    "allowed_ips" AllowedIps, "endpoint" Endpoint, "peers" Peers,
+);
 
 /// All member nodes of all fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -5776,23 +6442,50 @@ pub struct ClusterSdnFabricsNodeItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnFabricsNodeItem {
-    required: ["fabric_id" fabric_id, "node_id" node_id],
-    optional: [
-        "allowed_ips" allowed_ips,
-        "digest" digest,
-        "endpoint" endpoint,
-        "interfaces" interfaces,
-        "ip" ip,
-        "ip6" ip6,
-        "lock-token" lock_token,
-        "peers" peers,
-        "protocol" protocol,
-        "public_key" public_key,
-        "role" role,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnFabricsNodeItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsNodeItem",
+                required: &["fabric_id", "node_id"],
+                optional: &[
+                    "allowed_ips",
+                    "digest",
+                    "endpoint",
+                    "interfaces",
+                    "ip",
+                    "ip6",
+                    "lock-token",
+                    "peers",
+                    "protocol",
+                    "public_key",
+                    "role",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.fabric_id,
+                &mut self.node_id,
+                &mut self.allowed_ips,
+                &mut self.digest,
+                &mut self.endpoint,
+                &mut self.interfaces,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.lock_token,
+                &mut self.peers,
+                &mut self.protocol,
+                &mut self.public_key,
+                &mut self.role,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnFabricsNodeItem);
 
 /// Routing protocol of the fabric; decides which other settings apply.
 ///
@@ -5809,12 +6502,13 @@ pub enum ClusterSdnFabricsProtocol {
     /// The value `bgp`. Since 9.2.
     Bgp,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnFabricsProtocol {
-    "openfabric" Openfabric, "ospf" Ospf, "wireguard" Wireguard, "bgp" Bgp,
-});
+open_enum_impls!(
+    ClusterSdnFabricsProtocol : "openfabric" Openfabric, "ospf" Ospf, "wireguard"
+    Wireguard, "bgp" Bgp,
+);
 
 /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
 ///
@@ -5827,17 +6521,15 @@ pub enum ClusterSdnFabricsRole {
     /// The value `external`.
     External,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnFabricsRole {
-    "internal" Internal, "external" External,
-});
+open_enum_impls!(ClusterSdnFabricsRole : "internal" Internal, "external" External,);
 
 /// The answer to `GET /cluster/sdn/ipams`.
 ///
 /// Used by `GET /cluster/sdn/ipams`, `GET /cluster/sdn/ipams/{ipam}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -5858,23 +6550,37 @@ pub struct ClusterSdnIpamsItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnIpamsItem {
-    required: ["ipam" ipam],
-    optional: [
-        "digest" digest,
-        "fingerprint" fingerprint,
-        "section" section,
-        "token" token,
-        "type" type_,
-        "url" url,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnIpamsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnIpamsItem",
+                required: &["ipam"],
+                optional: &["digest", "fingerprint", "section", "token", "type", "url"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.ipam,
+                &mut self.digest,
+                &mut self.fingerprint,
+                &mut self.section,
+                &mut self.token,
+                &mut self.type_,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnIpamsItem);
 
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Used by `GET /cluster/sdn/ipams/{ipam}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsStatusItem {
     /// Set if the address is the subnet's gateway.
@@ -5897,11 +6603,33 @@ pub struct ClusterSdnIpamsStatusItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnIpamsStatusItem {
-    required: ["ip" ip, "subnet" subnet, "zone" zone],
-    optional: ["gateway" gateway, "hostname" hostname, "mac" mac, "vmid" vmid, "vnet" vnet],
-    others: extra,
-});
+impl Object for ClusterSdnIpamsStatusItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnIpamsStatusItem",
+                required: &["ip", "subnet", "zone"],
+                optional: &["gateway", "hostname", "mac", "vmid", "vnet"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.ip,
+                &mut self.subnet,
+                &mut self.zone,
+                &mut self.gateway,
+                &mut self.hostname,
+                &mut self.mac,
+                &mut self.vmid,
+                &mut self.vnet,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnIpamsStatusItem);
 
 /// Kind of the IP address manager; in the request, lists only entries of this kind.
 ///
@@ -5916,12 +6644,10 @@ pub enum ClusterSdnIpamsType {
     /// The value `pve`.
     Pve,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnIpamsType {
-    "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
-});
+open_enum_impls!(ClusterSdnIpamsType : "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,);
 
 /// Names of settings to remove.
 ///
@@ -5932,17 +6658,15 @@ pub enum ClusterSdnPrefixListDelete {
     /// The value `entries`.
     Entries,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnPrefixListDelete {
-    "entries" Entries,
-});
+open_enum_impls!(ClusterSdnPrefixListDelete : "entries" Entries,);
 
 /// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists/{id}/entries`, `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -5961,19 +6685,31 @@ pub struct ClusterSdnPrefixListsEntriesItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnPrefixListsEntriesItem {
-    optional: [
-        "action" action, "digest" digest, "ge" ge, "le" le, "prefix" prefix, "seq" seq,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnPrefixListsEntriesItem {
+impl Object for ClusterSdnPrefixListsEntriesItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnPrefixListsEntriesItem",
+                required: &[],
+                optional: &["action", "digest", "ge", "le", "prefix", "seq"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.action,
+                &mut self.digest,
+                &mut self.ge,
+                &mut self.le,
+                &mut self.prefix,
+                &mut self.seq,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnPrefixListsEntriesItem);
 
 /// Names of settings to remove.
 ///
@@ -5988,17 +6724,15 @@ pub enum ClusterSdnPrefixListsEntryDelete {
     /// The value `seq`.
     Seq,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
-    "le" Le, "ge" Ge, "seq" Seq,
-});
+open_enum_impls!(ClusterSdnPrefixListsEntryDelete : "le" Le, "ge" Ge, "seq" Seq,);
 
 /// The answer to `GET /cluster/sdn/prefix-lists`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6015,24 +6749,35 @@ pub struct ClusterSdnPrefixListsItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnPrefixListsItem {
-    optional: [
-        "digest" digest, "entries" entries, "id" id, "pending" pending, "state" state,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnPrefixListsItem {
+impl Object for ClusterSdnPrefixListsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnPrefixListsItem",
+                required: &[],
+                optional: &["digest", "entries", "id", "pending", "state"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.digest,
+                &mut self.entries,
+                &mut self.id,
+                &mut self.pending,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnPrefixListsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -6041,17 +6786,23 @@ pub struct ClusterSdnPrefixListsPending {
     pub extra: Extra,
 }
 
-object!(ClusterSdnPrefixListsPending {
-    optional: ["entries" entries],
-    others: extra,
-});
-
-impl Default for ClusterSdnPrefixListsPending {
+impl Object for ClusterSdnPrefixListsPending {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnPrefixListsPending",
+                required: &[],
+                optional: &["entries"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.entries, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterSdnPrefixListsPending);
 
 /// Names of settings to remove.
 ///
@@ -6068,17 +6819,18 @@ pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `exit-action`.
     ExitAction,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
-    "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
-});
+open_enum_impls!(
+    ClusterSdnRouteMapsEntriesEntryDelete : "set" Set, "match" Match, "call" Call,
+    "exit-action" ExitAction,
+);
 
 /// The answer to `GET /cluster/sdn/route-maps/entries`.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -6101,18 +6853,38 @@ pub struct ClusterSdnRouteMapsEntriesItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnRouteMapsEntriesItem {
-    required: ["action" action, "order" order, "route-map-id" route_map_id],
-    optional: [
-        "call" call, "digest" digest, "exit-action" exit_action, "match" match_, "set" set,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnRouteMapsEntriesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnRouteMapsEntriesItem",
+                required: &["action", "order", "route-map-id"],
+                optional: &["call", "digest", "exit-action", "match", "set"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.action,
+                &mut self.order,
+                &mut self.route_map_id,
+                &mut self.call,
+                &mut self.digest,
+                &mut self.exit_action,
+                &mut self.match_,
+                &mut self.set,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnRouteMapsEntriesItem);
 
 /// One element of the answer to `GET /cluster/sdn/route-maps`.
 ///
 /// Used by `GET /cluster/sdn/route-maps`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsItem {
     /// Name of the route map.
@@ -6121,17 +6893,23 @@ pub struct ClusterSdnRouteMapsItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnRouteMapsItem {
-    optional: ["id" id],
-    others: extra,
-});
-
-impl Default for ClusterSdnRouteMapsItem {
+impl Object for ClusterSdnRouteMapsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnRouteMapsItem",
+                required: &[],
+                optional: &["id"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.id, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterSdnRouteMapsItem);
 
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
@@ -6146,17 +6924,15 @@ pub enum ClusterSdnState {
     /// The value `deleted`.
     Deleted,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnState {
-    "new" New, "changed" Changed, "deleted" Deleted,
-});
+open_enum_impls!(ClusterSdnState : "new" New, "changed" Changed, "deleted" Deleted,);
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -6171,27 +6947,34 @@ pub struct ClusterSdnVnetsFirewallOptions {
     pub extra: Extra,
 }
 
-object!(ClusterSdnVnetsFirewallOptions {
-    optional: [
-        "digest" digest,
-        "enable" enable,
-        "log_level_forward" log_level_forward,
-        "policy_forward" policy_forward,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsFirewallOptions {
+impl Object for ClusterSdnVnetsFirewallOptions {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsFirewallOptions",
+                required: &[],
+                optional: &["digest", "enable", "log_level_forward", "policy_forward"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.digest,
+                &mut self.enable,
+                &mut self.log_level_forward,
+                &mut self.policy_forward,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnVnetsFirewallOptions);
 
 /// The answer to `GET /cluster/sdn/vnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -6218,25 +7001,49 @@ pub struct ClusterSdnVnetsItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnVnetsItem {
-    required: ["type" type_, "vnet" vnet],
-    optional: [
-        "alias" alias,
-        "digest" digest,
-        "isolate-ports" isolate_ports,
-        "pending" pending,
-        "state" state,
-        "tag" tag,
-        "vlanaware" vlanaware,
-        "zone" zone,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnVnetsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsItem",
+                required: &["type", "vnet"],
+                optional: &[
+                    "alias",
+                    "digest",
+                    "isolate-ports",
+                    "pending",
+                    "state",
+                    "tag",
+                    "vlanaware",
+                    "zone",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.type_,
+                &mut self.vnet,
+                &mut self.alias,
+                &mut self.digest,
+                &mut self.isolate_ports,
+                &mut self.pending,
+                &mut self.state,
+                &mut self.tag,
+                &mut self.vlanaware,
+                &mut self.zone,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnVnetsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -6253,24 +7060,35 @@ pub struct ClusterSdnVnetsPending {
     pub extra: Extra,
 }
 
-object!(ClusterSdnVnetsPending {
-    optional: [
-        "alias" alias, "isolate-ports" isolate_ports, "tag" tag, "vlanaware" vlanaware, "zone" zone,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsPending {
+impl Object for ClusterSdnVnetsPending {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsPending",
+                required: &[],
+                optional: &["alias", "isolate-ports", "tag", "vlanaware", "zone"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.alias,
+                &mut self.isolate_ports,
+                &mut self.tag,
+                &mut self.vlanaware,
+                &mut self.zone,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnVnetsPending);
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     /// Last address of the range.
@@ -6281,22 +7099,28 @@ pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnVnetsSubnetsDhcpRangeItem {
-    optional: ["end-address" end_address, "start-address" start_address],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsSubnetsDhcpRangeItem {
+impl Object for ClusterSdnVnetsSubnetsDhcpRangeItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsSubnetsDhcpRangeItem",
+                required: &[],
+                optional: &["end-address", "start-address"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.end_address, &mut self.start_address, &mut self.extra],
+        );
     }
 }
+
+object_impls!(ClusterSdnVnetsSubnetsDhcpRangeItem);
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -6335,32 +7159,62 @@ pub struct ClusterSdnVnetsSubnetsItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnVnetsSubnetsItem {
-    required: ["subnet" subnet],
-    optional: [
-        "cidr" cidr,
-        "dhcp-dns-server" dhcp_dns_server,
-        "dhcp-range" dhcp_range,
-        "digest" digest,
-        "dnszoneprefix" dnszoneprefix,
-        "gateway" gateway,
-        "id" id,
-        "mask" mask,
-        "network" network,
-        "pending" pending,
-        "snat" snat,
-        "state" state,
-        "type" type_,
-        "vnet" vnet,
-        "zone" zone,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnVnetsSubnetsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsSubnetsItem",
+                required: &["subnet"],
+                optional: &[
+                    "cidr",
+                    "dhcp-dns-server",
+                    "dhcp-range",
+                    "digest",
+                    "dnszoneprefix",
+                    "gateway",
+                    "id",
+                    "mask",
+                    "network",
+                    "pending",
+                    "snat",
+                    "state",
+                    "type",
+                    "vnet",
+                    "zone",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.subnet,
+                &mut self.cidr,
+                &mut self.dhcp_dns_server,
+                &mut self.dhcp_range,
+                &mut self.digest,
+                &mut self.dnszoneprefix,
+                &mut self.gateway,
+                &mut self.id,
+                &mut self.mask,
+                &mut self.network,
+                &mut self.pending,
+                &mut self.snat,
+                &mut self.state,
+                &mut self.type_,
+                &mut self.vnet,
+                &mut self.zone,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnVnetsSubnetsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -6379,24 +7233,38 @@ pub struct ClusterSdnVnetsSubnetsPending {
     pub extra: Extra,
 }
 
-object!(ClusterSdnVnetsSubnetsPending {
-    optional: [
-        "dhcp-dns-server" dhcp_dns_server,
-        "dhcp-range" dhcp_range,
-        "dnszoneprefix" dnszoneprefix,
-        "gateway" gateway,
-        "snat" snat,
-        "vnet" vnet,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsSubnetsPending {
+impl Object for ClusterSdnVnetsSubnetsPending {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsSubnetsPending",
+                required: &[],
+                optional: &[
+                    "dhcp-dns-server",
+                    "dhcp-range",
+                    "dnszoneprefix",
+                    "gateway",
+                    "snat",
+                    "vnet",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.dhcp_dns_server,
+                &mut self.dhcp_range,
+                &mut self.dnszoneprefix,
+                &mut self.gateway,
+                &mut self.snat,
+                &mut self.vnet,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnVnetsSubnetsPending);
 
 /// Kind of the object; always `subnet`.
 ///
@@ -6407,12 +7275,10 @@ pub enum ClusterSdnVnetsSubnetsType {
     /// The value `subnet`.
     Subnet,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnVnetsSubnetsType {
-    "subnet" Subnet,
-});
+open_enum_impls!(ClusterSdnVnetsSubnetsType : "subnet" Subnet,);
 
 /// Kind of the object; always `vnet`.
 ///
@@ -6423,12 +7289,10 @@ pub enum ClusterSdnVnetsType {
     /// The value `vnet`.
     Vnet,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnVnetsType {
-    "vnet" Vnet,
-});
+open_enum_impls!(ClusterSdnVnetsType : "vnet" Vnet,);
 
 /// DHCP server that serves the subnets of the zone.
 ///
@@ -6439,17 +7303,15 @@ pub enum ClusterSdnZonesDhcp {
     /// The value `dnsmasq`.
     Dnsmasq,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnZonesDhcp {
-    "dnsmasq" Dnsmasq,
-});
+open_enum_impls!(ClusterSdnZonesDhcp : "dnsmasq" Dnsmasq,);
 
 /// The answer to `GET /cluster/sdn/zones`.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -6516,45 +7378,89 @@ pub struct ClusterSdnZonesItem {
     pub extra: Extra,
 }
 
-object!(ClusterSdnZonesItem {
-    required: ["type" type_, "zone" zone],
-    optional: [
-        "advertise-subnets" advertise_subnets,
-        "bridge" bridge,
-        "bridge-disable-mac-learning" bridge_disable_mac_learning,
-        "controller" controller,
-        "dhcp" dhcp,
-        "digest" digest,
-        "disable-arp-nd-suppression" disable_arp_nd_suppression,
-        "dns" dns,
-        "dnszone" dnszone,
-        "dp-id" dp_id,
-        "exitnodes" exitnodes,
-        "exitnodes-local-routing" exitnodes_local_routing,
-        "exitnodes-primary" exitnodes_primary,
-        "fabric" fabric,
-        "ipam" ipam,
-        "mac" mac,
-        "mtu" mtu,
-        "nodes" nodes,
-        "peers" peers,
-        "pending" pending,
-        "reversedns" reversedns,
-        "rt-import" rt_import,
-        "secondary-controllers" secondary_controllers,
-        "state" state,
-        "tag" tag,
-        "vlan-protocol" vlan_protocol,
-        "vrf-vxlan" vrf_vxlan,
-        "vxlan-port" vxlan_port,
-    ],
-    others: extra,
-});
+impl Object for ClusterSdnZonesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnZonesItem",
+                required: &["type", "zone"],
+                optional: &[
+                    "advertise-subnets",
+                    "bridge",
+                    "bridge-disable-mac-learning",
+                    "controller",
+                    "dhcp",
+                    "digest",
+                    "disable-arp-nd-suppression",
+                    "dns",
+                    "dnszone",
+                    "dp-id",
+                    "exitnodes",
+                    "exitnodes-local-routing",
+                    "exitnodes-primary",
+                    "fabric",
+                    "ipam",
+                    "mac",
+                    "mtu",
+                    "nodes",
+                    "peers",
+                    "pending",
+                    "reversedns",
+                    "rt-import",
+                    "secondary-controllers",
+                    "state",
+                    "tag",
+                    "vlan-protocol",
+                    "vrf-vxlan",
+                    "vxlan-port",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.type_,
+                &mut self.zone,
+                &mut self.advertise_subnets,
+                &mut self.bridge,
+                &mut self.bridge_disable_mac_learning,
+                &mut self.controller,
+                &mut self.dhcp,
+                &mut self.digest,
+                &mut self.disable_arp_nd_suppression,
+                &mut self.dns,
+                &mut self.dnszone,
+                &mut self.dp_id,
+                &mut self.exitnodes,
+                &mut self.exitnodes_local_routing,
+                &mut self.exitnodes_primary,
+                &mut self.fabric,
+                &mut self.ipam,
+                &mut self.mac,
+                &mut self.mtu,
+                &mut self.nodes,
+                &mut self.peers,
+                &mut self.pending,
+                &mut self.reversedns,
+                &mut self.rt_import,
+                &mut self.secondary_controllers,
+                &mut self.state,
+                &mut self.tag,
+                &mut self.vlan_protocol,
+                &mut self.vrf_vxlan,
+                &mut self.vxlan_port,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnZonesItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -6611,43 +7517,76 @@ pub struct ClusterSdnZonesPending {
     pub extra: Extra,
 }
 
-object!(ClusterSdnZonesPending {
-    optional: [
-        "advertise-subnets" advertise_subnets,
-        "bridge" bridge,
-        "bridge-disable-mac-learning" bridge_disable_mac_learning,
-        "controller" controller,
-        "dhcp" dhcp,
-        "disable-arp-nd-suppression" disable_arp_nd_suppression,
-        "dns" dns,
-        "dnszone" dnszone,
-        "dp-id" dp_id,
-        "exitnodes" exitnodes,
-        "exitnodes-local-routing" exitnodes_local_routing,
-        "exitnodes-primary" exitnodes_primary,
-        "fabric" fabric,
-        "ipam" ipam,
-        "mac" mac,
-        "mtu" mtu,
-        "nodes" nodes,
-        "peers" peers,
-        "reversedns" reversedns,
-        "rt-import" rt_import,
-        "secondary-controllers" secondary_controllers,
-        "tag" tag,
-        "vlan-protocol" vlan_protocol,
-        "vrf-vxlan" vrf_vxlan,
-        "vxlan-port" vxlan_port,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterSdnZonesPending {
+impl Object for ClusterSdnZonesPending {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnZonesPending",
+                required: &[],
+                optional: &[
+                    "advertise-subnets",
+                    "bridge",
+                    "bridge-disable-mac-learning",
+                    "controller",
+                    "dhcp",
+                    "disable-arp-nd-suppression",
+                    "dns",
+                    "dnszone",
+                    "dp-id",
+                    "exitnodes",
+                    "exitnodes-local-routing",
+                    "exitnodes-primary",
+                    "fabric",
+                    "ipam",
+                    "mac",
+                    "mtu",
+                    "nodes",
+                    "peers",
+                    "reversedns",
+                    "rt-import",
+                    "secondary-controllers",
+                    "tag",
+                    "vlan-protocol",
+                    "vrf-vxlan",
+                    "vxlan-port",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.advertise_subnets,
+                &mut self.bridge,
+                &mut self.bridge_disable_mac_learning,
+                &mut self.controller,
+                &mut self.dhcp,
+                &mut self.disable_arp_nd_suppression,
+                &mut self.dns,
+                &mut self.dnszone,
+                &mut self.dp_id,
+                &mut self.exitnodes,
+                &mut self.exitnodes_local_routing,
+                &mut self.exitnodes_primary,
+                &mut self.fabric,
+                &mut self.ipam,
+                &mut self.mac,
+                &mut self.mtu,
+                &mut self.nodes,
+                &mut self.peers,
+                &mut self.reversedns,
+                &mut self.rt_import,
+                &mut self.secondary_controllers,
+                &mut self.tag,
+                &mut self.vlan_protocol,
+                &mut self.vrf_vxlan,
+                &mut self.vxlan_port,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(ClusterSdnZonesPending);
 
 /// Kind of the zone; in the request, lists only zones of this kind.
 ///
@@ -6668,19 +7607,20 @@ pub enum ClusterSdnZonesType {
     /// The value `vxlan`.
     Vxlan,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(ClusterSdnZonesType {
-    "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple, "vlan" Vlan, "vxlan" Vxlan,
-});
+open_enum_impls!(
+    ClusterSdnZonesType : "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple,
+    "vlan" Vlan, "vxlan" Vxlan,
+);
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `POST /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`, `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -6688,48 +7628,81 @@ pub struct DhcpRange {
     /// First address of the range.
     pub start_address: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl DhcpRange {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(
-        end_address: impl Into<String>,
-        start_address: impl Into<String>,
+    pub fn new<How0, How1>(
+        end_address: impl IntoValue<String, How0>,
+        start_address: impl IntoValue<String, How1>,
     ) -> Self {
-        Self {
-            end_address: end_address.into(),
-            start_address: start_address.into(),
-            ..<Self as Object>::empty()
-        }
+        let mut new = Self::default();
+        property_string::put(
+            &mut new.end_address,
+            &mut new.undeclared,
+            "end-address",
+            end_address,
+        );
+        property_string::put(
+            &mut new.start_address,
+            &mut new.undeclared,
+            "start-address",
+            start_address,
+        );
+        new
     }
     /// Last address of the range.
     #[inline]
     #[must_use]
-    pub fn end_address(mut self, value: impl Into<String>) -> Self {
-        self.end_address = value.into();
+    pub fn end_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(
+            &mut self.end_address,
+            &mut self.undeclared,
+            "end-address",
+            value,
+        );
         self
     }
     /// First address of the range.
     #[inline]
     #[must_use]
-    pub fn start_address(mut self, value: impl Into<String>) -> Self {
-        self.start_address = value.into();
+    pub fn start_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(
+            &mut self.start_address,
+            &mut self.undeclared,
+            "start-address",
+            value,
+        );
         self
     }
 }
 
-object!(DhcpRange {
-    required: ["end-address" end_address, "start-address" start_address],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for DhcpRange {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "DhcpRange",
+                required: &["end-address", "start-address"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.end_address, &mut self.start_address, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(DhcpRange);
 
@@ -6738,7 +7711,7 @@ property_string_impls!(DhcpRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -6758,95 +7731,143 @@ pub struct FabricInterface {
     /// Public key of the interface; WireGuard. Since 9.2.
     pub public_key: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl FabricInterface {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.name, &mut new.undeclared, "name", name);
+        new
     }
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
     #[inline]
     #[must_use]
-    pub fn hello_multiplier(mut self, value: impl Into<i64>) -> Self {
-        self.hello_multiplier = Some(value.into());
+    pub fn hello_multiplier<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.hello_multiplier,
+            &mut self.undeclared,
+            "hello_multiplier",
+            value,
+        );
         self
     }
     /// IPv4 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
-    pub fn ip(mut self, value: impl Into<Cidr>) -> Self {
-        self.ip = Some(value.into());
+    pub fn ip<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.ip, &mut self.undeclared, "ip", value);
         self
     }
     /// IPv6 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
-    pub fn ip6(mut self, value: impl Into<Cidr>) -> Self {
-        self.ip6 = Some(value.into());
+    pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.ip6, &mut self.undeclared, "ip6", value);
         self
     }
     /// Whether the interface gets an IPv6 link-local address; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
-    pub fn ip6_ll(mut self, value: impl Into<bool>) -> Self {
-        self.ip6_ll = Some(value.into());
+    pub fn ip6_ll<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.ip6_ll, &mut self.undeclared, "ip6_ll", value);
         self
     }
     /// UDP port the interface listens on; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     #[must_use]
-    pub fn listen_port(mut self, value: impl Into<i64>) -> Self {
-        self.listen_port = Some(value.into());
+    pub fn listen_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.listen_port,
+            &mut self.undeclared,
+            "listen_port",
+            value,
+        );
         self
     }
     /// Name of the interface.
     #[inline]
     #[must_use]
-    pub fn name(mut self, value: impl Into<String>) -> Self {
-        self.name = value.into();
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.name, &mut self.undeclared, "name", value);
         self
     }
     /// How OSPF treats the network behind the interface. Since 9.2.
     #[inline]
     #[must_use]
-    pub fn network_type(mut self, value: impl Into<FabricInterfaceNetworkType>) -> Self {
-        self.network_type = Some(value.into());
+    pub fn network_type<How>(
+        mut self,
+        value: impl IntoSetting<FabricInterfaceNetworkType, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.network_type,
+            &mut self.undeclared,
+            "network_type",
+            value,
+        );
         self
     }
     /// Public key of the interface; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
-    pub fn public_key(mut self, value: impl Into<String>) -> Self {
-        self.public_key = Some(value.into());
+    pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.public_key,
+            &mut self.undeclared,
+            "public_key",
+            value,
+        );
         self
     }
 }
 
-object!(FabricInterface {
-    required: ["name" name],
-    optional: [
-        "hello_multiplier" hello_multiplier,
-        "ip" ip,
-        "ip6" ip6,
-        "ip6_ll" ip6_ll,
-        "listen_port" listen_port,
-        "network_type" network_type,
-        "public_key" public_key,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for FabricInterface {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FabricInterface",
+                required: &["name"],
+                optional: &[
+                    "hello_multiplier",
+                    "ip",
+                    "ip6",
+                    "ip6_ll",
+                    "listen_port",
+                    "network_type",
+                    "public_key",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("hello_multiplier", Takes::Integer(2, 100)),
+                            ("listen_port", Takes::Integer(0, 65535)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.name,
+                &mut self.hello_multiplier,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.ip6_ll,
+                &mut self.listen_port,
+                &mut self.network_type,
+                &mut self.public_key,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(FabricInterface);
 
@@ -6865,22 +7886,20 @@ pub enum FabricInterfaceNetworkType {
     /// The value `point-to-point`.
     PointToPoint,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(FabricInterfaceNetworkType {
-    "broadcast" Broadcast,
-    "non-broadcast" NonBroadcast,
-    "point-to-multipoint" PointToMultipoint,
-    "point-to-point" PointToPoint,
-});
+open_enum_impls!(
+    FabricInterfaceNetworkType : "broadcast" Broadcast, "non-broadcast" NonBroadcast,
+    "point-to-multipoint" PointToMultipoint, "point-to-point" PointToPoint,
+);
 
 /// Other members that this one has tunnels to; WireGuard.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -6896,81 +7915,117 @@ pub struct FabricPeer {
     /// Whether the peer is a cluster node or a foreign machine.
     pub type_: FabricPeerType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl FabricPeer {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(
-        iface: impl Into<String>,
-        node: impl Into<String>,
-        type_: impl Into<FabricPeerType>,
+    pub fn new<How0, How1, How2>(
+        iface: impl IntoValue<String, How0>,
+        node: impl IntoValue<String, How1>,
+        type_: impl IntoValue<FabricPeerType, How2>,
     ) -> Self {
-        Self {
-            iface: iface.into(),
-            node: node.into(),
-            type_: type_.into(),
-            ..<Self as Object>::empty()
-        }
+        let mut new = Self::default();
+        property_string::put(&mut new.iface, &mut new.undeclared, "iface", iface);
+        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
+        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        new
     }
     /// Address and port to reach the peer at, in place of the peer's own setting.
     #[inline]
     #[must_use]
-    pub fn endpoint(mut self, value: impl Into<String>) -> Self {
-        self.endpoint = Some(value.into());
+    pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.endpoint,
+            &mut self.undeclared,
+            "endpoint",
+            value,
+        );
         self
     }
     /// Interface on this node that the tunnel uses.
     #[inline]
     #[must_use]
-    pub fn iface(mut self, value: impl Into<String>) -> Self {
-        self.iface = value.into();
+    pub fn iface<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.iface, &mut self.undeclared, "iface", value);
         self
     }
     /// Name of the peer among the fabric's members.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<String>) -> Self {
-        self.node = value.into();
+    pub fn node<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
         self
     }
     /// Interface on the peer, if that is a cluster node.
     #[inline]
     #[must_use]
-    pub fn node_iface(mut self, value: impl Into<String>) -> Self {
-        self.node_iface = Some(value.into());
+    pub fn node_iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.node_iface,
+            &mut self.undeclared,
+            "node_iface",
+            value,
+        );
         self
     }
     /// Skips the kernel routes to the networks behind this peer. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn skip_route_generation(mut self, value: impl Into<bool>) -> Self {
-        self.skip_route_generation = Some(value.into());
+    pub fn skip_route_generation<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.skip_route_generation,
+            &mut self.undeclared,
+            "skip_route_generation",
+            value,
+        );
         self
     }
     /// Whether the peer is a cluster node or a foreign machine.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<FabricPeerType>) -> Self {
-        self.type_ = value.into();
+    pub fn type_<How>(mut self, value: impl IntoValue<FabricPeerType, How>) -> Self {
+        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
 
-object!(FabricPeer {
-    required: ["iface" iface, "node" node, "type" type_],
-    optional: [
-        "endpoint" endpoint, "node_iface" node_iface, "skip_route_generation" skip_route_generation,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for FabricPeer {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FabricPeer",
+                required: &["iface", "node", "type"],
+                optional: &["endpoint", "node_iface", "skip_route_generation"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.iface,
+                &mut self.node,
+                &mut self.type_,
+                &mut self.endpoint,
+                &mut self.node_iface,
+                &mut self.skip_route_generation,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(FabricPeer);
 
@@ -6985,19 +8040,17 @@ pub enum FabricPeerType {
     /// The value `external`.
     External,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(FabricPeerType {
-    "internal" Internal, "external" External,
-});
+open_enum_impls!(FabricPeerType : "internal" Internal, "external" External,);
 
 /// Routes from other sources to announce in the fabric; OSPF and BGP.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `POST /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -7005,45 +8058,65 @@ pub struct FabricRedistribute {
     /// Where the routes come from.
     pub source: FabricRedistributeSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl FabricRedistribute {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(source: impl Into<FabricRedistributeSource>) -> Self {
-        Self {
-            source: source.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(source: impl IntoValue<FabricRedistributeSource, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.source, &mut new.undeclared, "source", source);
+        new
     }
     /// Route map that filters or alters these routes.
     #[inline]
     #[must_use]
-    pub fn route_map(mut self, value: impl Into<String>) -> Self {
-        self.route_map = Some(value.into());
+    pub fn route_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.route_map,
+            &mut self.undeclared,
+            "route-map",
+            value,
+        );
         self
     }
     /// Where the routes come from.
     #[inline]
     #[must_use]
-    pub fn source(mut self, value: impl Into<FabricRedistributeSource>) -> Self {
-        self.source = value.into();
+    pub fn source<How>(
+        mut self,
+        value: impl IntoValue<FabricRedistributeSource, How>,
+    ) -> Self {
+        property_string::put(&mut self.source, &mut self.undeclared, "source", value);
         self
     }
 }
 
-object!(FabricRedistribute {
-    required: ["source" source],
-    optional: ["route-map" route_map],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for FabricRedistribute {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FabricRedistribute",
+                required: &["source"],
+                optional: &["route-map"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.source, &mut self.route_map, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(FabricRedistribute);
 
@@ -7064,19 +8137,20 @@ pub enum FabricRedistributeSource {
     /// The value `ospf`.
     Ospf,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(FabricRedistributeSource {
-    "bgp" Bgp, "connected" Connected, "kernel" Kernel, "static" Static, "ospf" Ospf,
-});
+open_enum_impls!(
+    FabricRedistributeSource : "bgp" Bgp, "connected" Connected, "kernel" Kernel,
+    "static" Static, "ospf" Ospf,
+);
 
 /// Entries of the list, checked in the order of their numbers.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `POST /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`, `PUT /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -7090,7 +8164,7 @@ pub struct PrefixListRule {
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     pub seq: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl PrefixListRule {
@@ -7098,61 +8172,81 @@ impl PrefixListRule {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
     #[must_use]
-    pub fn action(mut self, value: impl Into<ClusterSdnAction>) -> Self {
-        self.action = Some(value.into());
+    pub fn action<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnAction, How>,
+    ) -> Self {
+        property_string::set(&mut self.action, &mut self.undeclared, "action", value);
         self
     }
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
-    pub fn ge(mut self, value: impl Into<i64>) -> Self {
-        self.ge = Some(value.into());
+    pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.ge, &mut self.undeclared, "ge", value);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
-    pub fn le(mut self, value: impl Into<i64>) -> Self {
-        self.le = Some(value.into());
+    pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.le, &mut self.undeclared, "le", value);
         self
     }
     /// Network to match, in CIDR notation.
     #[inline]
     #[must_use]
-    pub fn prefix(mut self, value: impl Into<Cidr>) -> Self {
-        self.prefix = Some(value.into());
+    pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.prefix, &mut self.undeclared, "prefix", value);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     #[must_use]
-    pub fn seq(mut self, value: impl Into<i64>) -> Self {
-        self.seq = Some(value.into());
+    pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.seq, &mut self.undeclared, "seq", value);
         self
     }
 }
 
-object!(PrefixListRule {
-    optional: ["action" action, "ge" ge, "le" le, "prefix" prefix, "seq" seq],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for PrefixListRule {
+impl Object for PrefixListRule {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PrefixListRule",
+                required: &[],
+                optional: &["action", "ge", "le", "prefix", "seq"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("ge", Takes::Integer(0, 128)),
+                            ("le", Takes::Integer(0, 128)),
+                            ("prefix", Takes::Format("FullRangeCIDR")),
+                            ("seq", Takes::Integer(1, 4294967295)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.action,
+                &mut self.ge,
+                &mut self.le,
+                &mut self.prefix,
+                &mut self.seq,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -7163,7 +8257,7 @@ property_string_impls!(PrefixListRule);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -7171,45 +8265,60 @@ pub struct RouteMapExitAction {
     /// Number of the entry to go on with. From 0 to 65535.
     pub value: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl RouteMapExitAction {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(key: impl Into<RouteMapExitActionKey>) -> Self {
-        Self {
-            key: key.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(key: impl IntoValue<RouteMapExitActionKey, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.key, &mut new.undeclared, "key", key);
+        new
     }
     /// How to go on: with the next entry or with a later one.
     #[inline]
     #[must_use]
-    pub fn key(mut self, value: impl Into<RouteMapExitActionKey>) -> Self {
-        self.key = value.into();
+    pub fn key<How>(
+        mut self,
+        value: impl IntoValue<RouteMapExitActionKey, How>,
+    ) -> Self {
+        property_string::put(&mut self.key, &mut self.undeclared, "key", value);
         self
     }
     /// Number of the entry to go on with. From 0 to 65535.
     #[inline]
     #[must_use]
-    pub fn value(mut self, value: impl Into<i64>) -> Self {
-        self.value = Some(value.into());
+    pub fn value<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.value, &mut self.undeclared, "value", value);
         self
     }
 }
 
-object!(RouteMapExitAction {
-    required: ["key" key],
-    optional: ["value" value],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for RouteMapExitAction {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RouteMapExitAction",
+                required: &["key"],
+                optional: &["value"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("value", Takes::Integer(0, 65535))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(RouteMapExitAction);
 
@@ -7226,19 +8335,20 @@ pub enum RouteMapExitActionKey {
     /// The value `continue`.
     Continue,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(RouteMapExitActionKey {
-    "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext, "continue" Continue,
-});
+open_enum_impls!(
+    RouteMapExitActionKey : "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext,
+    "continue" Continue,
+);
 
 /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -7246,45 +8356,57 @@ pub struct RouteMapMatch {
     /// Value the property must have.
     pub value: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl RouteMapMatch {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(key: impl Into<RouteMapMatchKey>) -> Self {
-        Self {
-            key: key.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(key: impl IntoValue<RouteMapMatchKey, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.key, &mut new.undeclared, "key", key);
+        new
     }
     /// Property of the route to look at.
     #[inline]
     #[must_use]
-    pub fn key(mut self, value: impl Into<RouteMapMatchKey>) -> Self {
-        self.key = value.into();
+    pub fn key<How>(mut self, value: impl IntoValue<RouteMapMatchKey, How>) -> Self {
+        property_string::put(&mut self.key, &mut self.undeclared, "key", value);
         self
     }
     /// Value the property must have.
     #[inline]
     #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.value = Some(value.into());
+    pub fn value<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.value, &mut self.undeclared, "value", value);
         self
     }
 }
 
-object!(RouteMapMatch {
-    required: ["key" key],
-    optional: ["value" value],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for RouteMapMatch {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RouteMapMatch",
+                required: &["key"],
+                optional: &["value"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(RouteMapMatch);
 
@@ -7319,30 +8441,24 @@ pub enum RouteMapMatchKey {
     /// The value `tag`.
     Tag,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(RouteMapMatchKey {
-    "route-type" RouteType,
-    "vni" Vni,
-    "ip-address-prefix-list" IpAddressPrefixList,
-    "ip6-address-prefix-list" Ip6AddressPrefixList,
-    "ip-next-hop-prefix-list" IpNextHopPrefixList,
-    "ip6-next-hop-prefix-list" Ip6NextHopPrefixList,
-    "ip-next-hop-address" IpNextHopAddress,
-    "ip6-next-hop-address" Ip6NextHopAddress,
-    "metric" Metric,
-    "local-preference" LocalPreference,
-    "peer" Peer,
+open_enum_impls!(
+    RouteMapMatchKey : "route-type" RouteType, "vni" Vni, "ip-address-prefix-list"
+    IpAddressPrefixList, "ip6-address-prefix-list" Ip6AddressPrefixList,
+    "ip-next-hop-prefix-list" IpNextHopPrefixList, "ip6-next-hop-prefix-list"
+    Ip6NextHopPrefixList, "ip-next-hop-address" IpNextHopAddress, "ip6-next-hop-address"
+    Ip6NextHopAddress, "metric" Metric, "local-preference" LocalPreference, "peer" Peer,
     "tag" Tag,
-});
+);
 
 /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -7350,45 +8466,57 @@ pub struct RouteMapSet {
     /// Value the property gets.
     pub value: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl RouteMapSet {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(key: impl Into<RouteMapSetKey>) -> Self {
-        Self {
-            key: key.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(key: impl IntoValue<RouteMapSetKey, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.key, &mut new.undeclared, "key", key);
+        new
     }
     /// Property of the route to change.
     #[inline]
     #[must_use]
-    pub fn key(mut self, value: impl Into<RouteMapSetKey>) -> Self {
-        self.key = value.into();
+    pub fn key<How>(mut self, value: impl IntoValue<RouteMapSetKey, How>) -> Self {
+        property_string::put(&mut self.key, &mut self.undeclared, "key", value);
         self
     }
     /// Value the property gets.
     #[inline]
     #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.value = Some(value.into());
+    pub fn value<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.value, &mut self.undeclared, "value", value);
         self
     }
 }
 
-object!(RouteMapSet {
-    required: ["key" key],
-    optional: ["value" value],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for RouteMapSet {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RouteMapSet",
+                required: &["key"],
+                optional: &["value"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(RouteMapSet);
 
@@ -7421,19 +8549,13 @@ pub enum RouteMapSetKey {
     /// The value `src`.
     Src,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(RouteMapSetKey {
-    "ip-next-hop-peer-address" IpNextHopPeerAddress,
-    "ip-next-hop" IpNextHop,
-    "ip-next-hop-unchanged" IpNextHopUnchanged,
-    "ip6-next-hop-peer-address" Ip6NextHopPeerAddress,
-    "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
-    "ip6-next-hop" Ip6NextHop,
-    "local-preference" LocalPreference,
-    "tag" Tag,
-    "weight" Weight,
-    "metric" Metric,
-    "src" Src,
-});
+open_enum_impls!(
+    RouteMapSetKey : "ip-next-hop-peer-address" IpNextHopPeerAddress, "ip-next-hop"
+    IpNextHop, "ip-next-hop-unchanged" IpNextHopUnchanged, "ip6-next-hop-peer-address"
+    Ip6NextHopPeerAddress, "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
+    "ip6-next-hop" Ip6NextHop, "local-preference" LocalPreference, "tag" Tag, "weight"
+    Weight, "metric" Metric, "src" Src,
+);

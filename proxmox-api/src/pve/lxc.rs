@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/nodes/{node}/lxc`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcPath(pub(crate) At);
+
+place_impls!(LxcPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/lxc`
@@ -45,7 +47,11 @@ impl LxcPath {
     /// * `vmid`: ID for the container; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
     /// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255 characters.
     #[inline]
-    pub fn post(&self, vmid: u32, ostemplate: impl Into<String>) -> LxcPost {
+    pub fn post<How0, How1>(
+        &self,
+        vmid: impl IntoValue<u32, How0>,
+        ostemplate: impl IntoValue<String, How1>,
+    ) -> LxcPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/lxc",
@@ -335,6 +341,46 @@ impl LxcPath {
                 ),
             )
             .secrets(&["env", "password"])
+            .limits(
+                &[
+                    ("vmid", Takes::Integer(1, i64::MAX)),
+                    ("ostemplate", Takes::Length(0, 255)),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("cores", Takes::Integer(1, 8192)),
+                    ("cpulimit", Takes::Number(0.0, 8192.0)),
+                    ("cpuunits", Takes::Integer(0, 500000)),
+                    ("description", Takes::Length(0, 8192)),
+                    ("dev[n]", Takes::Index(255)),
+                    (
+                        "entrypoint",
+                        Takes::Pattern(
+                            &[
+                                "(?:[^\\x00-\\x08\\x10-\\x1F\\x7F]+)",
+                                "(?:[^\\x00-\\x08\\x0a-\\x1F\\x7F]+)",
+                            ],
+                        ),
+                    ),
+                    (
+                        "env",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x10-\\x1F\\x7F]*)(?:\\x00[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x10-\\x1F\\x7F]*)*)",
+                                "(?:(?:[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x0a-\\x1F\\x7F]*)(?:\\x00[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x0a-\\x1F\\x7F]*)*)",
+                            ],
+                        ),
+                    ),
+                    ("hookscript", Takes::Format("pve-volume-id")),
+                    ("hostname", Takes::Length(0, 255)),
+                    ("memory", Takes::Integer(16, i64::MAX)),
+                    ("mp[n]", Takes::Index(255)),
+                    ("net[n]", Takes::Index(31)),
+                    ("password", Takes::Length(5, u32::MAX)),
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("swap", Takes::Integer(0, i64::MAX)),
+                    ("tty", Takes::Integer(0, 6)),
+                    ("unused[n]", Takes::Index(255)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("dev[n]", Release::new(8, 1), None),
@@ -344,8 +390,8 @@ impl LxcPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_vmid("vmid", vmid);
-        request.call.set_as::<String>("ostemplate", ostemplate);
+        request.call.set_as::<u32, How0>("vmid", vmid);
+        request.call.set_as::<String, How1>("ostemplate", ostemplate);
         LxcPost(request)
     }
 }
@@ -379,265 +425,308 @@ impl LxcPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcPost(pub(crate) Request<Task>);
 
-request_impls!(LxcPost: Task);
+request_impls!(LxcPost : Task);
 
 impl LxcPost {
     /// Architecture of the programs in the container. Default: `amd64`.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<LxcArch>) -> Self {
-        self.0.call.set_as::<LxcArch>("arch", arch);
+    pub fn arch<How>(mut self, arch: impl IntoSetting<LxcArch, How>) -> Self {
+        self.0.call.set_some::<LxcArch, How>("arch", arch);
         self
     }
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
     #[inline]
-    pub fn cmode(mut self, cmode: impl Into<LxcCmode>) -> Self {
-        self.0.call.set_as::<LxcCmode>("cmode", cmode);
+    pub fn cmode<How>(mut self, cmode: impl IntoSetting<LxcCmode, How>) -> Self {
+        self.0.call.set_some::<LxcCmode, How>("cmode", cmode);
         self
     }
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
-    pub fn console(mut self, console: bool) -> Self {
-        self.0.call.set_bool("console", console);
+    pub fn console<How>(mut self, console: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("console", console);
         self
     }
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
-    pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set_integer("cores", cores);
+    pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
     #[inline]
-    pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("cpulimit", cpulimit);
+    pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     #[inline]
-    pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set_integer("cpuunits", cpuunits);
+    pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
-    pub fn debug(mut self, debug: bool) -> Self {
-        self.0.call.set_bool("debug", debug);
+    pub fn debug<How>(mut self, debug: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("debug", debug);
         self
     }
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[inline]
-    pub fn dev(mut self, index: u8, dev: impl Into<LxcDevice>) -> Self {
-        self.0.call.set_indexed_as::<LxcDevice>("dev", index, dev);
+    pub fn dev<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        dev: impl IntoSetting<LxcDevice, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcDevice, Which, How>("dev", index, dev);
         self
     }
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     #[inline]
-    pub fn entrypoint(mut self, entrypoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("entrypoint", entrypoint);
+    pub fn entrypoint<How>(mut self, entrypoint: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("entrypoint", entrypoint);
         self
     }
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
-    pub fn env(mut self, env: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("env", env);
+    pub fn env<How>(mut self, env: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("env", env);
         self
     }
     /// Special capabilities of the container; some weaken its isolation.
     #[inline]
-    pub fn features(mut self, features: impl Into<LxcFeatures>) -> Self {
-        self.0.call.set_as::<LxcFeatures>("features", features);
+    pub fn features<How>(
+        mut self,
+        features: impl IntoSetting<LxcFeatures, How>,
+    ) -> Self {
+        self.0.call.set_some::<LxcFeatures, How>("features", features);
         self
     }
     /// Overwrites an existing container.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Puts the new container under high availability. Default: `false`. Since 9.1.
     #[inline]
-    pub fn ha_managed(mut self, ha_managed: bool) -> Self {
-        self.0.call.set_bool("ha-managed", ha_managed);
+    pub fn ha_managed<How>(mut self, ha_managed: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ha-managed", ha_managed);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
+    pub fn hookscript<How>(
+        mut self,
+        hookscript: impl IntoSetting<VolumeId, How>,
+    ) -> Self {
+        self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
     /// Host name of the container. At most 255 characters.
     #[inline]
-    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hostname", hostname);
+    pub fn hostname<How>(mut self, hostname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("hostname", hostname);
         self
     }
     /// Goes on when unpacking the template fails in parts.
     #[inline]
-    pub fn ignore_unpack_errors(mut self, ignore_unpack_errors: bool) -> Self {
-        self.0.call.set_bool("ignore-unpack-errors", ignore_unpack_errors);
+    pub fn ignore_unpack_errors<How>(
+        mut self,
+        ignore_unpack_errors: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("ignore-unpack-errors", ignore_unpack_errors);
         self
     }
     /// Lock that keeps other operations off the container.
     #[inline]
-    pub fn lock(mut self, lock: impl Into<LxcLock>) -> Self {
-        self.0.call.set_as::<LxcLock>("lock", lock);
+    pub fn lock<How>(mut self, lock: impl IntoSetting<LxcLock, How>) -> Self {
+        self.0.call.set_some::<LxcLock, How>("lock", lock);
         self
     }
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
-    pub fn memory(mut self, memory: i64) -> Self {
-        self.0.call.set_integer("memory", memory);
+    pub fn memory<How>(mut self, memory: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("memory", memory);
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     #[inline]
-    pub fn mp(mut self, index: u8, mp: impl Into<LxcMountPoint>) -> Self {
-        self.0.call.set_indexed_as::<LxcMountPoint>("mp", index, mp);
+    pub fn mp<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        mp: impl IntoSetting<LxcMountPoint, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcMountPoint, Which, How>("mp", index, mp);
         self
     }
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     #[inline]
-    pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nameserver", nameserver);
+    pub fn nameserver<How>(
+        mut self,
+        nameserver: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
     /// Network interface of the container. Indexes 0 to 31.
     #[inline]
-    pub fn net(mut self, index: u8, net: impl Into<LxcNet>) -> Self {
-        self.0.call.set_indexed_as::<LxcNet>("net", index, net);
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        net: impl IntoSetting<LxcNet, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcNet, Which, How>("net", index, net);
         self
     }
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
-    pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set_bool("onboot", onboot);
+    pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     #[inline]
-    pub fn ostype(mut self, ostype: impl Into<LxcOstype>) -> Self {
-        self.0.call.set_as::<LxcOstype>("ostype", ostype);
+    pub fn ostype<How>(mut self, ostype: impl IntoSetting<LxcOstype, How>) -> Self {
+        self.0.call.set_some::<LxcOstype, How>("ostype", ostype);
         self
     }
     /// Password of root in the container.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// Resource pool the new container joins.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
-    pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set_bool("protection", protection);
+    pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
     /// Treats `ostemplate` as a backup to restore.
     #[inline]
-    pub fn restore(mut self, restore: bool) -> Self {
-        self.0.call.set_bool("restore", restore);
+    pub fn restore<How>(mut self, restore: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restore", restore);
         self
     }
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     #[inline]
-    pub fn rootfs(mut self, rootfs: impl Into<LxcRootfs>) -> Self {
-        self.0.call.set_as::<LxcRootfs>("rootfs", rootfs);
+    pub fn rootfs<How>(mut self, rootfs: impl IntoSetting<LxcRootfs, How>) -> Self {
+        self.0.call.set_some::<LxcRootfs, How>("rootfs", rootfs);
         self
     }
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("searchdomain", searchdomain);
+    pub fn searchdomain<How>(
+        mut self,
+        searchdomain: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
     /// SSH public keys that may log in as root, one a line, in OpenSSH form.
     #[inline]
-    pub fn ssh_public_keys(mut self, ssh_public_keys: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ssh-public-keys", ssh_public_keys);
+    pub fn ssh_public_keys<How>(
+        mut self,
+        ssh_public_keys: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("ssh-public-keys", ssh_public_keys);
         self
     }
     /// Starts the container once it was created. Default: `false`.
     #[inline]
-    pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set_bool("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("start", start);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
-    pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
+    pub fn startup<How>(
+        mut self,
+        startup: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
     /// Storage for the root volume and restored volumes where none is given. Default: `local`.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
-    pub fn swap(mut self, swap: i64) -> Self {
-        self.0.call.set_integer("swap", swap);
+    pub fn swap<How>(mut self, swap: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("swap", swap);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     #[inline]
-    pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("tags", tags);
+    pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
-    pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set_bool("template", template);
+    pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("template", template);
         self
     }
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
     #[inline]
-    pub fn timezone(mut self, timezone: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("timezone", timezone);
+    pub fn timezone<How>(mut self, timezone: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("timezone", timezone);
         self
     }
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
-    pub fn tty(mut self, tty: i64) -> Self {
-        self.0.call.set_integer("tty", tty);
+    pub fn tty<How>(mut self, tty: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("tty", tty);
         self
     }
     /// Gives restored network interfaces new random MAC addresses. Only together with `restore`.
     #[inline]
-    pub fn unique(mut self, unique: bool) -> Self {
-        self.0.call.set_bool("unique", unique);
+    pub fn unique<How>(mut self, unique: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("unique", unique);
         self
     }
     /// Runs the container in a user namespace, its root being no root on the host; a restore keeps what the backup says. Default: `false`.
     #[inline]
-    pub fn unprivileged(mut self, unprivileged: bool) -> Self {
-        self.0.call.set_bool("unprivileged", unprivileged);
+    pub fn unprivileged<How>(
+        mut self,
+        unprivileged: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("unprivileged", unprivileged);
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
-    pub fn unused(mut self, index: u8, unused: impl Into<LxcUnused>) -> Self {
-        self.0.call.set_indexed_as::<LxcUnused>("unused", index, unused);
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        unused: impl IntoSetting<LxcUnused, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcUnused, Which, How>("unused", index, unused);
         self
     }
 }
@@ -645,8 +734,10 @@ impl LxcPost {
 /// The path `/nodes/{node}/lxc/{vmid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidPath(pub(crate) At);
+
+place_impls!(LxcVmidPath);
 
 impl LxcPath {
     /// `/nodes/{node}/lxc/{vmid}`
@@ -699,28 +790,33 @@ impl LxcVmidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidDelete(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidDelete: Task);
+request_impls!(LxcVmidDelete : Task);
 
 impl LxcVmidDelete {
     /// Also deletes volumes with this ID that the configuration does not mention, on all enabled storages.
     #[inline]
-    pub fn destroy_unreferenced_disks(
+    pub fn destroy_unreferenced_disks<How>(
         mut self,
-        destroy_unreferenced_disks: bool,
+        destroy_unreferenced_disks: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("destroy-unreferenced-disks", destroy_unreferenced_disks);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("destroy-unreferenced-disks", destroy_unreferenced_disks);
         self
     }
     /// Deletes the container even if it runs, stopping it first. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Also removes the container from backup and replication jobs and from high availability. Default: `false`.
     #[inline]
-    pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set_bool("purge", purge);
+    pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("purge", purge);
         self
     }
 }
@@ -728,8 +824,10 @@ impl LxcVmidDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/clone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidClonePath(pub(crate) At);
+
+place_impls!(LxcVmidClonePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/clone`
@@ -747,36 +845,46 @@ impl LxcVmidClonePath {
     ///
     /// * `newid`: ID of the new container; must be free. From 100 to 999999999.
     #[inline]
-    pub fn post(&self, newid: u32) -> LxcVmidClonePost {
+    pub fn post<How0>(&self, newid: impl IntoValue<u32, How0>) -> LxcVmidClonePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/clone",
-            Permission::And(
-                &[
-                    Permission::And(
-                        &[
-                            Permission::All("/vms/{vmid}", &["VM.Clone"]),
-                            Permission::Or(
-                                &[
-                                    Permission::All("/vms/{newid}", &["VM.Allocate"]),
-                                    Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
-                                ],
-                            ),
-                        ],
-                    ),
-                    Permission::When(
-                        &[],
-                        "a volume is copied (`storage`, or where the volume lies)",
-                        &Permission::All(
-                            "/storage/{storage}",
-                            &["Datastore.AllocateSpace"],
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/clone",
+                Permission::And(
+                    &[
+                        Permission::And(
+                            &[
+                                Permission::All("/vms/{vmid}", &["VM.Clone"]),
+                                Permission::Or(
+                                    &[
+                                        Permission::All("/vms/{newid}", &["VM.Allocate"]),
+                                        Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                                    ],
+                                ),
+                            ],
                         ),
-                    ),
+                        Permission::When(
+                            &[],
+                            "a volume is copied (`storage`, or where the volume lies)",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                    ],
+                ),
+            )
+            .limits(
+                &[
+                    ("newid", Takes::Integer(1, i64::MAX)),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("snapname", Takes::Length(0, 40)),
+                    ("snapname", Takes::Format("pve-configid")),
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("target", Takes::Format("pve-node")),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_vmid("newid", newid);
+        request.call.set_as::<u32, How0>("newid", newid);
         LxcVmidClonePost(request)
     }
 }
@@ -794,55 +902,58 @@ impl LxcVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidClonePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidClonePost: Task);
+request_impls!(LxcVmidClonePost : Task);
 
 impl LxcVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Notes about the new container.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Copies all volumes in full; always so unless the source is a template, where a linked clone is the default.
     #[inline]
-    pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set_bool("full", full);
+    pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("full", full);
         self
     }
     /// Host name of the new container.
     #[inline]
-    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hostname", hostname);
+    pub fn hostname<How>(mut self, hostname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("hostname", hostname);
         self
     }
     /// Resource pool the new container joins.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Snapshot to clone from instead of the present state. At most 40 characters.
     #[inline]
-    pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("snapname", snapname);
+    pub fn snapname<How>(mut self, snapname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("snapname", snapname);
         self
     }
     /// Storage for a full copy's volumes; by default each stays on the storage of its original.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Node for the new container; another one is possible only if all volumes are on shared storage.
     #[inline]
-    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("target", target);
+    pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("target", target);
         self
     }
 }
@@ -850,8 +961,10 @@ impl LxcVmidClonePost {
 /// The path `/nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidConfigPath(pub(crate) At);
+
+place_impls!(LxcVmidConfigPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/config`
@@ -869,10 +982,16 @@ impl LxcVmidConfigPath {
     #[inline]
     pub fn get(&self) -> LxcVmidConfigGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/config",
-            Permission::All("/vms/{vmid}", &["VM.Audit"]),
-        );
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/config",
+                Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            )
+            .limits(
+                &[
+                    ("snapshot", Takes::Length(0, 40)),
+                    ("snapshot", Takes::Format("pve-configid")),
+                ],
+            );
         LxcVmidConfigGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the configuration; what cannot change while running is left pending.
@@ -1050,6 +1169,42 @@ impl LxcVmidConfigPath {
                 ),
             )
             .secrets(&["env"])
+            .limits(
+                &[
+                    ("cores", Takes::Integer(1, 8192)),
+                    ("cpulimit", Takes::Number(0.0, 8192.0)),
+                    ("cpuunits", Takes::Integer(0, 500000)),
+                    ("description", Takes::Length(0, 8192)),
+                    ("dev[n]", Takes::Index(255)),
+                    ("digest", Takes::Length(0, 40)),
+                    (
+                        "entrypoint",
+                        Takes::Pattern(
+                            &[
+                                "(?:[^\\x00-\\x08\\x10-\\x1F\\x7F]+)",
+                                "(?:[^\\x00-\\x08\\x0a-\\x1F\\x7F]+)",
+                            ],
+                        ),
+                    ),
+                    (
+                        "env",
+                        Takes::Pattern(
+                            &[
+                                "(?:(?:[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x10-\\x1F\\x7F]*)(?:\\x00[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x10-\\x1F\\x7F]*)*)",
+                                "(?:(?:[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x0a-\\x1F\\x7F]*)(?:\\x00[\\w\\x{80}-\\x{10FFFF}]+=[^\\x00-\\x08\\x0a-\\x1F\\x7F]*)*)",
+                            ],
+                        ),
+                    ),
+                    ("hookscript", Takes::Format("pve-volume-id")),
+                    ("hostname", Takes::Length(0, 255)),
+                    ("memory", Takes::Integer(16, i64::MAX)),
+                    ("mp[n]", Takes::Index(255)),
+                    ("net[n]", Takes::Index(31)),
+                    ("swap", Takes::Integer(0, i64::MAX)),
+                    ("tty", Takes::Integer(0, 6)),
+                    ("unused[n]", Takes::Index(255)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("dev[n]", Release::new(8, 1), None),
@@ -1070,19 +1225,19 @@ impl LxcVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
 
-request_impls!(LxcVmidConfigGet: LxcConfig);
+request_impls!(LxcVmidConfigGet : LxcConfig);
 
 impl LxcVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
     #[inline]
-    pub fn current(mut self, current: bool) -> Self {
-        self.0.call.set_bool("current", current);
+    pub fn current<How>(mut self, current: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("current", current);
         self
     }
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
     #[inline]
-    pub fn snapshot(mut self, snapshot: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("snapshot", snapshot);
+    pub fn snapshot<How>(mut self, snapshot: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("snapshot", snapshot);
         self
     }
 }
@@ -1110,217 +1265,254 @@ impl LxcVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidConfigPut:());
+request_impls!(LxcVmidConfigPut : ());
 
 impl LxcVmidConfigPut {
     /// Architecture of the programs in the container. Default: `amd64`.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<LxcArch>) -> Self {
-        self.0.call.set_as::<LxcArch>("arch", arch);
+    pub fn arch<How>(mut self, arch: impl IntoSetting<LxcArch, How>) -> Self {
+        self.0.call.set_some::<LxcArch, How>("arch", arch);
         self
     }
     /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
     #[inline]
-    pub fn cmode(mut self, cmode: impl Into<LxcCmode>) -> Self {
-        self.0.call.set_as::<LxcCmode>("cmode", cmode);
+    pub fn cmode<How>(mut self, cmode: impl IntoSetting<LxcCmode, How>) -> Self {
+        self.0.call.set_some::<LxcCmode, How>("cmode", cmode);
         self
     }
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
-    pub fn console(mut self, console: bool) -> Self {
-        self.0.call.set_bool("console", console);
+    pub fn console<How>(mut self, console: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("console", console);
         self
     }
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
-    pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set_integer("cores", cores);
+    pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
     #[inline]
-    pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("cpulimit", cpulimit);
+    pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     #[inline]
-    pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set_integer("cpuunits", cpuunits);
+    pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
-    pub fn debug(mut self, debug: bool) -> Self {
-        self.0.call.set_bool("debug", debug);
+    pub fn debug<How>(mut self, debug: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("debug", debug);
         self
     }
     /// Comma-separated options to remove from the configuration.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[inline]
-    pub fn dev(mut self, index: u8, dev: impl Into<LxcDevice>) -> Self {
-        self.0.call.set_indexed_as::<LxcDevice>("dev", index, dev);
+    pub fn dev<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        dev: impl IntoSetting<LxcDevice, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcDevice, Which, How>("dev", index, dev);
         self
     }
     /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     #[inline]
-    pub fn entrypoint(mut self, entrypoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("entrypoint", entrypoint);
+    pub fn entrypoint<How>(mut self, entrypoint: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("entrypoint", entrypoint);
         self
     }
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
-    pub fn env(mut self, env: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("env", env);
+    pub fn env<How>(mut self, env: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("env", env);
         self
     }
     /// Special capabilities of the container; some weaken its isolation.
     #[inline]
-    pub fn features(mut self, features: impl Into<LxcFeatures>) -> Self {
-        self.0.call.set_as::<LxcFeatures>("features", features);
+    pub fn features<How>(
+        mut self,
+        features: impl IntoSetting<LxcFeatures, How>,
+    ) -> Self {
+        self.0.call.set_some::<LxcFeatures, How>("features", features);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
+    pub fn hookscript<How>(
+        mut self,
+        hookscript: impl IntoSetting<VolumeId, How>,
+    ) -> Self {
+        self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
     /// Host name of the container. At most 255 characters.
     #[inline]
-    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hostname", hostname);
+    pub fn hostname<How>(mut self, hostname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("hostname", hostname);
         self
     }
     /// Lock that keeps other operations off the container.
     #[inline]
-    pub fn lock(mut self, lock: impl Into<LxcLock>) -> Self {
-        self.0.call.set_as::<LxcLock>("lock", lock);
+    pub fn lock<How>(mut self, lock: impl IntoSetting<LxcLock, How>) -> Self {
+        self.0.call.set_some::<LxcLock, How>("lock", lock);
         self
     }
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
-    pub fn memory(mut self, memory: i64) -> Self {
-        self.0.call.set_integer("memory", memory);
+    pub fn memory<How>(mut self, memory: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("memory", memory);
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     #[inline]
-    pub fn mp(mut self, index: u8, mp: impl Into<LxcMountPoint>) -> Self {
-        self.0.call.set_indexed_as::<LxcMountPoint>("mp", index, mp);
+    pub fn mp<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        mp: impl IntoSetting<LxcMountPoint, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcMountPoint, Which, How>("mp", index, mp);
         self
     }
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     #[inline]
-    pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nameserver", nameserver);
+    pub fn nameserver<How>(
+        mut self,
+        nameserver: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
     /// Network interface of the container. Indexes 0 to 31.
     #[inline]
-    pub fn net(mut self, index: u8, net: impl Into<LxcNet>) -> Self {
-        self.0.call.set_indexed_as::<LxcNet>("net", index, net);
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        net: impl IntoSetting<LxcNet, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcNet, Which, How>("net", index, net);
         self
     }
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
-    pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set_bool("onboot", onboot);
+    pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     #[inline]
-    pub fn ostype(mut self, ostype: impl Into<LxcOstype>) -> Self {
-        self.0.call.set_as::<LxcOstype>("ostype", ostype);
+    pub fn ostype<How>(mut self, ostype: impl IntoSetting<LxcOstype, How>) -> Self {
+        self.0.call.set_some::<LxcOstype, How>("ostype", ostype);
         self
     }
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
-    pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set_bool("protection", protection);
+    pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
-    pub fn revert(mut self, revert: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("revert", revert);
+    pub fn revert<How>(mut self, revert: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("revert", revert);
         self
     }
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     #[inline]
-    pub fn rootfs(mut self, rootfs: impl Into<LxcRootfs>) -> Self {
-        self.0.call.set_as::<LxcRootfs>("rootfs", rootfs);
+    pub fn rootfs<How>(mut self, rootfs: impl IntoSetting<LxcRootfs, How>) -> Self {
+        self.0.call.set_some::<LxcRootfs, How>("rootfs", rootfs);
         self
     }
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("searchdomain", searchdomain);
+    pub fn searchdomain<How>(
+        mut self,
+        searchdomain: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
-    pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
+    pub fn startup<How>(
+        mut self,
+        startup: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
-    pub fn swap(mut self, swap: i64) -> Self {
-        self.0.call.set_integer("swap", swap);
+    pub fn swap<How>(mut self, swap: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("swap", swap);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     #[inline]
-    pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("tags", tags);
+    pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
-    pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set_bool("template", template);
+    pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("template", template);
         self
     }
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
     #[inline]
-    pub fn timezone(mut self, timezone: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("timezone", timezone);
+    pub fn timezone<How>(mut self, timezone: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("timezone", timezone);
         self
     }
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
-    pub fn tty(mut self, tty: i64) -> Self {
-        self.0.call.set_integer("tty", tty);
+    pub fn tty<How>(mut self, tty: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("tty", tty);
         self
     }
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     #[inline]
-    pub fn unprivileged(mut self, unprivileged: bool) -> Self {
-        self.0.call.set_bool("unprivileged", unprivileged);
+    pub fn unprivileged<How>(
+        mut self,
+        unprivileged: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("unprivileged", unprivileged);
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
-    pub fn unused(mut self, index: u8, unused: impl Into<LxcUnused>) -> Self {
-        self.0.call.set_indexed_as::<LxcUnused>("unused", index, unused);
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        unused: impl IntoSetting<LxcUnused, How>,
+    ) -> Self {
+        self.0.call.set_member::<LxcUnused, Which, How>("unused", index, unused);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1334,8 +1526,10 @@ impl LxcVmidConfigPut {
 /// The path `/nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFeaturePath(pub(crate) At);
+
+place_impls!(LxcVmidFeaturePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/feature`
@@ -1353,17 +1547,23 @@ impl LxcVmidFeaturePath {
     ///
     /// * `feature`: What is wanted: taking a snapshot, a linked clone, or a full copy.
     #[inline]
-    pub fn get(
+    pub fn get<How0>(
         &self,
-        feature: impl Into<super::types::GuestFeature>,
+        feature: impl IntoValue<super::types::GuestFeature, How0>,
     ) -> LxcVmidFeatureGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/feature",
-            Permission::All("/vms/{vmid}", &["VM.Audit"]),
-        );
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/feature",
+                Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            )
+            .limits(
+                &[
+                    ("snapname", Takes::Length(0, 40)),
+                    ("snapname", Takes::Format("pve-configid")),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<super::types::GuestFeature>("feature", feature);
+        request.call.set_as::<super::types::GuestFeature, How0>("feature", feature);
         LxcVmidFeatureGet(request)
     }
 }
@@ -1377,13 +1577,13 @@ impl LxcVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
 
-request_impls!(LxcVmidFeatureGet: LxcFeature);
+request_impls!(LxcVmidFeatureGet : LxcFeature);
 
 impl LxcVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
     #[inline]
-    pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("snapname", snapname);
+    pub fn snapname<How>(mut self, snapname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("snapname", snapname);
         self
     }
 }
@@ -1391,8 +1591,10 @@ impl LxcVmidFeatureGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall`
@@ -1423,8 +1625,10 @@ impl LxcVmidFirewallPath {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallAliasesPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallAliasesPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/aliases`
@@ -1457,19 +1661,25 @@ impl LxcVmidFirewallAliasesPath {
     /// * `name`: Name of the alias. At most 64 characters.
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        name: impl Into<String>,
-        cidr: impl Into<Cidr>,
+        name: impl IntoValue<String, How0>,
+        cidr: impl IntoValue<Cidr, How1>,
     ) -> LxcVmidFirewallAliasesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/firewall/aliases",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/firewall/aliases",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("name", Takes::Length(2, 64)),
+                    ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<String, How0>("name", name);
+        request.call.set_as::<Cidr, How1>("cidr", cidr);
         LxcVmidFirewallAliasesPost(request)
     }
 }
@@ -1483,13 +1693,13 @@ impl LxcVmidFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallAliasesPost:());
+request_impls!(LxcVmidFirewallAliasesPost : ());
 
 impl LxcVmidFirewallAliasesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
 }
@@ -1497,8 +1707,10 @@ impl LxcVmidFirewallAliasesPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallAliasesNamePath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallAliasesNamePath);
 
 impl LxcVmidFirewallAliasesPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
@@ -1532,14 +1744,24 @@ impl LxcVmidFirewallAliasesNamePath {
     ///
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn put(&self, cidr: impl Into<Cidr>) -> LxcVmidFirewallAliasesNamePut {
+    pub fn put<How0>(
+        &self,
+        cidr: impl IntoValue<Cidr, How0>,
+    ) -> LxcVmidFirewallAliasesNamePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 64)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<Cidr, How0>("cidr", cidr);
         LxcVmidFirewallAliasesNamePut(request)
     }
     /// Deletes an address alias of a container.
@@ -1548,10 +1770,11 @@ impl LxcVmidFirewallAliasesNamePath {
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallAliasesNameDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         LxcVmidFirewallAliasesNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -1565,25 +1788,25 @@ impl LxcVmidFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallAliasesNamePut:());
+request_impls!(LxcVmidFirewallAliasesNamePut : ());
 
 impl LxcVmidFirewallAliasesNamePut {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// New name for the alias. At most 64 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -1597,13 +1820,13 @@ impl LxcVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallAliasesNameDelete:());
+request_impls!(LxcVmidFirewallAliasesNameDelete : ());
 
 impl LxcVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -1611,8 +1834,10 @@ impl LxcVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallIpsetPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallIpsetPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/ipset`
@@ -1644,14 +1869,26 @@ impl LxcVmidFirewallIpsetPath {
     ///
     /// * `name`: Name of the IP set. At most 64 characters.
     #[inline]
-    pub fn post(&self, name: impl Into<String>) -> LxcVmidFirewallIpsetPost {
+    pub fn post<How0>(
+        &self,
+        name: impl IntoValue<String, How0>,
+    ) -> LxcVmidFirewallIpsetPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/firewall/ipset",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/firewall/ipset",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("name", Takes::Length(2, 64)),
+                    ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 64)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         LxcVmidFirewallIpsetPost(request)
     }
 }
@@ -1665,25 +1902,25 @@ impl LxcVmidFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetPost:());
+request_impls!(LxcVmidFirewallIpsetPost : ());
 
 impl LxcVmidFirewallIpsetPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -1691,8 +1928,10 @@ impl LxcVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallIpsetNamePath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallIpsetNamePath);
 
 impl LxcVmidFirewallIpsetPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
@@ -1726,14 +1965,17 @@ impl LxcVmidFirewallIpsetNamePath {
     ///
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
-    pub fn post(&self, cidr: impl Into<Cidr>) -> LxcVmidFirewallIpsetNamePost {
+    pub fn post<How0>(
+        &self,
+        cidr: impl IntoValue<Cidr, How0>,
+    ) -> LxcVmidFirewallIpsetNamePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
             Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<Cidr, How0>("cidr", cidr);
         LxcVmidFirewallIpsetNamePost(request)
     }
     /// Deletes an IP set of a container; without `force` only an empty one.
@@ -1759,19 +2001,19 @@ impl LxcVmidFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNamePost:());
+request_impls!(LxcVmidFirewallIpsetNamePost : ());
 
 impl LxcVmidFirewallIpsetNamePost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
-    pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set_bool("nomatch", nomatch);
+    pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
 }
@@ -1785,13 +2027,13 @@ impl LxcVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNameDelete:());
+request_impls!(LxcVmidFirewallIpsetNameDelete : ());
 
 impl LxcVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -1799,8 +2041,10 @@ impl LxcVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallIpsetNameCidrPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallIpsetNameCidrPath);
 
 impl LxcVmidFirewallIpsetNamePath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
@@ -1837,10 +2081,11 @@ impl LxcVmidFirewallIpsetNameCidrPath {
     #[inline]
     pub fn put(&self) -> LxcVmidFirewallIpsetNameCidrPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         LxcVmidFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes an address or network out of an IP set of a container.
@@ -1849,10 +2094,11 @@ impl LxcVmidFirewallIpsetNameCidrPath {
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallIpsetNameCidrDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         LxcVmidFirewallIpsetNameCidrDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -1866,25 +2112,25 @@ impl LxcVmidFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNameCidrPut:());
+request_impls!(LxcVmidFirewallIpsetNameCidrPut : ());
 
 impl LxcVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
-    pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set_bool("nomatch", nomatch);
+    pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
 }
@@ -1898,13 +2144,13 @@ impl LxcVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNameCidrDelete:());
+request_impls!(LxcVmidFirewallIpsetNameCidrDelete : ());
 
 impl LxcVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -1912,8 +2158,10 @@ impl LxcVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallLogPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallLogPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/log`
@@ -1931,10 +2179,18 @@ impl LxcVmidFirewallLogPath {
     #[inline]
     pub fn get(&self) -> LxcVmidFirewallLogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/firewall/log",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        );
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/firewall/log",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("since", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                    ("until", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         LxcVmidFirewallLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -1948,31 +2204,31 @@ impl LxcVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(LxcVmidFirewallLogGet: Vec<super::types::LogLine>);
+request_impls!(LxcVmidFirewallLogGet : Vec < super::types::LogLine >);
 
 impl LxcVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set_integer("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set_integer("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("until", until);
         self
     }
 }
@@ -1980,8 +2236,10 @@ impl LxcVmidFirewallLogGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallOptionsPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallOptionsPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/options`
@@ -2013,10 +2271,11 @@ impl LxcVmidFirewallOptionsPath {
     #[inline]
     pub fn put(&self) -> LxcVmidFirewallOptionsPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/lxc/{vmid}/firewall/options",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/lxc/{vmid}/firewall/options",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         LxcVmidFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -2030,95 +2289,105 @@ impl LxcVmidFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallOptionsPut:());
+request_impls!(LxcVmidFirewallOptionsPut : ());
 
 impl LxcVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Lets DHCP through. Default: `false`.
     #[inline]
-    pub fn dhcp(mut self, dhcp: bool) -> Self {
-        self.0.call.set_bool("dhcp", dhcp);
+    pub fn dhcp<How>(mut self, dhcp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("dhcp", dhcp);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
-    pub fn ipfilter(mut self, ipfilter: bool) -> Self {
-        self.0.call.set_bool("ipfilter", ipfilter);
+    pub fn ipfilter<How>(mut self, ipfilter: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ipfilter", ipfilter);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_in(
+    pub fn log_level_in<How>(
         mut self,
-        log_level_in: impl Into<super::types::FirewallLogLevelIn>,
+        log_level_in: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::FirewallLogLevelIn>("log_level_in", log_level_in);
+            .set_some::<
+                super::types::FirewallLogLevelIn,
+                How,
+            >("log_level_in", log_level_in);
         self
     }
     /// Level to log outgoing traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_out(
+    pub fn log_level_out<How>(
         mut self,
-        log_level_out: impl Into<super::types::FirewallLogLevelOut>,
+        log_level_out: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::FirewallLogLevelOut>("log_level_out", log_level_out);
+            .set_some::<
+                super::types::FirewallLogLevelOut,
+                How,
+            >("log_level_out", log_level_out);
         self
     }
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
-    pub fn macfilter(mut self, macfilter: bool) -> Self {
-        self.0.call.set_bool("macfilter", macfilter);
+    pub fn macfilter<How>(mut self, macfilter: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("macfilter", macfilter);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
-    pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.call.set_bool("ndp", ndp);
+    pub fn ndp<How>(mut self, ndp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ndp", ndp);
         self
     }
     /// What happens to incoming traffic that no rule matches.
     #[inline]
-    pub fn policy_in(
+    pub fn policy_in<How>(
         mut self,
-        policy_in: impl Into<super::types::FirewallPolicyIn>,
+        policy_in: impl IntoSetting<super::types::FirewallPolicyIn, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::FirewallPolicyIn>("policy_in", policy_in);
+        self.0
+            .call
+            .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
         self
     }
     /// What happens to outgoing traffic that no rule matches.
     #[inline]
-    pub fn policy_out(
+    pub fn policy_out<How>(
         mut self,
-        policy_out: impl Into<super::types::FirewallPolicyOut>,
+        policy_out: impl IntoSetting<super::types::FirewallPolicyOut, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::FirewallPolicyOut>("policy_out", policy_out);
+        self.0
+            .call
+            .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
         self
     }
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
-    pub fn radv(mut self, radv: bool) -> Self {
-        self.0.call.set_bool("radv", radv);
+    pub fn radv<How>(mut self, radv: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("radv", radv);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2132,8 +2401,10 @@ impl LxcVmidFirewallOptionsPut {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallRefsPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallRefsPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/refs`
@@ -2168,13 +2439,16 @@ impl LxcVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-request_impls!(LxcVmidFirewallRefsGet: Vec<super::types::FirewallRef>);
+request_impls!(LxcVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
 
 impl LxcVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRefType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRefType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRefType, How>("type", type_);
         self
     }
 }
@@ -2182,8 +2456,10 @@ impl LxcVmidFirewallRefsGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallRulesPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallRulesPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/rules`
@@ -2216,19 +2492,31 @@ impl LxcVmidFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<super::types::FirewallRuleType>,
-        action: impl Into<String>,
+        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
+        action: impl IntoValue<String, How1>,
     ) -> LxcVmidFirewallRulesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/firewall/rules",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/firewall/rules",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("pos", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
-        request.call.set_as::<String>("action", action);
+        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
+        request.call.set_as::<String, How1>("action", action);
         LxcVmidFirewallRulesPost(request)
     }
 }
@@ -2242,85 +2530,88 @@ impl LxcVmidFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallRulesPost:());
+request_impls!(LxcVmidFirewallRulesPost : ());
 
 impl LxcVmidFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
-    pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set_integer("pos", pos);
+    pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
 }
@@ -2328,8 +2619,10 @@ impl LxcVmidFirewallRulesPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidFirewallRulesPosPath(pub(crate) At);
+
+place_impls!(LxcVmidFirewallRulesPosPath);
 
 impl LxcVmidFirewallRulesPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
@@ -2363,10 +2656,22 @@ impl LxcVmidFirewallRulesPosPath {
     #[inline]
     pub fn put(&self) -> LxcVmidFirewallRulesPosPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("moveto", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         LxcVmidFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a container; later rules move up.
@@ -2375,10 +2680,11 @@ impl LxcVmidFirewallRulesPosPath {
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallRulesPosDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         LxcVmidFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -2392,103 +2698,109 @@ impl LxcVmidFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallRulesPosPut:());
+request_impls!(LxcVmidFirewallRulesPosPut : ());
 
 impl LxcVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
-    pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set_integer("moveto", moveto);
+    pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRuleType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2508,13 +2820,13 @@ impl LxcVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallRulesPosDelete:());
+request_impls!(LxcVmidFirewallRulesPosDelete : ());
 
 impl LxcVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -2522,8 +2834,10 @@ impl LxcVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidInterfacesPath(pub(crate) At);
+
+place_impls!(LxcVmidInterfacesPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/interfaces`
@@ -2557,8 +2871,10 @@ impl LxcVmidInterfacesPath {
 /// The path `/nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidMigratePath(pub(crate) At);
+
+place_impls!(LxcVmidMigratePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/migrate`
@@ -2580,7 +2896,8 @@ impl LxcVmidMigratePath {
                 "/nodes/{node}/lxc/{vmid}/migrate",
                 Permission::All("/vms/{vmid}", &["VM.Migrate"]),
             )
-            .since(9, 0);
+            .since(9, 0)
+            .limits(&[("target", Takes::Format("pve-node"))]);
         LxcVmidMigrateGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Migrates the container to another node of the cluster; a running one needs `restart`.
@@ -2589,31 +2906,40 @@ impl LxcVmidMigratePath {
     ///
     /// * `target`: Node to migrate to.
     #[inline]
-    pub fn post(&self, target: impl Into<NodeName>) -> LxcVmidMigratePost {
+    pub fn post<How0>(
+        &self,
+        target: impl IntoValue<NodeName, How0>,
+    ) -> LxcVmidMigratePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/migrate",
-            Permission::And(
-                &[
-                    Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-                    Permission::When(
-                        &["target-storage"],
-                        "the volumes go to other storages",
-                        &Permission::And(
-                            &[
-                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-                                Permission::All(
-                                    "/storage/{storage}",
-                                    &["Datastore.AllocateSpace"],
-                                ),
-                            ],
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/migrate",
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+                        Permission::When(
+                            &["target-storage"],
+                            "the volumes go to other storages",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.AllocateSpace"],
+                                    ),
+                                ],
+                            ),
                         ),
-                    ),
+                    ],
+                ),
+            )
+            .limits(
+                &[
+                    ("target", Takes::Format("pve-node")),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeName>("target", target);
+        request.call.set_as::<NodeName, How0>("target", target);
         LxcVmidMigratePost(request)
     }
 }
@@ -2629,13 +2955,13 @@ impl LxcVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigrateGet(pub(crate) Request<LxcMigrate>);
 
-request_impls!(LxcVmidMigrateGet: LxcMigrate);
+request_impls!(LxcVmidMigrateGet : LxcMigrate);
 
 impl LxcVmidMigrateGet {
     /// Node to check as target.
     #[inline]
-    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("target", target);
+    pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("target", target);
         self
     }
 }
@@ -2653,37 +2979,40 @@ impl LxcVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigratePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidMigratePost: Task);
+request_impls!(LxcVmidMigratePost : Task);
 
 impl LxcVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
-    pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set_bool("online", online);
+    pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("online", online);
         self
     }
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
-    pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set_bool("restart", restart);
+    pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restart", restart);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     #[inline]
-    pub fn target_storage(mut self, target_storage: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("target-storage", target_storage);
+    pub fn target_storage<How>(
+        mut self,
+        target_storage: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("target-storage", target_storage);
         self
     }
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -2691,8 +3020,10 @@ impl LxcVmidMigratePost {
 /// The path `/nodes/{node}/lxc/{vmid}/move_volume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidMoveVolumePath(pub(crate) At);
+
+place_impls!(LxcVmidMoveVolumePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/move_volume`
@@ -2710,39 +3041,51 @@ impl LxcVmidMoveVolumePath {
     ///
     /// * `volume`: Key of the volume to move, such as `rootfs` or `mp0`.
     #[inline]
-    pub fn post(&self, volume: impl Into<LxcMoveVolumeVolume>) -> LxcVmidMoveVolumePost {
+    pub fn post<How0>(
+        &self,
+        volume: impl IntoValue<LxcMoveVolumeVolume, How0>,
+    ) -> LxcVmidMoveVolumePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/move_volume",
-            Permission::And(
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/move_volume",
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        Permission::When(
+                            &["storage"],
+                            "",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["target-vmid"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{target-vmid}", &["VM.Config.Disk"]),
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.AllocateSpace"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-                    Permission::When(
-                        &["storage"],
-                        "",
-                        &Permission::All(
-                            "/storage/{storage}",
-                            &["Datastore.AllocateSpace"],
-                        ),
-                    ),
-                    Permission::When(
-                        &["target-vmid"],
-                        "",
-                        &Permission::And(
-                            &[
-                                Permission::All("/vms/{target-vmid}", &["VM.Config.Disk"]),
-                                Permission::All(
-                                    "/storage/{storage}",
-                                    &["Datastore.AllocateSpace"],
-                                ),
-                            ],
-                        ),
-                    ),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("digest", Takes::Length(0, 40)),
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("target-digest", Takes::Length(0, 40)),
+                    ("target-vmid", Takes::Integer(1, i64::MAX)),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<LxcMoveVolumeVolume>("volume", volume);
+        request.call.set_as::<LxcMoveVolumeVolume, How0>("volume", volume);
         LxcVmidMoveVolumePost(request)
     }
 }
@@ -2761,52 +3104,57 @@ impl LxcVmidMoveVolumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMoveVolumePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidMoveVolumePost: Task);
+request_impls!(LxcVmidMoveVolumePost : Task);
 
 impl LxcVmidMoveVolumePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Storage to move the volume to.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn target_digest(mut self, target_digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target-digest", target_digest);
+    pub fn target_digest<How>(
+        mut self,
+        target_digest: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("target-digest", target_digest);
         self
     }
     /// ID of the container that receives the volume. From 100 to 999999999.
     #[inline]
-    pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set_vmid("target-vmid", target_vmid);
+    pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
     /// Key the volume gets in the receiving configuration; the same one if absent.
     #[inline]
-    pub fn target_volume(
+    pub fn target_volume<How>(
         mut self,
-        target_volume: impl Into<LxcMoveVolumeTargetVolume>,
+        target_volume: impl IntoSetting<LxcMoveVolumeTargetVolume, How>,
     ) -> Self {
-        self.0.call.set_as::<LxcMoveVolumeTargetVolume>("target-volume", target_volume);
+        self.0
+            .call
+            .set_some::<LxcMoveVolumeTargetVolume, How>("target-volume", target_volume);
         self
     }
 }
@@ -2814,8 +3162,10 @@ impl LxcVmidMoveVolumePost {
 /// The path `/nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidMtunnelPath(pub(crate) At);
+
+place_impls!(LxcVmidMtunnelPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/mtunnel`
@@ -2869,19 +3219,22 @@ impl LxcVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-request_impls!(LxcVmidMtunnelPost: super::types::Mtunnel);
+request_impls!(LxcVmidMtunnelPost : super::types::Mtunnel);
 
 impl LxcVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
     #[inline]
-    pub fn bridges(mut self, bridges: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("bridges", bridges);
+    pub fn bridges<How>(mut self, bridges: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("bridges", bridges);
         self
     }
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
-    pub fn storages(mut self, storages: impl Into<List<StorageId>>) -> Self {
-        self.0.call.set_as::<List<StorageId>>("storages", storages);
+    pub fn storages<How>(
+        mut self,
+        storages: impl IntoItemsSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<StorageId, How>("storages", storages);
         self
     }
 }
@@ -2889,8 +3242,10 @@ impl LxcVmidMtunnelPost {
 /// The path `/nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidMtunnelwebsocketPath(pub(crate) At);
+
+place_impls!(LxcVmidMtunnelwebsocketPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/mtunnelwebsocket`
@@ -2911,10 +3266,10 @@ impl LxcVmidMtunnelwebsocketPath {
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
     /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        socket: impl Into<String>,
-        ticket: impl Into<Secret>,
+        socket: impl IntoValue<String, How0>,
+        ticket: impl IntoValue<Secret, How1>,
     ) -> Request<super::types::MtunnelWebsocket> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
@@ -2925,8 +3280,8 @@ impl LxcVmidMtunnelwebsocketPath {
             )
             .secrets(&["ticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("socket", socket);
-        request.call.set_as::<Secret>("ticket", ticket);
+        request.call.set_as::<String, How0>("socket", socket);
+        request.call.set_as::<Secret, How1>("ticket", ticket);
         request
     }
 }
@@ -2934,8 +3289,10 @@ impl LxcVmidMtunnelwebsocketPath {
 /// The path `/nodes/{node}/lxc/{vmid}/pending`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidPendingPath(pub(crate) At);
+
+place_impls!(LxcVmidPendingPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/pending`
@@ -2966,8 +3323,10 @@ impl LxcVmidPendingPath {
 /// The path `/nodes/{node}/lxc/{vmid}/remote_migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidRemoteMigratePath(pub(crate) At);
+
+place_impls!(LxcVmidRemoteMigratePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/remote_migrate`
@@ -2987,24 +3346,33 @@ impl LxcVmidRemoteMigratePath {
     /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        target_endpoint: impl Into<super::types::RemoteEndpoint>,
-        target_storage: impl Into<List>,
-        target_bridge: impl Into<List>,
+        target_endpoint: impl IntoValue<super::types::RemoteEndpoint, How0>,
+        target_storage: impl IntoItems<String, How1>,
+        target_bridge: impl IntoItems<String, How2>,
     ) -> LxcVmidRemoteMigratePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/lxc/{vmid}/remote_migrate",
                 Permission::All("/vms/{vmid}", &["VM.Migrate"]),
             )
-            .secrets(&["target-endpoint"]);
+            .secrets(&["target-endpoint"])
+            .limits(
+                &[
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("target-vmid", Takes::Integer(1, i64::MAX)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request
             .call
-            .set_as::<super::types::RemoteEndpoint>("target-endpoint", target_endpoint);
-        request.call.set_as::<List>("target-storage", target_storage);
-        request.call.set_as::<List>("target-bridge", target_bridge);
+            .set_as::<
+                super::types::RemoteEndpoint,
+                How0,
+            >("target-endpoint", target_endpoint);
+        request.call.set_list::<String, How1>("target-storage", target_storage);
+        request.call.set_list::<String, How2>("target-bridge", target_bridge);
         LxcVmidRemoteMigratePost(request)
     }
 }
@@ -3020,43 +3388,43 @@ impl LxcVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidRemoteMigratePost: Task);
+request_impls!(LxcVmidRemoteMigratePost : Task);
 
 impl LxcVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
-    pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set_bool("online", online);
+    pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("online", online);
         self
     }
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
-    pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set_bool("restart", restart);
+    pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restart", restart);
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[inline]
-    pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set_vmid("target-vmid", target_vmid);
+    pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -3064,8 +3432,10 @@ impl LxcVmidRemoteMigratePost {
 /// The path `/nodes/{node}/lxc/{vmid}/resize`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidResizePath(pub(crate) At);
+
+place_impls!(LxcVmidResizePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/resize`
@@ -3084,24 +3454,33 @@ impl LxcVmidResizePath {
     /// * `disk`: Key of the volume to enlarge, such as `rootfs` or `mp0`.
     /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
     #[inline]
-    pub fn put(
+    pub fn put<How0, How1>(
         &self,
-        disk: impl Into<LxcResizeDisk>,
-        size: impl Into<String>,
+        disk: impl IntoValue<LxcResizeDisk, How0>,
+        size: impl IntoValue<String, How1>,
     ) -> LxcVmidResizePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/lxc/{vmid}/resize",
-            Permission::And(
+                Method::Put,
+                "/nodes/{node}/lxc/{vmid}/resize",
+                Permission::And(
+                    &[
+                        Permission::Any("/vms/{vmid}", &["VM.Config.Disk"]),
+                        Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::Any("/vms/{vmid}", &["VM.Config.Disk"]),
-                    Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
+                    ("size", Takes::Pattern(&["\\+?\\d+(\\.\\d+)?[KMGT]?"])),
+                    ("digest", Takes::Length(0, 40)),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<LxcResizeDisk>("disk", disk);
-        request.call.set_as::<String>("size", size);
+        request.call.set_as::<LxcResizeDisk, How0>("disk", disk);
+        request.call.set_as::<String, How1>("size", size);
         LxcVmidResizePut(request)
     }
 }
@@ -3117,13 +3496,13 @@ impl LxcVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidResizePut(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidResizePut: Task);
+request_impls!(LxcVmidResizePut : Task);
 
 impl LxcVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -3131,8 +3510,10 @@ impl LxcVmidResizePut {
 /// The path `/nodes/{node}/lxc/{vmid}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidRrdPath(pub(crate) At);
+
+place_impls!(LxcVmidRrdPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/rrd`
@@ -3151,10 +3532,10 @@ impl LxcVmidRrdPath {
     /// * `ds`: Comma-separated data sources to draw.
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        ds: impl Into<List>,
-        timeframe: impl Into<super::types::RrdTimeframe>,
+        ds: impl IntoItems<String, How0>,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How1>,
     ) -> LxcVmidRrdGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -3162,8 +3543,8 @@ impl LxcVmidRrdPath {
             Permission::All("/vms/{vmid}", &["VM.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<List>("ds", ds);
-        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
+        request.call.set_list::<String, How0>("ds", ds);
+        request.call.set_as::<super::types::RrdTimeframe, How1>("timeframe", timeframe);
         LxcVmidRrdGet(request)
     }
 }
@@ -3177,13 +3558,16 @@ impl LxcVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(LxcVmidRrdGet: super::types::RrdImage);
+request_impls!(LxcVmidRrdGet : super::types::RrdImage);
 
 impl LxcVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -3191,8 +3575,10 @@ impl LxcVmidRrdGet {
 /// The path `/nodes/{node}/lxc/{vmid}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidRrddataPath(pub(crate) At);
+
+place_impls!(LxcVmidRrddataPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/rrddata`
@@ -3210,9 +3596,9 @@ impl LxcVmidRrddataPath {
     ///
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
-    pub fn get(
+    pub fn get<How0>(
         &self,
-        timeframe: impl Into<super::types::RrdTimeframe>,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How0>,
     ) -> LxcVmidRrddataGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -3220,7 +3606,7 @@ impl LxcVmidRrddataPath {
             Permission::All("/vms/{vmid}", &["VM.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
+        request.call.set_as::<super::types::RrdTimeframe, How0>("timeframe", timeframe);
         LxcVmidRrddataGet(request)
     }
 }
@@ -3234,13 +3620,16 @@ impl LxcVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-request_impls!(LxcVmidRrddataGet: Vec<super::types::GuestRrdSample>);
+request_impls!(LxcVmidRrddataGet : Vec < super::types::GuestRrdSample >);
 
 impl LxcVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -3248,8 +3637,10 @@ impl LxcVmidRrddataGet {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidSnapshotPath(pub(crate) At);
+
+place_impls!(LxcVmidSnapshotPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot`
@@ -3281,14 +3672,23 @@ impl LxcVmidSnapshotPath {
     ///
     /// * `snapname`: Name for the snapshot. At most 40 characters.
     #[inline]
-    pub fn post(&self, snapname: impl Into<String>) -> LxcVmidSnapshotPost {
+    pub fn post<How0>(
+        &self,
+        snapname: impl IntoValue<String, How0>,
+    ) -> LxcVmidSnapshotPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/snapshot",
-            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/snapshot",
+                Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+            )
+            .limits(
+                &[
+                    ("snapname", Takes::Length(0, 40)),
+                    ("snapname", Takes::Format("pve-configid")),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("snapname", snapname);
+        request.call.set_as::<String, How0>("snapname", snapname);
         LxcVmidSnapshotPost(request)
     }
 }
@@ -3304,13 +3704,16 @@ impl LxcVmidSnapshotPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidSnapshotPost: Task);
+request_impls!(LxcVmidSnapshotPost : Task);
 
 impl LxcVmidSnapshotPost {
     /// Notes about the snapshot.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
 }
@@ -3318,8 +3721,10 @@ impl LxcVmidSnapshotPost {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidSnapshotSnapnamePath(pub(crate) At);
+
+place_impls!(LxcVmidSnapshotSnapnamePath);
 
 impl LxcVmidSnapshotPath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
@@ -3375,13 +3780,13 @@ impl LxcVmidSnapshotSnapnamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidSnapshotSnapnameDelete: Task);
+request_impls!(LxcVmidSnapshotSnapnameDelete : Task);
 
 impl LxcVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting volume snapshots fails.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -3389,8 +3794,10 @@ impl LxcVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidSnapshotSnapnameConfigPath(pub(crate) At);
+
+place_impls!(LxcVmidSnapshotSnapnameConfigPath);
 
 impl LxcVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
@@ -3442,13 +3849,16 @@ impl LxcVmidSnapshotSnapnameConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidSnapshotSnapnameConfigPut:());
+request_impls!(LxcVmidSnapshotSnapnameConfigPut : ());
 
 impl LxcVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
 }
@@ -3456,8 +3866,10 @@ impl LxcVmidSnapshotSnapnameConfigPut {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidSnapshotSnapnameRollbackPath(pub(crate) At);
+
+place_impls!(LxcVmidSnapshotSnapnameRollbackPath);
 
 impl LxcVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`
@@ -3494,13 +3906,13 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidSnapshotSnapnameRollbackPost: Task);
+request_impls!(LxcVmidSnapshotSnapnameRollbackPost : Task);
 
 impl LxcVmidSnapshotSnapnameRollbackPost {
     /// Starts the container afterwards. Default: `false`.
     #[inline]
-    pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set_bool("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("start", start);
         self
     }
 }
@@ -3508,8 +3920,10 @@ impl LxcVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/lxc/{vmid}/spiceproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidSpiceproxyPath(pub(crate) At);
+
+place_impls!(LxcVmidSpiceproxyPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/spiceproxy`
@@ -3527,10 +3941,11 @@ impl LxcVmidSpiceproxyPath {
     #[inline]
     pub fn post(&self) -> LxcVmidSpiceproxyPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/spiceproxy",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/spiceproxy",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .limits(&[("proxy", Takes::Format("address"))]);
         LxcVmidSpiceproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -3544,13 +3959,13 @@ impl LxcVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(LxcVmidSpiceproxyPost: super::types::SpiceConfig);
+request_impls!(LxcVmidSpiceproxyPost : super::types::SpiceConfig);
 
 impl LxcVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     #[inline]
-    pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proxy", proxy);
+    pub fn proxy<How>(mut self, proxy: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proxy", proxy);
         self
     }
 }
@@ -3558,8 +3973,10 @@ impl LxcVmidSpiceproxyPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/status`
@@ -3590,8 +4007,10 @@ impl LxcVmidStatusPath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusCurrentPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusCurrentPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/current`
@@ -3622,8 +4041,10 @@ impl LxcVmidStatusCurrentPath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/reboot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusRebootPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusRebootPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/reboot`
@@ -3641,10 +4062,11 @@ impl LxcVmidStatusRebootPath {
     #[inline]
     pub fn post(&self) -> LxcVmidStatusRebootPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/status/reboot",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/status/reboot",
+                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            )
+            .limits(&[("timeout", Takes::Integer(0, i64::MAX))]);
         LxcVmidStatusRebootPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -3660,13 +4082,13 @@ impl LxcVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusRebootPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusRebootPost: Task);
+request_impls!(LxcVmidStatusRebootPost : Task);
 
 impl LxcVmidStatusRebootPost {
     /// Seconds to wait for the container to shut down. At least 0.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -3674,8 +4096,10 @@ impl LxcVmidStatusRebootPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/resume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusResumePath(pub(crate) At);
+
+place_impls!(LxcVmidStatusResumePath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/resume`
@@ -3708,8 +4132,10 @@ impl LxcVmidStatusResumePath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusShutdownPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusShutdownPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/shutdown`
@@ -3727,10 +4153,11 @@ impl LxcVmidStatusShutdownPath {
     #[inline]
     pub fn post(&self) -> LxcVmidStatusShutdownPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/status/shutdown",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/status/shutdown",
+                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            )
+            .limits(&[("timeout", Takes::Integer(0, i64::MAX))]);
         LxcVmidStatusShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -3746,19 +4173,19 @@ impl LxcVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusShutdownPost: Task);
+request_impls!(LxcVmidStatusShutdownPost : Task);
 
 impl LxcVmidStatusShutdownPost {
     /// Stops the container the hard way if it is not down in time. Default: `false`.
     #[inline]
-    pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set_bool("forceStop", force_stop);
+    pub fn force_stop<How>(mut self, force_stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("forceStop", force_stop);
         self
     }
     /// Seconds to wait for the container to shut down. At least 0. Default: `60`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -3766,8 +4193,10 @@ impl LxcVmidStatusShutdownPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusStartPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusStartPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/start`
@@ -3804,19 +4233,19 @@ impl LxcVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStartPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusStartPost: Task);
+request_impls!(LxcVmidStatusStartPost : Task);
 
 impl LxcVmidStatusStartPost {
     /// Logs this start in debug detail. Default: `false`.
     #[inline]
-    pub fn debug(mut self, debug: bool) -> Self {
-        self.0.call.set_bool("debug", debug);
+    pub fn debug<How>(mut self, debug: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("debug", debug);
         self
     }
     /// Acts even if the container is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -3824,8 +4253,10 @@ impl LxcVmidStatusStartPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusStopPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusStopPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/stop`
@@ -3863,19 +4294,22 @@ impl LxcVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStopPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusStopPost: Task);
+request_impls!(LxcVmidStatusStopPost : Task);
 
 impl LxcVmidStatusStopPost {
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[inline]
-    pub fn overrule_shutdown(mut self, overrule_shutdown: bool) -> Self {
-        self.0.call.set_bool("overrule-shutdown", overrule_shutdown);
+    pub fn overrule_shutdown<How>(
+        mut self,
+        overrule_shutdown: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("overrule-shutdown", overrule_shutdown);
         self
     }
     /// Acts even if the container is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -3883,8 +4317,10 @@ impl LxcVmidStatusStopPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidStatusSuspendPath(pub(crate) At);
+
+place_impls!(LxcVmidStatusSuspendPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/suspend`
@@ -3917,8 +4353,10 @@ impl LxcVmidStatusSuspendPath {
 /// The path `/nodes/{node}/lxc/{vmid}/template`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidTemplatePath(pub(crate) At);
+
+place_impls!(LxcVmidTemplatePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/template`
@@ -3949,8 +4387,10 @@ impl LxcVmidTemplatePath {
 /// The path `/nodes/{node}/lxc/{vmid}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidTermproxyPath(pub(crate) At);
+
+place_impls!(LxcVmidTermproxyPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/termproxy`
@@ -3981,8 +4421,10 @@ impl LxcVmidTermproxyPath {
 /// The path `/nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidVncproxyPath(pub(crate) At);
+
+place_impls!(LxcVmidVncproxyPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/vncproxy`
@@ -4000,10 +4442,16 @@ impl LxcVmidVncproxyPath {
     #[inline]
     pub fn post(&self) -> LxcVmidVncproxyPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/vncproxy",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        );
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/vncproxy",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .limits(
+                &[
+                    ("height", Takes::Integer(16, 2160)),
+                    ("width", Takes::Integer(16, 4096)),
+                ],
+            );
         LxcVmidVncproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -4017,25 +4465,25 @@ impl LxcVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(LxcVmidVncproxyPost: super::types::Vncproxy);
+request_impls!(LxcVmidVncproxyPost : super::types::Vncproxy);
 
 impl LxcVmidVncproxyPost {
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
-    pub fn height(mut self, height: i64) -> Self {
-        self.0.call.set_integer("height", height);
+    pub fn height<How>(mut self, height: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("height", height);
         self
     }
     /// Prepares for a WebSocket connection in place of a plain VNC one.
     #[inline]
-    pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.call.set_bool("websocket", websocket);
+    pub fn websocket<How>(mut self, websocket: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("websocket", websocket);
         self
     }
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
-    pub fn width(mut self, width: i64) -> Self {
-        self.0.call.set_integer("width", width);
+    pub fn width<How>(mut self, width: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("width", width);
         self
     }
 }
@@ -4043,8 +4491,10 @@ impl LxcVmidVncproxyPost {
 /// The path `/nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LxcVmidVncwebsocketPath(pub(crate) At);
+
+place_impls!(LxcVmidVncwebsocketPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/vncwebsocket`
@@ -4065,10 +4515,10 @@ impl LxcVmidVncwebsocketPath {
     /// * `port`: Port that the call that opened the proxy returned. From 5900 to 5999.
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        port: i64,
-        vncticket: impl Into<Secret>,
+        port: impl IntoValue<i64, How0>,
+        vncticket: impl IntoValue<Secret, How1>,
     ) -> Request<super::types::VncWebsocket> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
@@ -4082,10 +4532,16 @@ impl LxcVmidVncwebsocketPath {
                     ],
                 ),
             )
-            .secrets(&["vncticket"]);
+            .secrets(&["vncticket"])
+            .limits(
+                &[
+                    ("port", Takes::Integer(5900, 5999)),
+                    ("vncticket", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_integer("port", port);
-        request.call.set_as::<Secret>("vncticket", vncticket);
+        request.call.set_as::<i64, How0>("port", port);
+        request.call.set_as::<Secret, How1>("vncticket", vncticket);
         request
     }
 }
@@ -4109,12 +4565,13 @@ pub enum LxcArch {
     /// The value `riscv64`.
     Riscv64,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcArch {
-    "amd64" Amd64, "i386" I386, "arm64" Arm64, "armhf" Armhf, "riscv32" Riscv32, "riscv64" Riscv64,
-});
+open_enum_impls!(
+    LxcArch : "amd64" Amd64, "i386" I386, "arm64" Arm64, "armhf" Armhf, "riscv32"
+    Riscv32, "riscv64" Riscv64,
+);
 
 /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
 ///
@@ -4129,17 +4586,15 @@ pub enum LxcCmode {
     /// The value `tty`.
     Tty,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcCmode {
-    "shell" Shell, "console" Console, "tty" Tty,
-});
+open_enum_impls!(LxcCmode : "shell" Shell, "console" Console, "tty" Tty,);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -4159,7 +4614,7 @@ pub struct LxcConfig {
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
-    pub dev: IndexedMap<LxcDevice>,
+    pub dev: Family<LxcDevice>,
     /// SHA-1 digest of the configuration, to send back with a change.
     pub digest: Option<String>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
@@ -4179,11 +4634,11 @@ pub struct LxcConfig {
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    pub mp: IndexedMap<LxcMountPoint>,
+    pub mp: Family<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
-    pub net: IndexedMap<LxcNet>,
+    pub net: Family<LxcNet>,
     /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -4215,64 +4670,108 @@ pub struct LxcConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: IndexedMap<LxcUnused>,
+    pub unused: Family<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-object!(LxcConfig {
-    optional: [
-        "arch" arch,
-        "cmode" cmode,
-        "console" console,
-        "cores" cores,
-        "cpulimit" cpulimit,
-        "cpuunits" cpuunits,
-        "debug" debug,
-        "description" description,
-        "digest" digest,
-        "entrypoint" entrypoint,
-        "env" env,
-        "features" features,
-        "hookscript" hookscript,
-        "hostname" hostname,
-        "lock" lock,
-        "lxc" lxc,
-        "memory" memory,
-        "nameserver" nameserver,
-        "onboot" onboot,
-        "ostype" ostype,
-        "parent" parent,
-        "protection" protection,
-        "rootfs" rootfs,
-        "searchdomain" searchdomain,
-        "snapstate" snapstate,
-        "snaptime" snaptime,
-        "startup" startup,
-        "swap" swap,
-        "tags" tags,
-        "template" template,
-        "timezone" timezone,
-        "tty" tty,
-        "unprivileged" unprivileged,
-    ],
-    indexed: ["dev" dev, "mp" mp, "net" net, "unused" unused],
-    others: extra,
-});
-
-impl Default for LxcConfig {
+impl Object for LxcConfig {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcConfig",
+                required: &[],
+                optional: &[
+                    "arch",
+                    "cmode",
+                    "console",
+                    "cores",
+                    "cpulimit",
+                    "cpuunits",
+                    "debug",
+                    "description",
+                    "digest",
+                    "entrypoint",
+                    "env",
+                    "features",
+                    "hookscript",
+                    "hostname",
+                    "lock",
+                    "lxc",
+                    "memory",
+                    "nameserver",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "rootfs",
+                    "searchdomain",
+                    "snapstate",
+                    "snaptime",
+                    "startup",
+                    "swap",
+                    "tags",
+                    "template",
+                    "timezone",
+                    "tty",
+                    "unprivileged",
+                ],
+                families: &["dev", "mp", "net", "unused"],
+                rules: None,
+            },
+            &mut [
+                &mut self.arch,
+                &mut self.cmode,
+                &mut self.console,
+                &mut self.cores,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.debug,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.entrypoint,
+                &mut self.env,
+                &mut self.features,
+                &mut self.hookscript,
+                &mut self.hostname,
+                &mut self.lock,
+                &mut self.lxc,
+                &mut self.memory,
+                &mut self.nameserver,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.rootfs,
+                &mut self.searchdomain,
+                &mut self.snapstate,
+                &mut self.snaptime,
+                &mut self.startup,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.timezone,
+                &mut self.tty,
+                &mut self.unprivileged,
+                &mut self.dev,
+                &mut self.mp,
+                &mut self.net,
+                &mut self.unused,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(LxcConfig);
 
 /// Device of the host given to the container.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcDevice {
     /// Forbids the container to write to the device. Default: `false`.
@@ -4286,7 +4785,7 @@ pub struct LxcDevice {
     /// User ID, as seen in the container, that owns the device node. At least 0.
     pub uid: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl LxcDevice {
@@ -4294,61 +4793,83 @@ impl LxcDevice {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Forbids the container to write to the device. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn deny_write(mut self, value: impl Into<bool>) -> Self {
-        self.deny_write = Some(value.into());
+    pub fn deny_write<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.deny_write,
+            &mut self.undeclared,
+            "deny-write",
+            value,
+        );
         self
     }
     /// Group ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
-    pub fn gid(mut self, value: impl Into<i64>) -> Self {
-        self.gid = Some(value.into());
+    pub fn gid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.gid, &mut self.undeclared, "gid", value);
         self
     }
     /// Access mode of the device node in octal, such as `0660`.
     #[inline]
     #[must_use]
-    pub fn mode(mut self, value: impl Into<String>) -> Self {
-        self.mode = Some(value.into());
+    pub fn mode<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.mode, &mut self.undeclared, "mode", value);
         self
     }
     /// Path of the device on the host, which it has in the container too.
     #[inline]
     #[must_use]
-    pub fn path(mut self, value: impl Into<String>) -> Self {
-        self.path = Some(value.into());
+    pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.path, &mut self.undeclared, "path", value);
         self
     }
     /// User ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
-    pub fn uid(mut self, value: impl Into<i64>) -> Self {
-        self.uid = Some(value.into());
+    pub fn uid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.uid, &mut self.undeclared, "uid", value);
         self
     }
 }
 
-object!(LxcDevice {
-    optional: ["deny-write" deny_write, "gid" gid, "mode" mode, "path" path, "uid" uid],
-    property_string: {
-        default_key: Some("path"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for LxcDevice {
+impl Object for LxcDevice {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcDevice",
+                required: &[],
+                optional: &["deny-write", "gid", "mode", "path", "uid"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("path"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("gid", Takes::Integer(0, i64::MAX)),
+                            ("mode", Takes::Pattern(&["0[0-7]{3}"])),
+                            ("path", Takes::Format("pve-lxc-dev-string")),
+                            ("uid", Takes::Integer(0, i64::MAX)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.deny_write,
+                &mut self.gid,
+                &mut self.mode,
+                &mut self.path,
+                &mut self.uid,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -4357,7 +4878,7 @@ property_string_impls!(LxcDevice);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/feature`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcFeature {
     /// Whether it is possible.
@@ -4366,17 +4887,30 @@ pub struct LxcFeature {
     pub extra: Extra,
 }
 
-object!(LxcFeature {
-    required: ["hasFeature" has_feature],
-    others: extra,
-});
+impl Object for LxcFeature {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcFeature",
+                required: &["hasFeature"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.has_feature, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(LxcFeature);
 
 /// Special capabilities of the container; some weaken its isolation.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcFeatures {
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
@@ -4392,7 +4926,7 @@ pub struct LxcFeatures {
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
     pub nesting: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl LxcFeatures {
@@ -4400,75 +4934,93 @@ impl LxcFeatures {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn force_rw_sys(mut self, value: impl Into<bool>) -> Self {
-        self.force_rw_sys = Some(value.into());
+    pub fn force_rw_sys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.force_rw_sys,
+            &mut self.undeclared,
+            "force_rw_sys",
+            value,
+        );
         self
     }
     /// Allows FUSE file systems; may deadlock I/O when the container is frozen, as for a backup. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn fuse(mut self, value: impl Into<bool>) -> Self {
-        self.fuse = Some(value.into());
+    pub fn fuse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.fuse, &mut self.undeclared, "fuse", value);
         self
     }
     /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn keyctl(mut self, value: impl Into<bool>) -> Self {
-        self.keyctl = Some(value.into());
+    pub fn keyctl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.keyctl, &mut self.undeclared, "keyctl", value);
         self
     }
     /// Lets an unprivileged container create certain device nodes; experimental. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn mknod(mut self, value: impl Into<bool>) -> Self {
-        self.mknod = Some(value.into());
+    pub fn mknod<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.mknod, &mut self.undeclared, "mknod", value);
         self
     }
     /// File system types the container may mount; can endanger the host.
     #[inline]
     #[must_use]
-    pub fn mount(mut self, value: impl Into<List>) -> Self {
-        self.mount = Some(value.into());
+    pub fn mount<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(&mut self.mount, &mut self.undeclared, "mount", value);
         self
     }
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn nesting(mut self, value: impl Into<bool>) -> Self {
-        self.nesting = Some(value.into());
+    pub fn nesting<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.nesting, &mut self.undeclared, "nesting", value);
         self
     }
 }
 
-object!(LxcFeatures {
-    optional: [
-        "force_rw_sys" force_rw_sys,
-        "fuse" fuse,
-        "keyctl" keyctl,
-        "mknod" mknod,
-        "mount" mount,
-        "nesting" nesting,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for LxcFeatures {
+impl Object for LxcFeatures {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcFeatures",
+                required: &[],
+                optional: &[
+                    "force_rw_sys",
+                    "fuse",
+                    "keyctl",
+                    "mknod",
+                    "mount",
+                    "nesting",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("mount", Takes::Pattern(&["(?:[a-zA-Z0-9_; ]+)"]))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.force_rw_sys,
+                &mut self.fuse,
+                &mut self.keyctl,
+                &mut self.mknod,
+                &mut self.mount,
+                &mut self.nesting,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -4477,7 +5029,7 @@ property_string_impls!(LxcFeatures);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
@@ -4496,22 +5048,42 @@ pub struct LxcInterfacesItem {
     pub extra: Extra,
 }
 
-object!(LxcInterfacesItem {
-    required: ["name" name],
-    optional: [
-        "hardware-address" hardware_address,
-        "hwaddr" hwaddr,
-        "inet" inet,
-        "inet6" inet6,
-        "ip-addresses" ip_addresses,
-    ],
-    others: extra,
-});
+impl Object for LxcInterfacesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcInterfacesItem",
+                required: &["name"],
+                optional: &[
+                    "hardware-address",
+                    "hwaddr",
+                    "inet",
+                    "inet6",
+                    "ip-addresses",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.hardware_address,
+                &mut self.hwaddr,
+                &mut self.inet,
+                &mut self.inet6,
+                &mut self.ip_addresses,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(LxcInterfacesItem);
 
 /// One element of the answer to `GET /nodes/{node}/lxc`.
 ///
 /// Used by `GET /nodes/{node}/lxc`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcItem {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -4572,37 +5144,78 @@ pub struct LxcItem {
     pub extra: Extra,
 }
 
-object!(LxcItem {
-    required: ["status" status, "vmid" vmid],
-    optional: [
-        "cpu" cpu,
-        "cpus" cpus,
-        "disk" disk,
-        "diskread" diskread,
-        "diskwrite" diskwrite,
-        "lock" lock,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "maxswap" maxswap,
-        "mem" mem,
-        "name" name,
-        "netin" netin,
-        "netout" netout,
-        "pid" pid,
-        "pressurecpufull" pressurecpufull,
-        "pressurecpusome" pressurecpusome,
-        "pressureiofull" pressureiofull,
-        "pressureiosome" pressureiosome,
-        "pressurememoryfull" pressurememoryfull,
-        "pressurememorysome" pressurememorysome,
-        "swap" swap,
-        "tags" tags,
-        "template" template,
-        "type" type_,
-        "uptime" uptime,
-    ],
-    others: extra,
-});
+impl Object for LxcItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcItem",
+                required: &["status", "vmid"],
+                optional: &[
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "maxswap",
+                    "mem",
+                    "name",
+                    "netin",
+                    "netout",
+                    "pid",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "swap",
+                    "tags",
+                    "template",
+                    "type",
+                    "uptime",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.status,
+                &mut self.vmid,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.maxswap,
+                &mut self.mem,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pid,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.type_,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(LxcItem);
 
 /// Lock that keeps other operations off the container.
 ///
@@ -4631,26 +5244,19 @@ pub enum LxcLock {
     /// The value `snapshot-delete`.
     SnapshotDelete,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcLock {
-    "backup" Backup,
-    "create" Create,
-    "destroyed" Destroyed,
-    "disk" Disk,
-    "fstrim" Fstrim,
-    "migrate" Migrate,
-    "mounted" Mounted,
-    "rollback" Rollback,
-    "snapshot" Snapshot,
-    "snapshot-delete" SnapshotDelete,
-});
+open_enum_impls!(
+    LxcLock : "backup" Backup, "create" Create, "destroyed" Destroyed, "disk" Disk,
+    "fstrim" Fstrim, "migrate" Migrate, "mounted" Mounted, "rollback" Rollback,
+    "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
+);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcMigrate {
     /// Nodes to which the container can go.
@@ -4665,20 +5271,38 @@ pub struct LxcMigrate {
     pub extra: Extra,
 }
 
-object!(LxcMigrate {
-    required: ["running" running],
-    optional: [
-        "allowed-nodes" allowed_nodes,
-        "dependent-ha-resources" dependent_ha_resources,
-        "not-allowed-nodes" not_allowed_nodes,
-    ],
-    others: extra,
-});
+impl Object for LxcMigrate {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcMigrate",
+                required: &["running"],
+                optional: &[
+                    "allowed-nodes",
+                    "dependent-ha-resources",
+                    "not-allowed-nodes",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.running,
+                &mut self.allowed_nodes,
+                &mut self.dependent_ha_resources,
+                &mut self.not_allowed_nodes,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(LxcMigrate);
 
 /// Part of `not-allowed-nodes.*` in `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the container off the node.
@@ -4687,24 +5311,30 @@ pub struct LxcMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-object!(LxcMigrateNotAllowedNodesValue {
-    optional: ["blocking-ha-resources" blocking_ha_resources],
-    others: extra,
-});
-
-impl Default for LxcMigrateNotAllowedNodesValue {
+impl Object for LxcMigrateNotAllowedNodesValue {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcMigrateNotAllowedNodesValue",
+                required: &[],
+                optional: &["blocking-ha-resources"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.blocking_ha_resources, &mut self.extra],
+        );
     }
 }
+
+object_impls!(LxcMigrateNotAllowedNodesValue);
 
 /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcMountPoint {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -4732,127 +5362,195 @@ pub struct LxcMountPoint {
     /// Volume ID to mount, or the path of a device or directory of the host.
     pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl LxcMountPoint {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(mp: impl Into<VolumeId>, volume: impl Into<VolumeId>) -> Self {
-        Self {
-            mp: mp.into(),
-            volume: volume.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0, How1>(
+        mp: impl IntoValue<VolumeId, How0>,
+        volume: impl IntoValue<VolumeId, How1>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.mp, &mut new.undeclared, "mp", mp);
+        property_string::put(&mut new.volume, &mut new.undeclared, "volume", volume);
+        new
     }
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
-    pub fn acl(mut self, value: impl Into<bool>) -> Self {
-        self.acl = Some(value.into());
+    pub fn acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.acl, &mut self.undeclared, "acl", value);
         self
     }
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     #[inline]
     #[must_use]
-    pub fn backup(mut self, value: impl Into<bool>) -> Self {
-        self.backup = Some(value.into());
+    pub fn backup<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.backup, &mut self.undeclared, "backup", value);
         self
     }
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
-    pub fn idmap(mut self, value: impl Into<String>) -> Self {
-        self.idmap = Some(value.into());
+    pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.idmap, &mut self.undeclared, "idmap", value);
         self
     }
     /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn keepattrs(mut self, value: impl Into<bool>) -> Self {
-        self.keepattrs = Some(value.into());
+    pub fn keepattrs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.keepattrs,
+            &mut self.undeclared,
+            "keepattrs",
+            value,
+        );
         self
     }
     /// Extra mount options.
     #[inline]
     #[must_use]
-    pub fn mountoptions(mut self, value: impl Into<List>) -> Self {
-        self.mountoptions = Some(value.into());
+    pub fn mountoptions<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        property_string::set_list(
+            &mut self.mountoptions,
+            &mut self.undeclared,
+            "mountoptions",
+            value,
+        );
         self
     }
     /// Path in the container to mount at; must not lead through symbolic links.
     #[inline]
     #[must_use]
-    pub fn mp(mut self, value: impl Into<VolumeId>) -> Self {
-        self.mp = value.into();
+    pub fn mp<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.mp, &mut self.undeclared, "mp", value);
         self
     }
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
-    pub fn quota(mut self, value: impl Into<bool>) -> Self {
-        self.quota = Some(value.into());
+    pub fn quota<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.quota, &mut self.undeclared, "quota", value);
         self
     }
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
-    pub fn replicate(mut self, value: impl Into<bool>) -> Self {
-        self.replicate = Some(value.into());
+    pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.replicate,
+            &mut self.undeclared,
+            "replicate",
+            value,
+        );
         self
     }
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
-    pub fn ro(mut self, value: impl Into<bool>) -> Self {
-        self.ro = Some(value.into());
+    pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.ro, &mut self.undeclared, "ro", value);
         self
     }
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn shared(mut self, value: impl Into<bool>) -> Self {
-        self.shared = Some(value.into());
+    pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.shared, &mut self.undeclared, "shared", value);
         self
     }
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
-        self.size = Some(value.into());
+    pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
+        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
-    pub fn volume(mut self, value: impl Into<VolumeId>) -> Self {
-        self.volume = value.into();
+    pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.volume, &mut self.undeclared, "volume", value);
         self
     }
 }
 
-object!(LxcMountPoint {
-    required: ["mp" mp, "volume" volume],
-    optional: [
-        "acl" acl,
-        "backup" backup,
-        "idmap" idmap,
-        "keepattrs" keepattrs,
-        "mountoptions" mountoptions,
-        "quota" quota,
-        "replicate" replicate,
-        "ro" ro,
-        "shared" shared,
-        "size" size,
-    ],
-    property_string: {
-        default_key: Some("volume"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for LxcMountPoint {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcMountPoint",
+                required: &["mp", "volume"],
+                optional: &[
+                    "acl",
+                    "backup",
+                    "idmap",
+                    "keepattrs",
+                    "mountoptions",
+                    "quota",
+                    "replicate",
+                    "ro",
+                    "shared",
+                    "size",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("volume"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "idmap",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:^(?:passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*)$)",
+                                    ],
+                                ),
+                            ),
+                            (
+                                "mountoptions",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:(?:(noatime|lazytime|nodev|nosuid|noexec))(;(?:(noatime|lazytime|nodev|nosuid|noexec)))*)",
+                                        "(?:(?:(discard|lazytime|noatime|nodev|noexec|nosuid))(;(?:(discard|lazytime|noatime|nodev|noexec|nosuid)))*)",
+                                    ],
+                                ),
+                            ),
+                            ("mp", Takes::Format("pve-lxc-mp-string")),
+                            ("size", Takes::Format("disk-size")),
+                            ("volume", Takes::Format("pve-lxc-mp-string")),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.mp,
+                &mut self.volume,
+                &mut self.acl,
+                &mut self.backup,
+                &mut self.idmap,
+                &mut self.keepattrs,
+                &mut self.mountoptions,
+                &mut self.quota,
+                &mut self.replicate,
+                &mut self.ro,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(LxcMountPoint);
 
@@ -5889,524 +6587,125 @@ pub enum LxcMoveVolumeTargetVolume {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcMoveVolumeTargetVolume {
-    "rootfs" Rootfs,
-    "mp0" Mp0,
-    "mp1" Mp1,
-    "mp2" Mp2,
-    "mp3" Mp3,
-    "mp4" Mp4,
-    "mp5" Mp5,
-    "mp6" Mp6,
-    "mp7" Mp7,
-    "mp8" Mp8,
-    "mp9" Mp9,
-    "mp10" Mp10,
-    "mp11" Mp11,
-    "mp12" Mp12,
-    "mp13" Mp13,
-    "mp14" Mp14,
-    "mp15" Mp15,
-    "mp16" Mp16,
-    "mp17" Mp17,
-    "mp18" Mp18,
-    "mp19" Mp19,
-    "mp20" Mp20,
-    "mp21" Mp21,
-    "mp22" Mp22,
-    "mp23" Mp23,
-    "mp24" Mp24,
-    "mp25" Mp25,
-    "mp26" Mp26,
-    "mp27" Mp27,
-    "mp28" Mp28,
-    "mp29" Mp29,
-    "mp30" Mp30,
-    "mp31" Mp31,
-    "mp32" Mp32,
-    "mp33" Mp33,
-    "mp34" Mp34,
-    "mp35" Mp35,
-    "mp36" Mp36,
-    "mp37" Mp37,
-    "mp38" Mp38,
-    "mp39" Mp39,
-    "mp40" Mp40,
-    "mp41" Mp41,
-    "mp42" Mp42,
-    "mp43" Mp43,
-    "mp44" Mp44,
-    "mp45" Mp45,
-    "mp46" Mp46,
-    "mp47" Mp47,
-    "mp48" Mp48,
-    "mp49" Mp49,
-    "mp50" Mp50,
-    "mp51" Mp51,
-    "mp52" Mp52,
-    "mp53" Mp53,
-    "mp54" Mp54,
-    "mp55" Mp55,
-    "mp56" Mp56,
-    "mp57" Mp57,
-    "mp58" Mp58,
-    "mp59" Mp59,
-    "mp60" Mp60,
-    "mp61" Mp61,
-    "mp62" Mp62,
-    "mp63" Mp63,
-    "mp64" Mp64,
-    "mp65" Mp65,
-    "mp66" Mp66,
-    "mp67" Mp67,
-    "mp68" Mp68,
-    "mp69" Mp69,
-    "mp70" Mp70,
-    "mp71" Mp71,
-    "mp72" Mp72,
-    "mp73" Mp73,
-    "mp74" Mp74,
-    "mp75" Mp75,
-    "mp76" Mp76,
-    "mp77" Mp77,
-    "mp78" Mp78,
-    "mp79" Mp79,
-    "mp80" Mp80,
-    "mp81" Mp81,
-    "mp82" Mp82,
-    "mp83" Mp83,
-    "mp84" Mp84,
-    "mp85" Mp85,
-    "mp86" Mp86,
-    "mp87" Mp87,
-    "mp88" Mp88,
-    "mp89" Mp89,
-    "mp90" Mp90,
-    "mp91" Mp91,
-    "mp92" Mp92,
-    "mp93" Mp93,
-    "mp94" Mp94,
-    "mp95" Mp95,
-    "mp96" Mp96,
-    "mp97" Mp97,
-    "mp98" Mp98,
-    "mp99" Mp99,
-    "mp100" Mp100,
-    "mp101" Mp101,
-    "mp102" Mp102,
-    "mp103" Mp103,
-    "mp104" Mp104,
-    "mp105" Mp105,
-    "mp106" Mp106,
-    "mp107" Mp107,
-    "mp108" Mp108,
-    "mp109" Mp109,
-    "mp110" Mp110,
-    "mp111" Mp111,
-    "mp112" Mp112,
-    "mp113" Mp113,
-    "mp114" Mp114,
-    "mp115" Mp115,
-    "mp116" Mp116,
-    "mp117" Mp117,
-    "mp118" Mp118,
-    "mp119" Mp119,
-    "mp120" Mp120,
-    "mp121" Mp121,
-    "mp122" Mp122,
-    "mp123" Mp123,
-    "mp124" Mp124,
-    "mp125" Mp125,
-    "mp126" Mp126,
-    "mp127" Mp127,
-    "mp128" Mp128,
-    "mp129" Mp129,
-    "mp130" Mp130,
-    "mp131" Mp131,
-    "mp132" Mp132,
-    "mp133" Mp133,
-    "mp134" Mp134,
-    "mp135" Mp135,
-    "mp136" Mp136,
-    "mp137" Mp137,
-    "mp138" Mp138,
-    "mp139" Mp139,
-    "mp140" Mp140,
-    "mp141" Mp141,
-    "mp142" Mp142,
-    "mp143" Mp143,
-    "mp144" Mp144,
-    "mp145" Mp145,
-    "mp146" Mp146,
-    "mp147" Mp147,
-    "mp148" Mp148,
-    "mp149" Mp149,
-    "mp150" Mp150,
-    "mp151" Mp151,
-    "mp152" Mp152,
-    "mp153" Mp153,
-    "mp154" Mp154,
-    "mp155" Mp155,
-    "mp156" Mp156,
-    "mp157" Mp157,
-    "mp158" Mp158,
-    "mp159" Mp159,
-    "mp160" Mp160,
-    "mp161" Mp161,
-    "mp162" Mp162,
-    "mp163" Mp163,
-    "mp164" Mp164,
-    "mp165" Mp165,
-    "mp166" Mp166,
-    "mp167" Mp167,
-    "mp168" Mp168,
-    "mp169" Mp169,
-    "mp170" Mp170,
-    "mp171" Mp171,
-    "mp172" Mp172,
-    "mp173" Mp173,
-    "mp174" Mp174,
-    "mp175" Mp175,
-    "mp176" Mp176,
-    "mp177" Mp177,
-    "mp178" Mp178,
-    "mp179" Mp179,
-    "mp180" Mp180,
-    "mp181" Mp181,
-    "mp182" Mp182,
-    "mp183" Mp183,
-    "mp184" Mp184,
-    "mp185" Mp185,
-    "mp186" Mp186,
-    "mp187" Mp187,
-    "mp188" Mp188,
-    "mp189" Mp189,
-    "mp190" Mp190,
-    "mp191" Mp191,
-    "mp192" Mp192,
-    "mp193" Mp193,
-    "mp194" Mp194,
-    "mp195" Mp195,
-    "mp196" Mp196,
-    "mp197" Mp197,
-    "mp198" Mp198,
-    "mp199" Mp199,
-    "mp200" Mp200,
-    "mp201" Mp201,
-    "mp202" Mp202,
-    "mp203" Mp203,
-    "mp204" Mp204,
-    "mp205" Mp205,
-    "mp206" Mp206,
-    "mp207" Mp207,
-    "mp208" Mp208,
-    "mp209" Mp209,
-    "mp210" Mp210,
-    "mp211" Mp211,
-    "mp212" Mp212,
-    "mp213" Mp213,
-    "mp214" Mp214,
-    "mp215" Mp215,
-    "mp216" Mp216,
-    "mp217" Mp217,
-    "mp218" Mp218,
-    "mp219" Mp219,
-    "mp220" Mp220,
-    "mp221" Mp221,
-    "mp222" Mp222,
-    "mp223" Mp223,
-    "mp224" Mp224,
-    "mp225" Mp225,
-    "mp226" Mp226,
-    "mp227" Mp227,
-    "mp228" Mp228,
-    "mp229" Mp229,
-    "mp230" Mp230,
-    "mp231" Mp231,
-    "mp232" Mp232,
-    "mp233" Mp233,
-    "mp234" Mp234,
-    "mp235" Mp235,
-    "mp236" Mp236,
-    "mp237" Mp237,
-    "mp238" Mp238,
-    "mp239" Mp239,
-    "mp240" Mp240,
-    "mp241" Mp241,
-    "mp242" Mp242,
-    "mp243" Mp243,
-    "mp244" Mp244,
-    "mp245" Mp245,
-    "mp246" Mp246,
-    "mp247" Mp247,
-    "mp248" Mp248,
-    "mp249" Mp249,
-    "mp250" Mp250,
-    "mp251" Mp251,
-    "mp252" Mp252,
-    "mp253" Mp253,
-    "mp254" Mp254,
-    "mp255" Mp255,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
+open_enum_impls!(
+    LxcMoveVolumeTargetVolume : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3"
+    Mp3, "mp4" Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10,
+    "mp11" Mp11, "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17"
+    Mp17, "mp18" Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23,
+    "mp24" Mp24, "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30"
+    Mp30, "mp31" Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36,
+    "mp37" Mp37, "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43"
+    Mp43, "mp44" Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49,
+    "mp50" Mp50, "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56"
+    Mp56, "mp57" Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62,
+    "mp63" Mp63, "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69"
+    Mp69, "mp70" Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75,
+    "mp76" Mp76, "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82"
+    Mp82, "mp83" Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88,
+    "mp89" Mp89, "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95"
+    Mp95, "mp96" Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101"
+    Mp101, "mp102" Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106,
+    "mp107" Mp107, "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112"
+    Mp112, "mp113" Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117,
+    "mp118" Mp118, "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123"
+    Mp123, "mp124" Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128,
+    "mp129" Mp129, "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134"
+    Mp134, "mp135" Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139,
+    "mp140" Mp140, "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145"
+    Mp145, "mp146" Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150,
+    "mp151" Mp151, "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156"
+    Mp156, "mp157" Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161,
+    "mp162" Mp162, "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167"
+    Mp167, "mp168" Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172,
+    "mp173" Mp173, "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178"
+    Mp178, "mp179" Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183,
+    "mp184" Mp184, "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189"
+    Mp189, "mp190" Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194,
+    "mp195" Mp195, "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200"
+    Mp200, "mp201" Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205,
+    "mp206" Mp206, "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211"
+    Mp211, "mp212" Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216,
+    "mp217" Mp217, "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222"
+    Mp222, "mp223" Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227,
+    "mp228" Mp228, "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233"
+    Mp233, "mp234" Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238,
+    "mp239" Mp239, "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244"
+    Mp244, "mp245" Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249,
+    "mp250" Mp250, "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255"
+    Mp255, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2, "unused3" Unused3,
+    "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7" Unused7, "unused8"
+    Unused8, "unused9" Unused9, "unused10" Unused10, "unused11" Unused11, "unused12"
+    Unused12, "unused13" Unused13, "unused14" Unused14, "unused15" Unused15, "unused16"
+    Unused16, "unused17" Unused17, "unused18" Unused18, "unused19" Unused19, "unused20"
+    Unused20, "unused21" Unused21, "unused22" Unused22, "unused23" Unused23, "unused24"
+    Unused24, "unused25" Unused25, "unused26" Unused26, "unused27" Unused27, "unused28"
+    Unused28, "unused29" Unused29, "unused30" Unused30, "unused31" Unused31, "unused32"
+    Unused32, "unused33" Unused33, "unused34" Unused34, "unused35" Unused35, "unused36"
+    Unused36, "unused37" Unused37, "unused38" Unused38, "unused39" Unused39, "unused40"
+    Unused40, "unused41" Unused41, "unused42" Unused42, "unused43" Unused43, "unused44"
+    Unused44, "unused45" Unused45, "unused46" Unused46, "unused47" Unused47, "unused48"
+    Unused48, "unused49" Unused49, "unused50" Unused50, "unused51" Unused51, "unused52"
+    Unused52, "unused53" Unused53, "unused54" Unused54, "unused55" Unused55, "unused56"
+    Unused56, "unused57" Unused57, "unused58" Unused58, "unused59" Unused59, "unused60"
+    Unused60, "unused61" Unused61, "unused62" Unused62, "unused63" Unused63, "unused64"
+    Unused64, "unused65" Unused65, "unused66" Unused66, "unused67" Unused67, "unused68"
+    Unused68, "unused69" Unused69, "unused70" Unused70, "unused71" Unused71, "unused72"
+    Unused72, "unused73" Unused73, "unused74" Unused74, "unused75" Unused75, "unused76"
+    Unused76, "unused77" Unused77, "unused78" Unused78, "unused79" Unused79, "unused80"
+    Unused80, "unused81" Unused81, "unused82" Unused82, "unused83" Unused83, "unused84"
+    Unused84, "unused85" Unused85, "unused86" Unused86, "unused87" Unused87, "unused88"
+    Unused88, "unused89" Unused89, "unused90" Unused90, "unused91" Unused91, "unused92"
+    Unused92, "unused93" Unused93, "unused94" Unused94, "unused95" Unused95, "unused96"
+    Unused96, "unused97" Unused97, "unused98" Unused98, "unused99" Unused99, "unused100"
+    Unused100, "unused101" Unused101, "unused102" Unused102, "unused103" Unused103,
+    "unused104" Unused104, "unused105" Unused105, "unused106" Unused106, "unused107"
+    Unused107, "unused108" Unused108, "unused109" Unused109, "unused110" Unused110,
+    "unused111" Unused111, "unused112" Unused112, "unused113" Unused113, "unused114"
+    Unused114, "unused115" Unused115, "unused116" Unused116, "unused117" Unused117,
+    "unused118" Unused118, "unused119" Unused119, "unused120" Unused120, "unused121"
+    Unused121, "unused122" Unused122, "unused123" Unused123, "unused124" Unused124,
+    "unused125" Unused125, "unused126" Unused126, "unused127" Unused127, "unused128"
+    Unused128, "unused129" Unused129, "unused130" Unused130, "unused131" Unused131,
+    "unused132" Unused132, "unused133" Unused133, "unused134" Unused134, "unused135"
+    Unused135, "unused136" Unused136, "unused137" Unused137, "unused138" Unused138,
+    "unused139" Unused139, "unused140" Unused140, "unused141" Unused141, "unused142"
+    Unused142, "unused143" Unused143, "unused144" Unused144, "unused145" Unused145,
+    "unused146" Unused146, "unused147" Unused147, "unused148" Unused148, "unused149"
+    Unused149, "unused150" Unused150, "unused151" Unused151, "unused152" Unused152,
+    "unused153" Unused153, "unused154" Unused154, "unused155" Unused155, "unused156"
+    Unused156, "unused157" Unused157, "unused158" Unused158, "unused159" Unused159,
+    "unused160" Unused160, "unused161" Unused161, "unused162" Unused162, "unused163"
+    Unused163, "unused164" Unused164, "unused165" Unused165, "unused166" Unused166,
+    "unused167" Unused167, "unused168" Unused168, "unused169" Unused169, "unused170"
+    Unused170, "unused171" Unused171, "unused172" Unused172, "unused173" Unused173,
+    "unused174" Unused174, "unused175" Unused175, "unused176" Unused176, "unused177"
+    Unused177, "unused178" Unused178, "unused179" Unused179, "unused180" Unused180,
+    "unused181" Unused181, "unused182" Unused182, "unused183" Unused183, "unused184"
+    Unused184, "unused185" Unused185, "unused186" Unused186, "unused187" Unused187,
+    "unused188" Unused188, "unused189" Unused189, "unused190" Unused190, "unused191"
+    Unused191, "unused192" Unused192, "unused193" Unused193, "unused194" Unused194,
+    "unused195" Unused195, "unused196" Unused196, "unused197" Unused197, "unused198"
+    Unused198, "unused199" Unused199, "unused200" Unused200, "unused201" Unused201,
+    "unused202" Unused202, "unused203" Unused203, "unused204" Unused204, "unused205"
+    Unused205, "unused206" Unused206, "unused207" Unused207, "unused208" Unused208,
+    "unused209" Unused209, "unused210" Unused210, "unused211" Unused211, "unused212"
+    Unused212, "unused213" Unused213, "unused214" Unused214, "unused215" Unused215,
+    "unused216" Unused216, "unused217" Unused217, "unused218" Unused218, "unused219"
+    Unused219, "unused220" Unused220, "unused221" Unused221, "unused222" Unused222,
+    "unused223" Unused223, "unused224" Unused224, "unused225" Unused225, "unused226"
+    Unused226, "unused227" Unused227, "unused228" Unused228, "unused229" Unused229,
+    "unused230" Unused230, "unused231" Unused231, "unused232" Unused232, "unused233"
+    Unused233, "unused234" Unused234, "unused235" Unused235, "unused236" Unused236,
+    "unused237" Unused237, "unused238" Unused238, "unused239" Unused239, "unused240"
+    Unused240, "unused241" Unused241, "unused242" Unused242, "unused243" Unused243,
+    "unused244" Unused244, "unused245" Unused245, "unused246" Unused246, "unused247"
+    Unused247, "unused248" Unused248, "unused249" Unused249, "unused250" Unused250,
+    "unused251" Unused251, "unused252" Unused252, "unused253" Unused253, "unused254"
+    Unused254, "unused255" Unused255,
+);
 
 /// Key of the volume to move, such as `rootfs` or `mp0`.
 ///
@@ -7441,531 +7740,132 @@ pub enum LxcMoveVolumeVolume {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcMoveVolumeVolume {
-    "rootfs" Rootfs,
-    "mp0" Mp0,
-    "mp1" Mp1,
-    "mp2" Mp2,
-    "mp3" Mp3,
-    "mp4" Mp4,
-    "mp5" Mp5,
-    "mp6" Mp6,
-    "mp7" Mp7,
-    "mp8" Mp8,
-    "mp9" Mp9,
-    "mp10" Mp10,
-    "mp11" Mp11,
-    "mp12" Mp12,
-    "mp13" Mp13,
-    "mp14" Mp14,
-    "mp15" Mp15,
-    "mp16" Mp16,
-    "mp17" Mp17,
-    "mp18" Mp18,
-    "mp19" Mp19,
-    "mp20" Mp20,
-    "mp21" Mp21,
-    "mp22" Mp22,
-    "mp23" Mp23,
-    "mp24" Mp24,
-    "mp25" Mp25,
-    "mp26" Mp26,
-    "mp27" Mp27,
-    "mp28" Mp28,
-    "mp29" Mp29,
-    "mp30" Mp30,
-    "mp31" Mp31,
-    "mp32" Mp32,
-    "mp33" Mp33,
-    "mp34" Mp34,
-    "mp35" Mp35,
-    "mp36" Mp36,
-    "mp37" Mp37,
-    "mp38" Mp38,
-    "mp39" Mp39,
-    "mp40" Mp40,
-    "mp41" Mp41,
-    "mp42" Mp42,
-    "mp43" Mp43,
-    "mp44" Mp44,
-    "mp45" Mp45,
-    "mp46" Mp46,
-    "mp47" Mp47,
-    "mp48" Mp48,
-    "mp49" Mp49,
-    "mp50" Mp50,
-    "mp51" Mp51,
-    "mp52" Mp52,
-    "mp53" Mp53,
-    "mp54" Mp54,
-    "mp55" Mp55,
-    "mp56" Mp56,
-    "mp57" Mp57,
-    "mp58" Mp58,
-    "mp59" Mp59,
-    "mp60" Mp60,
-    "mp61" Mp61,
-    "mp62" Mp62,
-    "mp63" Mp63,
-    "mp64" Mp64,
-    "mp65" Mp65,
-    "mp66" Mp66,
-    "mp67" Mp67,
-    "mp68" Mp68,
-    "mp69" Mp69,
-    "mp70" Mp70,
-    "mp71" Mp71,
-    "mp72" Mp72,
-    "mp73" Mp73,
-    "mp74" Mp74,
-    "mp75" Mp75,
-    "mp76" Mp76,
-    "mp77" Mp77,
-    "mp78" Mp78,
-    "mp79" Mp79,
-    "mp80" Mp80,
-    "mp81" Mp81,
-    "mp82" Mp82,
-    "mp83" Mp83,
-    "mp84" Mp84,
-    "mp85" Mp85,
-    "mp86" Mp86,
-    "mp87" Mp87,
-    "mp88" Mp88,
-    "mp89" Mp89,
-    "mp90" Mp90,
-    "mp91" Mp91,
-    "mp92" Mp92,
-    "mp93" Mp93,
-    "mp94" Mp94,
-    "mp95" Mp95,
-    "mp96" Mp96,
-    "mp97" Mp97,
-    "mp98" Mp98,
-    "mp99" Mp99,
-    "mp100" Mp100,
-    "mp101" Mp101,
-    "mp102" Mp102,
-    "mp103" Mp103,
-    "mp104" Mp104,
-    "mp105" Mp105,
-    "mp106" Mp106,
-    "mp107" Mp107,
-    "mp108" Mp108,
-    "mp109" Mp109,
-    "mp110" Mp110,
-    "mp111" Mp111,
-    "mp112" Mp112,
-    "mp113" Mp113,
-    "mp114" Mp114,
-    "mp115" Mp115,
-    "mp116" Mp116,
-    "mp117" Mp117,
-    "mp118" Mp118,
-    "mp119" Mp119,
-    "mp120" Mp120,
-    "mp121" Mp121,
-    "mp122" Mp122,
-    "mp123" Mp123,
-    "mp124" Mp124,
-    "mp125" Mp125,
-    "mp126" Mp126,
-    "mp127" Mp127,
-    "mp128" Mp128,
-    "mp129" Mp129,
-    "mp130" Mp130,
-    "mp131" Mp131,
-    "mp132" Mp132,
-    "mp133" Mp133,
-    "mp134" Mp134,
-    "mp135" Mp135,
-    "mp136" Mp136,
-    "mp137" Mp137,
-    "mp138" Mp138,
-    "mp139" Mp139,
-    "mp140" Mp140,
-    "mp141" Mp141,
-    "mp142" Mp142,
-    "mp143" Mp143,
-    "mp144" Mp144,
-    "mp145" Mp145,
-    "mp146" Mp146,
-    "mp147" Mp147,
-    "mp148" Mp148,
-    "mp149" Mp149,
-    "mp150" Mp150,
-    "mp151" Mp151,
-    "mp152" Mp152,
-    "mp153" Mp153,
-    "mp154" Mp154,
-    "mp155" Mp155,
-    "mp156" Mp156,
-    "mp157" Mp157,
-    "mp158" Mp158,
-    "mp159" Mp159,
-    "mp160" Mp160,
-    "mp161" Mp161,
-    "mp162" Mp162,
-    "mp163" Mp163,
-    "mp164" Mp164,
-    "mp165" Mp165,
-    "mp166" Mp166,
-    "mp167" Mp167,
-    "mp168" Mp168,
-    "mp169" Mp169,
-    "mp170" Mp170,
-    "mp171" Mp171,
-    "mp172" Mp172,
-    "mp173" Mp173,
-    "mp174" Mp174,
-    "mp175" Mp175,
-    "mp176" Mp176,
-    "mp177" Mp177,
-    "mp178" Mp178,
-    "mp179" Mp179,
-    "mp180" Mp180,
-    "mp181" Mp181,
-    "mp182" Mp182,
-    "mp183" Mp183,
-    "mp184" Mp184,
-    "mp185" Mp185,
-    "mp186" Mp186,
-    "mp187" Mp187,
-    "mp188" Mp188,
-    "mp189" Mp189,
-    "mp190" Mp190,
-    "mp191" Mp191,
-    "mp192" Mp192,
-    "mp193" Mp193,
-    "mp194" Mp194,
-    "mp195" Mp195,
-    "mp196" Mp196,
-    "mp197" Mp197,
-    "mp198" Mp198,
-    "mp199" Mp199,
-    "mp200" Mp200,
-    "mp201" Mp201,
-    "mp202" Mp202,
-    "mp203" Mp203,
-    "mp204" Mp204,
-    "mp205" Mp205,
-    "mp206" Mp206,
-    "mp207" Mp207,
-    "mp208" Mp208,
-    "mp209" Mp209,
-    "mp210" Mp210,
-    "mp211" Mp211,
-    "mp212" Mp212,
-    "mp213" Mp213,
-    "mp214" Mp214,
-    "mp215" Mp215,
-    "mp216" Mp216,
-    "mp217" Mp217,
-    "mp218" Mp218,
-    "mp219" Mp219,
-    "mp220" Mp220,
-    "mp221" Mp221,
-    "mp222" Mp222,
-    "mp223" Mp223,
-    "mp224" Mp224,
-    "mp225" Mp225,
-    "mp226" Mp226,
-    "mp227" Mp227,
-    "mp228" Mp228,
-    "mp229" Mp229,
-    "mp230" Mp230,
-    "mp231" Mp231,
-    "mp232" Mp232,
-    "mp233" Mp233,
-    "mp234" Mp234,
-    "mp235" Mp235,
-    "mp236" Mp236,
-    "mp237" Mp237,
-    "mp238" Mp238,
-    "mp239" Mp239,
-    "mp240" Mp240,
-    "mp241" Mp241,
-    "mp242" Mp242,
-    "mp243" Mp243,
-    "mp244" Mp244,
-    "mp245" Mp245,
-    "mp246" Mp246,
-    "mp247" Mp247,
-    "mp248" Mp248,
-    "mp249" Mp249,
-    "mp250" Mp250,
-    "mp251" Mp251,
-    "mp252" Mp252,
-    "mp253" Mp253,
-    "mp254" Mp254,
-    "mp255" Mp255,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
+open_enum_impls!(
+    LxcMoveVolumeVolume : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3" Mp3,
+    "mp4" Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10, "mp11"
+    Mp11, "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17" Mp17,
+    "mp18" Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23, "mp24"
+    Mp24, "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30" Mp30,
+    "mp31" Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36, "mp37"
+    Mp37, "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43" Mp43,
+    "mp44" Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49, "mp50"
+    Mp50, "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56" Mp56,
+    "mp57" Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62, "mp63"
+    Mp63, "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69" Mp69,
+    "mp70" Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75, "mp76"
+    Mp76, "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82" Mp82,
+    "mp83" Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88, "mp89"
+    Mp89, "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95" Mp95,
+    "mp96" Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101" Mp101,
+    "mp102" Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106, "mp107"
+    Mp107, "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112" Mp112,
+    "mp113" Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117, "mp118"
+    Mp118, "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123" Mp123,
+    "mp124" Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128, "mp129"
+    Mp129, "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134" Mp134,
+    "mp135" Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139, "mp140"
+    Mp140, "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145" Mp145,
+    "mp146" Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150, "mp151"
+    Mp151, "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156" Mp156,
+    "mp157" Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161, "mp162"
+    Mp162, "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167" Mp167,
+    "mp168" Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172, "mp173"
+    Mp173, "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178" Mp178,
+    "mp179" Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183, "mp184"
+    Mp184, "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189" Mp189,
+    "mp190" Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194, "mp195"
+    Mp195, "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200" Mp200,
+    "mp201" Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205, "mp206"
+    Mp206, "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211" Mp211,
+    "mp212" Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216, "mp217"
+    Mp217, "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222" Mp222,
+    "mp223" Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227, "mp228"
+    Mp228, "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233" Mp233,
+    "mp234" Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238, "mp239"
+    Mp239, "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244" Mp244,
+    "mp245" Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249, "mp250"
+    Mp250, "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255" Mp255,
+    "unused0" Unused0, "unused1" Unused1, "unused2" Unused2, "unused3" Unused3, "unused4"
+    Unused4, "unused5" Unused5, "unused6" Unused6, "unused7" Unused7, "unused8" Unused8,
+    "unused9" Unused9, "unused10" Unused10, "unused11" Unused11, "unused12" Unused12,
+    "unused13" Unused13, "unused14" Unused14, "unused15" Unused15, "unused16" Unused16,
+    "unused17" Unused17, "unused18" Unused18, "unused19" Unused19, "unused20" Unused20,
+    "unused21" Unused21, "unused22" Unused22, "unused23" Unused23, "unused24" Unused24,
+    "unused25" Unused25, "unused26" Unused26, "unused27" Unused27, "unused28" Unused28,
+    "unused29" Unused29, "unused30" Unused30, "unused31" Unused31, "unused32" Unused32,
+    "unused33" Unused33, "unused34" Unused34, "unused35" Unused35, "unused36" Unused36,
+    "unused37" Unused37, "unused38" Unused38, "unused39" Unused39, "unused40" Unused40,
+    "unused41" Unused41, "unused42" Unused42, "unused43" Unused43, "unused44" Unused44,
+    "unused45" Unused45, "unused46" Unused46, "unused47" Unused47, "unused48" Unused48,
+    "unused49" Unused49, "unused50" Unused50, "unused51" Unused51, "unused52" Unused52,
+    "unused53" Unused53, "unused54" Unused54, "unused55" Unused55, "unused56" Unused56,
+    "unused57" Unused57, "unused58" Unused58, "unused59" Unused59, "unused60" Unused60,
+    "unused61" Unused61, "unused62" Unused62, "unused63" Unused63, "unused64" Unused64,
+    "unused65" Unused65, "unused66" Unused66, "unused67" Unused67, "unused68" Unused68,
+    "unused69" Unused69, "unused70" Unused70, "unused71" Unused71, "unused72" Unused72,
+    "unused73" Unused73, "unused74" Unused74, "unused75" Unused75, "unused76" Unused76,
+    "unused77" Unused77, "unused78" Unused78, "unused79" Unused79, "unused80" Unused80,
+    "unused81" Unused81, "unused82" Unused82, "unused83" Unused83, "unused84" Unused84,
+    "unused85" Unused85, "unused86" Unused86, "unused87" Unused87, "unused88" Unused88,
+    "unused89" Unused89, "unused90" Unused90, "unused91" Unused91, "unused92" Unused92,
+    "unused93" Unused93, "unused94" Unused94, "unused95" Unused95, "unused96" Unused96,
+    "unused97" Unused97, "unused98" Unused98, "unused99" Unused99, "unused100" Unused100,
+    "unused101" Unused101, "unused102" Unused102, "unused103" Unused103, "unused104"
+    Unused104, "unused105" Unused105, "unused106" Unused106, "unused107" Unused107,
+    "unused108" Unused108, "unused109" Unused109, "unused110" Unused110, "unused111"
+    Unused111, "unused112" Unused112, "unused113" Unused113, "unused114" Unused114,
+    "unused115" Unused115, "unused116" Unused116, "unused117" Unused117, "unused118"
+    Unused118, "unused119" Unused119, "unused120" Unused120, "unused121" Unused121,
+    "unused122" Unused122, "unused123" Unused123, "unused124" Unused124, "unused125"
+    Unused125, "unused126" Unused126, "unused127" Unused127, "unused128" Unused128,
+    "unused129" Unused129, "unused130" Unused130, "unused131" Unused131, "unused132"
+    Unused132, "unused133" Unused133, "unused134" Unused134, "unused135" Unused135,
+    "unused136" Unused136, "unused137" Unused137, "unused138" Unused138, "unused139"
+    Unused139, "unused140" Unused140, "unused141" Unused141, "unused142" Unused142,
+    "unused143" Unused143, "unused144" Unused144, "unused145" Unused145, "unused146"
+    Unused146, "unused147" Unused147, "unused148" Unused148, "unused149" Unused149,
+    "unused150" Unused150, "unused151" Unused151, "unused152" Unused152, "unused153"
+    Unused153, "unused154" Unused154, "unused155" Unused155, "unused156" Unused156,
+    "unused157" Unused157, "unused158" Unused158, "unused159" Unused159, "unused160"
+    Unused160, "unused161" Unused161, "unused162" Unused162, "unused163" Unused163,
+    "unused164" Unused164, "unused165" Unused165, "unused166" Unused166, "unused167"
+    Unused167, "unused168" Unused168, "unused169" Unused169, "unused170" Unused170,
+    "unused171" Unused171, "unused172" Unused172, "unused173" Unused173, "unused174"
+    Unused174, "unused175" Unused175, "unused176" Unused176, "unused177" Unused177,
+    "unused178" Unused178, "unused179" Unused179, "unused180" Unused180, "unused181"
+    Unused181, "unused182" Unused182, "unused183" Unused183, "unused184" Unused184,
+    "unused185" Unused185, "unused186" Unused186, "unused187" Unused187, "unused188"
+    Unused188, "unused189" Unused189, "unused190" Unused190, "unused191" Unused191,
+    "unused192" Unused192, "unused193" Unused193, "unused194" Unused194, "unused195"
+    Unused195, "unused196" Unused196, "unused197" Unused197, "unused198" Unused198,
+    "unused199" Unused199, "unused200" Unused200, "unused201" Unused201, "unused202"
+    Unused202, "unused203" Unused203, "unused204" Unused204, "unused205" Unused205,
+    "unused206" Unused206, "unused207" Unused207, "unused208" Unused208, "unused209"
+    Unused209, "unused210" Unused210, "unused211" Unused211, "unused212" Unused212,
+    "unused213" Unused213, "unused214" Unused214, "unused215" Unused215, "unused216"
+    Unused216, "unused217" Unused217, "unused218" Unused218, "unused219" Unused219,
+    "unused220" Unused220, "unused221" Unused221, "unused222" Unused222, "unused223"
+    Unused223, "unused224" Unused224, "unused225" Unused225, "unused226" Unused226,
+    "unused227" Unused227, "unused228" Unused228, "unused229" Unused229, "unused230"
+    Unused230, "unused231" Unused231, "unused232" Unused232, "unused233" Unused233,
+    "unused234" Unused234, "unused235" Unused235, "unused236" Unused236, "unused237"
+    Unused237, "unused238" Unused238, "unused239" Unused239, "unused240" Unused240,
+    "unused241" Unused241, "unused242" Unused242, "unused243" Unused243, "unused244"
+    Unused244, "unused245" Unused245, "unused246" Unused246, "unused247" Unused247,
+    "unused248" Unused248, "unused249" Unused249, "unused250" Unused250, "unused251"
+    Unused251, "unused252" Unused252, "unused253" Unused253, "unused254" Unused254,
     "unused255" Unused255,
-});
+);
 
 /// Network interface of the container.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcNet {
     /// Network bridge the interface is plugged into.
@@ -7999,151 +7899,217 @@ pub struct LxcNet {
     /// Kind of the interface.
     pub type_: Option<LxcNetType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl LxcNet {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.name, &mut new.undeclared, "name", name);
+        new
     }
     /// Network bridge the interface is plugged into.
     #[inline]
     #[must_use]
-    pub fn bridge(mut self, value: impl Into<String>) -> Self {
-        self.bridge = Some(value.into());
+    pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.bridge, &mut self.undeclared, "bridge", value);
         self
     }
     /// Applies the firewall to this interface.
     #[inline]
     #[must_use]
-    pub fn firewall(mut self, value: impl Into<bool>) -> Self {
-        self.firewall = Some(value.into());
+    pub fn firewall<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.firewall,
+            &mut self.undeclared,
+            "firewall",
+            value,
+        );
         self
     }
     /// IPv4 default gateway.
     #[inline]
     #[must_use]
-    pub fn gw(mut self, value: impl Into<IpAddress>) -> Self {
-        self.gw = Some(value.into());
+    pub fn gw<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        property_string::set(&mut self.gw, &mut self.undeclared, "gw", value);
         self
     }
     /// IPv6 default gateway.
     #[inline]
     #[must_use]
-    pub fn gw6(mut self, value: impl Into<IpAddress>) -> Self {
-        self.gw6 = Some(value.into());
+    pub fn gw6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        property_string::set(&mut self.gw6, &mut self.undeclared, "gw6", value);
         self
     }
     /// Has the node set the addresses, for containers without a network setup of their own.
     #[inline]
     #[must_use]
-    pub fn host_managed(mut self, value: impl Into<bool>) -> Self {
-        self.host_managed = Some(value.into());
+    pub fn host_managed<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.host_managed,
+            &mut self.undeclared,
+            "host-managed",
+            value,
+        );
         self
     }
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
-    pub fn hwaddr(mut self, value: impl Into<MacAddr>) -> Self {
-        self.hwaddr = Some(value.into());
+    pub fn hwaddr<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
+        property_string::set(&mut self.hwaddr, &mut self.undeclared, "hwaddr", value);
         self
     }
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
-    pub fn ip(mut self, value: impl Into<Cidr>) -> Self {
-        self.ip = Some(value.into());
+    pub fn ip<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.ip, &mut self.undeclared, "ip", value);
         self
     }
     /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
-    pub fn ip6(mut self, value: impl Into<Cidr>) -> Self {
-        self.ip6 = Some(value.into());
+    pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        property_string::set(&mut self.ip6, &mut self.undeclared, "ip6", value);
         self
     }
     /// Unplugs the interface's cable.
     #[inline]
     #[must_use]
-    pub fn link_down(mut self, value: impl Into<bool>) -> Self {
-        self.link_down = Some(value.into());
+    pub fn link_down<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.link_down,
+            &mut self.undeclared,
+            "link_down",
+            value,
+        );
         self
     }
     /// MTU of the interface. From 64 to 65535.
     #[inline]
     #[must_use]
-    pub fn mtu(mut self, value: impl Into<i64>) -> Self {
-        self.mtu = Some(value.into());
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.mtu, &mut self.undeclared, "mtu", value);
         self
     }
     /// Name of the interface inside the container, such as `eth0`.
     #[inline]
     #[must_use]
-    pub fn name(mut self, value: impl Into<String>) -> Self {
-        self.name = value.into();
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.name, &mut self.undeclared, "name", value);
         self
     }
     /// Cap on the interface's throughput in MB/s.
     #[inline]
     #[must_use]
-    pub fn rate(mut self, value: impl Into<f64>) -> Self {
-        self.rate = Some(value.into());
+    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.rate, &mut self.undeclared, "rate", value);
         self
     }
     /// VLAN tag for the interface's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
-    pub fn tag(mut self, value: impl Into<i64>) -> Self {
-        self.tag = Some(value.into());
+    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.tag, &mut self.undeclared, "tag", value);
         self
     }
     /// VLANs passed through to the interface, as numbers.
     #[inline]
     #[must_use]
-    pub fn trunks(mut self, value: impl Into<List>) -> Self {
-        self.trunks = Some(value.into());
+    pub fn trunks<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(
+            &mut self.trunks,
+            &mut self.undeclared,
+            "trunks",
+            value,
+        );
         self
     }
     /// Kind of the interface.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<LxcNetType>) -> Self {
-        self.type_ = Some(value.into());
+    pub fn type_<How>(mut self, value: impl IntoSetting<LxcNetType, How>) -> Self {
+        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
 
-object!(LxcNet {
-    required: ["name" name],
-    optional: [
-        "bridge" bridge,
-        "firewall" firewall,
-        "gw" gw,
-        "gw6" gw6,
-        "host-managed" host_managed,
-        "hwaddr" hwaddr,
-        "ip" ip,
-        "ip6" ip6,
-        "link_down" link_down,
-        "mtu" mtu,
-        "rate" rate,
-        "tag" tag,
-        "trunks" trunks,
-        "type" type_,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for LxcNet {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcNet",
+                required: &["name"],
+                optional: &[
+                    "bridge",
+                    "firewall",
+                    "gw",
+                    "gw6",
+                    "host-managed",
+                    "hwaddr",
+                    "ip",
+                    "ip6",
+                    "link_down",
+                    "mtu",
+                    "rate",
+                    "tag",
+                    "trunks",
+                    "type",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "bridge",
+                                Takes::Pattern(&["[-_.\\w\\x{80}-\\x{10FFFF}\\d]+"]),
+                            ),
+                            ("gw", Takes::Format("ipv4")),
+                            ("gw6", Takes::Format("ipv6")),
+                            ("hwaddr", Takes::Format("mac-addr")),
+                            ("ip", Takes::Format("pve-ipv4-config")),
+                            ("ip6", Takes::Format("pve-ipv6-config")),
+                            ("mtu", Takes::Integer(64, 65535)),
+                            (
+                                "name",
+                                Takes::Pattern(&["[-_.\\w\\x{80}-\\x{10FFFF}\\d]+"]),
+                            ),
+                            ("tag", Takes::Integer(1, 4094)),
+                            ("trunks", Takes::Pattern(&["(?:\\d+(?:;\\d+)*)"])),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.name,
+                &mut self.bridge,
+                &mut self.firewall,
+                &mut self.gw,
+                &mut self.gw6,
+                &mut self.host_managed,
+                &mut self.hwaddr,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.link_down,
+                &mut self.mtu,
+                &mut self.rate,
+                &mut self.tag,
+                &mut self.trunks,
+                &mut self.type_,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(LxcNet);
 
@@ -8156,12 +8122,10 @@ pub enum LxcNetType {
     /// The value `veth`.
     Veth,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcNetType {
-    "veth" Veth,
-});
+open_enum_impls!(LxcNetType : "veth" Veth,);
 
 /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
 ///
@@ -8192,22 +8156,14 @@ pub enum LxcOstype {
     /// The value `unmanaged`.
     Unmanaged,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcOstype {
-    "debian" Debian,
-    "devuan" Devuan,
-    "ubuntu" Ubuntu,
-    "centos" Centos,
-    "fedora" Fedora,
-    "opensuse" Opensuse,
-    "archlinux" Archlinux,
-    "alpine" Alpine,
-    "gentoo" Gentoo,
-    "nixos" Nixos,
-    "unmanaged" Unmanaged,
-});
+open_enum_impls!(
+    LxcOstype : "debian" Debian, "devuan" Devuan, "ubuntu" Ubuntu, "centos" Centos,
+    "fedora" Fedora, "opensuse" Opensuse, "archlinux" Archlinux, "alpine" Alpine,
+    "gentoo" Gentoo, "nixos" Nixos, "unmanaged" Unmanaged,
+);
 
 /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
 ///
@@ -8730,275 +8686,62 @@ pub enum LxcResizeDisk {
     /// The value `mp255`.
     Mp255,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(LxcResizeDisk {
-    "rootfs" Rootfs,
-    "mp0" Mp0,
-    "mp1" Mp1,
-    "mp2" Mp2,
-    "mp3" Mp3,
-    "mp4" Mp4,
-    "mp5" Mp5,
-    "mp6" Mp6,
-    "mp7" Mp7,
-    "mp8" Mp8,
-    "mp9" Mp9,
-    "mp10" Mp10,
-    "mp11" Mp11,
-    "mp12" Mp12,
-    "mp13" Mp13,
-    "mp14" Mp14,
-    "mp15" Mp15,
-    "mp16" Mp16,
-    "mp17" Mp17,
-    "mp18" Mp18,
-    "mp19" Mp19,
-    "mp20" Mp20,
-    "mp21" Mp21,
-    "mp22" Mp22,
-    "mp23" Mp23,
-    "mp24" Mp24,
-    "mp25" Mp25,
-    "mp26" Mp26,
-    "mp27" Mp27,
-    "mp28" Mp28,
-    "mp29" Mp29,
-    "mp30" Mp30,
-    "mp31" Mp31,
-    "mp32" Mp32,
-    "mp33" Mp33,
-    "mp34" Mp34,
-    "mp35" Mp35,
-    "mp36" Mp36,
-    "mp37" Mp37,
-    "mp38" Mp38,
-    "mp39" Mp39,
-    "mp40" Mp40,
-    "mp41" Mp41,
-    "mp42" Mp42,
-    "mp43" Mp43,
-    "mp44" Mp44,
-    "mp45" Mp45,
-    "mp46" Mp46,
-    "mp47" Mp47,
-    "mp48" Mp48,
-    "mp49" Mp49,
-    "mp50" Mp50,
-    "mp51" Mp51,
-    "mp52" Mp52,
-    "mp53" Mp53,
-    "mp54" Mp54,
-    "mp55" Mp55,
-    "mp56" Mp56,
-    "mp57" Mp57,
-    "mp58" Mp58,
-    "mp59" Mp59,
-    "mp60" Mp60,
-    "mp61" Mp61,
-    "mp62" Mp62,
-    "mp63" Mp63,
-    "mp64" Mp64,
-    "mp65" Mp65,
-    "mp66" Mp66,
-    "mp67" Mp67,
-    "mp68" Mp68,
-    "mp69" Mp69,
-    "mp70" Mp70,
-    "mp71" Mp71,
-    "mp72" Mp72,
-    "mp73" Mp73,
-    "mp74" Mp74,
-    "mp75" Mp75,
-    "mp76" Mp76,
-    "mp77" Mp77,
-    "mp78" Mp78,
-    "mp79" Mp79,
-    "mp80" Mp80,
-    "mp81" Mp81,
-    "mp82" Mp82,
-    "mp83" Mp83,
-    "mp84" Mp84,
-    "mp85" Mp85,
-    "mp86" Mp86,
-    "mp87" Mp87,
-    "mp88" Mp88,
-    "mp89" Mp89,
-    "mp90" Mp90,
-    "mp91" Mp91,
-    "mp92" Mp92,
-    "mp93" Mp93,
-    "mp94" Mp94,
-    "mp95" Mp95,
-    "mp96" Mp96,
-    "mp97" Mp97,
-    "mp98" Mp98,
-    "mp99" Mp99,
-    "mp100" Mp100,
-    "mp101" Mp101,
-    "mp102" Mp102,
-    "mp103" Mp103,
-    "mp104" Mp104,
-    "mp105" Mp105,
-    "mp106" Mp106,
-    "mp107" Mp107,
-    "mp108" Mp108,
-    "mp109" Mp109,
-    "mp110" Mp110,
-    "mp111" Mp111,
-    "mp112" Mp112,
-    "mp113" Mp113,
-    "mp114" Mp114,
-    "mp115" Mp115,
-    "mp116" Mp116,
-    "mp117" Mp117,
-    "mp118" Mp118,
-    "mp119" Mp119,
-    "mp120" Mp120,
-    "mp121" Mp121,
-    "mp122" Mp122,
-    "mp123" Mp123,
-    "mp124" Mp124,
-    "mp125" Mp125,
-    "mp126" Mp126,
-    "mp127" Mp127,
-    "mp128" Mp128,
-    "mp129" Mp129,
-    "mp130" Mp130,
-    "mp131" Mp131,
-    "mp132" Mp132,
-    "mp133" Mp133,
-    "mp134" Mp134,
-    "mp135" Mp135,
-    "mp136" Mp136,
-    "mp137" Mp137,
-    "mp138" Mp138,
-    "mp139" Mp139,
-    "mp140" Mp140,
-    "mp141" Mp141,
-    "mp142" Mp142,
-    "mp143" Mp143,
-    "mp144" Mp144,
-    "mp145" Mp145,
-    "mp146" Mp146,
-    "mp147" Mp147,
-    "mp148" Mp148,
-    "mp149" Mp149,
-    "mp150" Mp150,
-    "mp151" Mp151,
-    "mp152" Mp152,
-    "mp153" Mp153,
-    "mp154" Mp154,
-    "mp155" Mp155,
-    "mp156" Mp156,
-    "mp157" Mp157,
-    "mp158" Mp158,
-    "mp159" Mp159,
-    "mp160" Mp160,
-    "mp161" Mp161,
-    "mp162" Mp162,
-    "mp163" Mp163,
-    "mp164" Mp164,
-    "mp165" Mp165,
-    "mp166" Mp166,
-    "mp167" Mp167,
-    "mp168" Mp168,
-    "mp169" Mp169,
-    "mp170" Mp170,
-    "mp171" Mp171,
-    "mp172" Mp172,
-    "mp173" Mp173,
-    "mp174" Mp174,
-    "mp175" Mp175,
-    "mp176" Mp176,
-    "mp177" Mp177,
-    "mp178" Mp178,
-    "mp179" Mp179,
-    "mp180" Mp180,
-    "mp181" Mp181,
-    "mp182" Mp182,
-    "mp183" Mp183,
-    "mp184" Mp184,
-    "mp185" Mp185,
-    "mp186" Mp186,
-    "mp187" Mp187,
-    "mp188" Mp188,
-    "mp189" Mp189,
-    "mp190" Mp190,
-    "mp191" Mp191,
-    "mp192" Mp192,
-    "mp193" Mp193,
-    "mp194" Mp194,
-    "mp195" Mp195,
-    "mp196" Mp196,
-    "mp197" Mp197,
-    "mp198" Mp198,
-    "mp199" Mp199,
-    "mp200" Mp200,
-    "mp201" Mp201,
-    "mp202" Mp202,
-    "mp203" Mp203,
-    "mp204" Mp204,
-    "mp205" Mp205,
-    "mp206" Mp206,
-    "mp207" Mp207,
-    "mp208" Mp208,
-    "mp209" Mp209,
-    "mp210" Mp210,
-    "mp211" Mp211,
-    "mp212" Mp212,
-    "mp213" Mp213,
-    "mp214" Mp214,
-    "mp215" Mp215,
-    "mp216" Mp216,
-    "mp217" Mp217,
-    "mp218" Mp218,
-    "mp219" Mp219,
-    "mp220" Mp220,
-    "mp221" Mp221,
-    "mp222" Mp222,
-    "mp223" Mp223,
-    "mp224" Mp224,
-    "mp225" Mp225,
-    "mp226" Mp226,
-    "mp227" Mp227,
-    "mp228" Mp228,
-    "mp229" Mp229,
-    "mp230" Mp230,
-    "mp231" Mp231,
-    "mp232" Mp232,
-    "mp233" Mp233,
-    "mp234" Mp234,
-    "mp235" Mp235,
-    "mp236" Mp236,
-    "mp237" Mp237,
-    "mp238" Mp238,
-    "mp239" Mp239,
-    "mp240" Mp240,
-    "mp241" Mp241,
-    "mp242" Mp242,
-    "mp243" Mp243,
-    "mp244" Mp244,
-    "mp245" Mp245,
-    "mp246" Mp246,
-    "mp247" Mp247,
-    "mp248" Mp248,
-    "mp249" Mp249,
-    "mp250" Mp250,
-    "mp251" Mp251,
-    "mp252" Mp252,
-    "mp253" Mp253,
-    "mp254" Mp254,
-    "mp255" Mp255,
-});
+open_enum_impls!(
+    LxcResizeDisk : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3" Mp3, "mp4"
+    Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10, "mp11" Mp11,
+    "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17" Mp17, "mp18"
+    Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23, "mp24" Mp24,
+    "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30" Mp30, "mp31"
+    Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36, "mp37" Mp37,
+    "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43" Mp43, "mp44"
+    Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49, "mp50" Mp50,
+    "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56" Mp56, "mp57"
+    Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62, "mp63" Mp63,
+    "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69" Mp69, "mp70"
+    Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75, "mp76" Mp76,
+    "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82" Mp82, "mp83"
+    Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88, "mp89" Mp89,
+    "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95" Mp95, "mp96"
+    Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101" Mp101, "mp102"
+    Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106, "mp107" Mp107,
+    "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112" Mp112, "mp113"
+    Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117, "mp118" Mp118,
+    "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123" Mp123, "mp124"
+    Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128, "mp129" Mp129,
+    "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134" Mp134, "mp135"
+    Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139, "mp140" Mp140,
+    "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145" Mp145, "mp146"
+    Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150, "mp151" Mp151,
+    "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156" Mp156, "mp157"
+    Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161, "mp162" Mp162,
+    "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167" Mp167, "mp168"
+    Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172, "mp173" Mp173,
+    "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178" Mp178, "mp179"
+    Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183, "mp184" Mp184,
+    "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189" Mp189, "mp190"
+    Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194, "mp195" Mp195,
+    "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200" Mp200, "mp201"
+    Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205, "mp206" Mp206,
+    "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211" Mp211, "mp212"
+    Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216, "mp217" Mp217,
+    "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222" Mp222, "mp223"
+    Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227, "mp228" Mp228,
+    "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233" Mp233, "mp234"
+    Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238, "mp239" Mp239,
+    "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244" Mp244, "mp245"
+    Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249, "mp250" Mp250,
+    "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255" Mp255,
+);
 
 /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -9020,110 +8763,166 @@ pub struct LxcRootfs {
     /// Volume ID to mount, or the path of a device or directory of the host.
     pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl LxcRootfs {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(volume: impl Into<VolumeId>) -> Self {
-        Self {
-            volume: volume.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(volume: impl IntoValue<VolumeId, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.volume, &mut new.undeclared, "volume", volume);
+        new
     }
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
-    pub fn acl(mut self, value: impl Into<bool>) -> Self {
-        self.acl = Some(value.into());
+    pub fn acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.acl, &mut self.undeclared, "acl", value);
         self
     }
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
-    pub fn idmap(mut self, value: impl Into<String>) -> Self {
-        self.idmap = Some(value.into());
+    pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.idmap, &mut self.undeclared, "idmap", value);
         self
     }
     /// Extra mount options.
     #[inline]
     #[must_use]
-    pub fn mountoptions(mut self, value: impl Into<List>) -> Self {
-        self.mountoptions = Some(value.into());
+    pub fn mountoptions<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        property_string::set_list(
+            &mut self.mountoptions,
+            &mut self.undeclared,
+            "mountoptions",
+            value,
+        );
         self
     }
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
-    pub fn quota(mut self, value: impl Into<bool>) -> Self {
-        self.quota = Some(value.into());
+    pub fn quota<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.quota, &mut self.undeclared, "quota", value);
         self
     }
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
-    pub fn replicate(mut self, value: impl Into<bool>) -> Self {
-        self.replicate = Some(value.into());
+    pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.replicate,
+            &mut self.undeclared,
+            "replicate",
+            value,
+        );
         self
     }
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
-    pub fn ro(mut self, value: impl Into<bool>) -> Self {
-        self.ro = Some(value.into());
+    pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.ro, &mut self.undeclared, "ro", value);
         self
     }
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn shared(mut self, value: impl Into<bool>) -> Self {
-        self.shared = Some(value.into());
+    pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.shared, &mut self.undeclared, "shared", value);
         self
     }
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
-        self.size = Some(value.into());
+    pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
+        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
-    pub fn volume(mut self, value: impl Into<VolumeId>) -> Self {
-        self.volume = value.into();
+    pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.volume, &mut self.undeclared, "volume", value);
         self
     }
 }
 
-object!(LxcRootfs {
-    required: ["volume" volume],
-    optional: [
-        "acl" acl,
-        "idmap" idmap,
-        "mountoptions" mountoptions,
-        "quota" quota,
-        "replicate" replicate,
-        "ro" ro,
-        "shared" shared,
-        "size" size,
-    ],
-    property_string: {
-        default_key: Some("volume"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for LxcRootfs {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcRootfs",
+                required: &["volume"],
+                optional: &[
+                    "acl",
+                    "idmap",
+                    "mountoptions",
+                    "quota",
+                    "replicate",
+                    "ro",
+                    "shared",
+                    "size",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("volume"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "idmap",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:^(?:passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*)$)",
+                                    ],
+                                ),
+                            ),
+                            (
+                                "mountoptions",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:(?:(noatime|lazytime|nodev|nosuid|noexec))(;(?:(noatime|lazytime|nodev|nosuid|noexec)))*)",
+                                        "(?:(?:(discard|lazytime|noatime|nodev|noexec|nosuid))(;(?:(discard|lazytime|noatime|nodev|noexec|nosuid)))*)",
+                                    ],
+                                ),
+                            ),
+                            ("size", Takes::Format("disk-size")),
+                            ("volume", Takes::Format("pve-lxc-mp-string")),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.volume,
+                &mut self.acl,
+                &mut self.idmap,
+                &mut self.mountoptions,
+                &mut self.quota,
+                &mut self.replicate,
+                &mut self.ro,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(LxcRootfs);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container.
@@ -9143,7 +8942,7 @@ pub struct LxcSnapshotConfig {
     /// Notes about the snapshot.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255.
-    pub dev: IndexedMap<LxcDevice>,
+    pub dev: Family<LxcDevice>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
@@ -9161,11 +8960,11 @@ pub struct LxcSnapshotConfig {
     /// Memory of the container in MiB.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    pub mp: IndexedMap<LxcMountPoint>,
+    pub mp: Family<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
-    pub net: IndexedMap<LxcNet>,
+    pub net: Family<LxcNet>,
     /// Starts the container when its node boots.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -9195,60 +8994,102 @@ pub struct LxcSnapshotConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: IndexedMap<LxcUnused>,
+    pub unused: Family<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-object!(LxcSnapshotConfig {
-    optional: [
-        "arch" arch,
-        "cmode" cmode,
-        "console" console,
-        "cores" cores,
-        "cpulimit" cpulimit,
-        "cpuunits" cpuunits,
-        "debug" debug,
-        "description" description,
-        "entrypoint" entrypoint,
-        "env" env,
-        "features" features,
-        "hookscript" hookscript,
-        "hostname" hostname,
-        "lock" lock,
-        "lxc" lxc,
-        "memory" memory,
-        "nameserver" nameserver,
-        "onboot" onboot,
-        "ostype" ostype,
-        "parent" parent,
-        "protection" protection,
-        "rootfs" rootfs,
-        "searchdomain" searchdomain,
-        "snapstate" snapstate,
-        "snaptime" snaptime,
-        "startup" startup,
-        "swap" swap,
-        "tags" tags,
-        "timezone" timezone,
-        "tty" tty,
-        "unprivileged" unprivileged,
-    ],
-    indexed: ["dev" dev, "mp" mp, "net" net, "unused" unused],
-    others: extra,
-});
-
-impl Default for LxcSnapshotConfig {
+impl Object for LxcSnapshotConfig {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcSnapshotConfig",
+                required: &[],
+                optional: &[
+                    "arch",
+                    "cmode",
+                    "console",
+                    "cores",
+                    "cpulimit",
+                    "cpuunits",
+                    "debug",
+                    "description",
+                    "entrypoint",
+                    "env",
+                    "features",
+                    "hookscript",
+                    "hostname",
+                    "lock",
+                    "lxc",
+                    "memory",
+                    "nameserver",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "rootfs",
+                    "searchdomain",
+                    "snapstate",
+                    "snaptime",
+                    "startup",
+                    "swap",
+                    "tags",
+                    "timezone",
+                    "tty",
+                    "unprivileged",
+                ],
+                families: &["dev", "mp", "net", "unused"],
+                rules: None,
+            },
+            &mut [
+                &mut self.arch,
+                &mut self.cmode,
+                &mut self.console,
+                &mut self.cores,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.debug,
+                &mut self.description,
+                &mut self.entrypoint,
+                &mut self.env,
+                &mut self.features,
+                &mut self.hookscript,
+                &mut self.hostname,
+                &mut self.lock,
+                &mut self.lxc,
+                &mut self.memory,
+                &mut self.nameserver,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.rootfs,
+                &mut self.searchdomain,
+                &mut self.snapstate,
+                &mut self.snaptime,
+                &mut self.startup,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.timezone,
+                &mut self.tty,
+                &mut self.unprivileged,
+                &mut self.dev,
+                &mut self.mp,
+                &mut self.net,
+                &mut self.unused,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(LxcSnapshotConfig);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcStatusCurrent {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -9311,89 +9152,144 @@ pub struct LxcStatusCurrent {
     pub extra: Extra,
 }
 
-object!(LxcStatusCurrent {
-    required: ["status" status],
-    optional: [
-        "cpu" cpu,
-        "cpus" cpus,
-        "disk" disk,
-        "diskread" diskread,
-        "diskwrite" diskwrite,
-        "ha" ha,
-        "lock" lock,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "maxswap" maxswap,
-        "mem" mem,
-        "name" name,
-        "netin" netin,
-        "netout" netout,
-        "pid" pid,
-        "pressurecpufull" pressurecpufull,
-        "pressurecpusome" pressurecpusome,
-        "pressureiofull" pressureiofull,
-        "pressureiosome" pressureiosome,
-        "pressurememoryfull" pressurememoryfull,
-        "pressurememorysome" pressurememorysome,
-        "swap" swap,
-        "tags" tags,
-        "template" template,
-        "type" type_,
-        "uptime" uptime,
-        "vmid" vmid,
-    ],
-    others: extra,
-});
+impl Object for LxcStatusCurrent {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcStatusCurrent",
+                required: &["status"],
+                optional: &[
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "ha",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "maxswap",
+                    "mem",
+                    "name",
+                    "netin",
+                    "netout",
+                    "pid",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "swap",
+                    "tags",
+                    "template",
+                    "type",
+                    "uptime",
+                    "vmid",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.status,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.ha,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.maxswap,
+                &mut self.mem,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pid,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.type_,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(LxcStatusCurrent);
 
 /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
     pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl LxcUnused {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(volume: impl Into<VolumeId>) -> Self {
-        Self {
-            volume: volume.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(volume: impl IntoValue<VolumeId, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.volume, &mut new.undeclared, "volume", volume);
+        new
     }
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
-    pub fn volume(mut self, value: impl Into<VolumeId>) -> Self {
-        self.volume = value.into();
+    pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.volume, &mut self.undeclared, "volume", value);
         self
     }
 }
 
-object!(LxcUnused {
-    required: ["volume" volume],
-    property_string: {
-        default_key: Some("volume"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for LxcUnused {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcUnused",
+                required: &["volume"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("volume"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("volume", Takes::Format("pve-volume-id"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.volume, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(LxcUnused);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.
@@ -9412,14 +9308,28 @@ pub struct LxcVmidSnapshotItem {
     pub extra: Extra,
 }
 
-object!(LxcVmidSnapshotItem {
-    required: ["name" name],
-    optional: [
-        "description" description,
-        "digest" digest,
-        "parent" parent,
-        "running" running,
-        "snaptime" snaptime,
-    ],
-    others: extra,
-});
+impl Object for LxcVmidSnapshotItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcVmidSnapshotItem",
+                required: &["name"],
+                optional: &["description", "digest", "parent", "running", "snaptime"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.parent,
+                &mut self.running,
+                &mut self.snaptime,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(LxcVmidSnapshotItem);

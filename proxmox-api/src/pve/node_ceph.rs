@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/nodes/{node}/ceph`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephPath(pub(crate) At);
+
+place_impls!(NodeCephPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/ceph`
@@ -38,8 +40,10 @@ impl NodeCephPath {
 /// The path `/nodes/{node}/ceph/cfg`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephCfgPath(pub(crate) At);
+
+place_impls!(NodeCephCfgPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/cfg`
@@ -70,8 +74,10 @@ impl NodeCephCfgPath {
 /// The path `/nodes/{node}/ceph/cfg/db`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephCfgDbPath(pub(crate) At);
+
+place_impls!(NodeCephCfgDbPath);
 
 impl NodeCephCfgPath {
     /// `/nodes/{node}/ceph/cfg/db`
@@ -102,8 +108,10 @@ impl NodeCephCfgDbPath {
 /// The path `/nodes/{node}/ceph/cfg/raw`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephCfgRawPath(pub(crate) At);
+
+place_impls!(NodeCephCfgRawPath);
 
 impl NodeCephCfgPath {
     /// `/nodes/{node}/ceph/cfg/raw`
@@ -134,8 +142,10 @@ impl NodeCephCfgRawPath {
 /// The path `/nodes/{node}/ceph/cfg/value`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephCfgValuePath(pub(crate) At);
+
+place_impls!(NodeCephCfgValuePath);
 
 impl NodeCephCfgPath {
     /// `/nodes/{node}/ceph/cfg/value`
@@ -157,18 +167,31 @@ impl NodeCephCfgValuePath {
     ///
     /// * `config_keys`: Settings to look up, each as `section:key`, separated by semicolons, commas or spaces. At most 4096 characters.
     #[inline]
-    pub fn get(
+    pub fn get<How0>(
         &self,
-        config_keys: impl Into<String>,
+        config_keys: impl IntoValue<String, How0>,
     ) -> Request<BTreeMap<String, BTreeMap<String, String>>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/ceph/cfg/value",
                 Permission::All("/", &["Sys.Audit"]),
             )
-            .since(8, 1);
+            .since(8, 1)
+            .limits(
+                &[
+                    (
+                        "config-keys",
+                        Takes::Pattern(
+                            &[
+                                "(?:^(:?(?i:[0-9a-z\\-_\\.]+:[0-9a-zA-Z\\-_]+))(:?[;, ](?i:[0-9a-z\\-_\\.]+:[0-9a-zA-Z\\-_]+))*$)",
+                                "(?:^(?:(?i:[0-9a-z\\-_\\.]+:[0-9a-zA-Z\\-_]+))(?:[;, ](?i:[0-9a-z\\-_\\.]+:[0-9a-zA-Z\\-_]+))*$)",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("config-keys", config_keys);
+        request.call.set_as::<String, How0>("config-keys", config_keys);
         request
     }
 }
@@ -176,8 +199,10 @@ impl NodeCephCfgValuePath {
 /// The path `/nodes/{node}/ceph/cmd-safety`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephCmdSafetyPath(pub(crate) At);
+
+place_impls!(NodeCephCmdSafetyPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/cmd-safety`
@@ -199,11 +224,11 @@ impl NodeCephCmdSafetyPath {
     /// * `id`: Id of the daemon.
     /// * `action`: What is to be done with the daemon.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1, How2>(
         &self,
-        service: impl Into<NodeCephCmdSafetyService>,
-        id: impl Into<String>,
-        action: impl Into<NodeCephCmdSafetyAction>,
+        service: impl IntoValue<NodeCephCmdSafetyService, How0>,
+        id: impl IntoValue<String, How1>,
+        action: impl IntoValue<NodeCephCmdSafetyAction, How2>,
     ) -> Request<NodeCephCmdSafety> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -211,9 +236,9 @@ impl NodeCephCmdSafetyPath {
             Permission::All("/", &["Sys.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<NodeCephCmdSafetyService>("service", service);
-        request.call.set_as::<String>("id", id);
-        request.call.set_as::<NodeCephCmdSafetyAction>("action", action);
+        request.call.set_as::<NodeCephCmdSafetyService, How0>("service", service);
+        request.call.set_as::<String, How1>("id", id);
+        request.call.set_as::<NodeCephCmdSafetyAction, How2>("action", action);
         request
     }
 }
@@ -221,8 +246,10 @@ impl NodeCephCmdSafetyPath {
 /// The path `/nodes/{node}/ceph/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephConfigPath(pub(crate) At);
+
+place_impls!(NodeCephConfigPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/config`
@@ -256,8 +283,10 @@ impl NodeCephConfigPath {
 /// The path `/nodes/{node}/ceph/configdb`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephConfigdbPath(pub(crate) At);
+
+place_impls!(NodeCephConfigdbPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/configdb`
@@ -291,8 +320,10 @@ impl NodeCephConfigdbPath {
 /// The path `/nodes/{node}/ceph/crush`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephCrushPath(pub(crate) At);
+
+place_impls!(NodeCephCrushPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/crush`
@@ -323,8 +354,10 @@ impl NodeCephCrushPath {
 /// The path `/nodes/{node}/ceph/fs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephFsPath(pub(crate) At);
+
+place_impls!(NodeCephFsPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/fs`
@@ -355,8 +388,10 @@ impl NodeCephFsPath {
 /// The path `/nodes/{node}/ceph/fs/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephFsNamePath(pub(crate) At);
+
+place_impls!(NodeCephFsNamePath);
 
 impl NodeCephFsPath {
     /// `/nodes/{node}/ceph/fs/{name}`
@@ -376,10 +411,11 @@ impl NodeCephFsNamePath {
     #[inline]
     pub fn post(&self) -> NodeCephFsNamePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/fs/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/ceph/fs/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(&[("pg_num", Takes::Integer(8, 32768))]);
         NodeCephFsNamePost(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a CephFS; fails while an enabled storage refers to it.
@@ -408,19 +444,19 @@ impl NodeCephFsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNamePost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephFsNamePost: Task);
+request_impls!(NodeCephFsNamePost : Task);
 
 impl NodeCephFsNamePost {
     /// Also sets the CephFS up as a storage of the cluster. Default: `false`.
     #[inline]
-    pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set_bool("add-storage", add_storage);
+    pub fn add_storage<How>(mut self, add_storage: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("add-storage", add_storage);
         self
     }
     /// Number of placement groups of the data pool; the metadata pool gets a quarter of it. From 8 to 32768. Default: `128`.
     #[inline]
-    pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set_integer("pg_num", pg_num);
+    pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
 }
@@ -436,19 +472,25 @@ impl NodeCephFsNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephFsNameDelete: Task);
+request_impls!(NodeCephFsNameDelete : Task);
 
 impl NodeCephFsNameDelete {
     /// Also destroys the file system's data and metadata pools. Default: `false`.
     #[inline]
-    pub fn remove_pools(mut self, remove_pools: bool) -> Self {
-        self.0.call.set_bool("remove-pools", remove_pools);
+    pub fn remove_pools<How>(
+        mut self,
+        remove_pools: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("remove-pools", remove_pools);
         self
     }
     /// Also removes the storages that were set up for the file system. Default: `false`.
     #[inline]
-    pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.call.set_bool("remove-storages", remove_storages);
+    pub fn remove_storages<How>(
+        mut self,
+        remove_storages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("remove-storages", remove_storages);
         self
     }
 }
@@ -456,8 +498,10 @@ impl NodeCephFsNameDelete {
 /// The path `/nodes/{node}/ceph/init`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephInitPath(pub(crate) At);
+
+place_impls!(NodeCephInitPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/init`
@@ -475,10 +519,21 @@ impl NodeCephInitPath {
     #[inline]
     pub fn post(&self) -> NodeCephInitPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/init",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/ceph/init",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("cluster-network", Takes::Length(0, 128)),
+                    ("cluster-network", Takes::Format("CIDR")),
+                    ("min_size", Takes::Integer(1, 7)),
+                    ("network", Takes::Length(0, 128)),
+                    ("network", Takes::Format("CIDR")),
+                    ("pg_bits", Takes::Integer(6, 14)),
+                    ("size", Takes::Integer(1, 7)),
+                ],
+            );
         NodeCephInitPost(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -492,43 +547,49 @@ impl NodeCephInitPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
 
-request_impls!(NodeCephInitPost:());
+request_impls!(NodeCephInitPost : ());
 
 impl NodeCephInitPost {
     /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128 characters. Only together with `network`.
     #[inline]
-    pub fn cluster_network(mut self, cluster_network: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("cluster-network", cluster_network);
+    pub fn cluster_network<How>(
+        mut self,
+        cluster_network: impl IntoSetting<Cidr, How>,
+    ) -> Self {
+        self.0.call.set_some::<Cidr, How>("cluster-network", cluster_network);
         self
     }
     /// Turns off `cephx` authentication; only for networks nobody else can reach. Default: `false`.
     #[inline]
-    pub fn disable_cephx(mut self, disable_cephx: bool) -> Self {
-        self.0.call.set_bool("disable_cephx", disable_cephx);
+    pub fn disable_cephx<How>(
+        mut self,
+        disable_cephx: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("disable_cephx", disable_cephx);
         self
     }
     /// Number of copies new pools need for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
-    pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set_integer("min_size", min_size);
+    pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
     /// Network for all Ceph traffic. At most 128 characters.
     #[inline]
-    pub fn network(mut self, network: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("network", network);
+    pub fn network<How>(mut self, network: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("network", network);
         self
     }
     /// Number of placement groups for new pools, as a power of two; deprecated. From 6 to 14. Default: `6`.
     #[inline]
-    pub fn pg_bits(mut self, pg_bits: i64) -> Self {
-        self.0.call.set_integer("pg_bits", pg_bits);
+    pub fn pg_bits<How>(mut self, pg_bits: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_bits", pg_bits);
         self
     }
     /// Number of copies new pools keep of each object. From 1 to 7. Default: `3`.
     #[inline]
-    pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set_integer("size", size);
+    pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("size", size);
         self
     }
 }
@@ -536,8 +597,10 @@ impl NodeCephInitPost {
 /// The path `/nodes/{node}/ceph/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephLogPath(pub(crate) At);
+
+place_impls!(NodeCephLogPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/log`
@@ -555,10 +618,16 @@ impl NodeCephLogPath {
     #[inline]
     pub fn get(&self) -> NodeCephLogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/ceph/log",
-            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-        );
+                Method::Get,
+                "/nodes/{node}/ceph/log",
+                Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+            )
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         NodeCephLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -572,19 +641,19 @@ impl NodeCephLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeCephLogGet: Vec<super::types::LogLine>);
+request_impls!(NodeCephLogGet : Vec < super::types::LogLine >);
 
 impl NodeCephLogGet {
     /// Most log lines to return. At least 0.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
 }
@@ -592,8 +661,10 @@ impl NodeCephLogGet {
 /// The path `/nodes/{node}/ceph/mds`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephMdsPath(pub(crate) At);
+
+place_impls!(NodeCephMdsPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/mds`
@@ -624,8 +695,10 @@ impl NodeCephMdsPath {
 /// The path `/nodes/{node}/ceph/mds/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephMdsNamePath(pub(crate) At);
+
+place_impls!(NodeCephMdsNamePath);
 
 impl NodeCephMdsPath {
     /// `/nodes/{node}/ceph/mds/{name}`
@@ -680,13 +753,13 @@ impl NodeCephMdsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMdsNamePost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephMdsNamePost: Task);
+request_impls!(NodeCephMdsNamePost : Task);
 
 impl NodeCephMdsNamePost {
     /// Makes a standby server follow the active one's journal: faster takeover at the price of idle load. Default: `false`.
     #[inline]
-    pub fn hotstandby(mut self, hotstandby: bool) -> Self {
-        self.0.call.set_bool("hotstandby", hotstandby);
+    pub fn hotstandby<How>(mut self, hotstandby: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("hotstandby", hotstandby);
         self
     }
 }
@@ -694,8 +767,10 @@ impl NodeCephMdsNamePost {
 /// The path `/nodes/{node}/ceph/mgr`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephMgrPath(pub(crate) At);
+
+place_impls!(NodeCephMgrPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/mgr`
@@ -726,8 +801,10 @@ impl NodeCephMgrPath {
 /// The path `/nodes/{node}/ceph/mgr/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephMgrIdPath(pub(crate) At);
+
+place_impls!(NodeCephMgrIdPath);
 
 impl NodeCephMgrPath {
     /// `/nodes/{node}/ceph/mgr/{id}`
@@ -778,8 +855,10 @@ impl NodeCephMgrIdPath {
 /// The path `/nodes/{node}/ceph/mon`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephMonPath(pub(crate) At);
+
+place_impls!(NodeCephMonPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/mon`
@@ -810,8 +889,10 @@ impl NodeCephMonPath {
 /// The path `/nodes/{node}/ceph/mon/{monid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephMonMonidPath(pub(crate) At);
+
+place_impls!(NodeCephMonMonidPath);
 
 impl NodeCephMonPath {
     /// `/nodes/{node}/ceph/mon/{monid}`
@@ -866,13 +947,16 @@ impl NodeCephMonMonidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMonMonidPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephMonMonidPost: Task);
+request_impls!(NodeCephMonMonidPost : Task);
 
 impl NodeCephMonMonidPost {
     /// IP addresses of the monitor, within Ceph's public networks, instead of the detected ones.
     #[inline]
-    pub fn mon_address(mut self, mon_address: impl Into<List<IpAddress>>) -> Self {
-        self.0.call.set_as::<List<IpAddress>>("mon-address", mon_address);
+    pub fn mon_address<How>(
+        mut self,
+        mon_address: impl IntoItemsSetting<IpAddress, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<IpAddress, How>("mon-address", mon_address);
         self
     }
 }
@@ -880,8 +964,10 @@ impl NodeCephMonMonidPost {
 /// The path `/nodes/{node}/ceph/osd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdPath(pub(crate) At);
+
+place_impls!(NodeCephOsdPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/osd`
@@ -915,15 +1001,22 @@ impl NodeCephOsdPath {
     ///
     /// * `dev`: Disk the OSD stores its data on.
     #[inline]
-    pub fn post(&self, dev: impl Into<String>) -> NodeCephOsdPost {
+    pub fn post<How0>(&self, dev: impl IntoValue<String, How0>) -> NodeCephOsdPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/ceph/osd",
                 Permission::Root,
             )
+            .limits(
+                &[
+                    ("db_dev_size", Takes::Number(1.0, f64::INFINITY)),
+                    ("osds-per-device", Takes::Integer(1, i64::MAX)),
+                    ("wal_dev_size", Takes::Number(0.5, f64::INFINITY)),
+                ],
+            )
             .partial(&[Partial::new("osds-per-device", Release::new(8, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("dev", dev);
+        request.call.set_as::<String, How0>("dev", dev);
         NodeCephOsdPost(request)
     }
 }
@@ -939,49 +1032,58 @@ impl NodeCephOsdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephOsdPost: Task);
+request_impls!(NodeCephOsdPost : Task);
 
 impl NodeCephOsdPost {
     /// CRUSH device class to give the OSD instead of the detected one.
     #[inline]
-    pub fn crush_device_class(mut self, crush_device_class: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("crush-device-class", crush_device_class);
+    pub fn crush_device_class<How>(
+        mut self,
+        crush_device_class: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("crush-device-class", crush_device_class);
         self
     }
     /// Disk for the OSD's database (`block.db`).
     #[inline]
-    pub fn db_dev(mut self, db_dev: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("db_dev", db_dev);
+    pub fn db_dev<How>(mut self, db_dev: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("db_dev", db_dev);
         self
     }
     /// Size of the database volume in GiB; taken from the Ceph settings when left out. At least 1. Only together with `db_dev`.
     #[inline]
-    pub fn db_dev_size(mut self, db_dev_size: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("db_dev_size", db_dev_size);
+    pub fn db_dev_size<How>(mut self, db_dev_size: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("db_dev_size", db_dev_size);
         self
     }
     /// Encrypts the OSD. Default: `false`.
     #[inline]
-    pub fn encrypted(mut self, encrypted: bool) -> Self {
-        self.0.call.set_bool("encrypted", encrypted);
+    pub fn encrypted<How>(mut self, encrypted: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("encrypted", encrypted);
         self
     }
     /// Number of OSDs created on the disk, for fast NVMe; excludes `db_dev` and `wal_dev`. At least 1. Since 8.1.
     #[inline]
-    pub fn osds_per_device(mut self, osds_per_device: i64) -> Self {
-        self.0.call.set_integer("osds-per-device", osds_per_device);
+    pub fn osds_per_device<How>(
+        mut self,
+        osds_per_device: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("osds-per-device", osds_per_device);
         self
     }
     /// Disk for the OSD's write-ahead log (`block.wal`).
     #[inline]
-    pub fn wal_dev(mut self, wal_dev: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("wal_dev", wal_dev);
+    pub fn wal_dev<How>(mut self, wal_dev: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("wal_dev", wal_dev);
         self
     }
     /// Size of the write-ahead log volume in GiB; taken from the Ceph settings when left out. At least 0.5. Only together with `wal_dev`.
     #[inline]
-    pub fn wal_dev_size(mut self, wal_dev_size: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("wal_dev_size", wal_dev_size);
+    pub fn wal_dev_size<How>(
+        mut self,
+        wal_dev_size: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("wal_dev_size", wal_dev_size);
         self
     }
 }
@@ -989,8 +1091,10 @@ impl NodeCephOsdPost {
 /// The path `/nodes/{node}/ceph/osd/{osdid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdOsdidPath(pub(crate) At);
+
+place_impls!(NodeCephOsdOsdidPath);
 
 impl NodeCephOsdPath {
     /// `/nodes/{node}/ceph/osd/{osdid}`
@@ -1043,13 +1147,13 @@ impl NodeCephOsdOsdidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephOsdOsdidDelete: Task);
+request_impls!(NodeCephOsdOsdidDelete : Task);
 
 impl NodeCephOsdOsdidDelete {
     /// Also removes the OSD's volumes, LVM labels and leftover partitions from the disks. Default: `false`.
     #[inline]
-    pub fn cleanup(mut self, cleanup: bool) -> Self {
-        self.0.call.set_bool("cleanup", cleanup);
+    pub fn cleanup<How>(mut self, cleanup: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup", cleanup);
         self
     }
 }
@@ -1057,8 +1161,10 @@ impl NodeCephOsdOsdidDelete {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/in`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdOsdidInPath(pub(crate) At);
+
+place_impls!(NodeCephOsdOsdidInPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/in`
@@ -1089,8 +1195,10 @@ impl NodeCephOsdOsdidInPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdOsdidLvInfoPath(pub(crate) At);
+
+place_impls!(NodeCephOsdOsdidLvInfoPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/lv-info`
@@ -1125,13 +1233,16 @@ impl NodeCephOsdOsdidLvInfoPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
 
-request_impls!(NodeCephOsdOsdidLvInfoGet: NodeCephOsdLvInfo);
+request_impls!(NodeCephOsdOsdidLvInfoGet : NodeCephOsdLvInfo);
 
 impl NodeCephOsdOsdidLvInfoGet {
     /// Role of the device within the OSD whose volume to look at. Default: `block`.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<NodeCephOsdLvInfoType>) -> Self {
-        self.0.call.set_as::<NodeCephOsdLvInfoType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<NodeCephOsdLvInfoType, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeCephOsdLvInfoType, How>("type", type_);
         self
     }
 }
@@ -1139,8 +1250,10 @@ impl NodeCephOsdOsdidLvInfoGet {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdOsdidMetadataPath(pub(crate) At);
+
+place_impls!(NodeCephOsdOsdidMetadataPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/metadata`
@@ -1171,8 +1284,10 @@ impl NodeCephOsdOsdidMetadataPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/out`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdOsdidOutPath(pub(crate) At);
+
+place_impls!(NodeCephOsdOsdidOutPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/out`
@@ -1203,8 +1318,10 @@ impl NodeCephOsdOsdidOutPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/scrub`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephOsdOsdidScrubPath(pub(crate) At);
+
+place_impls!(NodeCephOsdOsdidScrubPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/scrub`
@@ -1239,13 +1356,13 @@ impl NodeCephOsdOsdidScrubPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
 
-request_impls!(NodeCephOsdOsdidScrubPost:());
+request_impls!(NodeCephOsdOsdidScrubPost : ());
 
 impl NodeCephOsdOsdidScrubPost {
     /// Compares the data itself (deep scrub) instead of only sizes and attributes. Default: `false`.
     #[inline]
-    pub fn deep(mut self, deep: bool) -> Self {
-        self.0.call.set_bool("deep", deep);
+    pub fn deep<How>(mut self, deep: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("deep", deep);
         self
     }
 }
@@ -1253,8 +1370,10 @@ impl NodeCephOsdOsdidScrubPost {
 /// The path `/nodes/{node}/ceph/pool`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephPoolPath(pub(crate) At);
+
+place_impls!(NodeCephPoolPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/pool`
@@ -1288,14 +1407,23 @@ impl NodeCephPoolPath {
     ///
     /// * `name`: Name of the pool.
     #[inline]
-    pub fn post(&self, name: impl Into<String>) -> NodeCephPoolPost {
+    pub fn post<How0>(&self, name: impl IntoValue<String, How0>) -> NodeCephPoolPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/pool",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/ceph/pool",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("min_size", Takes::Integer(1, 7)),
+                    ("pg_num", Takes::Integer(1, 32768)),
+                    ("pg_num_min", Takes::Integer(i64::MIN, 32768)),
+                    ("size", Takes::Integer(1, 7)),
+                    ("target_size", Takes::Pattern(&["^(\\d+(\\.\\d+)?)([KMGT])?$"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         NodeCephPoolPost(request)
     }
 }
@@ -1311,81 +1439,96 @@ impl NodeCephPoolPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolPost: Task);
+request_impls!(NodeCephPoolPost : Task);
 
 impl NodeCephPoolPost {
     /// Also sets the pool up as a storage for guest disks. Default: `false`.
     #[inline]
-    pub fn add_storages(mut self, add_storages: bool) -> Self {
-        self.0.call.set_bool("add_storages", add_storages);
+    pub fn add_storages<How>(
+        mut self,
+        add_storages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("add_storages", add_storages);
         self
     }
     /// What the pool is used for. Default: `rbd`.
     #[inline]
-    pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        self.0.call.set_as::<NodeCephApplication>("application", application);
+    pub fn application<How>(
+        mut self,
+        application: impl IntoSetting<NodeCephApplication, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
-    pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("crush_rule", crush_rule);
+    pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
     /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
     #[inline]
-    pub fn erasure_coding(
+    pub fn erasure_coding<How>(
         mut self,
-        erasure_coding: impl Into<CephErasureCoding>,
+        erasure_coding: impl IntoSetting<CephErasureCoding, How>,
     ) -> Self {
-        self.0.call.set_as::<CephErasureCoding>("erasure-coding", erasure_coding);
+        self.0.call.set_some::<CephErasureCoding, How>("erasure-coding", erasure_coding);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
-    pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set_integer("min_size", min_size);
+    pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
     #[inline]
-    pub fn pg_autoscale_mode(
+    pub fn pg_autoscale_mode<How>(
         mut self,
-        pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
+        pg_autoscale_mode: impl IntoSetting<NodeCephPgAutoscaleMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
+            .set_some::<
+                NodeCephPgAutoscaleMode,
+                How,
+            >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
-    pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set_integer("pg_num", pg_num);
+    pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
-    pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set_integer("pg_num_min", pg_num_min);
+    pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
-    pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set_integer("size", size);
+    pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
-    pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target_size", target_size);
+    pub fn target_size<How>(
+        mut self,
+        target_size: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
-    pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
+    pub fn target_size_ratio<How>(
+        mut self,
+        target_size_ratio: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -1393,8 +1536,10 @@ impl NodeCephPoolPost {
 /// The path `/nodes/{node}/ceph/pool/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephPoolNamePath(pub(crate) At);
+
+place_impls!(NodeCephPoolNamePath);
 
 impl NodeCephPoolPath {
     /// `/nodes/{node}/ceph/pool/{name}`
@@ -1428,10 +1573,19 @@ impl NodeCephPoolNamePath {
     #[inline]
     pub fn put(&self) -> NodeCephPoolNamePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/ceph/pool/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/nodes/{node}/ceph/pool/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("min_size", Takes::Integer(1, 7)),
+                    ("pg_num", Takes::Integer(1, 32768)),
+                    ("pg_num_min", Takes::Integer(i64::MIN, 32768)),
+                    ("size", Takes::Integer(1, 7)),
+                    ("target_size", Takes::Pattern(&["^(\\d+(\\.\\d+)?)([KMGT])?$"])),
+                ],
+            );
         NodeCephPoolNamePut(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a Ceph pool and everything in it.
@@ -1459,66 +1613,78 @@ impl NodeCephPoolNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNamePut(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolNamePut: Task);
+request_impls!(NodeCephPoolNamePut : Task);
 
 impl NodeCephPoolNamePut {
     /// What the pool is used for.
     #[inline]
-    pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        self.0.call.set_as::<NodeCephApplication>("application", application);
+    pub fn application<How>(
+        mut self,
+        application: impl IntoSetting<NodeCephApplication, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
-    pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("crush_rule", crush_rule);
+    pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
-    pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set_integer("min_size", min_size);
+    pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
     #[inline]
-    pub fn pg_autoscale_mode(
+    pub fn pg_autoscale_mode<How>(
         mut self,
-        pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
+        pg_autoscale_mode: impl IntoSetting<NodeCephPgAutoscaleMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
+            .set_some::<
+                NodeCephPgAutoscaleMode,
+                How,
+            >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768.
     #[inline]
-    pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set_integer("pg_num", pg_num);
+    pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
-    pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set_integer("pg_num_min", pg_num_min);
+    pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
-    pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set_integer("size", size);
+    pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
-    pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target_size", target_size);
+    pub fn target_size<How>(
+        mut self,
+        target_size: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
-    pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
+    pub fn target_size_ratio<How>(
+        mut self,
+        target_size_ratio: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -1534,25 +1700,31 @@ impl NodeCephPoolNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolNameDelete: Task);
+request_impls!(NodeCephPoolNameDelete : Task);
 
 impl NodeCephPoolNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
-    pub fn remove_ecprofile(mut self, remove_ecprofile: bool) -> Self {
-        self.0.call.set_bool("remove_ecprofile", remove_ecprofile);
+    pub fn remove_ecprofile<How>(
+        mut self,
+        remove_ecprofile: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("remove_ecprofile", remove_ecprofile);
         self
     }
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
-    pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.call.set_bool("remove_storages", remove_storages);
+    pub fn remove_storages<How>(
+        mut self,
+        remove_storages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("remove_storages", remove_storages);
         self
     }
 }
@@ -1560,8 +1732,10 @@ impl NodeCephPoolNameDelete {
 /// The path `/nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephPoolNameStatusPath(pub(crate) At);
+
+place_impls!(NodeCephPoolNameStatusPath);
 
 impl NodeCephPoolNamePath {
     /// `/nodes/{node}/ceph/pool/{name}/status`
@@ -1598,13 +1772,13 @@ impl NodeCephPoolNameStatusPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameStatusGet(pub(crate) Request<NodeCephPool>);
 
-request_impls!(NodeCephPoolNameStatusGet: NodeCephPool);
+request_impls!(NodeCephPoolNameStatusGet : NodeCephPool);
 
 impl NodeCephPoolNameStatusGet {
     /// Adds usage and I/O statistics. Default: `false`.
     #[inline]
-    pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set_bool("verbose", verbose);
+    pub fn verbose<How>(mut self, verbose: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("verbose", verbose);
         self
     }
 }
@@ -1612,8 +1786,10 @@ impl NodeCephPoolNameStatusGet {
 /// The path `/nodes/{node}/ceph/pools`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephPoolsPath(pub(crate) At);
+
+place_impls!(NodeCephPoolsPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/pools`
@@ -1648,15 +1824,24 @@ impl NodeCephPoolsPath {
     ///
     /// * `name`: Name of the pool.
     #[inline]
-    pub fn post(&self, name: impl Into<String>) -> NodeCephPoolsPost {
+    pub fn post<How0>(&self, name: impl IntoValue<String, How0>) -> NodeCephPoolsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/ceph/pools",
                 Permission::All("/", &["Sys.Modify"]),
             )
-            .until(7, 4);
+            .until(7, 4)
+            .limits(
+                &[
+                    ("min_size", Takes::Integer(1, 7)),
+                    ("pg_num", Takes::Integer(1, 32768)),
+                    ("pg_num_min", Takes::Integer(i64::MIN, 32768)),
+                    ("size", Takes::Integer(1, 7)),
+                    ("target_size", Takes::Pattern(&["^(\\d+(\\.\\d+)?)([KMGT])?$"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         NodeCephPoolsPost(request)
     }
 }
@@ -1672,81 +1857,96 @@ impl NodeCephPoolsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolsPost: Task);
+request_impls!(NodeCephPoolsPost : Task);
 
 impl NodeCephPoolsPost {
     /// Also sets the pool up as a storage for guest disks.
     #[inline]
-    pub fn add_storages(mut self, add_storages: bool) -> Self {
-        self.0.call.set_bool("add_storages", add_storages);
+    pub fn add_storages<How>(
+        mut self,
+        add_storages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("add_storages", add_storages);
         self
     }
     /// What the pool is used for. Default: `rbd`.
     #[inline]
-    pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        self.0.call.set_as::<NodeCephApplication>("application", application);
+    pub fn application<How>(
+        mut self,
+        application: impl IntoSetting<NodeCephApplication, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
-    pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("crush_rule", crush_rule);
+    pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
     /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
     #[inline]
-    pub fn erasure_coding(
+    pub fn erasure_coding<How>(
         mut self,
-        erasure_coding: impl Into<CephErasureCoding>,
+        erasure_coding: impl IntoSetting<CephErasureCoding, How>,
     ) -> Self {
-        self.0.call.set_as::<CephErasureCoding>("erasure-coding", erasure_coding);
+        self.0.call.set_some::<CephErasureCoding, How>("erasure-coding", erasure_coding);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
-    pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set_integer("min_size", min_size);
+    pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
     #[inline]
-    pub fn pg_autoscale_mode(
+    pub fn pg_autoscale_mode<How>(
         mut self,
-        pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
+        pg_autoscale_mode: impl IntoSetting<NodeCephPgAutoscaleMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
+            .set_some::<
+                NodeCephPgAutoscaleMode,
+                How,
+            >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
-    pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set_integer("pg_num", pg_num);
+    pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
-    pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set_integer("pg_num_min", pg_num_min);
+    pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
-    pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set_integer("size", size);
+    pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
-    pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target_size", target_size);
+    pub fn target_size<How>(
+        mut self,
+        target_size: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
-    pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
+    pub fn target_size_ratio<How>(
+        mut self,
+        target_size_ratio: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -1754,8 +1954,10 @@ impl NodeCephPoolsPost {
 /// The path `/nodes/{node}/ceph/pools/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephPoolsNamePath(pub(crate) At);
+
+place_impls!(NodeCephPoolsNamePath);
 
 impl NodeCephPoolsPath {
     /// `/nodes/{node}/ceph/pools/{name}`
@@ -1792,7 +1994,16 @@ impl NodeCephPoolsNamePath {
                 "/nodes/{node}/ceph/pools/{name}",
                 Permission::All("/", &["Sys.Modify"]),
             )
-            .until(7, 4);
+            .until(7, 4)
+            .limits(
+                &[
+                    ("min_size", Takes::Integer(1, 7)),
+                    ("pg_num", Takes::Integer(1, 32768)),
+                    ("pg_num_min", Takes::Integer(i64::MIN, 32768)),
+                    ("size", Takes::Integer(1, 7)),
+                    ("target_size", Takes::Pattern(&["^(\\d+(\\.\\d+)?)([KMGT])?$"])),
+                ],
+            );
         NodeCephPoolsNamePut(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a Ceph pool; `DELETE /nodes/{node}/ceph/pool/{name}` took its place.
@@ -1821,13 +2032,13 @@ impl NodeCephPoolsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameGet(pub(crate) Request<NodeCephPool>);
 
-request_impls!(NodeCephPoolsNameGet: NodeCephPool);
+request_impls!(NodeCephPoolsNameGet : NodeCephPool);
 
 impl NodeCephPoolsNameGet {
     /// Adds usage and I/O statistics. Default: `false`.
     #[inline]
-    pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set_bool("verbose", verbose);
+    pub fn verbose<How>(mut self, verbose: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("verbose", verbose);
         self
     }
 }
@@ -1843,66 +2054,78 @@ impl NodeCephPoolsNameGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNamePut(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolsNamePut: Task);
+request_impls!(NodeCephPoolsNamePut : Task);
 
 impl NodeCephPoolsNamePut {
     /// What the pool is used for.
     #[inline]
-    pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        self.0.call.set_as::<NodeCephApplication>("application", application);
+    pub fn application<How>(
+        mut self,
+        application: impl IntoSetting<NodeCephApplication, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeCephApplication, How>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
-    pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("crush_rule", crush_rule);
+    pub fn crush_rule<How>(mut self, crush_rule: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("crush_rule", crush_rule);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
-    pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set_integer("min_size", min_size);
+    pub fn min_size<How>(mut self, min_size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
     #[inline]
-    pub fn pg_autoscale_mode(
+    pub fn pg_autoscale_mode<How>(
         mut self,
-        pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
+        pg_autoscale_mode: impl IntoSetting<NodeCephPgAutoscaleMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
+            .set_some::<
+                NodeCephPgAutoscaleMode,
+                How,
+            >("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768.
     #[inline]
-    pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set_integer("pg_num", pg_num);
+    pub fn pg_num<How>(mut self, pg_num: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
-    pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set_integer("pg_num_min", pg_num_min);
+    pub fn pg_num_min<How>(mut self, pg_num_min: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
-    pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set_integer("size", size);
+    pub fn size<How>(mut self, size: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
-    pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target_size", target_size);
+    pub fn target_size<How>(
+        mut self,
+        target_size: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
-    pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
+    pub fn target_size_ratio<How>(
+        mut self,
+        target_size_ratio: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -1918,25 +2141,31 @@ impl NodeCephPoolsNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolsNameDelete: Task);
+request_impls!(NodeCephPoolsNameDelete : Task);
 
 impl NodeCephPoolsNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
-    pub fn remove_ecprofile(mut self, remove_ecprofile: bool) -> Self {
-        self.0.call.set_bool("remove_ecprofile", remove_ecprofile);
+    pub fn remove_ecprofile<How>(
+        mut self,
+        remove_ecprofile: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("remove_ecprofile", remove_ecprofile);
         self
     }
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
-    pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.call.set_bool("remove_storages", remove_storages);
+    pub fn remove_storages<How>(
+        mut self,
+        remove_storages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("remove_storages", remove_storages);
         self
     }
 }
@@ -1944,8 +2173,10 @@ impl NodeCephPoolsNameDelete {
 /// The path `/nodes/{node}/ceph/restart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephRestartPath(pub(crate) At);
+
+place_impls!(NodeCephRestartPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/restart`
@@ -1963,10 +2194,23 @@ impl NodeCephRestartPath {
     #[inline]
     pub fn post(&self) -> NodeCephRestartPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/restart",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/ceph/restart",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    (
+                        "service",
+                        Takes::Pattern(
+                            &[
+                                "(mon|mds|osd|mgr)(\\.[a-zA-Z0-9]([a-zA-Z0-9\\-]*[a-zA-Z0-9])?)?",
+                                "(ceph|mon|mds|osd|mgr)(\\.[a-zA-Z0-9]([a-zA-Z0-9\\-]*[a-zA-Z0-9])?)?",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         NodeCephRestartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -1982,13 +2226,13 @@ impl NodeCephRestartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephRestartPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephRestartPost: Task);
+request_impls!(NodeCephRestartPost : Task);
 
 impl NodeCephRestartPost {
     /// Service to restart: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
     #[inline]
-    pub fn service(mut self, service: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("service", service);
+    pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("service", service);
         self
     }
 }
@@ -1996,8 +2240,10 @@ impl NodeCephRestartPost {
 /// The path `/nodes/{node}/ceph/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephRulesPath(pub(crate) At);
+
+place_impls!(NodeCephRulesPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/rules`
@@ -2028,8 +2274,10 @@ impl NodeCephRulesPath {
 /// The path `/nodes/{node}/ceph/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephStartPath(pub(crate) At);
+
+place_impls!(NodeCephStartPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/start`
@@ -2047,10 +2295,22 @@ impl NodeCephStartPath {
     #[inline]
     pub fn post(&self) -> NodeCephStartPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/start",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/ceph/start",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    (
+                        "service",
+                        Takes::Pattern(
+                            &[
+                                "(ceph|mon|mds|osd|mgr)(\\.[a-zA-Z0-9]([a-zA-Z0-9\\-]*[a-zA-Z0-9])?)?",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         NodeCephStartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -2066,13 +2326,13 @@ impl NodeCephStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStartPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephStartPost: Task);
+request_impls!(NodeCephStartPost : Task);
 
 impl NodeCephStartPost {
     /// Service to start: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
     #[inline]
-    pub fn service(mut self, service: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("service", service);
+    pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("service", service);
         self
     }
 }
@@ -2080,8 +2340,10 @@ impl NodeCephStartPost {
 /// The path `/nodes/{node}/ceph/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephStatusPath(pub(crate) At);
+
+place_impls!(NodeCephStatusPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/status`
@@ -2114,8 +2376,10 @@ impl NodeCephStatusPath {
 /// The path `/nodes/{node}/ceph/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCephStopPath(pub(crate) At);
+
+place_impls!(NodeCephStopPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/stop`
@@ -2133,10 +2397,22 @@ impl NodeCephStopPath {
     #[inline]
     pub fn post(&self) -> NodeCephStopPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/stop",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/ceph/stop",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    (
+                        "service",
+                        Takes::Pattern(
+                            &[
+                                "(ceph|mon|mds|osd|mgr)(\\.[a-zA-Z0-9]([a-zA-Z0-9\\-]*[a-zA-Z0-9])?)?",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         NodeCephStopPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -2152,13 +2428,13 @@ impl NodeCephStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStopPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephStopPost: Task);
+request_impls!(NodeCephStopPost : Task);
 
 impl NodeCephStopPost {
     /// Service to stop: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
     #[inline]
-    pub fn service(mut self, service: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("service", service);
+    pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("service", service);
         self
     }
 }
@@ -2168,7 +2444,7 @@ impl NodeCephStopPost {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/ceph/pool`, `POST /nodes/{node}/ceph/pools`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephErasureCoding {
     /// CRUSH device class the data is kept on.
@@ -2182,69 +2458,102 @@ pub struct CephErasureCoding {
     /// Existing erasure code profile to use.
     pub profile: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl CephErasureCoding {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(k: impl Into<i64>, m: impl Into<i64>) -> Self {
-        Self {
-            k: k.into(),
-            m: m.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0, How1>(
+        k: impl IntoValue<i64, How0>,
+        m: impl IntoValue<i64, How1>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.k, &mut new.undeclared, "k", k);
+        property_string::put(&mut new.m, &mut new.undeclared, "m", m);
+        new
     }
     /// CRUSH device class the data is kept on.
     #[inline]
     #[must_use]
-    pub fn device_class(mut self, value: impl Into<String>) -> Self {
-        self.device_class = Some(value.into());
+    pub fn device_class<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.device_class,
+            &mut self.undeclared,
+            "device-class",
+            value,
+        );
         self
     }
     /// CRUSH bucket type over which the chunks are spread. Default: `host`.
     #[inline]
     #[must_use]
-    pub fn failure_domain(mut self, value: impl Into<String>) -> Self {
-        self.failure_domain = Some(value.into());
+    pub fn failure_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.failure_domain,
+            &mut self.undeclared,
+            "failure-domain",
+            value,
+        );
         self
     }
     /// Number of data chunks per object. At least 2.
     #[inline]
     #[must_use]
-    pub fn k(mut self, value: impl Into<i64>) -> Self {
-        self.k = value.into();
+    pub fn k<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        property_string::put(&mut self.k, &mut self.undeclared, "k", value);
         self
     }
     /// Number of coding chunks per object: how many chunks may be lost. At least 1.
     #[inline]
     #[must_use]
-    pub fn m(mut self, value: impl Into<i64>) -> Self {
-        self.m = value.into();
+    pub fn m<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        property_string::put(&mut self.m, &mut self.undeclared, "m", value);
         self
     }
     /// Existing erasure code profile to use.
     #[inline]
     #[must_use]
-    pub fn profile(mut self, value: impl Into<String>) -> Self {
-        self.profile = Some(value.into());
+    pub fn profile<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.profile, &mut self.undeclared, "profile", value);
         self
     }
 }
 
-object!(CephErasureCoding {
-    required: ["k" k, "m" m],
-    optional: [
-        "device-class" device_class, "failure-domain" failure_domain, "profile" profile,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for CephErasureCoding {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephErasureCoding",
+                required: &["k", "m"],
+                optional: &["device-class", "failure-domain", "profile"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("k", Takes::Integer(2, i64::MAX)),
+                            ("m", Takes::Integer(1, i64::MAX)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.k,
+                &mut self.m,
+                &mut self.device_class,
+                &mut self.failure_domain,
+                &mut self.profile,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(CephErasureCoding);
 
@@ -2261,17 +2570,15 @@ pub enum NodeCephApplication {
     /// The value `rgw`.
     Rgw,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephApplication {
-    "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,
-});
+open_enum_impls!(NodeCephApplication : "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cfg/db`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephCfgDbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -2290,11 +2597,31 @@ pub struct NodeCephCfgDbItem {
     pub extra: Extra,
 }
 
-object!(NodeCephCfgDbItem {
-    required: ["can_update_at_runtime" can_update_at_runtime],
-    optional: ["level" level, "mask" mask, "name" name, "section" section, "value" value],
-    others: extra,
-});
+impl Object for NodeCephCfgDbItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephCfgDbItem",
+                required: &["can_update_at_runtime"],
+                optional: &["level", "mask", "name", "section", "value"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.can_update_at_runtime,
+                &mut self.level,
+                &mut self.mask,
+                &mut self.name,
+                &mut self.section,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephCfgDbItem);
 
 /// Audience of the setting, from everyday use to development.
 ///
@@ -2309,17 +2636,15 @@ pub enum NodeCephCfgDbLevel {
     /// The value `dev`.
     Dev,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephCfgDbLevel {
-    "basic" Basic, "advanced" Advanced, "dev" Dev,
-});
+open_enum_impls!(NodeCephCfgDbLevel : "basic" Basic, "advanced" Advanced, "dev" Dev,);
 
 /// The answer to `GET /nodes/{node}/ceph/cmd-safety`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cmd-safety`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephCmdSafety {
     /// Whether Ceph considers the action safe.
@@ -2330,11 +2655,23 @@ pub struct NodeCephCmdSafety {
     pub extra: Extra,
 }
 
-object!(NodeCephCmdSafety {
-    required: ["safe" safe],
-    optional: ["status" status],
-    others: extra,
-});
+impl Object for NodeCephCmdSafety {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephCmdSafety",
+                required: &["safe"],
+                optional: &["status"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.safe, &mut self.status, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeCephCmdSafety);
 
 /// What is to be done with the daemon.
 ///
@@ -2347,12 +2684,10 @@ pub enum NodeCephCmdSafetyAction {
     /// The value `destroy`.
     Destroy,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephCmdSafetyAction {
-    "stop" Stop, "destroy" Destroy,
-});
+open_enum_impls!(NodeCephCmdSafetyAction : "stop" Stop, "destroy" Destroy,);
 
 /// Type of the daemon.
 ///
@@ -2367,17 +2702,15 @@ pub enum NodeCephCmdSafetyService {
     /// The value `mds`.
     Mds,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephCmdSafetyService {
-    "osd" Osd, "mon" Mon, "mds" Mds,
-});
+open_enum_impls!(NodeCephCmdSafetyService : "osd" Osd, "mon" Mon, "mds" Mds,);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/configdb`.
 ///
 /// Used by `GET /nodes/{node}/ceph/configdb`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephConfigdbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -2396,29 +2729,43 @@ pub struct NodeCephConfigdbItem {
     pub extra: Extra,
 }
 
-object!(NodeCephConfigdbItem {
-    optional: [
-        "can_update_at_runtime" can_update_at_runtime,
-        "level" level,
-        "mask" mask,
-        "name" name,
-        "section" section,
-        "value" value,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephConfigdbItem {
+impl Object for NodeCephConfigdbItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephConfigdbItem",
+                required: &[],
+                optional: &[
+                    "can_update_at_runtime",
+                    "level",
+                    "mask",
+                    "name",
+                    "section",
+                    "value",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.can_update_at_runtime,
+                &mut self.level,
+                &mut self.mask,
+                &mut self.name,
+                &mut self.section,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephConfigdbItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/fs`.
 ///
 /// Used by `GET /nodes/{node}/ceph/fs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephFsItem {
     /// Name of the first data pool; `data_pools` names them all.
@@ -2437,18 +2784,36 @@ pub struct NodeCephFsItem {
     pub extra: Extra,
 }
 
-object!(NodeCephFsItem {
-    required: ["data_pool" data_pool, "metadata_pool" metadata_pool, "name" name],
-    optional: [
-        "data_pool_ids" data_pool_ids, "data_pools" data_pools, "metadata_pool_id" metadata_pool_id,
-    ],
-    others: extra,
-});
+impl Object for NodeCephFsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephFsItem",
+                required: &["data_pool", "metadata_pool", "name"],
+                optional: &["data_pool_ids", "data_pools", "metadata_pool_id"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.data_pool,
+                &mut self.metadata_pool,
+                &mut self.name,
+                &mut self.data_pool_ids,
+                &mut self.data_pools,
+                &mut self.metadata_pool_id,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephFsItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mds`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mds`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephMdsItem {
     /// Address the metadata server announces, in Ceph's notation.
@@ -2477,27 +2842,52 @@ pub struct NodeCephMdsItem {
     pub extra: Extra,
 }
 
-object!(NodeCephMdsItem {
-    required: ["name" name],
-    optional: [
-        "addr" addr,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "direxists" direxists,
-        "fs_name" fs_name,
-        "host" host,
-        "rank" rank,
-        "service" service,
-        "standby_replay" standby_replay,
-        "state" state,
-    ],
-    others: extra,
-});
+impl Object for NodeCephMdsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephMdsItem",
+                required: &["name"],
+                optional: &[
+                    "addr",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "direxists",
+                    "fs_name",
+                    "host",
+                    "rank",
+                    "service",
+                    "standby_replay",
+                    "state",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.addr,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.direxists,
+                &mut self.fs_name,
+                &mut self.host,
+                &mut self.rank,
+                &mut self.service,
+                &mut self.standby_replay,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephMdsItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mgr`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mgr`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephMgrItem {
     /// Address the manager announces, in Ceph's notation.
@@ -2520,23 +2910,45 @@ pub struct NodeCephMgrItem {
     pub extra: Extra,
 }
 
-object!(NodeCephMgrItem {
-    required: ["name" name, "state" state],
-    optional: [
-        "addr" addr,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "direxists" direxists,
-        "host" host,
-        "service" service,
-    ],
-    others: extra,
-});
+impl Object for NodeCephMgrItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephMgrItem",
+                required: &["name", "state"],
+                optional: &[
+                    "addr",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "direxists",
+                    "host",
+                    "service",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.state,
+                &mut self.addr,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.direxists,
+                &mut self.host,
+                &mut self.service,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephMgrItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mon`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mon`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephMonItem {
     /// Address the monitor announces, in Ceph's notation.
@@ -2563,26 +2975,50 @@ pub struct NodeCephMonItem {
     pub extra: Extra,
 }
 
-object!(NodeCephMonItem {
-    required: ["name" name],
-    optional: [
-        "addr" addr,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "direxists" direxists,
-        "host" host,
-        "quorum" quorum,
-        "rank" rank,
-        "service" service,
-        "state" state,
-    ],
-    others: extra,
-});
+impl Object for NodeCephMonItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephMonItem",
+                required: &["name"],
+                optional: &[
+                    "addr",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "direxists",
+                    "host",
+                    "quorum",
+                    "rank",
+                    "service",
+                    "state",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.addr,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.direxists,
+                &mut self.host,
+                &mut self.quorum,
+                &mut self.rank,
+                &mut self.service,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephMonItem);
 
 /// The answer to `GET /nodes/{node}/ceph/osd`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsd {
     /// OSD flags set on the cluster, separated by commas; absent if there are none.
@@ -2593,16 +3029,28 @@ pub struct NodeCephOsd {
     pub extra: Extra,
 }
 
-object!(NodeCephOsd {
-    required: ["root" root],
-    optional: ["flags" flags],
-    others: extra,
-});
+impl Object for NodeCephOsd {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsd",
+                required: &["root"],
+                optional: &["flags"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.root, &mut self.flags, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeCephOsd);
 
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdLvInfo {
     /// When the volume was created, as `lvs` prints it.
@@ -2621,11 +3069,31 @@ pub struct NodeCephOsdLvInfo {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdLvInfo {
-    required: ["creation_time" creation_time, "lv_size" lv_size],
-    optional: ["lv_name" lv_name, "lv_path" lv_path, "lv_uuid" lv_uuid, "vg_name" vg_name],
-    others: extra,
-});
+impl Object for NodeCephOsdLvInfo {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdLvInfo",
+                required: &["creation_time", "lv_size"],
+                optional: &["lv_name", "lv_path", "lv_uuid", "vg_name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.creation_time,
+                &mut self.lv_size,
+                &mut self.lv_name,
+                &mut self.lv_path,
+                &mut self.lv_uuid,
+                &mut self.vg_name,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephOsdLvInfo);
 
 /// Role of the device within the OSD whose volume to look at.
 ///
@@ -2640,17 +3108,15 @@ pub enum NodeCephOsdLvInfoType {
     /// The value `wal`.
     Wal,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephOsdLvInfoType {
-    "block" Block, "db" Db, "wal" Wal,
-});
+open_enum_impls!(NodeCephOsdLvInfoType : "block" Block, "db" Db, "wal" Wal,);
 
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
@@ -2661,17 +3127,23 @@ pub struct NodeCephOsdMetadata {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdMetadata {
-    optional: ["devices" devices, "osd" osd],
-    others: extra,
-});
-
-impl Default for NodeCephOsdMetadata {
+impl Object for NodeCephOsdMetadata {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdMetadata",
+                required: &[],
+                optional: &["devices", "osd"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.devices, &mut self.osd, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeCephOsdMetadata);
 
 /// Role of the device within the OSD.
 ///
@@ -2686,17 +3158,15 @@ pub enum NodeCephOsdMetadataDevice {
     /// The value `wal`.
     Wal,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephOsdMetadataDevice {
-    "block" Block, "db" Db, "wal" Wal,
-});
+open_enum_impls!(NodeCephOsdMetadataDevice : "block" Block, "db" Db, "wal" Wal,);
 
 /// Devices the OSD consists of.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataDevicesItem {
     /// Path of the device node.
@@ -2717,30 +3187,45 @@ pub struct NodeCephOsdMetadataDevicesItem {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdMetadataDevicesItem {
-    optional: [
-        "dev_node" dev_node,
-        "device" device,
-        "devices" devices,
-        "physical_device" physical_device,
-        "size" size,
-        "support_discard" support_discard,
-        "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdMetadataDevicesItem {
+impl Object for NodeCephOsdMetadataDevicesItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdMetadataDevicesItem",
+                required: &[],
+                optional: &[
+                    "dev_node",
+                    "device",
+                    "devices",
+                    "physical_device",
+                    "size",
+                    "support_discard",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.dev_node,
+                &mut self.device,
+                &mut self.devices,
+                &mut self.physical_device,
+                &mut self.size,
+                &mut self.support_discard,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephOsdMetadataDevicesItem);
 
 /// General information about the OSD.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataOsd {
     /// Address and port for traffic with other OSDs.
@@ -2771,28 +3256,54 @@ pub struct NodeCephOsdMetadataOsd {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdMetadataOsd {
-    required: ["id" id],
-    optional: [
-        "back_addr" back_addr,
-        "encrypted" encrypted,
-        "front_addr" front_addr,
-        "hb_back_addr" hb_back_addr,
-        "hb_front_addr" hb_front_addr,
-        "hostname" hostname,
-        "mem_usage" mem_usage,
-        "osd_data" osd_data,
-        "osd_objectstore" osd_objectstore,
-        "pid" pid,
-        "version" version,
-    ],
-    others: extra,
-});
+impl Object for NodeCephOsdMetadataOsd {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdMetadataOsd",
+                required: &["id"],
+                optional: &[
+                    "back_addr",
+                    "encrypted",
+                    "front_addr",
+                    "hb_back_addr",
+                    "hb_front_addr",
+                    "hostname",
+                    "mem_usage",
+                    "osd_data",
+                    "osd_objectstore",
+                    "pid",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.back_addr,
+                &mut self.encrypted,
+                &mut self.front_addr,
+                &mut self.hb_back_addr,
+                &mut self.hb_front_addr,
+                &mut self.hostname,
+                &mut self.mem_usage,
+                &mut self.osd_data,
+                &mut self.osd_objectstore,
+                &mut self.pid,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephOsdMetadataOsd);
 
 /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
@@ -2803,22 +3314,28 @@ pub struct NodeCephOsdRoot {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdRoot {
-    optional: ["children" children, "leaf" leaf],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRoot {
+impl Object for NodeCephOsdRoot {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRoot",
+                required: &[],
+                optional: &["children", "leaf"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeCephOsdRoot);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -2873,47 +3390,79 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
+impl Object for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenChildrenChildrenChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -2968,47 +3517,79 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdRootChildrenChildrenChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenChildrenChildrenItem {
+impl Object for NodeCephOsdRootChildrenChildrenChildrenItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenChildrenChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephOsdRootChildrenChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3063,47 +3644,79 @@ pub struct NodeCephOsdRootChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdRootChildrenChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenChildrenItem {
+impl Object for NodeCephOsdRootChildrenChildrenItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephOsdRootChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3158,42 +3771,74 @@ pub struct NodeCephOsdRootChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeCephOsdRootChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenItem {
+impl Object for NodeCephOsdRootChildrenItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephOsdRootChildrenItem);
 
 /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
 ///
@@ -3208,17 +3853,15 @@ pub enum NodeCephPgAutoscaleMode {
     /// The value `warn`.
     Warn,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephPgAutoscaleMode {
-    "on" On, "off" Off, "warn" Warn,
-});
+open_enum_impls!(NodeCephPgAutoscaleMode : "on" On, "off" Off, "warn" Warn,);
 
 /// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -3273,42 +3916,80 @@ pub struct NodeCephPool {
     pub extra: Extra,
 }
 
-object!(NodeCephPool {
-    required: [
-        "fast_read" fast_read,
-        "hashpspool" hashpspool,
-        "id" id,
-        "name" name,
-        "nodeep-scrub" nodeep_scrub,
-        "nodelete" nodelete,
-        "nopgchange" nopgchange,
-        "noscrub" noscrub,
-        "nosizechange" nosizechange,
-        "use_gmt_hitset" use_gmt_hitset,
-        "write_fadvise_dontneed" write_fadvise_dontneed,
-    ],
-    optional: [
-        "application" application,
-        "application_list" application_list,
-        "autoscale_status" autoscale_status,
-        "crush_rule" crush_rule,
-        "min_size" min_size,
-        "pg_autoscale_mode" pg_autoscale_mode,
-        "pg_num" pg_num,
-        "pg_num_min" pg_num_min,
-        "pgp_num" pgp_num,
-        "size" size,
-        "statistics" statistics,
-        "target_size" target_size,
-        "target_size_ratio" target_size_ratio,
-    ],
-    others: extra,
-});
+impl Object for NodeCephPool {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPool",
+                required: &[
+                    "fast_read",
+                    "hashpspool",
+                    "id",
+                    "name",
+                    "nodeep-scrub",
+                    "nodelete",
+                    "nopgchange",
+                    "noscrub",
+                    "nosizechange",
+                    "use_gmt_hitset",
+                    "write_fadvise_dontneed",
+                ],
+                optional: &[
+                    "application",
+                    "application_list",
+                    "autoscale_status",
+                    "crush_rule",
+                    "min_size",
+                    "pg_autoscale_mode",
+                    "pg_num",
+                    "pg_num_min",
+                    "pgp_num",
+                    "size",
+                    "statistics",
+                    "target_size",
+                    "target_size_ratio",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.fast_read,
+                &mut self.hashpspool,
+                &mut self.id,
+                &mut self.name,
+                &mut self.nodeep_scrub,
+                &mut self.nodelete,
+                &mut self.nopgchange,
+                &mut self.noscrub,
+                &mut self.nosizechange,
+                &mut self.use_gmt_hitset,
+                &mut self.write_fadvise_dontneed,
+                &mut self.application,
+                &mut self.application_list,
+                &mut self.autoscale_status,
+                &mut self.crush_rule,
+                &mut self.min_size,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num,
+                &mut self.pg_num_min,
+                &mut self.pgp_num,
+                &mut self.size,
+                &mut self.statistics,
+                &mut self.target_size,
+                &mut self.target_size_ratio,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephPool);
 
 /// What the autoscaler reports about the pool; differs between Ceph releases.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolAutoscaleStatus {
     /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
@@ -3355,43 +4036,71 @@ pub struct NodeCephPoolAutoscaleStatus {
     pub extra: Extra,
 }
 
-object!(NodeCephPoolAutoscaleStatus {
-    optional: [
-        "actual_capacity_ratio" actual_capacity_ratio,
-        "actual_raw_used" actual_raw_used,
-        "bias" bias,
-        "bulk" bulk,
-        "capacity_ratio" capacity_ratio,
-        "crush_root_id" crush_root_id,
-        "effective_target_ratio" effective_target_ratio,
-        "logical_used" logical_used,
-        "pg_autoscale_mode" pg_autoscale_mode,
-        "pg_num_final" pg_num_final,
-        "pg_num_ideal" pg_num_ideal,
-        "pg_num_target" pg_num_target,
-        "pool_id" pool_id,
-        "pool_name" pool_name,
-        "raw_used" raw_used,
-        "raw_used_rate" raw_used_rate,
-        "subtree_capacity" subtree_capacity,
-        "target_bytes" target_bytes,
-        "target_ratio" target_ratio,
-        "would_adjust" would_adjust,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephPoolAutoscaleStatus {
+impl Object for NodeCephPoolAutoscaleStatus {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolAutoscaleStatus",
+                required: &[],
+                optional: &[
+                    "actual_capacity_ratio",
+                    "actual_raw_used",
+                    "bias",
+                    "bulk",
+                    "capacity_ratio",
+                    "crush_root_id",
+                    "effective_target_ratio",
+                    "logical_used",
+                    "pg_autoscale_mode",
+                    "pg_num_final",
+                    "pg_num_ideal",
+                    "pg_num_target",
+                    "pool_id",
+                    "pool_name",
+                    "raw_used",
+                    "raw_used_rate",
+                    "subtree_capacity",
+                    "target_bytes",
+                    "target_ratio",
+                    "would_adjust",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.actual_capacity_ratio,
+                &mut self.actual_raw_used,
+                &mut self.bias,
+                &mut self.bulk,
+                &mut self.capacity_ratio,
+                &mut self.crush_root_id,
+                &mut self.effective_target_ratio,
+                &mut self.logical_used,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num_final,
+                &mut self.pg_num_ideal,
+                &mut self.pg_num_target,
+                &mut self.pool_id,
+                &mut self.pool_name,
+                &mut self.raw_used,
+                &mut self.raw_used_rate,
+                &mut self.subtree_capacity,
+                &mut self.target_bytes,
+                &mut self.target_ratio,
+                &mut self.would_adjust,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephPoolAutoscaleStatus);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pools`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -3432,32 +4141,63 @@ pub struct NodeCephPoolItem {
     pub extra: Extra,
 }
 
-object!(NodeCephPoolItem {
-    required: ["pool" pool, "pool_name" pool_name],
-    optional: [
-        "application_metadata" application_metadata,
-        "autoscale_status" autoscale_status,
-        "bytes_used" bytes_used,
-        "crush_rule" crush_rule,
-        "crush_rule_name" crush_rule_name,
-        "min_size" min_size,
-        "percent_used" percent_used,
-        "pg_autoscale_mode" pg_autoscale_mode,
-        "pg_num" pg_num,
-        "pg_num_final" pg_num_final,
-        "pg_num_min" pg_num_min,
-        "size" size,
-        "target_size" target_size,
-        "target_size_ratio" target_size_ratio,
-        "type" type_,
-    ],
-    others: extra,
-});
+impl Object for NodeCephPoolItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolItem",
+                required: &["pool", "pool_name"],
+                optional: &[
+                    "application_metadata",
+                    "autoscale_status",
+                    "bytes_used",
+                    "crush_rule",
+                    "crush_rule_name",
+                    "min_size",
+                    "percent_used",
+                    "pg_autoscale_mode",
+                    "pg_num",
+                    "pg_num_final",
+                    "pg_num_min",
+                    "size",
+                    "target_size",
+                    "target_size_ratio",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.pool,
+                &mut self.pool_name,
+                &mut self.application_metadata,
+                &mut self.autoscale_status,
+                &mut self.bytes_used,
+                &mut self.crush_rule,
+                &mut self.crush_rule_name,
+                &mut self.min_size,
+                &mut self.percent_used,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num,
+                &mut self.pg_num_final,
+                &mut self.pg_num_min,
+                &mut self.size,
+                &mut self.target_size,
+                &mut self.target_size_ratio,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCephPoolItem);
 
 /// Usage and I/O statistics; only with `verbose`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
@@ -3506,39 +4246,68 @@ pub struct NodeCephPoolStatistics {
     pub extra: Extra,
 }
 
-object!(NodeCephPoolStatistics {
-    optional: [
-        "avail_raw" avail_raw,
-        "bytes_used" bytes_used,
-        "compress_bytes_used" compress_bytes_used,
-        "compress_under_bytes" compress_under_bytes,
-        "data_bytes_used" data_bytes_used,
-        "dirty" dirty,
-        "kb_used" kb_used,
-        "max_avail" max_avail,
-        "objects" objects,
-        "omap_bytes_used" omap_bytes_used,
-        "percent_used" percent_used,
-        "quota_bytes" quota_bytes,
-        "quota_objects" quota_objects,
-        "rd" rd,
-        "rd_bytes" rd_bytes,
-        "stored" stored,
-        "stored_data" stored_data,
-        "stored_omap" stored_omap,
-        "stored_raw" stored_raw,
-        "wr" wr,
-        "wr_bytes" wr_bytes,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephPoolStatistics {
+impl Object for NodeCephPoolStatistics {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolStatistics",
+                required: &[],
+                optional: &[
+                    "avail_raw",
+                    "bytes_used",
+                    "compress_bytes_used",
+                    "compress_under_bytes",
+                    "data_bytes_used",
+                    "dirty",
+                    "kb_used",
+                    "max_avail",
+                    "objects",
+                    "omap_bytes_used",
+                    "percent_used",
+                    "quota_bytes",
+                    "quota_objects",
+                    "rd",
+                    "rd_bytes",
+                    "stored",
+                    "stored_data",
+                    "stored_omap",
+                    "stored_raw",
+                    "wr",
+                    "wr_bytes",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.avail_raw,
+                &mut self.bytes_used,
+                &mut self.compress_bytes_used,
+                &mut self.compress_under_bytes,
+                &mut self.data_bytes_used,
+                &mut self.dirty,
+                &mut self.kb_used,
+                &mut self.max_avail,
+                &mut self.objects,
+                &mut self.omap_bytes_used,
+                &mut self.percent_used,
+                &mut self.quota_bytes,
+                &mut self.quota_objects,
+                &mut self.rd,
+                &mut self.rd_bytes,
+                &mut self.stored,
+                &mut self.stored_data,
+                &mut self.stored_omap,
+                &mut self.stored_raw,
+                &mut self.wr,
+                &mut self.wr_bytes,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCephPoolStatistics);
 
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
@@ -3553,9 +4322,9 @@ pub enum NodeCephType {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCephType {
-    "replicated" Replicated, "erasure" Erasure, "unknown" Unknown,
-});
+open_enum_impls!(
+    NodeCephType : "replicated" Replicated, "erasure" Erasure, "unknown" Unknown,
+);

@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/nodes/{node}/disks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksPath(pub(crate) At);
+
+place_impls!(NodeDisksPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/disks`
@@ -38,8 +40,10 @@ impl NodeDisksPath {
 /// The path `/nodes/{node}/disks/directory`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksDirectoryPath(pub(crate) At);
+
+place_impls!(NodeDisksDirectoryPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/directory`
@@ -72,28 +76,29 @@ impl NodeDisksDirectoryPath {
     /// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes with it.
     /// * `device`: Device that is mounted; in the request, the block device to format.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        name: impl Into<StorageId>,
-        device: impl Into<String>,
+        name: impl IntoValue<StorageId, How0>,
+        device: impl IntoValue<String, How1>,
     ) -> NodeDisksDirectoryPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/disks/directory",
-            Permission::And(
-                &[
-                    Permission::All("/", &["Sys.Modify"]),
-                    Permission::When(
-                        &["add_storage"],
-                        "",
-                        &Permission::All("/storage", &["Datastore.Allocate"]),
-                    ),
-                ],
-            ),
-        );
+                Method::Post,
+                "/nodes/{node}/disks/directory",
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["add_storage"],
+                            "",
+                            &Permission::All("/storage", &["Datastore.Allocate"]),
+                        ),
+                    ],
+                ),
+            )
+            .limits(&[("name", Takes::Format("pve-storage-id"))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId>("name", name);
-        request.call.set_as::<String>("device", device);
+        request.call.set_as::<StorageId, How0>("name", name);
+        request.call.set_as::<String, How1>("device", device);
         NodeDisksDirectoryPost(request)
     }
 }
@@ -111,22 +116,24 @@ impl NodeDisksDirectoryPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksDirectoryPost: Task);
+request_impls!(NodeDisksDirectoryPost : Task);
 
 impl NodeDisksDirectoryPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
-    pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set_bool("add_storage", add_storage);
+    pub fn add_storage<How>(mut self, add_storage: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("add_storage", add_storage);
         self
     }
     /// File system to create. Default: `ext4`.
     #[inline]
-    pub fn filesystem(
+    pub fn filesystem<How>(
         mut self,
-        filesystem: impl Into<NodeDisksDirectoryFilesystem>,
+        filesystem: impl IntoSetting<NodeDisksDirectoryFilesystem, How>,
     ) -> Self {
-        self.0.call.set_as::<NodeDisksDirectoryFilesystem>("filesystem", filesystem);
+        self.0
+            .call
+            .set_some::<NodeDisksDirectoryFilesystem, How>("filesystem", filesystem);
         self
     }
 }
@@ -134,8 +141,10 @@ impl NodeDisksDirectoryPost {
 /// The path `/nodes/{node}/disks/directory/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksDirectoryNamePath(pub(crate) At);
+
+place_impls!(NodeDisksDirectoryNamePath);
 
 impl NodeDisksDirectoryPath {
     /// `/nodes/{node}/disks/directory/{name}`
@@ -185,19 +194,25 @@ impl NodeDisksDirectoryNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksDirectoryNameDelete: Task);
+request_impls!(NodeDisksDirectoryNameDelete : Task);
 
 impl NodeDisksDirectoryNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
-    pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set_bool("cleanup-config", cleanup_config);
+    pub fn cleanup_config<How>(
+        mut self,
+        cleanup_config: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
-    pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set_bool("cleanup-disks", cleanup_disks);
+    pub fn cleanup_disks<How>(
+        mut self,
+        cleanup_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -205,8 +220,10 @@ impl NodeDisksDirectoryNameDelete {
 /// The path `/nodes/{node}/disks/initgpt`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksInitgptPath(pub(crate) At);
+
+place_impls!(NodeDisksInitgptPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/initgpt`
@@ -224,14 +241,24 @@ impl NodeDisksInitgptPath {
     ///
     /// * `disk`: Path of the block device, such as `/dev/sda`.
     #[inline]
-    pub fn post(&self, disk: impl Into<String>) -> NodeDisksInitgptPost {
+    pub fn post<How0>(
+        &self,
+        disk: impl IntoValue<String, How0>,
+    ) -> NodeDisksInitgptPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/disks/initgpt",
-            Permission::All("/", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/disks/initgpt",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("disk", Takes::Pattern(&["^/dev/[a-zA-Z0-9\\/]+$"])),
+                    ("uuid", Takes::Length(0, 36)),
+                    ("uuid", Takes::Pattern(&["[a-fA-F0-9\\-]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("disk", disk);
+        request.call.set_as::<String, How0>("disk", disk);
         NodeDisksInitgptPost(request)
     }
 }
@@ -247,13 +274,13 @@ impl NodeDisksInitgptPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksInitgptPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksInitgptPost: Task);
+request_impls!(NodeDisksInitgptPost : Task);
 
 impl NodeDisksInitgptPost {
     /// UUID for the new table; a random one if absent. At most 36 characters.
     #[inline]
-    pub fn uuid(mut self, uuid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("uuid", uuid);
+    pub fn uuid<How>(mut self, uuid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("uuid", uuid);
         self
     }
 }
@@ -261,8 +288,10 @@ impl NodeDisksInitgptPost {
 /// The path `/nodes/{node}/disks/list`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksListPath(pub(crate) At);
+
+place_impls!(NodeDisksListPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/list`
@@ -302,25 +331,31 @@ impl NodeDisksListPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
 
-request_impls!(NodeDisksListGet: Vec<NodeDisksListItem>);
+request_impls!(NodeDisksListGet : Vec < NodeDisksListItem >);
 
 impl NodeDisksListGet {
     /// Lists partitions too. Default: `false`.
     #[inline]
-    pub fn include_partitions(mut self, include_partitions: bool) -> Self {
-        self.0.call.set_bool("include-partitions", include_partitions);
+    pub fn include_partitions<How>(
+        mut self,
+        include_partitions: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("include-partitions", include_partitions);
         self
     }
     /// Leaves out the SMART query, which is faster and does not wake disks. Default: `false`.
     #[inline]
-    pub fn skipsmart(mut self, skipsmart: bool) -> Self {
-        self.0.call.set_bool("skipsmart", skipsmart);
+    pub fn skipsmart<How>(mut self, skipsmart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skipsmart", skipsmart);
         self
     }
     /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<NodeDisksListType>) -> Self {
-        self.0.call.set_as::<NodeDisksListType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<NodeDisksListType, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeDisksListType, How>("type", type_);
         self
     }
 }
@@ -328,8 +363,10 @@ impl NodeDisksListGet {
 /// The path `/nodes/{node}/disks/lvm`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksLvmPath(pub(crate) At);
+
+place_impls!(NodeDisksLvmPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/lvm`
@@ -362,28 +399,29 @@ impl NodeDisksLvmPath {
     /// * `name`: Name of the volume group, and of the storage definition that goes with it.
     /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        name: impl Into<StorageId>,
-        device: impl Into<String>,
+        name: impl IntoValue<StorageId, How0>,
+        device: impl IntoValue<String, How1>,
     ) -> NodeDisksLvmPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/disks/lvm",
-            Permission::And(
-                &[
-                    Permission::All("/", &["Sys.Modify"]),
-                    Permission::When(
-                        &["add_storage"],
-                        "",
-                        &Permission::All("/storage", &["Datastore.Allocate"]),
-                    ),
-                ],
-            ),
-        );
+                Method::Post,
+                "/nodes/{node}/disks/lvm",
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["add_storage"],
+                            "",
+                            &Permission::All("/storage", &["Datastore.Allocate"]),
+                        ),
+                    ],
+                ),
+            )
+            .limits(&[("name", Takes::Format("pve-storage-id"))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId>("name", name);
-        request.call.set_as::<String>("device", device);
+        request.call.set_as::<StorageId, How0>("name", name);
+        request.call.set_as::<String, How1>("device", device);
         NodeDisksLvmPost(request)
     }
 }
@@ -401,13 +439,13 @@ impl NodeDisksLvmPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmPost: Task);
+request_impls!(NodeDisksLvmPost : Task);
 
 impl NodeDisksLvmPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
-    pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set_bool("add_storage", add_storage);
+    pub fn add_storage<How>(mut self, add_storage: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("add_storage", add_storage);
         self
     }
 }
@@ -415,8 +453,10 @@ impl NodeDisksLvmPost {
 /// The path `/nodes/{node}/disks/lvm/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksLvmNamePath(pub(crate) At);
+
+place_impls!(NodeDisksLvmNamePath);
 
 impl NodeDisksLvmPath {
     /// `/nodes/{node}/disks/lvm/{name}`
@@ -466,19 +506,25 @@ impl NodeDisksLvmNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmNameDelete: Task);
+request_impls!(NodeDisksLvmNameDelete : Task);
 
 impl NodeDisksLvmNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
-    pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set_bool("cleanup-config", cleanup_config);
+    pub fn cleanup_config<How>(
+        mut self,
+        cleanup_config: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
-    pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set_bool("cleanup-disks", cleanup_disks);
+    pub fn cleanup_disks<How>(
+        mut self,
+        cleanup_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -486,8 +532,10 @@ impl NodeDisksLvmNameDelete {
 /// The path `/nodes/{node}/disks/lvmthin`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksLvmthinPath(pub(crate) At);
+
+place_impls!(NodeDisksLvmthinPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/lvmthin`
@@ -520,28 +568,29 @@ impl NodeDisksLvmthinPath {
     /// * `name`: Name of the thin pool, and of the storage definition that goes with it.
     /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        name: impl Into<StorageId>,
-        device: impl Into<String>,
+        name: impl IntoValue<StorageId, How0>,
+        device: impl IntoValue<String, How1>,
     ) -> NodeDisksLvmthinPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/disks/lvmthin",
-            Permission::And(
-                &[
-                    Permission::All("/", &["Sys.Modify"]),
-                    Permission::When(
-                        &["add_storage"],
-                        "",
-                        &Permission::All("/storage", &["Datastore.Allocate"]),
-                    ),
-                ],
-            ),
-        );
+                Method::Post,
+                "/nodes/{node}/disks/lvmthin",
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["add_storage"],
+                            "",
+                            &Permission::All("/storage", &["Datastore.Allocate"]),
+                        ),
+                    ],
+                ),
+            )
+            .limits(&[("name", Takes::Format("pve-storage-id"))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId>("name", name);
-        request.call.set_as::<String>("device", device);
+        request.call.set_as::<StorageId, How0>("name", name);
+        request.call.set_as::<String, How1>("device", device);
         NodeDisksLvmthinPost(request)
     }
 }
@@ -559,13 +608,13 @@ impl NodeDisksLvmthinPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmthinPost: Task);
+request_impls!(NodeDisksLvmthinPost : Task);
 
 impl NodeDisksLvmthinPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
-    pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set_bool("add_storage", add_storage);
+    pub fn add_storage<How>(mut self, add_storage: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("add_storage", add_storage);
         self
     }
 }
@@ -573,8 +622,10 @@ impl NodeDisksLvmthinPost {
 /// The path `/nodes/{node}/disks/lvmthin/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksLvmthinNamePath(pub(crate) At);
+
+place_impls!(NodeDisksLvmthinNamePath);
 
 impl NodeDisksLvmthinPath {
     /// `/nodes/{node}/disks/lvmthin/{name}`
@@ -594,26 +645,27 @@ impl NodeDisksLvmthinNamePath {
     ///
     /// * `volume_group`: Volume group the pool belongs to.
     #[inline]
-    pub fn delete(
+    pub fn delete<How0>(
         &self,
-        volume_group: impl Into<StorageId>,
+        volume_group: impl IntoValue<StorageId, How0>,
     ) -> NodeDisksLvmthinNameDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/disks/lvmthin/{name}",
-            Permission::And(
-                &[
-                    Permission::All("/", &["Sys.Modify"]),
-                    Permission::When(
-                        &["cleanup-config"],
-                        "",
-                        &Permission::All("/storage", &["Datastore.Allocate"]),
-                    ),
-                ],
-            ),
-        );
+                Method::Delete,
+                "/nodes/{node}/disks/lvmthin/{name}",
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["cleanup-config"],
+                            "",
+                            &Permission::All("/storage", &["Datastore.Allocate"]),
+                        ),
+                    ],
+                ),
+            )
+            .limits(&[("volume-group", Takes::Format("pve-storage-id"))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId>("volume-group", volume_group);
+        request.call.set_as::<StorageId, How0>("volume-group", volume_group);
         NodeDisksLvmthinNameDelete(request)
     }
 }
@@ -631,19 +683,25 @@ impl NodeDisksLvmthinNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmthinNameDelete: Task);
+request_impls!(NodeDisksLvmthinNameDelete : Task);
 
 impl NodeDisksLvmthinNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
-    pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set_bool("cleanup-config", cleanup_config);
+    pub fn cleanup_config<How>(
+        mut self,
+        cleanup_config: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
-    pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set_bool("cleanup-disks", cleanup_disks);
+    pub fn cleanup_disks<How>(
+        mut self,
+        cleanup_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -651,8 +709,10 @@ impl NodeDisksLvmthinNameDelete {
 /// The path `/nodes/{node}/disks/smart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksSmartPath(pub(crate) At);
+
+place_impls!(NodeDisksSmartPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/smart`
@@ -670,14 +730,15 @@ impl NodeDisksSmartPath {
     ///
     /// * `disk`: Path of the block device, such as `/dev/sda`.
     #[inline]
-    pub fn get(&self, disk: impl Into<String>) -> NodeDisksSmartGet {
+    pub fn get<How0>(&self, disk: impl IntoValue<String, How0>) -> NodeDisksSmartGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/disks/smart",
-            Permission::All("/", &["Sys.Audit"]),
-        );
+                Method::Get,
+                "/nodes/{node}/disks/smart",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .limits(&[("disk", Takes::Pattern(&["^/dev/[a-zA-Z0-9\\/]+$"]))]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("disk", disk);
+        request.call.set_as::<String, How0>("disk", disk);
         NodeDisksSmartGet(request)
     }
 }
@@ -691,13 +752,13 @@ impl NodeDisksSmartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
 
-request_impls!(NodeDisksSmartGet: NodeDisksSmart);
+request_impls!(NodeDisksSmartGet : NodeDisksSmart);
 
 impl NodeDisksSmartGet {
     /// Reads the verdict alone, not the attributes.
     #[inline]
-    pub fn healthonly(mut self, healthonly: bool) -> Self {
-        self.0.call.set_bool("healthonly", healthonly);
+    pub fn healthonly<How>(mut self, healthonly: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("healthonly", healthonly);
         self
     }
 }
@@ -705,8 +766,10 @@ impl NodeDisksSmartGet {
 /// The path `/nodes/{node}/disks/wipedisk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksWipediskPath(pub(crate) At);
+
+place_impls!(NodeDisksWipediskPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/wipedisk`
@@ -728,14 +791,15 @@ impl NodeDisksWipediskPath {
     ///
     /// * `disk`: Path of the disk or partition to wipe; what is on it is lost.
     #[inline]
-    pub fn put(&self, disk: impl Into<String>) -> Request<Task> {
+    pub fn put<How0>(&self, disk: impl IntoValue<String, How0>) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/disks/wipedisk",
-            Permission::Root,
-        );
+                Method::Put,
+                "/nodes/{node}/disks/wipedisk",
+                Permission::Root,
+            )
+            .limits(&[("disk", Takes::Pattern(&["^/dev/[a-zA-Z0-9\\/]+$"]))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("disk", disk);
+        request.call.set_as::<String, How0>("disk", disk);
         request
     }
 }
@@ -743,8 +807,10 @@ impl NodeDisksWipediskPath {
 /// The path `/nodes/{node}/disks/zfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksZfsPath(pub(crate) At);
+
+place_impls!(NodeDisksZfsPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/zfs`
@@ -778,30 +844,36 @@ impl NodeDisksZfsPath {
     /// * `raidlevel`: How the devices are combined.
     /// * `devices`: Comma-separated paths of the block devices to use; what is on them is lost.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        name: impl Into<StorageId>,
-        raidlevel: impl Into<NodeDisksZfsRaidlevel>,
-        devices: impl Into<List>,
+        name: impl IntoValue<StorageId, How0>,
+        raidlevel: impl IntoValue<NodeDisksZfsRaidlevel, How1>,
+        devices: impl IntoItems<String, How2>,
     ) -> NodeDisksZfsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/disks/zfs",
-            Permission::And(
+                Method::Post,
+                "/nodes/{node}/disks/zfs",
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["add_storage"],
+                            "",
+                            &Permission::All("/storage", &["Datastore.Allocate"]),
+                        ),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::All("/", &["Sys.Modify"]),
-                    Permission::When(
-                        &["add_storage"],
-                        "",
-                        &Permission::All("/storage", &["Datastore.Allocate"]),
-                    ),
+                    ("name", Takes::Format("pve-storage-id")),
+                    ("ashift", Takes::Integer(9, 16)),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId>("name", name);
-        request.call.set_as::<NodeDisksZfsRaidlevel>("raidlevel", raidlevel);
-        request.call.set_as::<List>("devices", devices);
+        request.call.set_as::<StorageId, How0>("name", name);
+        request.call.set_as::<NodeDisksZfsRaidlevel, How1>("raidlevel", raidlevel);
+        request.call.set_list::<String, How2>("devices", devices);
         NodeDisksZfsPost(request)
     }
 }
@@ -819,34 +891,37 @@ impl NodeDisksZfsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksZfsPost: Task);
+request_impls!(NodeDisksZfsPost : Task);
 
 impl NodeDisksZfsPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
-    pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set_bool("add_storage", add_storage);
+    pub fn add_storage<How>(mut self, add_storage: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("add_storage", add_storage);
         self
     }
     /// Sector size of the pool as a power of two: 9 means 512 bytes, 12 means 4096. From 9 to 16. Default: `12`.
     #[inline]
-    pub fn ashift(mut self, ashift: i64) -> Self {
-        self.0.call.set_integer("ashift", ashift);
+    pub fn ashift<How>(mut self, ashift: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ashift", ashift);
         self
     }
     /// Compression of the data on the pool. Default: `on`.
     #[inline]
-    pub fn compression(
+    pub fn compression<How>(
         mut self,
-        compression: impl Into<NodeDisksZfsCompression>,
+        compression: impl IntoSetting<NodeDisksZfsCompression, How>,
     ) -> Self {
-        self.0.call.set_as::<NodeDisksZfsCompression>("compression", compression);
+        self.0.call.set_some::<NodeDisksZfsCompression, How>("compression", compression);
         self
     }
     /// Layout of a dRAID pool; only for the dRAID levels.
     #[inline]
-    pub fn draid_config(mut self, draid_config: impl Into<ZfsDraidConfig>) -> Self {
-        self.0.call.set_as::<ZfsDraidConfig>("draid-config", draid_config);
+    pub fn draid_config<How>(
+        mut self,
+        draid_config: impl IntoSetting<ZfsDraidConfig, How>,
+    ) -> Self {
+        self.0.call.set_some::<ZfsDraidConfig, How>("draid-config", draid_config);
         self
     }
 }
@@ -854,8 +929,10 @@ impl NodeDisksZfsPost {
 /// The path `/nodes/{node}/disks/zfs/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDisksZfsNamePath(pub(crate) At);
+
+place_impls!(NodeDisksZfsNamePath);
 
 impl NodeDisksZfsPath {
     /// `/nodes/{node}/disks/zfs/{name}`
@@ -919,19 +996,25 @@ impl NodeDisksZfsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksZfsNameDelete: Task);
+request_impls!(NodeDisksZfsNameDelete : Task);
 
 impl NodeDisksZfsNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
-    pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set_bool("cleanup-config", cleanup_config);
+    pub fn cleanup_config<How>(
+        mut self,
+        cleanup_config: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
-    pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set_bool("cleanup-disks", cleanup_disks);
+    pub fn cleanup_disks<How>(
+        mut self,
+        cleanup_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -947,17 +1030,15 @@ pub enum NodeDisksDirectoryFilesystem {
     /// The value `xfs`.
     Xfs,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeDisksDirectoryFilesystem {
-    "ext4" Ext4, "xfs" Xfs,
-});
+open_enum_impls!(NodeDisksDirectoryFilesystem : "ext4" Ext4, "xfs" Xfs,);
 
 /// One element of the answer to `GET /nodes/{node}/disks/directory`.
 ///
 /// Used by `GET /nodes/{node}/disks/directory`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksDirectoryItem {
     /// Device that is mounted; in the request, the block device to format.
@@ -974,17 +1055,35 @@ pub struct NodeDisksDirectoryItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksDirectoryItem {
-    required: [
-        "device" device, "options" options, "path" path, "type" type_, "unitfile" unitfile,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksDirectoryItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksDirectoryItem",
+                required: &["device", "options", "path", "type", "unitfile"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.device,
+                &mut self.options,
+                &mut self.path,
+                &mut self.type_,
+                &mut self.unitfile,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksDirectoryItem);
 
 /// One element of the answer to `GET /nodes/{node}/disks/list`.
 ///
 /// Used by `GET /nodes/{node}/disks/list`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
     /// Whether the Ceph OSD on the disk uses BlueStore.
@@ -1035,32 +1134,68 @@ pub struct NodeDisksListItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksListItem {
-    required: ["devpath" devpath, "size" size],
-    optional: [
-        "bluestore" bluestore,
-        "by_id_link" by_id_link,
-        "db" db,
-        "gpt" gpt,
-        "health" health,
-        "journals" journals,
-        "model" model,
-        "mounted" mounted,
-        "osdencrypted" osdencrypted,
-        "osdid" osdid,
-        "osdid-list" osdid_list,
-        "parent" parent,
-        "rpm" rpm,
-        "serial" serial,
-        "type" type_,
-        "used" used,
-        "vendor" vendor,
-        "wal" wal,
-        "wearout" wearout,
-        "wwn" wwn,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksListItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksListItem",
+                required: &["devpath", "size"],
+                optional: &[
+                    "bluestore",
+                    "by_id_link",
+                    "db",
+                    "gpt",
+                    "health",
+                    "journals",
+                    "model",
+                    "mounted",
+                    "osdencrypted",
+                    "osdid",
+                    "osdid-list",
+                    "parent",
+                    "rpm",
+                    "serial",
+                    "type",
+                    "used",
+                    "vendor",
+                    "wal",
+                    "wearout",
+                    "wwn",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.devpath,
+                &mut self.size,
+                &mut self.bluestore,
+                &mut self.by_id_link,
+                &mut self.db,
+                &mut self.gpt,
+                &mut self.health,
+                &mut self.journals,
+                &mut self.model,
+                &mut self.mounted,
+                &mut self.osdencrypted,
+                &mut self.osdid,
+                &mut self.osdid_list,
+                &mut self.parent,
+                &mut self.rpm,
+                &mut self.serial,
+                &mut self.type_,
+                &mut self.used,
+                &mut self.vendor,
+                &mut self.wal,
+                &mut self.wearout,
+                &mut self.wwn,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksListItem);
 
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
@@ -1073,17 +1208,15 @@ pub enum NodeDisksListType {
     /// The value `journal_disks`.
     JournalDisks,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeDisksListType {
-    "unused" Unused, "journal_disks" JournalDisks,
-});
+open_enum_impls!(NodeDisksListType : "unused" Unused, "journal_disks" JournalDisks,);
 
 /// The answer to `GET /nodes/{node}/disks/lvm`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
@@ -1094,15 +1227,28 @@ pub struct NodeDisksLvm {
     pub extra: Extra,
 }
 
-object!(NodeDisksLvm {
-    required: ["children" children, "leaf" leaf],
-    others: extra,
-});
+impl Object for NodeDisksLvm {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvm",
+                required: &["children", "leaf"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeDisksLvm);
 
 /// Physical volumes the group is made of.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
@@ -1117,15 +1263,34 @@ pub struct NodeDisksLvmChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksLvmChildrenChildrenItem {
-    required: ["free" free, "leaf" leaf, "name" name, "size" size],
-    others: extra,
-});
+impl Object for NodeDisksLvmChildrenChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvmChildrenChildrenItem",
+                required: &["free", "leaf", "name", "size"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.free,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksLvmChildrenChildrenItem);
 
 /// Volume groups of the node.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
@@ -1142,16 +1307,35 @@ pub struct NodeDisksLvmChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksLvmChildrenItem {
-    required: ["free" free, "leaf" leaf, "name" name, "size" size],
-    optional: ["children" children],
-    others: extra,
-});
+impl Object for NodeDisksLvmChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvmChildrenItem",
+                required: &["free", "leaf", "name", "size"],
+                optional: &["children"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.free,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.size,
+                &mut self.children,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksLvmChildrenItem);
 
 /// One element of the answer to `GET /nodes/{node}/disks/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvmthin`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
@@ -1170,22 +1354,43 @@ pub struct NodeDisksLvmthinItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksLvmthinItem {
-    required: [
-        "lv" lv,
-        "lv_size" lv_size,
-        "metadata_size" metadata_size,
-        "metadata_used" metadata_used,
-        "used" used,
-        "vg" vg,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksLvmthinItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvmthinItem",
+                required: &[
+                    "lv",
+                    "lv_size",
+                    "metadata_size",
+                    "metadata_used",
+                    "used",
+                    "vg",
+                ],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.lv,
+                &mut self.lv_size,
+                &mut self.metadata_size,
+                &mut self.metadata_used,
+                &mut self.used,
+                &mut self.vg,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksLvmthinItem);
 
 /// The answer to `GET /nodes/{node}/disks/smart`.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksSmart {
     /// SMART attributes of an ATA disk.
@@ -1202,24 +1407,35 @@ pub struct NodeDisksSmart {
     pub extra: Extra,
 }
 
-object!(NodeDisksSmart {
-    optional: [
-        "attributes" attributes, "health" health, "text" text, "type" type_, "wearout" wearout,
-    ],
-    others: extra,
-});
-
-impl Default for NodeDisksSmart {
+impl Object for NodeDisksSmart {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksSmart",
+                required: &[],
+                optional: &["attributes", "health", "text", "type", "wearout"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.attributes,
+                &mut self.health,
+                &mut self.text,
+                &mut self.type_,
+                &mut self.wearout,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeDisksSmart);
 
 /// SMART attributes of an ATA disk.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksSmartAttributesItem {
     /// When the attribute failed; `-` if it never did.
@@ -1244,32 +1460,49 @@ pub struct NodeDisksSmartAttributesItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksSmartAttributesItem {
-    optional: [
-        "fail" fail,
-        "flags" flags,
-        "id" id,
-        "name" name,
-        "normalized" normalized,
-        "raw" raw,
-        "threshold" threshold,
-        "value" value,
-        "worst" worst,
-    ],
-    others: extra,
-});
-
-impl Default for NodeDisksSmartAttributesItem {
+impl Object for NodeDisksSmartAttributesItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksSmartAttributesItem",
+                required: &[],
+                optional: &[
+                    "fail",
+                    "flags",
+                    "id",
+                    "name",
+                    "normalized",
+                    "raw",
+                    "threshold",
+                    "value",
+                    "worst",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.fail,
+                &mut self.flags,
+                &mut self.id,
+                &mut self.name,
+                &mut self.normalized,
+                &mut self.raw,
+                &mut self.threshold,
+                &mut self.value,
+                &mut self.worst,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeDisksSmartAttributesItem);
 
 /// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZf {
     /// What ZFS advises to do about the state.
@@ -1292,24 +1525,46 @@ pub struct NodeDisksZf {
     pub extra: Extra,
 }
 
-object!(NodeDisksZf {
-    required: ["name" name],
-    optional: [
-        "action" action,
-        "children" children,
-        "errors" errors,
-        "leaf" leaf,
-        "scan" scan,
-        "state" state,
-        "status" status,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksZf {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZf",
+                required: &["name"],
+                optional: &[
+                    "action",
+                    "children",
+                    "errors",
+                    "leaf",
+                    "scan",
+                    "state",
+                    "status",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.action,
+                &mut self.children,
+                &mut self.errors,
+                &mut self.leaf,
+                &mut self.scan,
+                &mut self.state,
+                &mut self.status,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZf);
 
 /// What the group is made of: disks, or groups of disks that replace each other.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenChildrenChildrenItem {
     /// What is below it: objects with the same members.
@@ -1332,24 +1587,46 @@ pub struct NodeDisksZfChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksZfChildrenChildrenChildrenItem {
-    required: ["name" name],
-    optional: [
-        "children" children,
-        "cksum" cksum,
-        "leaf" leaf,
-        "msg" msg,
-        "read" read,
-        "state" state,
-        "write" write,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksZfChildrenChildrenChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfChildrenChildrenChildrenItem",
+                required: &["name"],
+                optional: &[
+                    "children",
+                    "cksum",
+                    "leaf",
+                    "msg",
+                    "read",
+                    "state",
+                    "write",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.children,
+                &mut self.cksum,
+                &mut self.leaf,
+                &mut self.msg,
+                &mut self.read,
+                &mut self.state,
+                &mut self.write,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZfChildrenChildrenChildrenItem);
 
 /// What it is made of: groups such as `mirror-0`, or disks.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenChildrenItem {
     /// What the group is made of: disks, or groups of disks that replace each other.
@@ -1372,24 +1649,46 @@ pub struct NodeDisksZfChildrenChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksZfChildrenChildrenItem {
-    required: ["name" name],
-    optional: [
-        "children" children,
-        "cksum" cksum,
-        "leaf" leaf,
-        "msg" msg,
-        "read" read,
-        "state" state,
-        "write" write,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksZfChildrenChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfChildrenChildrenItem",
+                required: &["name"],
+                optional: &[
+                    "children",
+                    "cksum",
+                    "leaf",
+                    "msg",
+                    "read",
+                    "state",
+                    "write",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.children,
+                &mut self.cksum,
+                &mut self.leaf,
+                &mut self.msg,
+                &mut self.read,
+                &mut self.state,
+                &mut self.write,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZfChildrenChildrenItem);
 
 /// Devices of the pool, section by section; entries may hold further ones.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenItem {
     /// What it is made of: groups such as `mirror-0`, or disks.
@@ -1412,19 +1711,41 @@ pub struct NodeDisksZfChildrenItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksZfChildrenItem {
-    required: ["name" name],
-    optional: [
-        "children" children,
-        "cksum" cksum,
-        "leaf" leaf,
-        "msg" msg,
-        "read" read,
-        "state" state,
-        "write" write,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksZfChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfChildrenItem",
+                required: &["name"],
+                optional: &[
+                    "children",
+                    "cksum",
+                    "leaf",
+                    "msg",
+                    "read",
+                    "state",
+                    "write",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.children,
+                &mut self.cksum,
+                &mut self.leaf,
+                &mut self.msg,
+                &mut self.read,
+                &mut self.state,
+                &mut self.write,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZfChildrenItem);
 
 /// Compression of the data on the pool.
 ///
@@ -1447,17 +1768,18 @@ pub enum NodeDisksZfsCompression {
     /// The value `zstd`.
     Zstd,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeDisksZfsCompression {
-    "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb, "zle" Zle, "zstd" Zstd,
-});
+open_enum_impls!(
+    NodeDisksZfsCompression : "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb,
+    "zle" Zle, "zstd" Zstd,
+);
 
 /// One element of the answer to `GET /nodes/{node}/disks/zfs`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
@@ -1478,18 +1800,32 @@ pub struct NodeDisksZfsItem {
     pub extra: Extra,
 }
 
-object!(NodeDisksZfsItem {
-    required: [
-        "alloc" alloc,
-        "dedup" dedup,
-        "frag" frag,
-        "free" free,
-        "health" health,
-        "name" name,
-        "size" size,
-    ],
-    others: extra,
-});
+impl Object for NodeDisksZfsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfsItem",
+                required: &["alloc", "dedup", "frag", "free", "health", "name", "size"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.alloc,
+                &mut self.dedup,
+                &mut self.frag,
+                &mut self.free,
+                &mut self.health,
+                &mut self.name,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZfsItem);
 
 /// How the devices are combined.
 ///
@@ -1516,27 +1852,21 @@ pub enum NodeDisksZfsRaidlevel {
     /// The value `draid3`.
     Draid3,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeDisksZfsRaidlevel {
-    "single" Single,
-    "mirror" Mirror,
-    "raid10" Raid10,
-    "raidz" Raidz,
-    "raidz2" Raidz2,
-    "raidz3" Raidz3,
-    "draid" Draid,
-    "draid2" Draid2,
-    "draid3" Draid3,
-});
+open_enum_impls!(
+    NodeDisksZfsRaidlevel : "single" Single, "mirror" Mirror, "raid10" Raid10, "raidz"
+    Raidz, "raidz2" Raidz2, "raidz3" Raidz3, "draid" Draid, "draid2" Draid2, "draid3"
+    Draid3,
+);
 
 /// Layout of a dRAID pool; only for the dRAID levels.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/disks/zfs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.
@@ -1544,44 +1874,63 @@ pub struct ZfsDraidConfig {
     /// How many distributed spares the pool has. At least 0.
     pub spares: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl ZfsDraidConfig {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(data: impl Into<i64>, spares: impl Into<i64>) -> Self {
-        Self {
-            data: data.into(),
-            spares: spares.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0, How1>(
+        data: impl IntoValue<i64, How0>,
+        spares: impl IntoValue<i64, How1>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.data, &mut new.undeclared, "data", data);
+        property_string::put(&mut new.spares, &mut new.undeclared, "spares", spares);
+        new
     }
     /// How many devices of each redundancy group hold data. At least 1.
     #[inline]
     #[must_use]
-    pub fn data(mut self, value: impl Into<i64>) -> Self {
-        self.data = value.into();
+    pub fn data<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        property_string::put(&mut self.data, &mut self.undeclared, "data", value);
         self
     }
     /// How many distributed spares the pool has. At least 0.
     #[inline]
     #[must_use]
-    pub fn spares(mut self, value: impl Into<i64>) -> Self {
-        self.spares = value.into();
+    pub fn spares<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        property_string::put(&mut self.spares, &mut self.undeclared, "spares", value);
         self
     }
 }
 
-object!(ZfsDraidConfig {
-    required: ["data" data, "spares" spares],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for ZfsDraidConfig {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ZfsDraidConfig",
+                required: &["data", "spares"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("data", Takes::Integer(1, i64::MAX)),
+                            ("spares", Takes::Integer(0, i64::MAX)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.data, &mut self.spares, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(ZfsDraidConfig);

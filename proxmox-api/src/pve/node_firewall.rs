@@ -57,10 +57,18 @@ impl NodeFirewallLogPath {
     #[inline]
     pub fn get(&self) -> NodeFirewallLogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/firewall/log",
-            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-        );
+                Method::Get,
+                "/nodes/{node}/firewall/log",
+                Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+            )
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("since", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                    ("until", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         NodeFirewallLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -79,26 +87,26 @@ request_impls!(NodeFirewallLogGet: Vec<super::types::LogLine>);
 impl NodeFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set_integer("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set_integer("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("until", until);
         self
     }
 }
@@ -143,6 +151,17 @@ impl NodeFirewallOptionsPath {
                 "/nodes/{node}/firewall/options",
                 Permission::All("/nodes/{node}", &["Sys.Modify"]),
             )
+            .limits(
+                &[
+                    ("digest", Takes::Length(0, 64)),
+                    ("nf_conntrack_max", Takes::Integer(32768, i64::MAX)),
+                    (
+                        "nf_conntrack_tcp_timeout_established",
+                        Takes::Integer(7875, i64::MAX),
+                    ),
+                    ("nf_conntrack_tcp_timeout_syn_recv", Takes::Integer(30, 60)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("log_level_forward", Release::new(8, 3), None),
@@ -167,102 +186,125 @@ request_impls!(NodeFirewallOptionsPut:());
 impl NodeFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the firewall of the node is on. Default: `true`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
     #[inline]
-    pub fn log_level_forward(
+    pub fn log_level_forward<How>(
         mut self,
-        log_level_forward: impl Into<super::types::FirewallLogLevelForward>,
+        log_level_forward: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::FirewallLogLevelForward,
+                How,
             >("log_level_forward", log_level_forward);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_in(
+    pub fn log_level_in<How>(
         mut self,
-        log_level_in: impl Into<super::types::FirewallLogLevelIn>,
+        log_level_in: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::FirewallLogLevelIn>("log_level_in", log_level_in);
+            .set_some::<
+                super::types::FirewallLogLevelIn,
+                How,
+            >("log_level_in", log_level_in);
         self
     }
     /// Level to log outgoing traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_out(
+    pub fn log_level_out<How>(
         mut self,
-        log_level_out: impl Into<super::types::FirewallLogLevelOut>,
+        log_level_out: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::FirewallLogLevelOut>("log_level_out", log_level_out);
+            .set_some::<
+                super::types::FirewallLogLevelOut,
+                How,
+            >("log_level_out", log_level_out);
         self
     }
     /// Logs connection tracking events. Default: `false`.
     #[inline]
-    pub fn log_nf_conntrack(mut self, log_nf_conntrack: bool) -> Self {
-        self.0.call.set_bool("log_nf_conntrack", log_nf_conntrack);
+    pub fn log_nf_conntrack<How>(
+        mut self,
+        log_nf_conntrack: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("log_nf_conntrack", log_nf_conntrack);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
-    pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.call.set_bool("ndp", ndp);
+    pub fn ndp<How>(mut self, ndp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ndp", ndp);
         self
     }
     /// Lets packets through that connection tracking finds invalid. Default: `false`.
     #[inline]
-    pub fn nf_conntrack_allow_invalid(
+    pub fn nf_conntrack_allow_invalid<How>(
         mut self,
-        nf_conntrack_allow_invalid: bool,
+        nf_conntrack_allow_invalid: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("nf_conntrack_allow_invalid", nf_conntrack_allow_invalid);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("nf_conntrack_allow_invalid", nf_conntrack_allow_invalid);
         self
     }
     /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Default: ``.
     #[inline]
-    pub fn nf_conntrack_helpers(
+    pub fn nf_conntrack_helpers<How>(
         mut self,
-        nf_conntrack_helpers: impl Into<String>,
+        nf_conntrack_helpers: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("nf_conntrack_helpers", nf_conntrack_helpers);
+        self.0
+            .call
+            .set_some::<String, How>("nf_conntrack_helpers", nf_conntrack_helpers);
         self
     }
     /// How many connections are tracked at most. At least 32768. Default: `262144`.
     #[inline]
-    pub fn nf_conntrack_max(mut self, nf_conntrack_max: i64) -> Self {
-        self.0.call.set_integer("nf_conntrack_max", nf_conntrack_max);
+    pub fn nf_conntrack_max<How>(
+        mut self,
+        nf_conntrack_max: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("nf_conntrack_max", nf_conntrack_max);
         self
     }
     /// Seconds after which an idle TCP connection is forgotten. At least 7875. Default: `432000`.
     #[inline]
-    pub fn nf_conntrack_tcp_timeout_established(
+    pub fn nf_conntrack_tcp_timeout_established<How>(
         mut self,
-        nf_conntrack_tcp_timeout_established: i64,
+        nf_conntrack_tcp_timeout_established: impl IntoSetting<i64, How>,
     ) -> Self {
         self.0
             .call
-            .set_integer(
+            .set_some::<
+                i64,
+                How,
+            >(
                 "nf_conntrack_tcp_timeout_established",
                 nf_conntrack_tcp_timeout_established,
             );
@@ -270,78 +312,96 @@ impl NodeFirewallOptionsPut {
     }
     /// Seconds a half-open TCP connection is remembered. From 30 to 60. Default: `60`.
     #[inline]
-    pub fn nf_conntrack_tcp_timeout_syn_recv(
+    pub fn nf_conntrack_tcp_timeout_syn_recv<How>(
         mut self,
-        nf_conntrack_tcp_timeout_syn_recv: i64,
+        nf_conntrack_tcp_timeout_syn_recv: impl IntoSetting<i64, How>,
     ) -> Self {
         self.0
             .call
-            .set_integer(
-                "nf_conntrack_tcp_timeout_syn_recv",
-                nf_conntrack_tcp_timeout_syn_recv,
-            );
+            .set_some::<
+                i64,
+                How,
+            >("nf_conntrack_tcp_timeout_syn_recv", nf_conntrack_tcp_timeout_syn_recv);
         self
     }
     /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`. Since 8.2.
     #[inline]
-    pub fn nftables(mut self, nftables: bool) -> Self {
-        self.0.call.set_bool("nftables", nftables);
+    pub fn nftables<How>(mut self, nftables: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nftables", nftables);
         self
     }
     /// Drops smurf packets, whose source is a broadcast address.
     #[inline]
-    pub fn nosmurfs(mut self, nosmurfs: bool) -> Self {
-        self.0.call.set_bool("nosmurfs", nosmurfs);
+    pub fn nosmurfs<How>(mut self, nosmurfs: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nosmurfs", nosmurfs);
         self
     }
     /// Limits new TCP connections from each source address, against SYN floods. Default: `false`.
     #[inline]
-    pub fn protection_synflood(mut self, protection_synflood: bool) -> Self {
-        self.0.call.set_bool("protection_synflood", protection_synflood);
+    pub fn protection_synflood<How>(
+        mut self,
+        protection_synflood: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("protection_synflood", protection_synflood);
         self
     }
     /// SYN packets a source may send in one burst before the rate counts. Default: `1000`.
     #[inline]
-    pub fn protection_synflood_burst(mut self, protection_synflood_burst: i64) -> Self {
-        self.0.call.set_integer("protection_synflood_burst", protection_synflood_burst);
+    pub fn protection_synflood_burst<How>(
+        mut self,
+        protection_synflood_burst: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<
+                i64,
+                How,
+            >("protection_synflood_burst", protection_synflood_burst);
         self
     }
     /// SYN packets a source may send per second. Default: `200`.
     #[inline]
-    pub fn protection_synflood_rate(mut self, protection_synflood_rate: i64) -> Self {
-        self.0.call.set_integer("protection_synflood_rate", protection_synflood_rate);
+    pub fn protection_synflood_rate<How>(
+        mut self,
+        protection_synflood_rate: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<i64, How>("protection_synflood_rate", protection_synflood_rate);
         self
     }
     /// Level to log smurf packets at; `nolog` logs nothing.
     #[inline]
-    pub fn smurf_log_level(
+    pub fn smurf_log_level<How>(
         mut self,
-        smurf_log_level: impl Into<NodeFirewallOptionsSmurfLogLevel>,
+        smurf_log_level: impl IntoSetting<NodeFirewallOptionsSmurfLogLevel, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 NodeFirewallOptionsSmurfLogLevel,
+                How,
             >("smurf_log_level", smurf_log_level);
         self
     }
     /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
     #[inline]
-    pub fn tcp_flags_log_level(
+    pub fn tcp_flags_log_level<How>(
         mut self,
-        tcp_flags_log_level: impl Into<NodeFirewallOptionsTcpFlagsLogLevel>,
+        tcp_flags_log_level: impl IntoSetting<NodeFirewallOptionsTcpFlagsLogLevel, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 NodeFirewallOptionsTcpFlagsLogLevel,
+                How,
             >("tcp_flags_log_level", tcp_flags_log_level);
         self
     }
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     #[inline]
-    pub fn tcpflags(mut self, tcpflags: bool) -> Self {
-        self.0.call.set_bool("tcpflags", tcpflags);
+    pub fn tcpflags<How>(mut self, tcpflags: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tcpflags", tcpflags);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -389,19 +449,31 @@ impl NodeFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<super::types::FirewallRuleType>,
-        action: impl Into<String>,
+        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
+        action: impl IntoValue<String, How1>,
     ) -> NodeFirewallRulesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/firewall/rules",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/firewall/rules",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("pos", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
-        request.call.set_as::<String>("action", action);
+        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
+        request.call.set_as::<String, How1>("action", action);
         NodeFirewallRulesPost(request)
     }
 }
@@ -420,80 +492,83 @@ request_impls!(NodeFirewallRulesPost:());
 impl NodeFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
-    pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set_integer("pos", pos);
+    pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
 }
@@ -536,10 +611,22 @@ impl NodeFirewallRulesPosPath {
     #[inline]
     pub fn put(&self) -> NodeFirewallRulesPosPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/firewall/rules/{pos}",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/nodes/{node}/firewall/rules/{pos}",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("moveto", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         NodeFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a node; later rules move up.
@@ -548,10 +635,11 @@ impl NodeFirewallRulesPosPath {
     #[inline]
     pub fn delete(&self) -> NodeFirewallRulesPosDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/firewall/rules/{pos}",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/firewall/rules/{pos}",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         NodeFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -570,98 +658,104 @@ request_impls!(NodeFirewallRulesPosPut:());
 impl NodeFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
-    pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set_integer("moveto", moveto);
+    pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRuleType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -686,8 +780,8 @@ request_impls!(NodeFirewallRulesPosDelete:());
 impl NodeFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }

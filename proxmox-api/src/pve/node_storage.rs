@@ -25,16 +25,22 @@ impl NodeStoragePath {
     #[inline]
     pub fn get(&self) -> NodeStorageGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/storage",
-            Permission::Rows(
-                "storages",
-                &Permission::Any(
-                    "/storage/{storage}",
-                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                Method::Get,
+                "/nodes/{node}/storage",
+                Permission::Rows(
+                    "storages",
+                    &Permission::Any(
+                        "/storage/{storage}",
+                        &["Datastore.Audit", "Datastore.AllocateSpace"],
+                    ),
                 ),
-            ),
-        );
+            )
+            .limits(
+                &[
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("target", Takes::Format("pve-node")),
+                ],
+            );
         NodeStorageGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -55,32 +61,32 @@ request_impls!(NodeStorageGet: Vec<NodeStorageItem>);
 impl NodeStorageGet {
     /// Content types the storage may hold; in the request, lists storages that take any of these.
     #[inline]
-    pub fn content(mut self, content: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("content", content);
+    pub fn content<How>(mut self, content: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("content", content);
         self
     }
     /// Whether the storage is enabled; in the request, leaves out disabled ones. Default: `false`.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
     /// Adds the members about image formats to the answer. Default: `false`.
     #[inline]
-    pub fn format(mut self, format: bool) -> Self {
-        self.0.call.set_bool("format", format);
+    pub fn format<How>(mut self, format: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("format", format);
         self
     }
     /// Storage identifier; in the request, limits the answer to this storage.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Second node: lists only shared storages usable on it as well as on the node in the path.
     #[inline]
-    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("target", target);
+    pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("target", target);
         self
     }
 }
@@ -144,13 +150,14 @@ impl NodeStorageStorageContentPath {
     #[inline]
     pub fn get(&self) -> NodeStorageStorageContentGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/storage/{storage}/content",
-            Permission::Any(
-                "/storage/{storage}",
-                &["Datastore.Audit", "Datastore.AllocateSpace"],
-            ),
-        );
+                Method::Get,
+                "/nodes/{node}/storage/{storage}/content",
+                Permission::Any(
+                    "/storage/{storage}",
+                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                ),
+            )
+            .limits(&[("vmid", Takes::Integer(1, i64::MAX))]);
         NodeStorageStorageContentGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Allocates a new disk image and returns its volume identifier.
@@ -161,21 +168,27 @@ impl NodeStorageStorageContentPath {
     /// * `filename`: Name of the volume to create, such as `vm-100-disk-0`.
     /// * `size`: Size in KiB, or with suffix `M` in MiB or `G` in GiB.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        vmid: u32,
-        filename: impl Into<String>,
-        size: impl Into<String>,
+        vmid: impl IntoValue<u32, How0>,
+        filename: impl IntoValue<String, How1>,
+        size: impl IntoValue<String, How2>,
     ) -> NodeStorageStorageContentPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/storage/{storage}/content",
-            Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
-        );
+                Method::Post,
+                "/nodes/{node}/storage/{storage}/content",
+                Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
+            )
+            .limits(
+                &[
+                    ("vmid", Takes::Integer(1, i64::MAX)),
+                    ("size", Takes::Pattern(&["\\d+[MG]?"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_vmid("vmid", vmid);
-        request.call.set_as::<String>("filename", filename);
-        request.call.set_as::<String>("size", size);
+        request.call.set_as::<u32, How0>("vmid", vmid);
+        request.call.set_as::<String, How1>("filename", filename);
+        request.call.set_as::<String, How2>("size", size);
         NodeStorageStorageContentPost(request)
     }
 }
@@ -194,14 +207,14 @@ request_impls!(NodeStorageStorageContentGet: Vec<NodeStorageContentItem>);
 impl NodeStorageStorageContentGet {
     /// Content type of the volume; in the request, lists only volumes of this type.
     #[inline]
-    pub fn content(mut self, content: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("content", content);
+    pub fn content<How>(mut self, content: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("content", content);
         self
     }
     /// Guest that owns the volume; in the request, lists only volumes of this guest. From 100 to 999999999.
     #[inline]
-    pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set_vmid("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("vmid", vmid);
         self
     }
 }
@@ -220,8 +233,11 @@ request_impls!(NodeStorageStorageContentPost: String);
 impl NodeStorageStorageContentPost {
     /// Format of the new image; must suit the storage and the file name. Only together with `size`.
     #[inline]
-    pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
-        self.0.call.set_as::<super::types::DiskFormat>("format", format);
+    pub fn format<How>(
+        mut self,
+        format: impl IntoSetting<super::types::DiskFormat, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::DiskFormat, How>("format", format);
         self
     }
 }
@@ -304,17 +320,18 @@ impl NodeStorageStorageContentVolumePath {
     ///
     /// * `target`: Name or identifier of the copy.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        target: impl Into<String>,
+        target: impl IntoValue<String, How0>,
     ) -> NodeStorageStorageContentVolumePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/storage/{storage}/content/{volume}",
-            Permission::Root,
-        );
+                Method::Post,
+                "/nodes/{node}/storage/{storage}/content/{volume}",
+                Permission::Root,
+            )
+            .limits(&[("target_node", Takes::Format("pve-node"))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("target", target);
+        request.call.set_as::<String, How0>("target", target);
         NodeStorageStorageContentVolumePost(request)
     }
     /// Changes the notes or the protection flag of a volume.
@@ -372,26 +389,27 @@ impl NodeStorageStorageContentVolumePath {
     #[inline]
     pub fn delete(&self) -> NodeStorageStorageContentVolumeDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/storage/{storage}/content/{volume}",
-            Permission::Or(
-                &[
-                    Permission::And(
-                        &[
-                            Permission::Other(
-                                "the volume is a backup of the guest {vmid}",
-                            ),
-                            Permission::All(
-                                "/storage/{storage}",
-                                &["Datastore.AllocateSpace"],
-                            ),
-                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
-                        ],
-                    ),
-                    Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
-                ],
-            ),
-        );
+                Method::Delete,
+                "/nodes/{node}/storage/{storage}/content/{volume}",
+                Permission::Or(
+                    &[
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is a backup of the guest {vmid}",
+                                ),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                                Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                            ],
+                        ),
+                        Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                    ],
+                ),
+            )
+            .limits(&[("delay", Takes::Integer(1, 30))]);
         NodeStorageStorageContentVolumeDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -412,8 +430,11 @@ request_impls!(NodeStorageStorageContentVolumePost: Task);
 impl NodeStorageStorageContentVolumePost {
     /// Node to place the copy on; without it, the node in the path.
     #[inline]
-    pub fn target_node(mut self, target_node: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("target_node", target_node);
+    pub fn target_node<How>(
+        mut self,
+        target_node: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("target_node", target_node);
         self
     }
 }
@@ -432,14 +453,14 @@ request_impls!(NodeStorageStorageContentVolumePut:());
 impl NodeStorageStorageContentVolumePut {
     /// New notes; replaces the old ones.
     #[inline]
-    pub fn notes(mut self, notes: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("notes", notes);
+    pub fn notes<How>(mut self, notes: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("notes", notes);
         self
     }
     /// Whether the volume is protected from removal; works for backups only.
     #[inline]
-    pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set_bool("protected", protected);
+    pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
 }
@@ -460,8 +481,8 @@ request_impls!(NodeStorageStorageContentVolumeDelete: Task);
 impl NodeStorageStorageContentVolumeDelete {
     /// Seconds to wait for the removal; nothing is returned if it is done by then. From 1 to 30.
     #[inline]
-    pub fn delay(mut self, delay: i64) -> Self {
-        self.0.call.set_integer("delay", delay);
+    pub fn delay<How>(mut self, delay: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("delay", delay);
         self
     }
 }
@@ -490,11 +511,11 @@ impl NodeStorageStorageDownloadUrlPath {
     /// * `content`: What the file is: ISO image, container template or image to import.
     /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        url: impl Into<Secret>,
-        content: impl Into<NodeStorageDownloadUrlContent>,
-        filename: impl Into<String>,
+        url: impl IntoValue<Secret, How0>,
+        content: impl IntoValue<NodeStorageDownloadUrlContent, How1>,
+        filename: impl IntoValue<String, How2>,
     ) -> NodeStorageStorageDownloadUrlPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -515,11 +536,17 @@ impl NodeStorageStorageDownloadUrlPath {
                 ),
             )
             .secrets(&["url"])
+            .limits(
+                &[
+                    ("url", Takes::Pattern(&["https?://.*"])),
+                    ("filename", Takes::Length(0, 255)),
+                ],
+            )
             .partial(&[Partial::new("compression", Release::new(8, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<Secret>("url", url);
-        request.call.set_as::<NodeStorageDownloadUrlContent>("content", content);
-        request.call.set_as::<String>("filename", filename);
+        request.call.set_as::<Secret, How0>("url", url);
+        request.call.set_as::<NodeStorageDownloadUrlContent, How1>("content", content);
+        request.call.set_as::<String, How2>("filename", filename);
         NodeStorageStorageDownloadUrlPost(request)
     }
 }
@@ -540,33 +567,40 @@ request_impls!(NodeStorageStorageDownloadUrlPost: Task);
 impl NodeStorageStorageDownloadUrlPost {
     /// Checksum the downloaded file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
     #[inline]
-    pub fn checksum(mut self, checksum: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("checksum", checksum);
+    pub fn checksum<How>(mut self, checksum: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("checksum", checksum);
         self
     }
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
     #[inline]
-    pub fn checksum_algorithm(
+    pub fn checksum_algorithm<How>(
         mut self,
-        checksum_algorithm: impl Into<NodeStorageChecksumAlgorithm>,
+        checksum_algorithm: impl IntoSetting<NodeStorageChecksumAlgorithm, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 NodeStorageChecksumAlgorithm,
+                How,
             >("checksum-algorithm", checksum_algorithm);
         self
     }
     /// Compression of the remote file; the node unpacks it after the download. Since 8.1.
     #[inline]
-    pub fn compression(mut self, compression: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("compression", compression);
+    pub fn compression<How>(
+        mut self,
+        compression: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("compression", compression);
         self
     }
     /// Whether the TLS certificate of the remote server is checked. Default: `true`.
     #[inline]
-    pub fn verify_certificates(mut self, verify_certificates: bool) -> Self {
-        self.0.call.set_bool("verify-certificates", verify_certificates);
+    pub fn verify_certificates<How>(
+        mut self,
+        verify_certificates: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("verify-certificates", verify_certificates);
         self
     }
 }
@@ -609,10 +643,10 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
     /// * `filepath`: Path inside the backup, encoded as Base64.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        volume: impl Into<String>,
-        filepath: impl Into<String>,
+        volume: impl IntoValue<String, How0>,
+        filepath: impl IntoValue<String, How1>,
     ) -> NodeStorageStorageFileRestoreDownloadGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
@@ -661,8 +695,8 @@ impl NodeStorageStorageFileRestoreDownloadPath {
             .download()
             .partial(&[Partial::new("tar", Release::new(8, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::bytes);
-        request.call.set_as::<String>("volume", volume);
-        request.call.set_as::<String>("filepath", filepath);
+        request.call.set_as::<String, How0>("volume", volume);
+        request.call.set_as::<String, How1>("filepath", filepath);
         NodeStorageStorageFileRestoreDownloadGet(request)
     }
 }
@@ -683,8 +717,8 @@ request_impls!(NodeStorageStorageFileRestoreDownloadGet: Bytes);
 impl NodeStorageStorageFileRestoreDownloadGet {
     /// Packs directories as `tar.zst` and not as `zip`. Default: `false`. Since 8.1.
     #[inline]
-    pub fn tar(mut self, tar: bool) -> Self {
-        self.0.call.set_bool("tar", tar);
+    pub fn tar<How>(mut self, tar: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tar", tar);
         self
     }
 }
@@ -714,10 +748,10 @@ impl NodeStorageStorageFileRestoreListPath {
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
     /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the top.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        volume: impl Into<String>,
-        filepath: impl Into<String>,
+        volume: impl IntoValue<String, How0>,
+        filepath: impl IntoValue<String, How1>,
     ) -> Request<Vec<NodeStorageFileRestoreListItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -762,8 +796,8 @@ impl NodeStorageStorageFileRestoreListPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("volume", volume);
-        request.call.set_as::<String>("filepath", filepath);
+        request.call.set_as::<String, How0>("volume", volume);
+        request.call.set_as::<String, How1>("filepath", filepath);
         request
     }
 }
@@ -832,7 +866,10 @@ impl NodeStorageStorageImportMetadataPath {
     ///
     /// * `volume`: Volume identifier of the machine or image to import.
     #[inline]
-    pub fn get(&self, volume: impl Into<String>) -> Request<NodeStorageImportMetadata> {
+    pub fn get<How0>(
+        &self,
+        volume: impl IntoValue<String, How0>,
+    ) -> Request<NodeStorageImportMetadata> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/storage/{storage}/import-metadata",
@@ -879,7 +916,7 @@ impl NodeStorageStorageImportMetadataPath {
             )
             .since(8, 1);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("volume", volume);
+        request.call.set_as::<String, How0>("volume", volume);
         request
     }
 }
@@ -906,9 +943,9 @@ impl NodeStorageStorageOciRegistryPullPath {
     ///
     /// * `reference`: Image to pull, as `registry/name:tag`.
     #[inline]
-    pub fn post(
+    pub fn post<How0>(
         &self,
-        reference: impl Into<String>,
+        reference: impl IntoValue<String, How0>,
     ) -> NodeStorageStorageOciRegistryPullPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -923,9 +960,22 @@ impl NodeStorageStorageOciRegistryPullPath {
                     ],
                 ),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(
+                &[
+                    (
+                        "reference",
+                        Takes::Pattern(
+                            &[
+                                "^(?:(?:[a-zA-Z\\d]|[a-zA-Z\\d][a-zA-Z\\d-]*[a-zA-Z\\d])(?:\\.(?:[a-zA-Z\\d]|[a-zA-Z\\d][a-zA-Z\\d-]*[a-zA-Z\\d]))*(?::\\d+)?/)?[a-z\\d]+(?:(?:[._]|__|[-]*)[a-z\\d]+)*(?:/[a-z\\d]+(?:(?:[._]|__|[-]*)[a-z\\d]+)*)*:[\\w\\x{80}-\\x{10FFFF}][\\w\\x{80}-\\x{10FFFF}.-]{0,127}$",
+                            ],
+                        ),
+                    ),
+                    ("filename", Takes::Length(1, 255)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("reference", reference);
+        request.call.set_as::<String, How0>("reference", reference);
         NodeStorageStorageOciRegistryPullPost(request)
     }
 }
@@ -946,8 +996,8 @@ request_impls!(NodeStorageStorageOciRegistryPullPost: Task);
 impl NodeStorageStorageOciRegistryPullPost {
     /// Name of the file on the storage; the server replaces characters it does not accept. At most 255 characters.
     #[inline]
-    pub fn filename(mut self, filename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("filename", filename);
+    pub fn filename<How>(mut self, filename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("filename", filename);
         self
     }
 }
@@ -974,13 +1024,14 @@ impl NodeStorageStoragePrunebackupsPath {
     #[inline]
     pub fn get(&self) -> NodeStorageStoragePrunebackupsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/storage/{storage}/prunebackups",
-            Permission::Any(
-                "/storage/{storage}",
-                &["Datastore.Audit", "Datastore.AllocateSpace"],
-            ),
-        );
+                Method::Get,
+                "/nodes/{node}/storage/{storage}/prunebackups",
+                Permission::Any(
+                    "/storage/{storage}",
+                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                ),
+            )
+            .limits(&[("vmid", Takes::Integer(1, i64::MAX))]);
         NodeStorageStoragePrunebackupsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Removes backups that retention rules no longer keep; renamed backups are never touched.
@@ -989,32 +1040,33 @@ impl NodeStorageStoragePrunebackupsPath {
     #[inline]
     pub fn delete(&self) -> NodeStorageStoragePrunebackupsDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/storage/{storage}/prunebackups",
-            Permission::Or(
-                &[
-                    Permission::And(
-                        &[
-                            Permission::Other("`vmid` is given"),
-                            Permission::All(
-                                "/storage/{storage}",
-                                &["Datastore.AllocateSpace"],
-                            ),
-                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
-                        ],
-                    ),
-                    Permission::And(
-                        &[
-                            Permission::Other("`vmid` is left out"),
-                            Permission::All(
-                                "/storage/{storage}",
-                                &["Datastore.Allocate"],
-                            ),
-                        ],
-                    ),
-                ],
-            ),
-        );
+                Method::Delete,
+                "/nodes/{node}/storage/{storage}/prunebackups",
+                Permission::Or(
+                    &[
+                        Permission::And(
+                            &[
+                                Permission::Other("`vmid` is given"),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                                Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                            ],
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vmid` is left out"),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.Allocate"],
+                                ),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .limits(&[("vmid", Takes::Integer(1, i64::MAX))]);
         NodeStorageStoragePrunebackupsDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -1035,23 +1087,28 @@ request_impls!(NodeStorageStoragePrunebackupsGet: Vec<NodeStoragePrunebackupsIte
 impl NodeStorageStoragePrunebackupsGet {
     /// Retention rules to apply in place of the ones configured for the storage.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::GuestKind>) -> Self {
-        self.0.call.set_as::<super::types::GuestKind>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::GuestKind, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::GuestKind, How>("type", type_);
         self
     }
     /// Guest the backup was made of; in the request, limits the call to this guest. From 100 to 999999999.
     #[inline]
-    pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set_vmid("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("vmid", vmid);
         self
     }
 }
@@ -1072,23 +1129,28 @@ request_impls!(NodeStorageStoragePrunebackupsDelete: Task);
 impl NodeStorageStoragePrunebackupsDelete {
     /// Retention rules to apply in place of the ones configured for the storage.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::GuestKind>) -> Self {
-        self.0.call.set_as::<super::types::GuestKind>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::GuestKind, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::GuestKind, How>("type", type_);
         self
     }
     /// Guest the backup was made of; in the request, limits the call to this guest. From 100 to 999999999.
     #[inline]
-    pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set_vmid("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("vmid", vmid);
         self
     }
 }
@@ -1116,10 +1178,10 @@ impl NodeStorageStorageRrdPath {
     /// * `ds`: Comma-separated names of the values to draw.
     /// * `timeframe`: Period the history covers, up to now.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        ds: impl Into<List>,
-        timeframe: impl Into<super::types::RrdTimeframe>,
+        ds: impl IntoItems<String, How0>,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How1>,
     ) -> NodeStorageStorageRrdGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -1130,8 +1192,8 @@ impl NodeStorageStorageRrdPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<List>("ds", ds);
-        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
+        request.call.set_list::<String, How0>("ds", ds);
+        request.call.set_as::<super::types::RrdTimeframe, How1>("timeframe", timeframe);
         NodeStorageStorageRrdGet(request)
     }
 }
@@ -1150,8 +1212,11 @@ request_impls!(NodeStorageStorageRrdGet: super::types::RrdImage);
 impl NodeStorageStorageRrdGet {
     /// Whether data points are averages or maxima of the values they sum up.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -1178,9 +1243,9 @@ impl NodeStorageStorageRrddataPath {
     ///
     /// * `timeframe`: Period the history covers, up to now.
     #[inline]
-    pub fn get(
+    pub fn get<How0>(
         &self,
-        timeframe: impl Into<super::types::RrdTimeframe>,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How0>,
     ) -> NodeStorageStorageRrddataGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -1191,7 +1256,7 @@ impl NodeStorageStorageRrddataPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
+        request.call.set_as::<super::types::RrdTimeframe, How0>("timeframe", timeframe);
         NodeStorageStorageRrddataGet(request)
     }
 }
@@ -1210,8 +1275,11 @@ request_impls!(NodeStorageStorageRrddataGet: Vec<NodeStorageRrddataItem>);
 impl NodeStorageStorageRrddataGet {
     /// Whether data points are averages or maxima of the values they sum up.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -1274,19 +1342,20 @@ impl NodeStorageStorageUploadPath {
     /// * `content`: What the file is: ISO image, container template or image to import.
     /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        content: impl Into<NodeStorageDownloadUrlContent>,
-        filename: impl Into<String>,
+        content: impl IntoValue<NodeStorageDownloadUrlContent, How0>,
+        filename: impl IntoValue<String, How1>,
     ) -> NodeStorageStorageUploadPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/storage/{storage}/upload",
-            Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
-        );
+                Method::Post,
+                "/nodes/{node}/storage/{storage}/upload",
+                Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
+            )
+            .limits(&[("filename", Takes::Length(0, 255))]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeStorageDownloadUrlContent>("content", content);
-        request.call.set_as::<String>("filename", filename);
+        request.call.set_as::<NodeStorageDownloadUrlContent, How0>("content", content);
+        request.call.set_as::<String, How1>("filename", filename);
         NodeStorageStorageUploadPost(request)
     }
 }
@@ -1307,27 +1376,31 @@ request_impls!(NodeStorageStorageUploadPost: Task);
 impl NodeStorageStorageUploadPost {
     /// Checksum the received file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
     #[inline]
-    pub fn checksum(mut self, checksum: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("checksum", checksum);
+    pub fn checksum<How>(mut self, checksum: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("checksum", checksum);
         self
     }
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
     #[inline]
-    pub fn checksum_algorithm(
+    pub fn checksum_algorithm<How>(
         mut self,
-        checksum_algorithm: impl Into<NodeStorageChecksumAlgorithm>,
+        checksum_algorithm: impl IntoSetting<NodeStorageChecksumAlgorithm, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 NodeStorageChecksumAlgorithm,
+                How,
             >("checksum-algorithm", checksum_algorithm);
         self
     }
     /// Path of the received file; set by the server itself and not meant for clients.
     #[inline]
-    pub fn tmpfilename(mut self, tmpfilename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("tmpfilename", tmpfilename);
+    pub fn tmpfilename<How>(
+        mut self,
+        tmpfilename: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("tmpfilename", tmpfilename);
         self
     }
 }

@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/nodes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodesPath(pub(crate) At);
+
+place_impls!(NodesPath);
 
 impl Client {
     /// `/nodes`
@@ -52,8 +54,10 @@ impl NodesPath {
 /// The path `/nodes/{node}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodePath(pub(crate) At);
+
+place_impls!(NodePath);
 
 impl NodesPath {
     /// `/nodes/{node}`
@@ -86,8 +90,10 @@ impl NodePath {
 /// The path `/nodes/{node}/aplinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeAplinfoPath(pub(crate) At);
+
+place_impls!(NodeAplinfoPath);
 
 impl NodePath {
     /// `/nodes/{node}/aplinfo`
@@ -124,19 +130,25 @@ impl NodeAplinfoPath {
     /// * `storage`: Storage that receives the template.
     /// * `template`: File name of the template, as the list gives it. At most 255 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        storage: impl Into<StorageId>,
-        template: impl Into<String>,
+        storage: impl IntoValue<StorageId, How0>,
+        template: impl IntoValue<String, How1>,
     ) -> Request<Task> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/aplinfo",
-            Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
-        );
+                Method::Post,
+                "/nodes/{node}/aplinfo",
+                Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
+            )
+            .limits(
+                &[
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("template", Takes::Length(0, 255)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId>("storage", storage);
-        request.call.set_as::<String>("template", template);
+        request.call.set_as::<StorageId, How0>("storage", storage);
+        request.call.set_as::<String, How1>("template", template);
         request
     }
 }
@@ -144,8 +156,10 @@ impl NodeAplinfoPath {
 /// The path `/nodes/{node}/apt`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeAptPath(pub(crate) At);
+
+place_impls!(NodeAptPath);
 
 impl NodePath {
     /// `/nodes/{node}/apt`
@@ -176,8 +190,10 @@ impl NodeAptPath {
 /// The path `/nodes/{node}/apt/changelog`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeAptChangelogPath(pub(crate) At);
+
+place_impls!(NodeAptChangelogPath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/changelog`
@@ -195,14 +211,14 @@ impl NodeAptChangelogPath {
     ///
     /// * `name`: Name of the package.
     #[inline]
-    pub fn get(&self, name: impl Into<String>) -> NodeAptChangelogGet {
+    pub fn get<How0>(&self, name: impl IntoValue<String, How0>) -> NodeAptChangelogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/apt/changelog",
             Permission::All("/nodes/{node}", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         NodeAptChangelogGet(request)
     }
 }
@@ -216,13 +232,13 @@ impl NodeAptChangelogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
 
-request_impls!(NodeAptChangelogGet: String);
+request_impls!(NodeAptChangelogGet : String);
 
 impl NodeAptChangelogGet {
     /// Version whose changelog to fetch; the candidate version when left out.
     #[inline]
-    pub fn version(mut self, version: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("version", version);
+    pub fn version<How>(mut self, version: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("version", version);
         self
     }
 }
@@ -230,8 +246,10 @@ impl NodeAptChangelogGet {
 /// The path `/nodes/{node}/apt/repositories`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeAptRepositoriesPath(pub(crate) At);
+
+place_impls!(NodeAptRepositoriesPath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/repositories`
@@ -264,15 +282,20 @@ impl NodeAptRepositoriesPath {
     /// * `path`: File that defines the repository.
     /// * `index`: Position of the repository in the file, counted from 0.
     #[inline]
-    pub fn post(&self, path: impl Into<String>, index: i64) -> NodeAptRepositoriesPost {
+    pub fn post<How0, How1>(
+        &self,
+        path: impl IntoValue<String, How0>,
+        index: impl IntoValue<i64, How1>,
+    ) -> NodeAptRepositoriesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/apt/repositories",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/apt/repositories",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 80))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("path", path);
-        request.call.set_integer("index", index);
+        request.call.set_as::<String, How0>("path", path);
+        request.call.set_as::<i64, How1>("index", index);
         NodeAptRepositoriesPost(request)
     }
     /// Adds a standard repository, or enables it where it is already configured.
@@ -281,14 +304,18 @@ impl NodeAptRepositoriesPath {
     ///
     /// * `handle`: Short handle of the standard repository to add.
     #[inline]
-    pub fn put(&self, handle: impl Into<String>) -> NodeAptRepositoriesPut {
+    pub fn put<How0>(
+        &self,
+        handle: impl IntoValue<String, How0>,
+    ) -> NodeAptRepositoriesPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/apt/repositories",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/nodes/{node}/apt/repositories",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 80))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("handle", handle);
+        request.call.set_as::<String, How0>("handle", handle);
         NodeAptRepositoriesPut(request)
     }
 }
@@ -302,19 +329,19 @@ impl NodeAptRepositoriesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
 
-request_impls!(NodeAptRepositoriesPost:());
+request_impls!(NodeAptRepositoriesPost : ());
 
 impl NodeAptRepositoriesPost {
     /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the repository is to be used.
     #[inline]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set_bool("enabled", enabled);
+    pub fn enabled<How>(mut self, enabled: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enabled", enabled);
         self
     }
 }
@@ -328,13 +355,13 @@ impl NodeAptRepositoriesPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
 
-request_impls!(NodeAptRepositoriesPut:());
+request_impls!(NodeAptRepositoriesPut : ());
 
 impl NodeAptRepositoriesPut {
     /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -342,8 +369,10 @@ impl NodeAptRepositoriesPut {
 /// The path `/nodes/{node}/apt/update`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeAptUpdatePath(pub(crate) At);
+
+place_impls!(NodeAptUpdatePath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/update`
@@ -394,19 +423,19 @@ impl NodeAptUpdatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptUpdatePost(pub(crate) Request<Task>);
 
-request_impls!(NodeAptUpdatePost: Task);
+request_impls!(NodeAptUpdatePost : Task);
 
 impl NodeAptUpdatePost {
     /// Notifies administrators about new packages. Default: `false`.
     #[inline]
-    pub fn notify(mut self, notify: bool) -> Self {
-        self.0.call.set_bool("notify", notify);
+    pub fn notify<How>(mut self, notify: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("notify", notify);
         self
     }
     /// Leaves progress output out of the task log. Default: `false`.
     #[inline]
-    pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set_bool("quiet", quiet);
+    pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
 }
@@ -414,8 +443,10 @@ impl NodeAptUpdatePost {
 /// The path `/nodes/{node}/apt/versions`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeAptVersionsPath(pub(crate) At);
+
+place_impls!(NodeAptVersionsPath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/versions`
@@ -446,8 +477,10 @@ impl NodeAptVersionsPath {
 /// The path `/nodes/{node}/capabilities`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCapabilitiesPath(pub(crate) At);
+
+place_impls!(NodeCapabilitiesPath);
 
 impl NodePath {
     /// `/nodes/{node}/capabilities`
@@ -478,8 +511,10 @@ impl NodeCapabilitiesPath {
 /// The path `/nodes/{node}/capabilities/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCapabilitiesQemuPath(pub(crate) At);
+
+place_impls!(NodeCapabilitiesQemuPath);
 
 impl NodeCapabilitiesPath {
     /// `/nodes/{node}/capabilities/qemu`
@@ -510,8 +545,10 @@ impl NodeCapabilitiesQemuPath {
 /// The path `/nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCapabilitiesQemuCpuPath(pub(crate) At);
+
+place_impls!(NodeCapabilitiesQemuCpuPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/cpu`
@@ -562,13 +599,16 @@ pub struct NodeCapabilitiesQemuCpuGet(
     pub(crate) Request<Vec<NodeCapabilitiesQemuCpuItem>>,
 );
 
-request_impls!(NodeCapabilitiesQemuCpuGet: Vec<NodeCapabilitiesQemuCpuItem>);
+request_impls!(NodeCapabilitiesQemuCpuGet : Vec < NodeCapabilitiesQemuCpuItem >);
 
 impl NodeCapabilitiesQemuCpuGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
 }
@@ -576,8 +616,10 @@ impl NodeCapabilitiesQemuCpuGet {
 /// The path `/nodes/{node}/capabilities/qemu/cpu-flags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCapabilitiesQemuCpuFlagsPath(pub(crate) At);
+
+place_impls!(NodeCapabilitiesQemuCpuFlagsPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/cpu-flags`
@@ -618,19 +660,25 @@ pub struct NodeCapabilitiesQemuCpuFlagsGet(
     pub(crate) Request<Vec<super::types::QemuCpuFlag>>,
 );
 
-request_impls!(NodeCapabilitiesQemuCpuFlagsGet: Vec<super::types::QemuCpuFlag>);
+request_impls!(NodeCapabilitiesQemuCpuFlagsGet : Vec < super::types::QemuCpuFlag >);
 
 impl NodeCapabilitiesQemuCpuFlagsGet {
     /// Acceleration for which the supporting nodes are determined. Default: `kvm`. Since 9.2.
     #[inline]
-    pub fn accel(mut self, accel: impl Into<super::types::QemuAccelerator>) -> Self {
-        self.0.call.set_as::<super::types::QemuAccelerator>("accel", accel);
+    pub fn accel<How>(
+        mut self,
+        accel: impl IntoSetting<super::types::QemuAccelerator, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuAccelerator, How>("accel", accel);
         self
     }
     /// CPU architecture of the virtual machine; the node's own when left out.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
 }
@@ -638,8 +686,10 @@ impl NodeCapabilitiesQemuCpuFlagsGet {
 /// The path `/nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCapabilitiesQemuMachinesPath(pub(crate) At);
+
+place_impls!(NodeCapabilitiesQemuMachinesPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/machines`
@@ -677,13 +727,18 @@ pub struct NodeCapabilitiesQemuMachinesGet(
     pub(crate) Request<Vec<NodeCapabilitiesQemuMachinesItem>>,
 );
 
-request_impls!(NodeCapabilitiesQemuMachinesGet: Vec<NodeCapabilitiesQemuMachinesItem>);
+request_impls!(
+    NodeCapabilitiesQemuMachinesGet : Vec < NodeCapabilitiesQemuMachinesItem >
+);
 
 impl NodeCapabilitiesQemuMachinesGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
 }
@@ -691,8 +746,10 @@ impl NodeCapabilitiesQemuMachinesGet {
 /// The path `/nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCapabilitiesQemuMigrationPath(pub(crate) At);
+
+place_impls!(NodeCapabilitiesQemuMigrationPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/migration`
@@ -726,8 +783,10 @@ impl NodeCapabilitiesQemuMigrationPath {
 /// The path `/nodes/{node}/certificates`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCertificatesPath(pub(crate) At);
+
+place_impls!(NodeCertificatesPath);
 
 impl NodePath {
     /// `/nodes/{node}/certificates`
@@ -758,8 +817,10 @@ impl NodeCertificatesPath {
 /// The path `/nodes/{node}/certificates/acme`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCertificatesAcmePath(pub(crate) At);
+
+place_impls!(NodeCertificatesAcmePath);
 
 impl NodeCertificatesPath {
     /// `/nodes/{node}/certificates/acme`
@@ -790,8 +851,10 @@ impl NodeCertificatesAcmePath {
 /// The path `/nodes/{node}/certificates/acme/certificate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCertificatesAcmeCertificatePath(pub(crate) At);
+
+place_impls!(NodeCertificatesAcmeCertificatePath);
 
 impl NodeCertificatesAcmePath {
     /// `/nodes/{node}/certificates/acme/certificate`
@@ -856,13 +919,13 @@ impl NodeCertificatesAcmeCertificatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePost(pub(crate) Request<Task>);
 
-request_impls!(NodeCertificatesAcmeCertificatePost: Task);
+request_impls!(NodeCertificatesAcmeCertificatePost : Task);
 
 impl NodeCertificatesAcmeCertificatePost {
     /// Replaces a custom certificate that is already there. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -878,13 +941,13 @@ impl NodeCertificatesAcmeCertificatePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePut(pub(crate) Request<Task>);
 
-request_impls!(NodeCertificatesAcmeCertificatePut: Task);
+request_impls!(NodeCertificatesAcmeCertificatePut : Task);
 
 impl NodeCertificatesAcmeCertificatePut {
     /// Renews the certificate even if it stays valid for more than 30 days. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -892,8 +955,10 @@ impl NodeCertificatesAcmeCertificatePut {
 /// The path `/nodes/{node}/certificates/custom`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCertificatesCustomPath(pub(crate) At);
+
+place_impls!(NodeCertificatesCustomPath);
 
 impl NodeCertificatesPath {
     /// `/nodes/{node}/certificates/custom`
@@ -911,7 +976,10 @@ impl NodeCertificatesCustomPath {
     ///
     /// * `certificates`: Certificate in PEM form, followed by its chain if there is one.
     #[inline]
-    pub fn post(&self, certificates: impl Into<String>) -> NodeCertificatesCustomPost {
+    pub fn post<How0>(
+        &self,
+        certificates: impl IntoValue<String, How0>,
+    ) -> NodeCertificatesCustomPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/certificates/custom",
@@ -919,7 +987,7 @@ impl NodeCertificatesCustomPath {
             )
             .secrets(&["key"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("certificates", certificates);
+        request.call.set_as::<String, How0>("certificates", certificates);
         NodeCertificatesCustomPost(request)
     }
     /// Removes the custom certificate and its key, so that the node's own one serves again.
@@ -945,25 +1013,25 @@ impl NodeCertificatesCustomPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
 
-request_impls!(NodeCertificatesCustomPost: NodeCertificatesInfoItem);
+request_impls!(NodeCertificatesCustomPost : NodeCertificatesInfoItem);
 
 impl NodeCertificatesCustomPost {
     /// Replaces certificate files that are already there. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Private key in PEM form.
     #[inline]
-    pub fn key(mut self, key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("key", key);
+    pub fn key<How>(mut self, key: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("key", key);
         self
     }
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
-    pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set_bool("restart", restart);
+    pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restart", restart);
         self
     }
 }
@@ -977,13 +1045,13 @@ impl NodeCertificatesCustomPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
 
-request_impls!(NodeCertificatesCustomDelete:());
+request_impls!(NodeCertificatesCustomDelete : ());
 
 impl NodeCertificatesCustomDelete {
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
-    pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set_bool("restart", restart);
+    pub fn restart<How>(mut self, restart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("restart", restart);
         self
     }
 }
@@ -991,8 +1059,10 @@ impl NodeCertificatesCustomDelete {
 /// The path `/nodes/{node}/certificates/info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeCertificatesInfoPath(pub(crate) At);
+
+place_impls!(NodeCertificatesInfoPath);
 
 impl NodeCertificatesPath {
     /// `/nodes/{node}/certificates/info`
@@ -1023,8 +1093,10 @@ impl NodeCertificatesInfoPath {
 /// The path `/nodes/{node}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeConfigPath(pub(crate) At);
+
+place_impls!(NodeConfigPath);
 
 impl NodePath {
     /// `/nodes/{node}/config`
@@ -1058,6 +1130,15 @@ impl NodeConfigPath {
                 "/nodes/{node}/config",
                 Permission::All("/", &["Sys.Modify"]),
             )
+            .limits(
+                &[
+                    ("acmedomain[n]", Takes::Index(5)),
+                    ("ballooning-target", Takes::Integer(0, 100)),
+                    ("description", Takes::Length(0, 65536)),
+                    ("digest", Takes::Length(0, 40)),
+                    ("startall-onboot-delay", Takes::Integer(0, 300)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("ballooning-target", Release::new(8, 4), None),
@@ -1077,13 +1158,16 @@ impl NodeConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
 
-request_impls!(NodeConfigGet: NodeConfig);
+request_impls!(NodeConfigGet : NodeConfig);
 
 impl NodeConfigGet {
     /// Only this setting is returned. Default: `all`.
     #[inline]
-    pub fn property(mut self, property: impl Into<NodeConfigProperty>) -> Self {
-        self.0.call.set_as::<NodeConfigProperty>("property", property);
+    pub fn property<How>(
+        mut self,
+        property: impl IntoSetting<NodeConfigProperty, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeConfigProperty, How>("property", property);
         self
     }
 }
@@ -1097,61 +1181,82 @@ impl NodeConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
 
-request_impls!(NodeConfigPut:());
+request_impls!(NodeConfigPut : ());
 
 impl NodeConfigPut {
     /// ACME settings of the node.
     #[inline]
-    pub fn acme(mut self, acme: impl Into<NodeAcme>) -> Self {
-        self.0.call.set_as::<NodeAcme>("acme", acme);
+    pub fn acme<How>(mut self, acme: impl IntoSetting<NodeAcme, How>) -> Self {
+        self.0.call.set_some::<NodeAcme, How>("acme", acme);
         self
     }
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     #[inline]
-    pub fn acmedomain(mut self, index: u8, acmedomain: impl Into<AcmeDomain>) -> Self {
-        self.0.call.set_indexed_as::<AcmeDomain>("acmedomain", index, acmedomain);
+    pub fn acmedomain<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        acmedomain: impl IntoSetting<AcmeDomain, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_member::<AcmeDomain, Which, How>("acmedomain", index, acmedomain);
         self
     }
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     #[inline]
-    pub fn ballooning_target(mut self, ballooning_target: i64) -> Self {
-        self.0.call.set_integer("ballooning-target", ballooning_target);
+    pub fn ballooning_target<How>(
+        mut self,
+        ballooning_target: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("ballooning-target", ballooning_target);
         self
     }
     /// Settings to reset, by name.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Notes about the node, shown in the web interface. At most 65536 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
     #[inline]
-    pub fn location(mut self, location: impl Into<super::types::Location>) -> Self {
-        self.0.call.set_as::<super::types::Location>("location", location);
+    pub fn location<How>(
+        mut self,
+        location: impl IntoSetting<super::types::Location, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::Location, How>("location", location);
         self
     }
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
     #[inline]
-    pub fn startall_onboot_delay(mut self, startall_onboot_delay: i64) -> Self {
-        self.0.call.set_integer("startall-onboot-delay", startall_onboot_delay);
+    pub fn startall_onboot_delay<How>(
+        mut self,
+        startall_onboot_delay: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("startall-onboot-delay", startall_onboot_delay);
         self
     }
     /// How the node is woken over the network.
     #[inline]
-    pub fn wakeonlan(mut self, wakeonlan: impl Into<WakeOnLan>) -> Self {
-        self.0.call.set_as::<WakeOnLan>("wakeonlan", wakeonlan);
+    pub fn wakeonlan<How>(
+        mut self,
+        wakeonlan: impl IntoSetting<WakeOnLan, How>,
+    ) -> Self {
+        self.0.call.set_some::<WakeOnLan, How>("wakeonlan", wakeonlan);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1165,8 +1270,10 @@ impl NodeConfigPut {
 /// The path `/nodes/{node}/dns`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeDnsPath(pub(crate) At);
+
+place_impls!(NodeDnsPath);
 
 impl NodePath {
     /// `/nodes/{node}/dns`
@@ -1198,14 +1305,14 @@ impl NodeDnsPath {
     ///
     /// * `search`: Domain in which short host names are looked up.
     #[inline]
-    pub fn put(&self, search: impl Into<String>) -> NodeDnsPut {
+    pub fn put<How0>(&self, search: impl IntoValue<String, How0>) -> NodeDnsPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/dns",
             Permission::All("/nodes/{node}", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("search", search);
+        request.call.set_as::<String, How0>("search", search);
         NodeDnsPut(request)
     }
 }
@@ -1219,25 +1326,25 @@ impl NodeDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
 
-request_impls!(NodeDnsPut:());
+request_impls!(NodeDnsPut : ());
 
 impl NodeDnsPut {
     /// IP address of the first name server.
     #[inline]
-    pub fn dns1(mut self, dns1: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("dns1", dns1);
+    pub fn dns1<How>(mut self, dns1: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("dns1", dns1);
         self
     }
     /// IP address of the second name server.
     #[inline]
-    pub fn dns2(mut self, dns2: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("dns2", dns2);
+    pub fn dns2<How>(mut self, dns2: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("dns2", dns2);
         self
     }
     /// IP address of the third name server.
     #[inline]
-    pub fn dns3(mut self, dns3: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("dns3", dns3);
+    pub fn dns3<How>(mut self, dns3: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("dns3", dns3);
         self
     }
 }
@@ -1245,8 +1352,10 @@ impl NodeDnsPut {
 /// The path `/nodes/{node}/execute`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeExecutePath(pub(crate) At);
+
+place_impls!(NodeExecutePath);
 
 impl NodePath {
     /// `/nodes/{node}/execute`
@@ -1268,14 +1377,17 @@ impl NodeExecutePath {
     ///
     /// * `commands`: JSON array of calls, each with `path` (relative to the node), `method` and optional `args`.
     #[inline]
-    pub fn post(&self, commands: impl Into<String>) -> Request<Vec<NodeExecuteItem>> {
+    pub fn post<How0>(
+        &self,
+        commands: impl IntoValue<String, How0>,
+    ) -> Request<Vec<NodeExecuteItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/execute",
             Permission::Root,
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("commands", commands);
+        request.call.set_as::<String, How0>("commands", commands);
         request
     }
 }
@@ -1283,8 +1395,10 @@ impl NodeExecutePath {
 /// The path `/nodes/{node}/hardware`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwarePath(pub(crate) At);
+
+place_impls!(NodeHardwarePath);
 
 impl NodePath {
     /// `/nodes/{node}/hardware`
@@ -1315,8 +1429,10 @@ impl NodeHardwarePath {
 /// The path `/nodes/{node}/hardware/pci`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwarePciPath(pub(crate) At);
+
+place_impls!(NodeHardwarePciPath);
 
 impl NodeHardwarePath {
     /// `/nodes/{node}/hardware/pci`
@@ -1351,19 +1467,24 @@ impl NodeHardwarePciPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
 
-request_impls!(NodeHardwarePciGet: Vec<NodeHardwarePciItem>);
+request_impls!(NodeHardwarePciGet : Vec < NodeHardwarePciItem >);
 
 impl NodeHardwarePciGet {
     /// PCI classes to leave out, as a list of class prefixes; an empty list shows every device. Default: `05;06;0b`.
     #[inline]
-    pub fn pci_class_blacklist(mut self, pci_class_blacklist: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("pci-class-blacklist", pci_class_blacklist);
+    pub fn pci_class_blacklist<How>(
+        mut self,
+        pci_class_blacklist: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some_list::<String, How>("pci-class-blacklist", pci_class_blacklist);
         self
     }
     /// Adds vendor, device and group details to the ids. Default: `true`.
     #[inline]
-    pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set_bool("verbose", verbose);
+    pub fn verbose<How>(mut self, verbose: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("verbose", verbose);
         self
     }
 }
@@ -1371,8 +1492,10 @@ impl NodeHardwarePciGet {
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwarePciPciIdOrMappingPath(pub(crate) At);
+
+place_impls!(NodeHardwarePciPciIdOrMappingPath);
 
 impl NodeHardwarePciPath {
     /// `/nodes/{node}/hardware/pci/{pci-id-or-mapping}`
@@ -1413,8 +1536,10 @@ impl NodeHardwarePciPciIdOrMappingPath {
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwarePciPciIdOrMappingMdevPath(pub(crate) At);
+
+place_impls!(NodeHardwarePciPciIdOrMappingMdevPath);
 
 impl NodeHardwarePciPciIdOrMappingPath {
     /// `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`
@@ -1448,8 +1573,10 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwarePciPciidPath(pub(crate) At);
+
+place_impls!(NodeHardwarePciPciidPath);
 
 impl NodeHardwarePciPath {
     /// `/nodes/{node}/hardware/pci/{pciid}`
@@ -1485,8 +1612,10 @@ impl NodeHardwarePciPciidPath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwarePciPciidMdevPath(pub(crate) At);
+
+place_impls!(NodeHardwarePciPciidMdevPath);
 
 impl NodeHardwarePciPciidPath {
     /// `/nodes/{node}/hardware/pci/{pciid}/mdev`
@@ -1520,8 +1649,10 @@ impl NodeHardwarePciPciidMdevPath {
 /// The path `/nodes/{node}/hardware/usb`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHardwareUsbPath(pub(crate) At);
+
+place_impls!(NodeHardwareUsbPath);
 
 impl NodeHardwarePath {
     /// `/nodes/{node}/hardware/usb`
@@ -1552,8 +1683,10 @@ impl NodeHardwareUsbPath {
 /// The path `/nodes/{node}/hosts`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHostsPath(pub(crate) At);
+
+place_impls!(NodeHostsPath);
 
 impl NodePath {
     /// `/nodes/{node}/hosts`
@@ -1585,14 +1718,15 @@ impl NodeHostsPath {
     ///
     /// * `data`: Text of the `/etc/hosts` file.
     #[inline]
-    pub fn post(&self, data: impl Into<String>) -> NodeHostsPost {
+    pub fn post<How0>(&self, data: impl IntoValue<String, How0>) -> NodeHostsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/hosts",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Post,
+                "/nodes/{node}/hosts",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("data", data);
+        request.call.set_as::<String, How0>("data", data);
         NodeHostsPost(request)
     }
 }
@@ -1606,13 +1740,13 @@ impl NodeHostsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
 
-request_impls!(NodeHostsPost:());
+request_impls!(NodeHostsPost : ());
 
 impl NodeHostsPost {
     /// Digest of the file; a write with an outdated digest is refused. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -1620,8 +1754,10 @@ impl NodeHostsPost {
 /// The path `/nodes/{node}/journal`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeJournalPath(pub(crate) At);
+
+place_impls!(NodeJournalPath);
 
 impl NodePath {
     /// `/nodes/{node}/journal`
@@ -1643,7 +1779,14 @@ impl NodeJournalPath {
                 "/nodes/{node}/journal",
                 Permission::All("/nodes/{node}", &["Sys.Syslog"]),
             )
-            .download();
+            .download()
+            .limits(
+                &[
+                    ("lastentries", Takes::Integer(0, i64::MAX)),
+                    ("since", Takes::Integer(0, i64::MAX)),
+                    ("until", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         NodeJournalGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -1657,37 +1800,40 @@ impl NodeJournalPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
 
-request_impls!(NodeJournalGet: Vec<String>);
+request_impls!(NodeJournalGet : Vec < String >);
 
 impl NodeJournalGet {
     /// Only entries before this journal cursor; excludes `until`.
     #[inline]
-    pub fn endcursor(mut self, endcursor: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("endcursor", endcursor);
+    pub fn endcursor<How>(mut self, endcursor: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("endcursor", endcursor);
         self
     }
     /// Only this many of the newest entries; excludes a range. At least 0.
     #[inline]
-    pub fn lastentries(mut self, lastentries: i64) -> Self {
-        self.0.call.set_integer("lastentries", lastentries);
+    pub fn lastentries<How>(mut self, lastentries: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("lastentries", lastentries);
         self
     }
     /// Only entries from this Unix time on; excludes `startcursor`. At least 0.
     #[inline]
-    pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set_integer("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("since", since);
         self
     }
     /// Only entries behind this journal cursor; excludes `since`.
     #[inline]
-    pub fn startcursor(mut self, startcursor: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("startcursor", startcursor);
+    pub fn startcursor<How>(
+        mut self,
+        startcursor: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("startcursor", startcursor);
         self
     }
     /// Only entries up to this Unix time; excludes `endcursor`. At least 0.
     #[inline]
-    pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set_integer("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("until", until);
         self
     }
 }
@@ -1695,8 +1841,10 @@ impl NodeJournalGet {
 /// The path `/nodes/{node}/migrateall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeMigrateallPath(pub(crate) At);
+
+place_impls!(NodeMigrateallPath);
 
 impl NodePath {
     /// `/nodes/{node}/migrateall`
@@ -1714,7 +1862,10 @@ impl NodeMigrateallPath {
     ///
     /// * `target`: Node the guests move to.
     #[inline]
-    pub fn post(&self, target: impl Into<NodeName>) -> NodeMigrateallPost {
+    pub fn post<How0>(
+        &self,
+        target: impl IntoValue<NodeName, How0>,
+    ) -> NodeMigrateallPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/migrateall",
@@ -1730,9 +1881,16 @@ impl NodeMigrateallPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("target", Takes::Format("pve-node")),
+                    ("max-workers", Takes::Integer(1, 64)),
+                    ("maxworkers", Takes::Integer(1, i64::MAX)),
+                ],
+            )
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeName>("target", target);
+        request.call.set_as::<NodeName, How0>("target", target);
         NodeMigrateallPost(request)
     }
 }
@@ -1748,31 +1906,34 @@ impl NodeMigrateallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeMigrateallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeMigrateallPost: Task);
+request_impls!(NodeMigrateallPost : Task);
 
 impl NodeMigrateallPost {
     /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since 9.1.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64.
     #[inline]
-    pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set_integer("maxworkers", maxworkers);
+    pub fn maxworkers<How>(mut self, maxworkers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxworkers", maxworkers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
-    pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vms", vms);
+    pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
     /// Also moves disks on local storage during live migration.
     #[inline]
-    pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.call.set_bool("with-local-disks", with_local_disks);
+    pub fn with_local_disks<How>(
+        mut self,
+        with_local_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("with-local-disks", with_local_disks);
         self
     }
 }
@@ -1780,8 +1941,10 @@ impl NodeMigrateallPost {
 /// The path `/nodes/{node}/netstat`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeNetstatPath(pub(crate) At);
+
+place_impls!(NodeNetstatPath);
 
 impl NodePath {
     /// `/nodes/{node}/netstat`
@@ -1812,8 +1975,10 @@ impl NodeNetstatPath {
 /// The path `/nodes/{node}/network`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeNetworkPath(pub(crate) At);
+
+place_impls!(NodeNetworkPath);
 
 impl NodePath {
     /// `/nodes/{node}/network`
@@ -1868,10 +2033,10 @@ impl NodeNetworkPath {
     /// * `type_`: Kind of interface.
     /// * `iface`: Name of the network interface. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<NodeNetworkGetResultType>,
-        iface: impl Into<String>,
+        type_: impl IntoValue<NodeNetworkGetResultType, How0>,
+        iface: impl IntoValue<String, How1>,
     ) -> NodeNetworkPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1886,10 +2051,24 @@ impl NodeNetworkPath {
                     ("slaves", ' '),
                 ],
             )
+            .limits(
+                &[
+                    ("iface", Takes::Length(2, 20)),
+                    ("address", Takes::Format("ipv4")),
+                    ("address6", Takes::Format("ipv6")),
+                    ("gateway", Takes::Format("ipv4")),
+                    ("gateway6", Takes::Format("ipv6")),
+                    ("mtu", Takes::Integer(1280, 65520)),
+                    ("netmask6", Takes::Integer(0, 128)),
+                    ("ovs_options", Takes::Length(0, 1024)),
+                    ("ovs_tag", Takes::Integer(1, 4094)),
+                    ("vlan-id", Takes::Integer(1, 4094)),
+                ],
+            )
             .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<NodeNetworkGetResultType>("type", type_);
-        request.call.set_as::<String>("iface", iface);
+        request.call.set_as::<NodeNetworkGetResultType, How0>("type", type_);
+        request.call.set_as::<String, How1>("iface", iface);
         NodeNetworkPost(request)
     }
     /// Applies the pending network configuration to the running system.
@@ -1934,13 +2113,16 @@ impl NodeNetworkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkGet(pub(crate) Request<Vec<NodeNetworkItem>>);
 
-request_impls!(NodeNetworkGet: Vec<NodeNetworkItem>);
+request_impls!(NodeNetworkGet : Vec < NodeNetworkItem >);
 
 impl NodeNetworkGet {
     /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<NodeNetworkGetType>) -> Self {
-        self.0.call.set_as::<NodeNetworkGetType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<NodeNetworkGetType, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeNetworkGetType, How>("type", type_);
         self
     }
 }
@@ -1954,170 +2136,198 @@ impl NodeNetworkGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
 
-request_impls!(NodeNetworkPost:());
+request_impls!(NodeNetworkPost : ());
 
 impl NodeNetworkPost {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
     #[inline]
-    pub fn address(mut self, address: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("address", address);
+    pub fn address<How>(mut self, address: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("address", address);
         self
     }
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     #[inline]
-    pub fn address6(mut self, address6: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("address6", address6);
+    pub fn address6<How>(mut self, address6: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("address6", address6);
         self
     }
     /// Brings the interface up at boot.
     #[inline]
-    pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set_bool("autostart", autostart);
+    pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
     #[inline]
-    pub fn bond_primary(mut self, bond_primary: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bond-primary", bond_primary);
+    pub fn bond_primary<How>(
+        mut self,
+        bond_primary: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("bond-primary", bond_primary);
         self
     }
     /// How the bond spreads traffic over its members.
     #[inline]
-    pub fn bond_mode(mut self, bond_mode: impl Into<NodeNetworkBondMode>) -> Self {
-        self.0.call.set_as::<NodeNetworkBondMode>("bond_mode", bond_mode);
+    pub fn bond_mode<How>(
+        mut self,
+        bond_mode: impl IntoSetting<NodeNetworkBondMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeNetworkBondMode, How>("bond_mode", bond_mode);
         self
     }
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
     #[inline]
-    pub fn bond_xmit_hash_policy(
+    pub fn bond_xmit_hash_policy<How>(
         mut self,
-        bond_xmit_hash_policy: impl Into<NodeNetworkBondXmitHashPolicy>,
+        bond_xmit_hash_policy: impl IntoSetting<NodeNetworkBondXmitHashPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 NodeNetworkBondXmitHashPolicy,
+                How,
             >("bond_xmit_hash_policy", bond_xmit_hash_policy);
         self
     }
     /// Interfaces that are ports of the bridge.
     #[inline]
-    pub fn bridge_ports(mut self, bridge_ports: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("bridge_ports", bridge_ports);
+    pub fn bridge_ports<How>(
+        mut self,
+        bridge_ports: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("bridge_ports", bridge_ports);
         self
     }
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges. Since 8.3.
     #[inline]
-    pub fn bridge_vids(mut self, bridge_vids: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("bridge_vids", bridge_vids);
+    pub fn bridge_vids<How>(
+        mut self,
+        bridge_vids: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("bridge_vids", bridge_vids);
         self
     }
     /// Makes the bridge handle VLAN tags.
     #[inline]
-    pub fn bridge_vlan_aware(mut self, bridge_vlan_aware: bool) -> Self {
-        self.0.call.set_bool("bridge_vlan_aware", bridge_vlan_aware);
+    pub fn bridge_vlan_aware<How>(
+        mut self,
+        bridge_vlan_aware: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("bridge_vlan_aware", bridge_vlan_aware);
         self
     }
     /// IPv4 address with prefix length.
     #[inline]
-    pub fn cidr(mut self, cidr: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("cidr", cidr);
+    pub fn cidr<How>(mut self, cidr: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("cidr", cidr);
         self
     }
     /// IPv6 address with prefix length.
     #[inline]
-    pub fn cidr6(mut self, cidr6: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("cidr6", cidr6);
+    pub fn cidr6<How>(mut self, cidr6: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("cidr6", cidr6);
         self
     }
     /// Comment lines of the IPv4 section.
     #[inline]
-    pub fn comments(mut self, comments: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comments", comments);
+    pub fn comments<How>(mut self, comments: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comments", comments);
         self
     }
     /// Comment lines of the IPv6 section.
     #[inline]
-    pub fn comments6(mut self, comments6: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comments6", comments6);
+    pub fn comments6<How>(mut self, comments6: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comments6", comments6);
         self
     }
     /// IPv4 address of the default gateway.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("gateway", gateway);
+    pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
     /// IPv6 address of the default gateway.
     #[inline]
-    pub fn gateway6(mut self, gateway6: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("gateway6", gateway6);
+    pub fn gateway6<How>(mut self, gateway6: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("gateway6", gateway6);
         self
     }
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
-    pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set_integer("mtu", mtu);
+    pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
     /// IPv4 network mask that goes with `address`. Only together with `address`.
     #[inline]
-    pub fn netmask(mut self, netmask: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("netmask", netmask);
+    pub fn netmask<How>(mut self, netmask: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("netmask", netmask);
         self
     }
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
-    pub fn netmask6(mut self, netmask6: i64) -> Self {
-        self.0.call.set_integer("netmask6", netmask6);
+    pub fn netmask6<How>(mut self, netmask6: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("netmask6", netmask6);
         self
     }
     /// Interfaces an Open vSwitch bond is made of.
     #[inline]
-    pub fn ovs_bonds(mut self, ovs_bonds: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("ovs_bonds", ovs_bonds);
+    pub fn ovs_bonds<How>(
+        mut self,
+        ovs_bonds: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("ovs_bonds", ovs_bonds);
         self
     }
     /// Open vSwitch bridge a port belongs to; needed to create one.
     #[inline]
-    pub fn ovs_bridge(mut self, ovs_bridge: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ovs_bridge", ovs_bridge);
+    pub fn ovs_bridge<How>(mut self, ovs_bridge: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ovs_bridge", ovs_bridge);
         self
     }
     /// Option string handed to Open vSwitch. At most 1024 characters.
     #[inline]
-    pub fn ovs_options(mut self, ovs_options: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ovs_options", ovs_options);
+    pub fn ovs_options<How>(
+        mut self,
+        ovs_options: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("ovs_options", ovs_options);
         self
     }
     /// Interfaces that are ports of the Open vSwitch bridge.
     #[inline]
-    pub fn ovs_ports(mut self, ovs_ports: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("ovs_ports", ovs_ports);
+    pub fn ovs_ports<How>(
+        mut self,
+        ovs_ports: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("ovs_ports", ovs_ports);
         self
     }
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
-    pub fn ovs_tag(mut self, ovs_tag: i64) -> Self {
-        self.0.call.set_integer("ovs_tag", ovs_tag);
+    pub fn ovs_tag<How>(mut self, ovs_tag: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ovs_tag", ovs_tag);
         self
     }
     /// Interfaces the bond is made of.
     #[inline]
-    pub fn slaves(mut self, slaves: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("slaves", slaves);
+    pub fn slaves<How>(mut self, slaves: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("slaves", slaves);
         self
     }
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[inline]
-    pub fn vlan_id(mut self, vlan_id: i64) -> Self {
-        self.0.call.set_integer("vlan-id", vlan_id);
+    pub fn vlan_id<How>(mut self, vlan_id: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vlan-id", vlan_id);
         self
     }
     /// Interface that carries the VLAN.
     #[inline]
-    pub fn vlan_raw_device(mut self, vlan_raw_device: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("vlan-raw-device", vlan_raw_device);
+    pub fn vlan_raw_device<How>(
+        mut self,
+        vlan_raw_device: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("vlan-raw-device", vlan_raw_device);
         self
     }
 }
@@ -2133,13 +2343,16 @@ impl NodeNetworkPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPut(pub(crate) Request<Task>);
 
-request_impls!(NodeNetworkPut: Task);
+request_impls!(NodeNetworkPut : Task);
 
 impl NodeNetworkPut {
     /// Controls whether the configuration of the FRR routing daemon is written anew with the reload. Default: `false`. Since 9.0.
     #[inline]
-    pub fn regenerate_frr(mut self, regenerate_frr: bool) -> Self {
-        self.0.call.set_bool("regenerate-frr", regenerate_frr);
+    pub fn regenerate_frr<How>(
+        mut self,
+        regenerate_frr: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("regenerate-frr", regenerate_frr);
         self
     }
 }
@@ -2147,8 +2360,10 @@ impl NodeNetworkPut {
 /// The path `/nodes/{node}/network/{iface}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeNetworkIfacePath(pub(crate) At);
+
+place_impls!(NodeNetworkIfacePath);
 
 impl NodeNetworkPath {
     /// `/nodes/{node}/network/{iface}`
@@ -2182,9 +2397,9 @@ impl NodeNetworkIfacePath {
     ///
     /// * `type_`: Kind of interface.
     #[inline]
-    pub fn put(
+    pub fn put<How0>(
         &self,
-        type_: impl Into<NodeNetworkGetResultType>,
+        type_: impl IntoValue<NodeNetworkGetResultType, How0>,
     ) -> NodeNetworkIfacePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
@@ -2199,9 +2414,22 @@ impl NodeNetworkIfacePath {
                     ("slaves", ' '),
                 ],
             )
+            .limits(
+                &[
+                    ("address", Takes::Format("ipv4")),
+                    ("address6", Takes::Format("ipv6")),
+                    ("gateway", Takes::Format("ipv4")),
+                    ("gateway6", Takes::Format("ipv6")),
+                    ("mtu", Takes::Integer(1280, 65520)),
+                    ("netmask6", Takes::Integer(0, 128)),
+                    ("ovs_options", Takes::Length(0, 1024)),
+                    ("ovs_tag", Takes::Integer(1, 4094)),
+                    ("vlan-id", Takes::Integer(1, 4094)),
+                ],
+            )
             .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<NodeNetworkGetResultType>("type", type_);
+        request.call.set_as::<NodeNetworkGetResultType, How0>("type", type_);
         NodeNetworkIfacePut(request)
     }
     /// Removes an interface from the pending network configuration.
@@ -2229,176 +2457,204 @@ impl NodeNetworkIfacePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
 
-request_impls!(NodeNetworkIfacePut:());
+request_impls!(NodeNetworkIfacePut : ());
 
 impl NodeNetworkIfacePut {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
     #[inline]
-    pub fn address(mut self, address: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("address", address);
+    pub fn address<How>(mut self, address: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("address", address);
         self
     }
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     #[inline]
-    pub fn address6(mut self, address6: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("address6", address6);
+    pub fn address6<How>(mut self, address6: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("address6", address6);
         self
     }
     /// Brings the interface up at boot.
     #[inline]
-    pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set_bool("autostart", autostart);
+    pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
     #[inline]
-    pub fn bond_primary(mut self, bond_primary: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bond-primary", bond_primary);
+    pub fn bond_primary<How>(
+        mut self,
+        bond_primary: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("bond-primary", bond_primary);
         self
     }
     /// How the bond spreads traffic over its members.
     #[inline]
-    pub fn bond_mode(mut self, bond_mode: impl Into<NodeNetworkBondMode>) -> Self {
-        self.0.call.set_as::<NodeNetworkBondMode>("bond_mode", bond_mode);
+    pub fn bond_mode<How>(
+        mut self,
+        bond_mode: impl IntoSetting<NodeNetworkBondMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeNetworkBondMode, How>("bond_mode", bond_mode);
         self
     }
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
     #[inline]
-    pub fn bond_xmit_hash_policy(
+    pub fn bond_xmit_hash_policy<How>(
         mut self,
-        bond_xmit_hash_policy: impl Into<NodeNetworkBondXmitHashPolicy>,
+        bond_xmit_hash_policy: impl IntoSetting<NodeNetworkBondXmitHashPolicy, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 NodeNetworkBondXmitHashPolicy,
+                How,
             >("bond_xmit_hash_policy", bond_xmit_hash_policy);
         self
     }
     /// Interfaces that are ports of the bridge.
     #[inline]
-    pub fn bridge_ports(mut self, bridge_ports: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("bridge_ports", bridge_ports);
+    pub fn bridge_ports<How>(
+        mut self,
+        bridge_ports: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("bridge_ports", bridge_ports);
         self
     }
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges. Since 8.3.
     #[inline]
-    pub fn bridge_vids(mut self, bridge_vids: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("bridge_vids", bridge_vids);
+    pub fn bridge_vids<How>(
+        mut self,
+        bridge_vids: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("bridge_vids", bridge_vids);
         self
     }
     /// Makes the bridge handle VLAN tags.
     #[inline]
-    pub fn bridge_vlan_aware(mut self, bridge_vlan_aware: bool) -> Self {
-        self.0.call.set_bool("bridge_vlan_aware", bridge_vlan_aware);
+    pub fn bridge_vlan_aware<How>(
+        mut self,
+        bridge_vlan_aware: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("bridge_vlan_aware", bridge_vlan_aware);
         self
     }
     /// IPv4 address with prefix length.
     #[inline]
-    pub fn cidr(mut self, cidr: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("cidr", cidr);
+    pub fn cidr<How>(mut self, cidr: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("cidr", cidr);
         self
     }
     /// IPv6 address with prefix length.
     #[inline]
-    pub fn cidr6(mut self, cidr6: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("cidr6", cidr6);
+    pub fn cidr6<How>(mut self, cidr6: impl IntoSetting<Cidr, How>) -> Self {
+        self.0.call.set_some::<Cidr, How>("cidr6", cidr6);
         self
     }
     /// Comment lines of the IPv4 section.
     #[inline]
-    pub fn comments(mut self, comments: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comments", comments);
+    pub fn comments<How>(mut self, comments: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comments", comments);
         self
     }
     /// Comment lines of the IPv6 section.
     #[inline]
-    pub fn comments6(mut self, comments6: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comments6", comments6);
+    pub fn comments6<How>(mut self, comments6: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comments6", comments6);
         self
     }
     /// Settings to drop from the interface, by name.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// IPv4 address of the default gateway.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("gateway", gateway);
+    pub fn gateway<How>(mut self, gateway: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("gateway", gateway);
         self
     }
     /// IPv6 address of the default gateway.
     #[inline]
-    pub fn gateway6(mut self, gateway6: impl Into<IpAddress>) -> Self {
-        self.0.call.set_as::<IpAddress>("gateway6", gateway6);
+    pub fn gateway6<How>(mut self, gateway6: impl IntoSetting<IpAddress, How>) -> Self {
+        self.0.call.set_some::<IpAddress, How>("gateway6", gateway6);
         self
     }
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
-    pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set_integer("mtu", mtu);
+    pub fn mtu<How>(mut self, mtu: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("mtu", mtu);
         self
     }
     /// IPv4 network mask that goes with `address`. Only together with `address`.
     #[inline]
-    pub fn netmask(mut self, netmask: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("netmask", netmask);
+    pub fn netmask<How>(mut self, netmask: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("netmask", netmask);
         self
     }
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
-    pub fn netmask6(mut self, netmask6: i64) -> Self {
-        self.0.call.set_integer("netmask6", netmask6);
+    pub fn netmask6<How>(mut self, netmask6: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("netmask6", netmask6);
         self
     }
     /// Interfaces an Open vSwitch bond is made of.
     #[inline]
-    pub fn ovs_bonds(mut self, ovs_bonds: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("ovs_bonds", ovs_bonds);
+    pub fn ovs_bonds<How>(
+        mut self,
+        ovs_bonds: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("ovs_bonds", ovs_bonds);
         self
     }
     /// Open vSwitch bridge a port belongs to; needed to create one.
     #[inline]
-    pub fn ovs_bridge(mut self, ovs_bridge: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ovs_bridge", ovs_bridge);
+    pub fn ovs_bridge<How>(mut self, ovs_bridge: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ovs_bridge", ovs_bridge);
         self
     }
     /// Option string handed to Open vSwitch. At most 1024 characters.
     #[inline]
-    pub fn ovs_options(mut self, ovs_options: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ovs_options", ovs_options);
+    pub fn ovs_options<How>(
+        mut self,
+        ovs_options: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("ovs_options", ovs_options);
         self
     }
     /// Interfaces that are ports of the Open vSwitch bridge.
     #[inline]
-    pub fn ovs_ports(mut self, ovs_ports: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("ovs_ports", ovs_ports);
+    pub fn ovs_ports<How>(
+        mut self,
+        ovs_ports: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("ovs_ports", ovs_ports);
         self
     }
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
-    pub fn ovs_tag(mut self, ovs_tag: i64) -> Self {
-        self.0.call.set_integer("ovs_tag", ovs_tag);
+    pub fn ovs_tag<How>(mut self, ovs_tag: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ovs_tag", ovs_tag);
         self
     }
     /// Interfaces the bond is made of.
     #[inline]
-    pub fn slaves(mut self, slaves: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("slaves", slaves);
+    pub fn slaves<How>(mut self, slaves: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("slaves", slaves);
         self
     }
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[inline]
-    pub fn vlan_id(mut self, vlan_id: i64) -> Self {
-        self.0.call.set_integer("vlan-id", vlan_id);
+    pub fn vlan_id<How>(mut self, vlan_id: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vlan-id", vlan_id);
         self
     }
     /// Interface that carries the VLAN.
     #[inline]
-    pub fn vlan_raw_device(mut self, vlan_raw_device: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("vlan-raw-device", vlan_raw_device);
+    pub fn vlan_raw_device<How>(
+        mut self,
+        vlan_raw_device: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("vlan-raw-device", vlan_raw_device);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2412,8 +2668,10 @@ impl NodeNetworkIfacePut {
 /// The path `/nodes/{node}/query-oci-repo-tags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeQueryOciRepoTagsPath(pub(crate) At);
+
+place_impls!(NodeQueryOciRepoTagsPath);
 
 impl NodePath {
     /// `/nodes/{node}/query-oci-repo-tags`
@@ -2435,15 +2693,30 @@ impl NodeQueryOciRepoTagsPath {
     ///
     /// * `reference`: Image repository: registry host (optional) and name, without tag.
     #[inline]
-    pub fn get(&self, reference: impl Into<String>) -> Request<Vec<String>> {
+    pub fn get<How0>(
+        &self,
+        reference: impl IntoValue<String, How0>,
+    ) -> Request<Vec<String>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/query-oci-repo-tags",
                 Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
             )
-            .since(9, 1);
+            .since(9, 1)
+            .limits(
+                &[
+                    (
+                        "reference",
+                        Takes::Pattern(
+                            &[
+                                "^(?:(?:[a-zA-Z\\d]|[a-zA-Z\\d][a-zA-Z\\d-]*[a-zA-Z\\d])(?:\\.(?:[a-zA-Z\\d]|[a-zA-Z\\d][a-zA-Z\\d-]*[a-zA-Z\\d]))*(?::\\d+)?/)?[a-z\\d]+(?:(?:[._]|__|[-]*)[a-z\\d]+)*(?:/[a-z\\d]+(?:(?:[._]|__|[-]*)[a-z\\d]+)*)*$",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("reference", reference);
+        request.call.set_as::<String, How0>("reference", reference);
         request
     }
 }
@@ -2451,8 +2724,10 @@ impl NodeQueryOciRepoTagsPath {
 /// The path `/nodes/{node}/query-url-metadata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeQueryUrlMetadataPath(pub(crate) At);
+
+place_impls!(NodeQueryUrlMetadataPath);
 
 impl NodePath {
     /// `/nodes/{node}/query-url-metadata`
@@ -2470,7 +2745,10 @@ impl NodeQueryUrlMetadataPath {
     ///
     /// * `url`: Address of the file.
     #[inline]
-    pub fn get(&self, url: impl Into<Secret>) -> NodeQueryUrlMetadataGet {
+    pub fn get<How0>(
+        &self,
+        url: impl IntoValue<Secret, How0>,
+    ) -> NodeQueryUrlMetadataGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/query-url-metadata",
@@ -2481,9 +2759,10 @@ impl NodeQueryUrlMetadataPath {
                     ],
                 ),
             )
-            .secrets(&["url"]);
+            .secrets(&["url"])
+            .limits(&[("url", Takes::Pattern(&["https?://.*"]))]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<Secret>("url", url);
+        request.call.set_as::<Secret, How0>("url", url);
         NodeQueryUrlMetadataGet(request)
     }
 }
@@ -2497,13 +2776,16 @@ impl NodeQueryUrlMetadataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
 
-request_impls!(NodeQueryUrlMetadataGet: NodeQueryUrlMetadata);
+request_impls!(NodeQueryUrlMetadataGet : NodeQueryUrlMetadata);
 
 impl NodeQueryUrlMetadataGet {
     /// Whether the server's TLS certificate must be valid. Default: `true`.
     #[inline]
-    pub fn verify_certificates(mut self, verify_certificates: bool) -> Self {
-        self.0.call.set_bool("verify-certificates", verify_certificates);
+    pub fn verify_certificates<How>(
+        mut self,
+        verify_certificates: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("verify-certificates", verify_certificates);
         self
     }
 }
@@ -2511,8 +2793,10 @@ impl NodeQueryUrlMetadataGet {
 /// The path `/nodes/{node}/replication`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeReplicationPath(pub(crate) At);
+
+place_impls!(NodeReplicationPath);
 
 impl NodePath {
     /// `/nodes/{node}/replication`
@@ -2530,13 +2814,14 @@ impl NodeReplicationPath {
     #[inline]
     pub fn get(&self) -> NodeReplicationGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/replication",
-            Permission::Rows(
-                "jobs of guests",
-                &Permission::All("/vms/{guest}", &["VM.Audit"]),
-            ),
-        );
+                Method::Get,
+                "/nodes/{node}/replication",
+                Permission::Rows(
+                    "jobs of guests",
+                    &Permission::All("/vms/{guest}", &["VM.Audit"]),
+                ),
+            )
+            .limits(&[("guest", Takes::Integer(1, i64::MAX))]);
         NodeReplicationGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -2552,13 +2837,13 @@ impl NodeReplicationPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
 
-request_impls!(NodeReplicationGet: Vec<NodeReplicationItem>);
+request_impls!(NodeReplicationGet : Vec < NodeReplicationItem >);
 
 impl NodeReplicationGet {
     /// Guest the job replicates; as a parameter, leaves out the jobs of all others. From 100 to 999999999.
     #[inline]
-    pub fn guest(mut self, guest: u32) -> Self {
-        self.0.call.set_vmid("guest", guest);
+    pub fn guest<How>(mut self, guest: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("guest", guest);
         self
     }
 }
@@ -2566,8 +2851,10 @@ impl NodeReplicationGet {
 /// The path `/nodes/{node}/replication/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeReplicationIdPath(pub(crate) At);
+
+place_impls!(NodeReplicationIdPath);
 
 impl NodeReplicationPath {
     /// `/nodes/{node}/replication/{id}`
@@ -2600,8 +2887,10 @@ impl NodeReplicationIdPath {
 /// The path `/nodes/{node}/replication/{id}/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeReplicationIdLogPath(pub(crate) At);
+
+place_impls!(NodeReplicationIdLogPath);
 
 impl NodeReplicationIdPath {
     /// `/nodes/{node}/replication/{id}/log`
@@ -2619,15 +2908,21 @@ impl NodeReplicationIdLogPath {
     #[inline]
     pub fn get(&self) -> NodeReplicationIdLogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/replication/{id}/log",
-            Permission::Or(
+                Method::Get,
+                "/nodes/{node}/replication/{id}/log",
+                Permission::Or(
+                    &[
+                        Permission::All("/vms/{guest}", &["VM.Audit"]),
+                        Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::All("/vms/{guest}", &["VM.Audit"]),
-                    Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
                 ],
-            ),
-        );
+            );
         NodeReplicationIdLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -2641,19 +2936,19 @@ impl NodeReplicationIdLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeReplicationIdLogGet: Vec<super::types::LogLine>);
+request_impls!(NodeReplicationIdLogGet : Vec < super::types::LogLine >);
 
 impl NodeReplicationIdLogGet {
     /// Most log lines to return. At least 0.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
 }
@@ -2661,8 +2956,10 @@ impl NodeReplicationIdLogGet {
 /// The path `/nodes/{node}/replication/{id}/schedule_now`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeReplicationIdScheduleNowPath(pub(crate) At);
+
+place_impls!(NodeReplicationIdScheduleNowPath);
 
 impl NodeReplicationIdPath {
     /// `/nodes/{node}/replication/{id}/schedule_now`
@@ -2693,8 +2990,10 @@ impl NodeReplicationIdScheduleNowPath {
 /// The path `/nodes/{node}/replication/{id}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeReplicationIdStatusPath(pub(crate) At);
+
+place_impls!(NodeReplicationIdStatusPath);
 
 impl NodeReplicationIdPath {
     /// `/nodes/{node}/replication/{id}/status`
@@ -2725,8 +3024,10 @@ impl NodeReplicationIdStatusPath {
 /// The path `/nodes/{node}/report`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeReportPath(pub(crate) At);
+
+place_impls!(NodeReportPath);
 
 impl NodePath {
     /// `/nodes/{node}/report`
@@ -2757,8 +3058,10 @@ impl NodeReportPath {
 /// The path `/nodes/{node}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeRrdPath(pub(crate) At);
+
+place_impls!(NodeRrdPath);
 
 impl NodePath {
     /// `/nodes/{node}/rrd`
@@ -2777,10 +3080,10 @@ impl NodeRrdPath {
     /// * `ds`: Figures to draw, by data source name.
     /// * `timeframe`: Period the figures cover, back from now.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        ds: impl Into<List>,
-        timeframe: impl Into<NodeRrdTimeframe>,
+        ds: impl IntoItems<String, How0>,
+        timeframe: impl IntoValue<NodeRrdTimeframe, How1>,
     ) -> NodeRrdGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -2788,8 +3091,8 @@ impl NodeRrdPath {
             Permission::All("/nodes/{node}", &["Sys.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<List>("ds", ds);
-        request.call.set_as::<NodeRrdTimeframe>("timeframe", timeframe);
+        request.call.set_list::<String, How0>("ds", ds);
+        request.call.set_as::<NodeRrdTimeframe, How1>("timeframe", timeframe);
         NodeRrdGet(request)
     }
 }
@@ -2803,13 +3106,16 @@ impl NodeRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(NodeRrdGet: super::types::RrdImage);
+request_impls!(NodeRrdGet : super::types::RrdImage);
 
 impl NodeRrdGet {
     /// Whether each point is the average or the maximum of its interval.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -2817,8 +3123,10 @@ impl NodeRrdGet {
 /// The path `/nodes/{node}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeRrddataPath(pub(crate) At);
+
+place_impls!(NodeRrddataPath);
 
 impl NodePath {
     /// `/nodes/{node}/rrddata`
@@ -2836,14 +3144,17 @@ impl NodeRrddataPath {
     ///
     /// * `timeframe`: Period the figures cover, back from now.
     #[inline]
-    pub fn get(&self, timeframe: impl Into<NodeRrdTimeframe>) -> NodeRrddataGet {
+    pub fn get<How0>(
+        &self,
+        timeframe: impl IntoValue<NodeRrdTimeframe, How0>,
+    ) -> NodeRrddataGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/rrddata",
             Permission::All("/nodes/{node}", &["Sys.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<NodeRrdTimeframe>("timeframe", timeframe);
+        request.call.set_as::<NodeRrdTimeframe, How0>("timeframe", timeframe);
         NodeRrddataGet(request)
     }
 }
@@ -2857,13 +3168,16 @@ impl NodeRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
 
-request_impls!(NodeRrddataGet: Vec<NodeRrddataItem>);
+request_impls!(NodeRrddataGet : Vec < NodeRrddataItem >);
 
 impl NodeRrddataGet {
     /// Whether each point is the average or the maximum of its interval.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -2871,8 +3185,10 @@ impl NodeRrddataGet {
 /// The path `/nodes/{node}/scan`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanPath(pub(crate) At);
+
+place_impls!(NodeScanPath);
 
 impl NodePath {
     /// `/nodes/{node}/scan`
@@ -2903,8 +3219,10 @@ impl NodeScanPath {
 /// The path `/nodes/{node}/scan/cifs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanCifsPath(pub(crate) At);
+
+place_impls!(NodeScanCifsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/cifs`
@@ -2922,7 +3240,7 @@ impl NodeScanCifsPath {
     ///
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
-    pub fn get(&self, server: impl Into<String>) -> NodeScanCifsGet {
+    pub fn get<How0>(&self, server: impl IntoValue<String, How0>) -> NodeScanCifsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/scan/cifs",
@@ -2930,7 +3248,7 @@ impl NodeScanCifsPath {
             )
             .secrets(&["password"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("server", server);
+        request.call.set_as::<String, How0>("server", server);
         NodeScanCifsGet(request)
     }
 }
@@ -2944,25 +3262,25 @@ impl NodeScanCifsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
 
-request_impls!(NodeScanCifsGet: Vec<NodeScanCifsItem>);
+request_impls!(NodeScanCifsGet : Vec < NodeScanCifsItem >);
 
 impl NodeScanCifsGet {
     /// SMB domain or workgroup of the user.
     #[inline]
-    pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("domain", domain);
+    pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("domain", domain);
         self
     }
     /// Password of that user.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// User to log in as.
     #[inline]
-    pub fn username(mut self, username: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("username", username);
+    pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("username", username);
         self
     }
 }
@@ -2970,8 +3288,10 @@ impl NodeScanCifsGet {
 /// The path `/nodes/{node}/scan/glusterfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanGlusterfsPath(pub(crate) At);
+
+place_impls!(NodeScanGlusterfsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/glusterfs`
@@ -2993,7 +3313,10 @@ impl NodeScanGlusterfsPath {
     ///
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
-    pub fn get(&self, server: impl Into<String>) -> Request<Vec<NodeScanGlusterfsItem>> {
+    pub fn get<How0>(
+        &self,
+        server: impl IntoValue<String, How0>,
+    ) -> Request<Vec<NodeScanGlusterfsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/scan/glusterfs",
@@ -3001,7 +3324,7 @@ impl NodeScanGlusterfsPath {
             )
             .until(8, 4);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("server", server);
+        request.call.set_as::<String, How0>("server", server);
         request
     }
 }
@@ -3009,8 +3332,10 @@ impl NodeScanGlusterfsPath {
 /// The path `/nodes/{node}/scan/iscsi`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanIscsiPath(pub(crate) At);
+
+place_impls!(NodeScanIscsiPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/iscsi`
@@ -3030,14 +3355,17 @@ impl NodeScanIscsiPath {
     ///
     /// * `portal`: iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
     #[inline]
-    pub fn get(&self, portal: impl Into<String>) -> Request<Vec<NodeScanIscsiItem>> {
+    pub fn get<How0>(
+        &self,
+        portal: impl IntoValue<String, How0>,
+    ) -> Request<Vec<NodeScanIscsiItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/scan/iscsi",
             Permission::All("/storage", &["Datastore.Allocate"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("portal", portal);
+        request.call.set_as::<String, How0>("portal", portal);
         request
     }
 }
@@ -3045,8 +3373,10 @@ impl NodeScanIscsiPath {
 /// The path `/nodes/{node}/scan/lvm`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanLvmPath(pub(crate) At);
+
+place_impls!(NodeScanLvmPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/lvm`
@@ -3077,8 +3407,10 @@ impl NodeScanLvmPath {
 /// The path `/nodes/{node}/scan/lvmthin`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanLvmthinPath(pub(crate) At);
+
+place_impls!(NodeScanLvmthinPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/lvmthin`
@@ -3098,14 +3430,23 @@ impl NodeScanLvmthinPath {
     ///
     /// * `vg`: Volume group to look into. At most 100 characters.
     #[inline]
-    pub fn get(&self, vg: impl Into<String>) -> Request<Vec<NodeScanLvmthinItem>> {
+    pub fn get<How0>(
+        &self,
+        vg: impl IntoValue<String, How0>,
+    ) -> Request<Vec<NodeScanLvmthinItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/scan/lvmthin",
-            Permission::All("/storage", &["Datastore.Allocate"]),
-        );
+                Method::Get,
+                "/nodes/{node}/scan/lvmthin",
+                Permission::All("/storage", &["Datastore.Allocate"]),
+            )
+            .limits(
+                &[
+                    ("vg", Takes::Length(0, 100)),
+                    ("vg", Takes::Pattern(&["[a-zA-Z0-9\\.\\+_][a-zA-Z0-9\\.\\+_\\-]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("vg", vg);
+        request.call.set_as::<String, How0>("vg", vg);
         request
     }
 }
@@ -3113,8 +3454,10 @@ impl NodeScanLvmthinPath {
 /// The path `/nodes/{node}/scan/nfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanNfsPath(pub(crate) At);
+
+place_impls!(NodeScanNfsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/nfs`
@@ -3134,14 +3477,17 @@ impl NodeScanNfsPath {
     ///
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
-    pub fn get(&self, server: impl Into<String>) -> Request<Vec<NodeScanNfsItem>> {
+    pub fn get<How0>(
+        &self,
+        server: impl IntoValue<String, How0>,
+    ) -> Request<Vec<NodeScanNfsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/scan/nfs",
             Permission::All("/storage", &["Datastore.Allocate"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("server", server);
+        request.call.set_as::<String, How0>("server", server);
         request
     }
 }
@@ -3149,8 +3495,10 @@ impl NodeScanNfsPath {
 /// The path `/nodes/{node}/scan/pbs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanPbsPath(pub(crate) At);
+
+place_impls!(NodeScanPbsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/pbs`
@@ -3170,22 +3518,31 @@ impl NodeScanPbsPath {
     /// * `username`: User (`name@realm`) or API token to log in as.
     /// * `password`: Password of the user, or the secret of the API token.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1, How2>(
         &self,
-        server: impl Into<String>,
-        username: impl Into<String>,
-        password: impl Into<Secret>,
+        server: impl IntoValue<String, How0>,
+        username: impl IntoValue<String, How1>,
+        password: impl IntoValue<Secret, How2>,
     ) -> NodeScanPbsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/scan/pbs",
                 Permission::All("/storage", &["Datastore.Allocate"]),
             )
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(
+                &[
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                    ("port", Takes::Integer(1, 65535)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("server", server);
-        request.call.set_as::<String>("username", username);
-        request.call.set_as::<Secret>("password", password);
+        request.call.set_as::<String, How0>("server", server);
+        request.call.set_as::<String, How1>("username", username);
+        request.call.set_as::<Secret, How2>("password", password);
         NodeScanPbsGet(request)
     }
 }
@@ -3199,19 +3556,22 @@ impl NodeScanPbsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
 
-request_impls!(NodeScanPbsGet: Vec<NodeScanPbsItem>);
+request_impls!(NodeScanPbsGet : Vec < NodeScanPbsItem >);
 
 impl NodeScanPbsGet {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// TCP port of the backup server. From 1 to 65535. Default: `8007`.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
 }
@@ -3219,8 +3579,10 @@ impl NodeScanPbsGet {
 /// The path `/nodes/{node}/scan/zfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeScanZfsPath(pub(crate) At);
+
+place_impls!(NodeScanZfsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/zfs`
@@ -3251,8 +3613,10 @@ impl NodeScanZfsPath {
 /// The path `/nodes/{node}/services`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesPath(pub(crate) At);
+
+place_impls!(NodeServicesPath);
 
 impl NodePath {
     /// `/nodes/{node}/services`
@@ -3283,8 +3647,10 @@ impl NodeServicesPath {
 /// The path `/nodes/{node}/services/{service}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesServicePath(pub(crate) At);
+
+place_impls!(NodeServicesServicePath);
 
 impl NodeServicesPath {
     /// `/nodes/{node}/services/{service}`
@@ -3317,8 +3683,10 @@ impl NodeServicesServicePath {
 /// The path `/nodes/{node}/services/{service}/reload`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesServiceReloadPath(pub(crate) At);
+
+place_impls!(NodeServicesServiceReloadPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/reload`
@@ -3351,8 +3719,10 @@ impl NodeServicesServiceReloadPath {
 /// The path `/nodes/{node}/services/{service}/restart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesServiceRestartPath(pub(crate) At);
+
+place_impls!(NodeServicesServiceRestartPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/restart`
@@ -3385,8 +3755,10 @@ impl NodeServicesServiceRestartPath {
 /// The path `/nodes/{node}/services/{service}/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesServiceStartPath(pub(crate) At);
+
+place_impls!(NodeServicesServiceStartPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/start`
@@ -3419,8 +3791,10 @@ impl NodeServicesServiceStartPath {
 /// The path `/nodes/{node}/services/{service}/state`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesServiceStatePath(pub(crate) At);
+
+place_impls!(NodeServicesServiceStatePath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/state`
@@ -3451,8 +3825,10 @@ impl NodeServicesServiceStatePath {
 /// The path `/nodes/{node}/services/{service}/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeServicesServiceStopPath(pub(crate) At);
+
+place_impls!(NodeServicesServiceStopPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/stop`
@@ -3485,8 +3861,10 @@ impl NodeServicesServiceStopPath {
 /// The path `/nodes/{node}/spiceshell`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeSpiceshellPath(pub(crate) At);
+
+place_impls!(NodeSpiceshellPath);
 
 impl NodePath {
     /// `/nodes/{node}/spiceshell`
@@ -3504,10 +3882,11 @@ impl NodeSpiceshellPath {
     #[inline]
     pub fn post(&self) -> NodeSpiceshellPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/spiceshell",
-            Permission::All("/nodes/{node}", &["Sys.Console"]),
-        );
+                Method::Post,
+                "/nodes/{node}/spiceshell",
+                Permission::All("/nodes/{node}", &["Sys.Console"]),
+            )
+            .limits(&[("proxy", Takes::Format("address"))]);
         NodeSpiceshellPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -3521,25 +3900,25 @@ impl NodeSpiceshellPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(NodeSpiceshellPost: super::types::SpiceConfig);
+request_impls!(NodeSpiceshellPost : super::types::SpiceConfig);
 
 impl NodeSpiceshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
-    pub fn cmd(mut self, cmd: impl Into<NodeSpiceshellCmd>) -> Self {
-        self.0.call.set_as::<NodeSpiceshellCmd>("cmd", cmd);
+    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeSpiceshellCmd, How>) -> Self {
+        self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
     /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
     #[inline]
-    pub fn cmd_opts(mut self, cmd_opts: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cmd-opts", cmd_opts);
+    pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
         self
     }
     /// SPICE proxy the client goes through; any node of the cluster will do.
     #[inline]
-    pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proxy", proxy);
+    pub fn proxy<How>(mut self, proxy: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proxy", proxy);
         self
     }
 }
@@ -3547,8 +3926,10 @@ impl NodeSpiceshellPost {
 /// The path `/nodes/{node}/startall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeStartallPath(pub(crate) At);
+
+place_impls!(NodeStartallPath);
 
 impl NodePath {
     /// `/nodes/{node}/startall`
@@ -3580,6 +3961,7 @@ impl NodeStartallPath {
                     ],
                 ),
             )
+            .limits(&[("max-workers", Takes::Integer(1, 64))])
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         NodeStartallPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -3596,25 +3978,25 @@ impl NodeStartallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStartallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStartallPost: Task);
+request_impls!(NodeStartallPost : Task);
 
 impl NodeStartallPost {
     /// Also starts guests that are not marked to start at boot. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Most guests started in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
-    pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vms", vms);
+    pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
 }
@@ -3622,8 +4004,10 @@ impl NodeStartallPost {
 /// The path `/nodes/{node}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeStatusPath(pub(crate) At);
+
+place_impls!(NodeStatusPath);
 
 impl NodePath {
     /// `/nodes/{node}/status`
@@ -3657,14 +4041,17 @@ impl NodeStatusPath {
     ///
     /// * `command`: What the node is to do.
     #[inline]
-    pub fn post(&self, command: impl Into<NodeStatusCommand>) -> Request<()> {
+    pub fn post<How0>(
+        &self,
+        command: impl IntoValue<NodeStatusCommand, How0>,
+    ) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/status",
             Permission::All("/nodes/{node}", &["Sys.PowerMgmt"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<NodeStatusCommand>("command", command);
+        request.call.set_as::<NodeStatusCommand, How0>("command", command);
         request
     }
 }
@@ -3672,8 +4059,10 @@ impl NodeStatusPath {
 /// The path `/nodes/{node}/stopall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeStopallPath(pub(crate) At);
+
+place_impls!(NodeStopallPath);
 
 impl NodePath {
     /// `/nodes/{node}/stopall`
@@ -3705,6 +4094,12 @@ impl NodeStopallPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("max-workers", Takes::Integer(1, 64)),
+                    ("timeout", Takes::Integer(0, 7200)),
+                ],
+            )
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         NodeStopallPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -3721,31 +4116,31 @@ impl NodeStopallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStopallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStopallPost: Task);
+request_impls!(NodeStopallPost : Task);
 
 impl NodeStopallPost {
     /// Stops a guest hard when its shutdown exceeds the timeout. Default: `true`.
     #[inline]
-    pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set_bool("force-stop", force_stop);
+    pub fn force_stop<How>(mut self, force_stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force-stop", force_stop);
         self
     }
     /// Most guests shut down in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Longest wait for the shutdown of each guest, in seconds. From 0 to 7200. Default: `180`.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
-    pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vms", vms);
+    pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
 }
@@ -3753,8 +4148,10 @@ impl NodeStopallPost {
 /// The path `/nodes/{node}/subscription`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeSubscriptionPath(pub(crate) At);
+
+place_impls!(NodeSubscriptionPath);
 
 impl NodePath {
     /// `/nodes/{node}/subscription`
@@ -3805,15 +4202,29 @@ impl NodeSubscriptionPath {
     ///
     /// * `key`: Subscription key; hidden from callers who may not see it. At most 32 characters.
     #[inline]
-    pub fn put(&self, key: impl Into<Secret>) -> Request<()> {
+    pub fn put<How0>(&self, key: impl IntoValue<Secret, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/nodes/{node}/subscription",
                 Permission::All("/nodes/{node}", &["Sys.Modify"]),
             )
-            .secrets(&["key"]);
+            .secrets(&["key"])
+            .limits(
+                &[
+                    ("key", Takes::Length(0, 32)),
+                    (
+                        "key",
+                        Takes::Pattern(
+                            &[
+                                "pve([1248])([cbsp])-[0-9a-f]{10}",
+                                "\\s*pve([1248])([cbsp])-[0-9a-f]{10}\\s*",
+                            ],
+                        ),
+                    ),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Secret>("key", key);
+        request.call.set_as::<Secret, How0>("key", key);
         request
     }
     /// Removes the subscription key from the node.
@@ -3841,13 +4252,13 @@ impl NodeSubscriptionPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
 
-request_impls!(NodeSubscriptionPost:());
+request_impls!(NodeSubscriptionPost : ());
 
 impl NodeSubscriptionPost {
     /// Asks the server even when the stored result is recent. Default: `false`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -3855,8 +4266,10 @@ impl NodeSubscriptionPost {
 /// The path `/nodes/{node}/suspendall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeSuspendallPath(pub(crate) At);
+
+place_impls!(NodeSuspendallPath);
 
 impl NodePath {
     /// `/nodes/{node}/suspendall`
@@ -3889,6 +4302,7 @@ impl NodeSuspendallPath {
                 ),
             )
             .since(8, 1)
+            .limits(&[("max-workers", Takes::Integer(1, 64))])
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         NodeSuspendallPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -3905,19 +4319,19 @@ impl NodeSuspendallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSuspendallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeSuspendallPost: Task);
+request_impls!(NodeSuspendallPost : Task);
 
 impl NodeSuspendallPost {
     /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
-    pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set_integer("max-workers", max_workers);
+    pub fn max_workers<How>(mut self, max_workers: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("max-workers", max_workers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
-    pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vms", vms);
+    pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
 }
@@ -3925,8 +4339,10 @@ impl NodeSuspendallPost {
 /// The path `/nodes/{node}/syslog`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeSyslogPath(pub(crate) At);
+
+place_impls!(NodeSyslogPath);
 
 impl NodePath {
     /// `/nodes/{node}/syslog`
@@ -3944,10 +4360,29 @@ impl NodeSyslogPath {
     #[inline]
     pub fn get(&self) -> NodeSyslogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/syslog",
-            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-        );
+                Method::Get,
+                "/nodes/{node}/syslog",
+                Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+            )
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("service", Takes::Length(0, 128)),
+                    (
+                        "since",
+                        Takes::Pattern(
+                            &["^\\d{4}-\\d{2}-\\d{2}( \\d{2}:\\d{2}(:\\d{2})?)?$"],
+                        ),
+                    ),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                    (
+                        "until",
+                        Takes::Pattern(
+                            &["^\\d{4}-\\d{2}-\\d{2}( \\d{2}:\\d{2}(:\\d{2})?)?$"],
+                        ),
+                    ),
+                ],
+            );
         NodeSyslogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -3961,37 +4396,37 @@ impl NodeSyslogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeSyslogGet: Vec<super::types::LogLine>);
+request_impls!(NodeSyslogGet : Vec < super::types::LogLine >);
 
 impl NodeSyslogGet {
     /// Most log lines to return. At least 0.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Only entries of this service. At most 128 characters.
     #[inline]
-    pub fn service(mut self, service: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("service", service);
+    pub fn service<How>(mut self, service: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("service", service);
         self
     }
     /// Only entries from this local date on, `YYYY-MM-DD` with an optional time of day.
     #[inline]
-    pub fn since(mut self, since: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("since", since);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
     /// Only entries up to this local date, `YYYY-MM-DD` with an optional time of day.
     #[inline]
-    pub fn until(mut self, until: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("until", until);
         self
     }
 }
@@ -3999,8 +4434,10 @@ impl NodeSyslogGet {
 /// The path `/nodes/{node}/tasks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeTasksPath(pub(crate) At);
+
+place_impls!(NodeTasksPath);
 
 impl NodePath {
     /// `/nodes/{node}/tasks`
@@ -4018,20 +4455,27 @@ impl NodeTasksPath {
     #[inline]
     pub fn get(&self) -> NodeTasksGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/tasks",
-            Permission::Rows(
-                "tasks",
-                &Permission::Or(
-                    &[
-                        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-                        Permission::Other(
-                            "being the user who started the task, or whose token did",
-                        ),
-                    ],
+                Method::Get,
+                "/nodes/{node}/tasks",
+                Permission::Rows(
+                    "tasks",
+                    &Permission::Or(
+                        &[
+                            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                            Permission::Other(
+                                "being the user who started the task, or whose token did",
+                            ),
+                        ],
+                    ),
                 ),
-            ),
-        );
+            )
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                    ("vmid", Takes::Integer(1, i64::MAX)),
+                ],
+            );
         NodeTasksGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -4047,67 +4491,73 @@ impl NodeTasksPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksGet(pub(crate) Request<Vec<NodeTasksItem>>);
 
-request_impls!(NodeTasksGet: Vec<NodeTasksItem>);
+request_impls!(NodeTasksGet : Vec < NodeTasksItem >);
 
 impl NodeTasksGet {
     /// Only tasks that failed. Default: `false`.
     #[inline]
-    pub fn errors(mut self, errors: bool) -> Self {
-        self.0.call.set_bool("errors", errors);
+    pub fn errors<How>(mut self, errors: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("errors", errors);
         self
     }
     /// Most tasks to return. At least 0. Default: `50`.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Only tasks started at this Unix time or later.
     #[inline]
-    pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set_integer("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("since", since);
         self
     }
     /// Whether to list finished (`archive`), running (`active`) or all tasks. Default: `archive`.
     #[inline]
-    pub fn source(mut self, source: impl Into<NodeTasksSource>) -> Self {
-        self.0.call.set_as::<NodeTasksSource>("source", source);
+    pub fn source<How>(
+        mut self,
+        source: impl IntoSetting<NodeTasksSource, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeTasksSource, How>("source", source);
         self
     }
     /// Number of matching tasks to skip. At least 0. Default: `0`.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
     /// Only tasks whose result is in this list.
     #[inline]
-    pub fn statusfilter(mut self, statusfilter: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("statusfilter", statusfilter);
+    pub fn statusfilter<How>(
+        mut self,
+        statusfilter: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("statusfilter", statusfilter);
         self
     }
     /// Only tasks of this type, such as `vzdump`.
     #[inline]
-    pub fn typefilter(mut self, typefilter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("typefilter", typefilter);
+    pub fn typefilter<How>(mut self, typefilter: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("typefilter", typefilter);
         self
     }
     /// Only tasks started at this Unix time or earlier.
     #[inline]
-    pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set_integer("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("until", until);
         self
     }
     /// Only tasks of this user.
     #[inline]
-    pub fn userfilter(mut self, userfilter: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("userfilter", userfilter);
+    pub fn userfilter<How>(mut self, userfilter: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("userfilter", userfilter);
         self
     }
     /// Only tasks of this guest. From 100 to 999999999.
     #[inline]
-    pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set_vmid("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("vmid", vmid);
         self
     }
 }
@@ -4115,8 +4565,10 @@ impl NodeTasksGet {
 /// The path `/nodes/{node}/tasks/{upid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeTasksUpidPath(pub(crate) At);
+
+place_impls!(NodeTasksUpidPath);
 
 impl NodeTasksPath {
     /// `/nodes/{node}/tasks/{upid}`
@@ -4170,8 +4622,10 @@ impl NodeTasksUpidPath {
 /// The path `/nodes/{node}/tasks/{upid}/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeTasksUpidLogPath(pub(crate) At);
+
+place_impls!(NodeTasksUpidLogPath);
 
 impl NodeTasksUpidPath {
     /// `/nodes/{node}/tasks/{upid}/log`
@@ -4200,7 +4654,13 @@ impl NodeTasksUpidLogPath {
                     ],
                 ),
             )
-            .download();
+            .download()
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         NodeTasksUpidLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -4214,25 +4674,25 @@ impl NodeTasksUpidLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeTasksUpidLogGet: Vec<super::types::LogLine>);
+request_impls!(NodeTasksUpidLogGet : Vec < super::types::LogLine >);
 
 impl NodeTasksUpidLogGet {
     /// Answers with the whole log as a plain text file; excludes the other parameters.
     #[inline]
-    pub fn download(mut self, download: bool) -> Self {
-        self.0.call.set_bool("download", download);
+    pub fn download<How>(mut self, download: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("download", download);
         self
     }
     /// Most log lines to return. At least 0. Default: `50`.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Number of log lines to skip. At least 0. Default: `0`.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
 }
@@ -4240,8 +4700,10 @@ impl NodeTasksUpidLogGet {
 /// The path `/nodes/{node}/tasks/{upid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeTasksUpidStatusPath(pub(crate) At);
+
+place_impls!(NodeTasksUpidStatusPath);
 
 impl NodeTasksUpidPath {
     /// `/nodes/{node}/tasks/{upid}/status`
@@ -4279,8 +4741,10 @@ impl NodeTasksUpidStatusPath {
 /// The path `/nodes/{node}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeTermproxyPath(pub(crate) At);
+
+place_impls!(NodeTermproxyPath);
 
 impl NodePath {
     /// `/nodes/{node}/termproxy`
@@ -4315,19 +4779,19 @@ impl NodeTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-request_impls!(NodeTermproxyPost: super::types::Termproxy);
+request_impls!(NodeTermproxyPost : super::types::Termproxy);
 
 impl NodeTermproxyPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
-    pub fn cmd(mut self, cmd: impl Into<NodeSpiceshellCmd>) -> Self {
-        self.0.call.set_as::<NodeSpiceshellCmd>("cmd", cmd);
+    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeSpiceshellCmd, How>) -> Self {
+        self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
     /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
     #[inline]
-    pub fn cmd_opts(mut self, cmd_opts: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cmd-opts", cmd_opts);
+    pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
         self
     }
 }
@@ -4335,8 +4799,10 @@ impl NodeTermproxyPost {
 /// The path `/nodes/{node}/time`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeTimePath(pub(crate) At);
+
+place_impls!(NodeTimePath);
 
 impl NodePath {
     /// `/nodes/{node}/time`
@@ -4370,14 +4836,14 @@ impl NodeTimePath {
     ///
     /// * `timezone`: Name of the time zone, such as `Europe/Vienna`.
     #[inline]
-    pub fn put(&self, timezone: impl Into<String>) -> Request<()> {
+    pub fn put<How0>(&self, timezone: impl IntoValue<String, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/time",
             Permission::All("/nodes/{node}", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("timezone", timezone);
+        request.call.set_as::<String, How0>("timezone", timezone);
         request
     }
 }
@@ -4385,8 +4851,10 @@ impl NodeTimePath {
 /// The path `/nodes/{node}/version`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeVersionPath(pub(crate) At);
+
+place_impls!(NodeVersionPath);
 
 impl NodePath {
     /// `/nodes/{node}/version`
@@ -4417,8 +4885,10 @@ impl NodeVersionPath {
 /// The path `/nodes/{node}/vncshell`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeVncshellPath(pub(crate) At);
+
+place_impls!(NodeVncshellPath);
 
 impl NodePath {
     /// `/nodes/{node}/vncshell`
@@ -4436,10 +4906,16 @@ impl NodeVncshellPath {
     #[inline]
     pub fn post(&self) -> NodeVncshellPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/vncshell",
-            Permission::All("/nodes/{node}", &["Sys.Console"]),
-        );
+                Method::Post,
+                "/nodes/{node}/vncshell",
+                Permission::All("/nodes/{node}", &["Sys.Console"]),
+            )
+            .limits(
+                &[
+                    ("height", Takes::Integer(16, 2160)),
+                    ("width", Takes::Integer(16, 4096)),
+                ],
+            );
         NodeVncshellPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -4453,37 +4929,37 @@ impl NodeVncshellPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(NodeVncshellPost: super::types::Vncproxy);
+request_impls!(NodeVncshellPost : super::types::Vncproxy);
 
 impl NodeVncshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
-    pub fn cmd(mut self, cmd: impl Into<NodeSpiceshellCmd>) -> Self {
-        self.0.call.set_as::<NodeSpiceshellCmd>("cmd", cmd);
+    pub fn cmd<How>(mut self, cmd: impl IntoSetting<NodeSpiceshellCmd, How>) -> Self {
+        self.0.call.set_some::<NodeSpiceshellCmd, How>("cmd", cmd);
         self
     }
     /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
     #[inline]
-    pub fn cmd_opts(mut self, cmd_opts: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cmd-opts", cmd_opts);
+    pub fn cmd_opts<How>(mut self, cmd_opts: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cmd-opts", cmd_opts);
         self
     }
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
-    pub fn height(mut self, height: i64) -> Self {
-        self.0.call.set_integer("height", height);
+    pub fn height<How>(mut self, height: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("height", height);
         self
     }
     /// Prepares the session for a WebSocket instead of plain VNC.
     #[inline]
-    pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.call.set_bool("websocket", websocket);
+    pub fn websocket<How>(mut self, websocket: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("websocket", websocket);
         self
     }
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
-    pub fn width(mut self, width: i64) -> Self {
-        self.0.call.set_integer("width", width);
+    pub fn width<How>(mut self, width: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("width", width);
         self
     }
 }
@@ -4491,8 +4967,10 @@ impl NodeVncshellPost {
 /// The path `/nodes/{node}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeVncwebsocketPath(pub(crate) At);
+
+place_impls!(NodeVncwebsocketPath);
 
 impl NodePath {
     /// `/nodes/{node}/vncwebsocket`
@@ -4513,10 +4991,10 @@ impl NodeVncwebsocketPath {
     /// * `port`: Port from the answer to the `vncshell` or `termproxy` call. From 5900 to 5999.
     /// * `vncticket`: Ticket from the answer to the `vncshell` or `termproxy` call. At most 512 characters.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        port: i64,
-        vncticket: impl Into<Secret>,
+        port: impl IntoValue<i64, How0>,
+        vncticket: impl IntoValue<Secret, How1>,
     ) -> Request<super::types::VncWebsocket> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
@@ -4530,10 +5008,16 @@ impl NodeVncwebsocketPath {
                     ],
                 ),
             )
-            .secrets(&["vncticket"]);
+            .secrets(&["vncticket"])
+            .limits(
+                &[
+                    ("port", Takes::Integer(5900, 5999)),
+                    ("vncticket", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_integer("port", port);
-        request.call.set_as::<Secret>("vncticket", vncticket);
+        request.call.set_as::<i64, How0>("port", port);
+        request.call.set_as::<Secret, How1>("vncticket", vncticket);
         request
     }
 }
@@ -4541,8 +5025,10 @@ impl NodeVncwebsocketPath {
 /// The path `/nodes/{node}/vzdump`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeVzdumpPath(pub(crate) At);
+
+place_impls!(NodeVzdumpPath);
 
 impl NodePath {
     /// `/nodes/{node}/vzdump`
@@ -4619,6 +5105,19 @@ impl NodeVzdumpPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("ionice", Takes::Integer(0, 8)),
+                    ("job-id", Takes::Length(0, 256)),
+                    ("lockwait", Takes::Integer(0, i64::MAX)),
+                    ("maxfiles", Takes::Integer(1, i64::MAX)),
+                    ("notes-template", Takes::Length(0, 1024)),
+                    ("notification-target", Takes::Format("pve-configid")),
+                    ("stopwait", Takes::Integer(0, i64::MAX)),
+                    ("storage", Takes::Format("pve-storage-id")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("fleecing", Release::new(8, 2), None),
@@ -4666,265 +5165,288 @@ impl NodeVzdumpPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpPost(pub(crate) Request<Task>);
 
-request_impls!(NodeVzdumpPost: Task);
+request_impls!(NodeVzdumpPost : Task);
 
 impl NodeVzdumpPost {
     /// Backs up every guest of the node. Default: `false`.
     #[inline]
-    pub fn all(mut self, all: bool) -> Self {
-        self.0.call.set_bool("all", all);
+    pub fn all<How>(mut self, all: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("all", all);
         self
     }
     /// I/O bandwidth limit in KiB/s; 0 means no limit. At least 0. Default: `0`.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Compression of the archive; `0` means none and `1` means `lzo`. Default: `0`.
     #[inline]
-    pub fn compress(
+    pub fn compress<How>(
         mut self,
-        compress: impl Into<super::types::BackupCompression>,
+        compress: impl IntoSetting<super::types::BackupCompression, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::BackupCompression>("compress", compress);
+        self.0
+            .call
+            .set_some::<super::types::BackupCompression, How>("compress", compress);
         self
     }
     /// Directory that receives the archives instead of a storage.
     #[inline]
-    pub fn dumpdir(mut self, dumpdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dumpdir", dumpdir);
+    pub fn dumpdir<How>(mut self, dumpdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dumpdir", dumpdir);
         self
     }
     /// Guests to leave out; implies `all`.
     #[inline]
-    pub fn exclude(mut self, exclude: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("exclude", exclude);
+    pub fn exclude<How>(mut self, exclude: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("exclude", exclude);
         self
     }
     /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
     #[inline]
-    pub fn exclude_path(
+    pub fn exclude_path<How: Several>(
         mut self,
-        exclude_path: impl IntoIterator<Item = impl Into<String>>,
+        exclude_path: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("exclude-path", exclude_path);
+        self.0.call.set_some_all::<String, How>("exclude-path", exclude_path);
         self
     }
     /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
     #[inline]
-    pub fn fleecing(
+    pub fn fleecing<How>(
         mut self,
-        fleecing: impl Into<super::types::BackupFleecing>,
+        fleecing: impl IntoSetting<super::types::BackupFleecing, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::BackupFleecing>("fleecing", fleecing);
+        self.0.call.set_some::<super::types::BackupFleecing, How>("fleecing", fleecing);
         self
     }
     /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
     #[inline]
-    pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.call.set_integer("ionice", ionice);
+    pub fn ionice<How>(mut self, ionice: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("ionice", ionice);
         self
     }
     /// Id of the backup job this run belongs to, for the metadata of notifications. Only for `root@pam`. At most 50 characters. Since 8.2.
     #[inline]
-    pub fn job_id(mut self, job_id: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("job-id", job_id);
+    pub fn job_id<How>(mut self, job_id: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("job-id", job_id);
         self
     }
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
     #[inline]
-    pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.call.set_integer("lockwait", lockwait);
+    pub fn lockwait<How>(mut self, lockwait: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("lockwait", lockwait);
         self
     }
     /// Whether to mail always or only on failure. Deprecated in favour of notification matchers. Default: `always`.
     #[inline]
-    pub fn mailnotification(
+    pub fn mailnotification<How>(
         mut self,
-        mailnotification: impl Into<super::types::BackupMailNotification>,
+        mailnotification: impl IntoSetting<super::types::BackupMailNotification, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupMailNotification,
+                How,
             >("mailnotification", mailnotification);
         self
     }
     /// Addresses or users that get the mail report. Deprecated in favour of notification targets.
     #[inline]
-    pub fn mailto(mut self, mailto: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("mailto", mailto);
+    pub fn mailto<How>(mut self, mailto: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("mailto", mailto);
         self
     }
     /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until 9.1.
     #[inline]
-    pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set_integer("maxfiles", maxfiles);
+    pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
     /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
-        self.0.call.set_as::<super::types::BackupMode>("mode", mode);
+    pub fn mode<How>(
+        mut self,
+        mode: impl IntoSetting<super::types::BackupMode, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::BackupMode, How>("mode", mode);
         self
     }
     /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
     #[inline]
-    pub fn notes_template(mut self, notes_template: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("notes-template", notes_template);
+    pub fn notes_template<How>(
+        mut self,
+        notes_template: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("notes-template", notes_template);
         self
     }
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
     #[inline]
-    pub fn notification_mode(
+    pub fn notification_mode<How>(
         mut self,
-        notification_mode: impl Into<super::types::BackupNotificationMode>,
+        notification_mode: impl IntoSetting<super::types::BackupNotificationMode, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupNotificationMode,
+                How,
             >("notification-mode", notification_mode);
         self
     }
     /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
     #[inline]
-    pub fn notification_policy(
+    pub fn notification_policy<How>(
         mut self,
-        notification_policy: impl Into<super::types::BackupNotificationPolicy>,
+        notification_policy: impl IntoSetting<
+            super::types::BackupNotificationPolicy,
+            How,
+        >,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupNotificationPolicy,
+                How,
             >("notification-policy", notification_policy);
         self
     }
     /// Deprecated and without use. From 8.1 to 8.4.
     #[inline]
-    pub fn notification_target(
+    pub fn notification_target<How>(
         mut self,
-        notification_target: impl Into<String>,
+        notification_target: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("notification-target", notification_target);
+        self.0.call.set_some::<String, How>("notification-target", notification_target);
         self
     }
     /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
     #[inline]
-    pub fn pbs_change_detection_mode(
+    pub fn pbs_change_detection_mode<How>(
         mut self,
-        pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
+        pbs_change_detection_mode: impl IntoSetting<
+            super::types::BackupChangeDetection,
+            How,
+        >,
     ) -> Self {
         self.0
             .call
-            .set_as::<
+            .set_some::<
                 super::types::BackupChangeDetection,
+                How,
             >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
     /// Performance tuning of the backup.
     #[inline]
-    pub fn performance(
+    pub fn performance<How>(
         mut self,
-        performance: impl Into<super::types::BackupPerformance>,
+        performance: impl IntoSetting<super::types::BackupPerformance, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::BackupPerformance>("performance", performance);
+            .set_some::<
+                super::types::BackupPerformance,
+                How,
+            >("performance", performance);
         self
     }
     /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
     #[inline]
-    pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.call.set_integer("pigz", pigz);
+    pub fn pigz<How>(mut self, pigz: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pigz", pigz);
         self
     }
     /// Backs up all guests that belong to this resource pool.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Marks the new backups as protected, so that pruning spares them. Only together with `storage`.
     #[inline]
-    pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set_bool("protected", protected);
+    pub fn protected<How>(mut self, protected: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Suppresses progress messages. Default: `false`.
     #[inline]
-    pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set_bool("quiet", quiet);
+    pub fn quiet<How>(mut self, quiet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("quiet", quiet);
         self
     }
     /// Prunes older backups as `prune-backups` says. Default: `true`.
     #[inline]
-    pub fn remove(mut self, remove: bool) -> Self {
-        self.0.call.set_bool("remove", remove);
+    pub fn remove<How>(mut self, remove: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("remove", remove);
         self
     }
     /// Hook script called at the stages of the backup.
     #[inline]
-    pub fn script(mut self, script: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("script", script);
+    pub fn script<How>(mut self, script: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("script", script);
         self
     }
     /// Leaves temporary files and logs out of container backups. Default: `true`.
     #[inline]
-    pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.call.set_bool("stdexcludes", stdexcludes);
+    pub fn stdexcludes<How>(mut self, stdexcludes: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stdexcludes", stdexcludes);
         self
     }
     /// Writes the archive to standard output instead of a file; of use on the command line only.
     #[inline]
-    pub fn stdout(mut self, stdout: bool) -> Self {
-        self.0.call.set_bool("stdout", stdout);
+    pub fn stdout<How>(mut self, stdout: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stdout", stdout);
         self
     }
     /// First stops the backup jobs that run on the node. Default: `false`.
     #[inline]
-    pub fn stop(mut self, stop: bool) -> Self {
-        self.0.call.set_bool("stop", stop);
+    pub fn stop<How>(mut self, stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("stop", stop);
         self
     }
     /// Longest wait for a guest to shut down, in minutes. At least 0. Default: `10`.
     #[inline]
-    pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.call.set_integer("stopwait", stopwait);
+    pub fn stopwait<How>(mut self, stopwait: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("stopwait", stopwait);
         self
     }
     /// Storage that receives the archives.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Directory for temporary files.
     #[inline]
-    pub fn tmpdir(mut self, tmpdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("tmpdir", tmpdir);
+    pub fn tmpdir<How>(mut self, tmpdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("tmpdir", tmpdir);
         self
     }
     /// Guests to back up, as a comma-separated list of ids.
     #[inline]
-    pub fn vmid(mut self, vmid: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vmid", vmid);
+    pub fn vmid<How>(mut self, vmid: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vmid", vmid);
         self
     }
     /// Threads for zstd; 0 takes half of the available cores. Default: `1`.
     #[inline]
-    pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.call.set_integer("zstd", zstd);
+    pub fn zstd<How>(mut self, zstd: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
 }
@@ -4932,8 +5454,10 @@ impl NodeVzdumpPost {
 /// The path `/nodes/{node}/vzdump/defaults`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeVzdumpDefaultsPath(pub(crate) At);
+
+place_impls!(NodeVzdumpDefaultsPath);
 
 impl NodeVzdumpPath {
     /// `/nodes/{node}/vzdump/defaults`
@@ -4951,17 +5475,18 @@ impl NodeVzdumpDefaultsPath {
     #[inline]
     pub fn get(&self) -> NodeVzdumpDefaultsGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/vzdump/defaults",
-            Permission::When(
-                &[],
-                "the backups go to a storage (`storage`, or the default one)",
-                &Permission::Any(
-                    "/storage/{storage}",
-                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                Method::Get,
+                "/nodes/{node}/vzdump/defaults",
+                Permission::When(
+                    &[],
+                    "the backups go to a storage (`storage`, or the default one)",
+                    &Permission::Any(
+                        "/storage/{storage}",
+                        &["Datastore.Audit", "Datastore.AllocateSpace"],
+                    ),
                 ),
-            ),
-        );
+            )
+            .limits(&[("storage", Takes::Format("pve-storage-id"))]);
         NodeVzdumpDefaultsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -4977,13 +5502,13 @@ impl NodeVzdumpDefaultsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpDefaultsGet(pub(crate) Request<NodeVzdumpDefaults>);
 
-request_impls!(NodeVzdumpDefaultsGet: NodeVzdumpDefaults);
+request_impls!(NodeVzdumpDefaultsGet : NodeVzdumpDefaults);
 
 impl NodeVzdumpDefaultsGet {
     /// Storage that receives the archives.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
 }
@@ -4991,8 +5516,10 @@ impl NodeVzdumpDefaultsGet {
 /// The path `/nodes/{node}/vzdump/extractconfig`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeVzdumpExtractconfigPath(pub(crate) At);
+
+place_impls!(NodeVzdumpExtractconfigPath);
 
 impl NodeVzdumpPath {
     /// `/nodes/{node}/vzdump/extractconfig`
@@ -5012,7 +5539,7 @@ impl NodeVzdumpExtractconfigPath {
     ///
     /// * `volume`: Volume id of the backup archive.
     #[inline]
-    pub fn get(&self, volume: impl Into<String>) -> Request<String> {
+    pub fn get<How0>(&self, volume: impl IntoValue<String, How0>) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/vzdump/extractconfig",
@@ -5056,7 +5583,7 @@ impl NodeVzdumpExtractconfigPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("volume", volume);
+        request.call.set_as::<String, How0>("volume", volume);
         request
     }
 }
@@ -5064,8 +5591,10 @@ impl NodeVzdumpExtractconfigPath {
 /// The path `/nodes/{node}/wakeonlan`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeWakeonlanPath(pub(crate) At);
+
+place_impls!(NodeWakeonlanPath);
 
 impl NodePath {
     /// `/nodes/{node}/wakeonlan`
@@ -5098,7 +5627,7 @@ impl NodeWakeonlanPath {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// Other domain in which the DNS challenge is answered.
@@ -5108,52 +5637,69 @@ pub struct AcmeDomain {
     /// ACME plugin that answers the challenge. Default: `standalone`.
     pub plugin: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl AcmeDomain {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(domain: impl Into<String>) -> Self {
-        Self {
-            domain: domain.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(domain: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.domain, &mut new.undeclared, "domain", domain);
+        new
     }
     /// Other domain in which the DNS challenge is answered.
     #[inline]
     #[must_use]
-    pub fn alias(mut self, value: impl Into<String>) -> Self {
-        self.alias = Some(value.into());
+    pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.alias, &mut self.undeclared, "alias", value);
         self
     }
     /// Domain for the certificate.
     #[inline]
     #[must_use]
-    pub fn domain(mut self, value: impl Into<String>) -> Self {
-        self.domain = value.into();
+    pub fn domain<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.domain, &mut self.undeclared, "domain", value);
         self
     }
     /// ACME plugin that answers the challenge. Default: `standalone`.
     #[inline]
     #[must_use]
-    pub fn plugin(mut self, value: impl Into<String>) -> Self {
-        self.plugin = Some(value.into());
+    pub fn plugin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.plugin, &mut self.undeclared, "plugin", value);
         self
     }
 }
 
-object!(AcmeDomain {
-    required: ["domain" domain],
-    optional: ["alias" alias, "plugin" plugin],
-    property_string: {
-        default_key: Some("domain"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for AcmeDomain {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AcmeDomain",
+                required: &["domain"],
+                optional: &["alias", "plugin"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("domain"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("plugin", Takes::Format("pve-configid"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.domain,
+                &mut self.alias,
+                &mut self.plugin,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(AcmeDomain);
 
@@ -5162,7 +5708,7 @@ property_string_impls!(AcmeDomain);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
@@ -5170,7 +5716,7 @@ pub struct NodeAcme {
     /// Domains for the node's certificate.
     pub domains: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl NodeAcme {
@@ -5178,40 +5724,50 @@ impl NodeAcme {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// ACME account to order certificates with. Default: `default`.
     #[inline]
     #[must_use]
-    pub fn account(mut self, value: impl Into<String>) -> Self {
-        self.account = Some(value.into());
+    pub fn account<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.account, &mut self.undeclared, "account", value);
         self
     }
     /// Domains for the node's certificate.
     #[inline]
     #[must_use]
-    pub fn domains(mut self, value: impl Into<List>) -> Self {
-        self.domains = Some(value.into());
+    pub fn domains<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(
+            &mut self.domains,
+            &mut self.undeclared,
+            "domains",
+            value,
+        );
         self
     }
 }
 
-object!(NodeAcme {
-    optional: ["account" account, "domains" domains],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for NodeAcme {
+impl Object for NodeAcme {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAcme",
+                required: &[],
+                optional: &["account", "domains"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("account", Takes::Format("pve-configid"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.account, &mut self.domains, &mut self.undeclared],
+        );
     }
 }
 
@@ -5220,7 +5776,7 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/aplinfo`.
 ///
 /// Used by `GET /nodes/{node}/aplinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAplinfoItem {
     /// Processor architecture, such as `amd64`.
@@ -5261,28 +5817,59 @@ pub struct NodeAplinfoItem {
     pub extra: Extra,
 }
 
-object!(NodeAplinfoItem {
-    required: ["template" template],
-    optional: [
-        "architecture" architecture,
-        "certified" certified,
-        "description" description,
-        "headline" headline,
-        "infopage" infopage,
-        "location" location,
-        "maintainer" maintainer,
-        "manageurl" manageurl,
-        "md5sum" md5sum,
-        "os" os,
-        "package" package,
-        "section" section,
-        "sha512sum" sha512sum,
-        "source" source,
-        "type" type_,
-        "version" version,
-    ],
-    others: extra,
-});
+impl Object for NodeAplinfoItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAplinfoItem",
+                required: &["template"],
+                optional: &[
+                    "architecture",
+                    "certified",
+                    "description",
+                    "headline",
+                    "infopage",
+                    "location",
+                    "maintainer",
+                    "manageurl",
+                    "md5sum",
+                    "os",
+                    "package",
+                    "section",
+                    "sha512sum",
+                    "source",
+                    "type",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.template,
+                &mut self.architecture,
+                &mut self.certified,
+                &mut self.description,
+                &mut self.headline,
+                &mut self.infopage,
+                &mut self.location,
+                &mut self.maintainer,
+                &mut self.manageurl,
+                &mut self.md5sum,
+                &mut self.os,
+                &mut self.package,
+                &mut self.section,
+                &mut self.sha512sum,
+                &mut self.source,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAplinfoItem);
 
 /// Architecture the package is built for.
 ///
@@ -5305,23 +5892,18 @@ pub enum NodeAptArch {
     /// The value `all`.
     All,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeAptArch {
-    "armhf" Armhf,
-    "arm64" Arm64,
-    "amd64" Amd64,
-    "ppc64el" Ppc64el,
-    "risc64" Risc64,
-    "s390x" S390x,
-    "all" All,
-});
+open_enum_impls!(
+    NodeAptArch : "armhf" Armhf, "arm64" Arm64, "amd64" Amd64, "ppc64el" Ppc64el,
+    "risc64" Risc64, "s390x" S390x, "all" All,
+);
 
 /// The answer to `GET /nodes/{node}/apt/repositories`.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositories {
     /// Digest over all repository files; a write with an outdated digest is refused.
@@ -5338,17 +5920,35 @@ pub struct NodeAptRepositories {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositories {
-    required: [
-        "digest" digest, "errors" errors, "files" files, "infos" infos, "standard-repos" standard_repos,
-    ],
-    others: extra,
-});
+impl Object for NodeAptRepositories {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositories",
+                required: &["digest", "errors", "files", "infos", "standard-repos"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.digest,
+                &mut self.errors,
+                &mut self.files,
+                &mut self.infos,
+                &mut self.standard_repos,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositories);
 
 /// Repository files that could not be parsed.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesErrorsItem {
     /// What is wrong with the file.
@@ -5359,10 +5959,23 @@ pub struct NodeAptRepositoriesErrorsItem {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositoriesErrorsItem {
-    required: ["error" error, "path" path],
-    others: extra,
-});
+impl Object for NodeAptRepositoriesErrorsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesErrorsItem",
+                required: &["error", "path"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.error, &mut self.path, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositoriesErrorsItem);
 
 /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
 ///
@@ -5375,17 +5988,15 @@ pub enum NodeAptRepositoriesFilesFileType {
     /// The value `sources`.
     Sources,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeAptRepositoriesFilesFileType {
-    "list" List, "sources" Sources,
-});
+open_enum_impls!(NodeAptRepositoriesFilesFileType : "list" List, "sources" Sources,);
 
 /// Repository files that were parsed.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesItem {
     /// Digest of this file, as an array of byte values.
@@ -5400,11 +6011,29 @@ pub struct NodeAptRepositoriesFilesItem {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositoriesFilesItem {
-    required: ["file-type" file_type, "repositories" repositories],
-    optional: ["digest" digest, "path" path],
-    others: extra,
-});
+impl Object for NodeAptRepositoriesFilesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesFilesItem",
+                required: &["file-type", "repositories"],
+                optional: &["digest", "path"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.file_type,
+                &mut self.repositories,
+                &mut self.digest,
+                &mut self.path,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositoriesFilesItem);
 
 /// Syntax of the file that defines the repository.
 ///
@@ -5417,17 +6046,17 @@ pub enum NodeAptRepositoriesFilesRepositoriesFileType {
     /// The value `sources`.
     Sources,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeAptRepositoriesFilesRepositoriesFileType {
-    "list" List, "sources" Sources,
-});
+open_enum_impls!(
+    NodeAptRepositoriesFilesRepositoriesFileType : "list" List, "sources" Sources,
+);
 
 /// Repositories the file defines, in order.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesRepositoriesItem {
     /// Comment in the file that belongs to the repository.
@@ -5450,18 +6079,38 @@ pub struct NodeAptRepositoriesFilesRepositoriesItem {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositoriesFilesRepositoriesItem {
-    required: [
-        "Enabled" enabled, "FileType" file_type, "Suites" suites, "Types" types, "URIs" ur_is,
-    ],
-    optional: ["Comment" comment, "Components" components, "Options" options],
-    others: extra,
-});
+impl Object for NodeAptRepositoriesFilesRepositoriesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesFilesRepositoriesItem",
+                required: &["Enabled", "FileType", "Suites", "Types", "URIs"],
+                optional: &["Comment", "Components", "Options"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.enabled,
+                &mut self.file_type,
+                &mut self.suites,
+                &mut self.types,
+                &mut self.ur_is,
+                &mut self.comment,
+                &mut self.components,
+                &mut self.options,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositoriesFilesRepositoriesItem);
 
 /// Further options of the repository.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
     /// Name of the option.
@@ -5472,15 +6121,28 @@ pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositoriesFilesRepositoriesOptionsItem {
-    required: ["Key" key, "Values" values],
-    others: extra,
-});
+impl Object for NodeAptRepositoriesFilesRepositoriesOptionsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesFilesRepositoriesOptionsItem",
+                required: &["Key", "Values"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.key, &mut self.values, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositoriesFilesRepositoriesOptionsItem);
 
 /// Remarks about single repositories, such as warnings.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesInfosItem {
     /// Position of that repository in the file, counted from 0.
@@ -5497,16 +6159,35 @@ pub struct NodeAptRepositoriesInfosItem {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositoriesInfosItem {
-    required: ["index" index, "kind" kind, "message" message, "path" path],
-    optional: ["property" property],
-    others: extra,
-});
+impl Object for NodeAptRepositoriesInfosItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesInfosItem",
+                required: &["index", "kind", "message", "path"],
+                optional: &["property"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.index,
+                &mut self.kind,
+                &mut self.message,
+                &mut self.path,
+                &mut self.property,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositoriesInfosItem);
 
 /// Repositories Proxmox VE knows by handle, with their state here.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesStandardReposItem {
     /// What the repository is for, in a sentence or two.
@@ -5521,11 +6202,29 @@ pub struct NodeAptRepositoriesStandardReposItem {
     pub extra: Extra,
 }
 
-object!(NodeAptRepositoriesStandardReposItem {
-    required: ["handle" handle, "name" name],
-    optional: ["description" description, "status" status],
-    others: extra,
-});
+impl Object for NodeAptRepositoriesStandardReposItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesStandardReposItem",
+                required: &["handle", "name"],
+                optional: &["description", "status"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.handle,
+                &mut self.name,
+                &mut self.description,
+                &mut self.status,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptRepositoriesStandardReposItem);
 
 /// Package types offered: `deb`, `deb-src` or both.
 ///
@@ -5538,17 +6237,15 @@ pub enum NodeAptRepositoriesTypes {
     /// The value `deb-src`.
     DebSrc,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeAptRepositoriesTypes {
-    "deb" Deb, "deb-src" DebSrc,
-});
+open_enum_impls!(NodeAptRepositoriesTypes : "deb" Deb, "deb-src" DebSrc,);
 
 /// One element of the answer to `GET /nodes/{node}/apt/update`.
 ///
 /// Used by `GET /nodes/{node}/apt/update`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptUpdateItem {
     /// Architecture the package is built for.
@@ -5575,21 +6272,45 @@ pub struct NodeAptUpdateItem {
     pub extra: Extra,
 }
 
-object!(NodeAptUpdateItem {
-    required: ["Package" package],
-    optional: [
-        "Arch" arch,
-        "Description" description,
-        "NotifyStatus" notify_status,
-        "OldVersion" old_version,
-        "Origin" origin,
-        "Priority" priority,
-        "Section" section,
-        "Title" title,
-        "Version" version,
-    ],
-    others: extra,
-});
+impl Object for NodeAptUpdateItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptUpdateItem",
+                required: &["Package"],
+                optional: &[
+                    "Arch",
+                    "Description",
+                    "NotifyStatus",
+                    "OldVersion",
+                    "Origin",
+                    "Priority",
+                    "Section",
+                    "Title",
+                    "Version",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.package,
+                &mut self.arch,
+                &mut self.description,
+                &mut self.notify_status,
+                &mut self.old_version,
+                &mut self.origin,
+                &mut self.priority,
+                &mut self.section,
+                &mut self.title,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptUpdateItem);
 
 /// Installation state of the package.
 ///
@@ -5610,22 +6331,19 @@ pub enum NodeAptVersionsCurrentState {
     /// The value `ConfigFiles`.
     ConfigFiles,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeAptVersionsCurrentState {
-    "Installed" Installed,
-    "NotInstalled" NotInstalled,
-    "UnPacked" UnPacked,
-    "HalfConfigured" HalfConfigured,
-    "HalfInstalled" HalfInstalled,
+open_enum_impls!(
+    NodeAptVersionsCurrentState : "Installed" Installed, "NotInstalled" NotInstalled,
+    "UnPacked" UnPacked, "HalfConfigured" HalfConfigured, "HalfInstalled" HalfInstalled,
     "ConfigFiles" ConfigFiles,
-});
+);
 
 /// One element of the answer to `GET /nodes/{node}/apt/versions`.
 ///
 /// Used by `GET /nodes/{node}/apt/versions`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptVersionsItem {
     /// Architecture the package is built for.
@@ -5658,29 +6376,56 @@ pub struct NodeAptVersionsItem {
     pub extra: Extra,
 }
 
-object!(NodeAptVersionsItem {
-    required: ["Package" package],
-    optional: [
-        "Arch" arch,
-        "CurrentState" current_state,
-        "Description" description,
-        "ManagerVersion" manager_version,
-        "NotifyStatus" notify_status,
-        "OldVersion" old_version,
-        "Origin" origin,
-        "Priority" priority,
-        "RunningKernel" running_kernel,
-        "Section" section,
-        "Title" title,
-        "Version" version,
-    ],
-    others: extra,
-});
+impl Object for NodeAptVersionsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptVersionsItem",
+                required: &["Package"],
+                optional: &[
+                    "Arch",
+                    "CurrentState",
+                    "Description",
+                    "ManagerVersion",
+                    "NotifyStatus",
+                    "OldVersion",
+                    "Origin",
+                    "Priority",
+                    "RunningKernel",
+                    "Section",
+                    "Title",
+                    "Version",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.package,
+                &mut self.arch,
+                &mut self.current_state,
+                &mut self.description,
+                &mut self.manager_version,
+                &mut self.notify_status,
+                &mut self.old_version,
+                &mut self.origin,
+                &mut self.priority,
+                &mut self.running_kernel,
+                &mut self.section,
+                &mut self.title,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeAptVersionsItem);
 
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/cpu`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuCpuItem {
     /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be based. Since 9.2.
@@ -5695,16 +6440,34 @@ pub struct NodeCapabilitiesQemuCpuItem {
     pub extra: Extra,
 }
 
-object!(NodeCapabilitiesQemuCpuItem {
-    required: ["custom" custom, "name" name, "vendor" vendor],
-    optional: ["abstract" abstract_],
-    others: extra,
-});
+impl Object for NodeCapabilitiesQemuCpuItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCapabilitiesQemuCpuItem",
+                required: &["custom", "name", "vendor"],
+                optional: &["abstract"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.custom,
+                &mut self.name,
+                &mut self.vendor,
+                &mut self.abstract_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCapabilitiesQemuCpuItem);
 
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/machines`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMachinesItem {
     /// What the version changed; given for Proxmox VE's own `+pve` revisions. Since 8.4.
@@ -5719,11 +6482,29 @@ pub struct NodeCapabilitiesQemuMachinesItem {
     pub extra: Extra,
 }
 
-object!(NodeCapabilitiesQemuMachinesItem {
-    required: ["id" id],
-    optional: ["changes" changes, "type" type_, "version" version],
-    others: extra,
-});
+impl Object for NodeCapabilitiesQemuMachinesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCapabilitiesQemuMachinesItem",
+                required: &["id"],
+                optional: &["changes", "type", "version"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.changes,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeCapabilitiesQemuMachinesItem);
 
 /// Machine family.
 ///
@@ -5736,17 +6517,15 @@ pub enum NodeCapabilitiesQemuMachinesType {
     /// The value `i440fx`.
     I440fx,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeCapabilitiesQemuMachinesType {
-    "q35" Q35, "i440fx" I440fx,
-});
+open_enum_impls!(NodeCapabilitiesQemuMachinesType : "q35" Q35, "i440fx" I440fx,);
 
 /// The answer to `GET /nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/migration`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
@@ -5757,22 +6536,28 @@ pub struct NodeCapabilitiesQemuMigration {
     pub extra: Extra,
 }
 
-object!(NodeCapabilitiesQemuMigration {
-    optional: ["dbus-vmstate" dbus_vmstate, "has-dbus-vmstate" has_dbus_vmstate],
-    others: extra,
-});
-
-impl Default for NodeCapabilitiesQemuMigration {
+impl Object for NodeCapabilitiesQemuMigration {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCapabilitiesQemuMigration",
+                required: &[],
+                optional: &["dbus-vmstate", "has-dbus-vmstate"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.dbus_vmstate, &mut self.has_dbus_vmstate, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeCapabilitiesQemuMigration);
 
 /// The answer to `POST /nodes/{node}/certificates/custom`.
 ///
 /// Used by `POST /nodes/{node}/certificates/custom`, `GET /nodes/{node}/certificates/info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCertificatesInfoItem {
     /// Name of the certificate file.
@@ -5799,39 +6584,57 @@ pub struct NodeCertificatesInfoItem {
     pub extra: Extra,
 }
 
-object!(NodeCertificatesInfoItem {
-    optional: [
-        "filename" filename,
-        "fingerprint" fingerprint,
-        "issuer" issuer,
-        "notafter" notafter,
-        "notbefore" notbefore,
-        "pem" pem,
-        "public-key-bits" public_key_bits,
-        "public-key-type" public_key_type,
-        "san" san,
-        "subject" subject,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCertificatesInfoItem {
+impl Object for NodeCertificatesInfoItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCertificatesInfoItem",
+                required: &[],
+                optional: &[
+                    "filename",
+                    "fingerprint",
+                    "issuer",
+                    "notafter",
+                    "notbefore",
+                    "pem",
+                    "public-key-bits",
+                    "public-key-type",
+                    "san",
+                    "subject",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.filename,
+                &mut self.fingerprint,
+                &mut self.issuer,
+                &mut self.notafter,
+                &mut self.notbefore,
+                &mut self.pem,
+                &mut self.public_key_bits,
+                &mut self.public_key_type,
+                &mut self.san,
+                &mut self.subject,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeCertificatesInfoItem);
 
 /// The answer to `GET /nodes/{node}/config`.
 ///
 /// Used by `GET /nodes/{node}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeConfig {
     /// ACME settings of the node.
     pub acme: Option<NodeAcme>,
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
-    pub acmedomain: IndexedMap<AcmeDomain>,
+    pub acmedomain: Family<AcmeDomain>,
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     pub ballooning_target: Option<i64>,
     /// Notes about the node, shown in the web interface. At most 65536 characters.
@@ -5848,26 +6651,41 @@ pub struct NodeConfig {
     pub extra: Extra,
 }
 
-object!(NodeConfig {
-    optional: [
-        "acme" acme,
-        "ballooning-target" ballooning_target,
-        "description" description,
-        "digest" digest,
-        "location" location,
-        "startall-onboot-delay" startall_onboot_delay,
-        "wakeonlan" wakeonlan,
-    ],
-    indexed: ["acmedomain" acmedomain],
-    others: extra,
-});
-
-impl Default for NodeConfig {
+impl Object for NodeConfig {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeConfig",
+                required: &[],
+                optional: &[
+                    "acme",
+                    "ballooning-target",
+                    "description",
+                    "digest",
+                    "location",
+                    "startall-onboot-delay",
+                    "wakeonlan",
+                ],
+                families: &["acmedomain"],
+                rules: None,
+            },
+            &mut [
+                &mut self.acme,
+                &mut self.ballooning_target,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.location,
+                &mut self.startall_onboot_delay,
+                &mut self.wakeonlan,
+                &mut self.acmedomain,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeConfig);
 
 /// Only this setting is returned.
 ///
@@ -5900,28 +6718,21 @@ pub enum NodeConfigProperty {
     /// The value `wakeonlan`.
     Wakeonlan,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeConfigProperty {
-    "acme" Acme,
-    "acmedomain0" Acmedomain0,
-    "acmedomain1" Acmedomain1,
-    "acmedomain2" Acmedomain2,
-    "acmedomain3" Acmedomain3,
-    "acmedomain4" Acmedomain4,
-    "acmedomain5" Acmedomain5,
-    "ballooning-target" BallooningTarget,
-    "description" Description,
-    "location" Location,
-    "startall-onboot-delay" StartallOnbootDelay,
-    "wakeonlan" Wakeonlan,
-});
+open_enum_impls!(
+    NodeConfigProperty : "acme" Acme, "acmedomain0" Acmedomain0, "acmedomain1"
+    Acmedomain1, "acmedomain2" Acmedomain2, "acmedomain3" Acmedomain3, "acmedomain4"
+    Acmedomain4, "acmedomain5" Acmedomain5, "ballooning-target" BallooningTarget,
+    "description" Description, "location" Location, "startall-onboot-delay"
+    StartallOnbootDelay, "wakeonlan" Wakeonlan,
+);
 
 /// The answer to `GET /nodes/{node}/dns`.
 ///
 /// Used by `GET /nodes/{node}/dns`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
@@ -5936,22 +6747,34 @@ pub struct NodeDns {
     pub extra: Extra,
 }
 
-object!(NodeDns {
-    optional: ["dns1" dns1, "dns2" dns2, "dns3" dns3, "search" search],
-    others: extra,
-});
-
-impl Default for NodeDns {
+impl Object for NodeDns {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDns",
+                required: &[],
+                optional: &["dns1", "dns2", "dns3", "search"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.dns1,
+                &mut self.dns2,
+                &mut self.dns3,
+                &mut self.search,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeDns);
 
 /// One element of the answer to `POST /nodes/{node}/execute`.
 ///
 /// Used by `POST /nodes/{node}/execute`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeExecuteItem {
     /// What the call returned, if it worked.
@@ -5966,16 +6789,34 @@ pub struct NodeExecuteItem {
     pub extra: Extra,
 }
 
-object!(NodeExecuteItem {
-    required: ["status" status],
-    optional: ["data" data, "errors" errors, "message" message],
-    others: extra,
-});
+impl Object for NodeExecuteItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeExecuteItem",
+                required: &["status"],
+                optional: &["data", "errors", "message"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.status,
+                &mut self.data,
+                &mut self.errors,
+                &mut self.message,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeExecuteItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware`.
 ///
 /// Used by `GET /nodes/{node}/hardware`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
@@ -5984,15 +6825,28 @@ pub struct NodeHardwareItem {
     pub extra: Extra,
 }
 
-object!(NodeHardwareItem {
-    required: ["type" type_],
-    others: extra,
-});
+impl Object for NodeHardwareItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwareItem",
+                required: &["type"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.type_, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeHardwareItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// PCI class code, in hexadecimal.
@@ -6023,26 +6877,50 @@ pub struct NodeHardwarePciItem {
     pub extra: Extra,
 }
 
-object!(NodeHardwarePciItem {
-    required: [
-        "class" class, "device" device, "id" id, "iommugroup" iommugroup, "vendor" vendor,
-    ],
-    optional: [
-        "device_name" device_name,
-        "mdev" mdev,
-        "subsystem_device" subsystem_device,
-        "subsystem_device_name" subsystem_device_name,
-        "subsystem_vendor" subsystem_vendor,
-        "subsystem_vendor_name" subsystem_vendor_name,
-        "vendor_name" vendor_name,
-    ],
-    others: extra,
-});
+impl Object for NodeHardwarePciItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwarePciItem",
+                required: &["class", "device", "id", "iommugroup", "vendor"],
+                optional: &[
+                    "device_name",
+                    "mdev",
+                    "subsystem_device",
+                    "subsystem_device_name",
+                    "subsystem_vendor",
+                    "subsystem_vendor_name",
+                    "vendor_name",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.class,
+                &mut self.device,
+                &mut self.id,
+                &mut self.iommugroup,
+                &mut self.vendor,
+                &mut self.device_name,
+                &mut self.mdev,
+                &mut self.subsystem_device,
+                &mut self.subsystem_device_name,
+                &mut self.subsystem_vendor,
+                &mut self.subsystem_vendor_name,
+                &mut self.vendor_name,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeHardwarePciItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     /// How many more instances of this type can be created.
@@ -6057,16 +6935,34 @@ pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     pub extra: Extra,
 }
 
-object!(NodeHardwarePciPciIdOrMappingMdevItem {
-    required: ["available" available, "description" description, "type" type_],
-    optional: ["name" name],
-    others: extra,
-});
+impl Object for NodeHardwarePciPciIdOrMappingMdevItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwarePciPciIdOrMappingMdevItem",
+                required: &["available", "description", "type"],
+                optional: &["name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.available,
+                &mut self.description,
+                &mut self.type_,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeHardwarePciPciIdOrMappingMdevItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciidMdevItem {
     /// How many more instances of this type can be created.
@@ -6079,15 +6975,33 @@ pub struct NodeHardwarePciPciidMdevItem {
     pub extra: Extra,
 }
 
-object!(NodeHardwarePciPciidMdevItem {
-    required: ["available" available, "description" description, "type" type_],
-    others: extra,
-});
+impl Object for NodeHardwarePciPciidMdevItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwarePciPciidMdevItem",
+                required: &["available", "description", "type"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.available,
+                &mut self.description,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeHardwarePciPciidMdevItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/usb`.
 ///
 /// Used by `GET /nodes/{node}/hardware/usb`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwareUsbItem {
     /// Number of the USB bus.
@@ -6118,24 +7032,50 @@ pub struct NodeHardwareUsbItem {
     pub extra: Extra,
 }
 
-object!(NodeHardwareUsbItem {
-    required: ["busnum" busnum, "class" class, "devnum" devnum, "level" level, "port" port],
-    optional: [
-        "manufacturer" manufacturer,
-        "prodid" prodid,
-        "product" product,
-        "serial" serial,
-        "speed" speed,
-        "usbpath" usbpath,
-        "vendid" vendid,
-    ],
-    others: extra,
-});
+impl Object for NodeHardwareUsbItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwareUsbItem",
+                required: &["busnum", "class", "devnum", "level", "port"],
+                optional: &[
+                    "manufacturer",
+                    "prodid",
+                    "product",
+                    "serial",
+                    "speed",
+                    "usbpath",
+                    "vendid",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.busnum,
+                &mut self.class,
+                &mut self.devnum,
+                &mut self.level,
+                &mut self.port,
+                &mut self.manufacturer,
+                &mut self.prodid,
+                &mut self.product,
+                &mut self.serial,
+                &mut self.speed,
+                &mut self.usbpath,
+                &mut self.vendid,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeHardwareUsbItem);
 
 /// The answer to `GET /nodes/{node}/hosts`.
 ///
 /// Used by `GET /nodes/{node}/hosts`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHosts {
     /// Text of the `/etc/hosts` file.
@@ -6146,16 +7086,28 @@ pub struct NodeHosts {
     pub extra: Extra,
 }
 
-object!(NodeHosts {
-    required: ["data" data],
-    optional: ["digest" digest],
-    others: extra,
-});
+impl Object for NodeHosts {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHosts",
+                required: &["data"],
+                optional: &["digest"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.data, &mut self.digest, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeHosts);
 
 /// One element of the answer to `GET /nodes/{node}/netstat`.
 ///
 /// Used by `GET /nodes/{node}/netstat`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeNetstatItem {
     /// Network card of the guest, such as `net0`.
@@ -6170,15 +7122,34 @@ pub struct NodeNetstatItem {
     pub extra: Extra,
 }
 
-object!(NodeNetstatItem {
-    required: ["dev" dev, "in" in_, "out" out, "vmid" vmid],
-    others: extra,
-});
+impl Object for NodeNetstatItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeNetstatItem",
+                required: &["dev", "in", "out", "vmid"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.dev,
+                &mut self.in_,
+                &mut self.out,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeNetstatItem);
 
 /// The answer to `GET /nodes/{node}/network/{iface}`.
 ///
 /// Used by `GET /nodes/{node}/network/{iface}`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeNetwork {
     /// Whether the interface is up.
@@ -6291,71 +7262,132 @@ pub struct NodeNetwork {
     pub extra: Extra,
 }
 
-object!(NodeNetwork {
-    optional: [
-        "active" active,
-        "address" address,
-        "address6" address6,
-        "altnames" altnames,
-        "autostart" autostart,
-        "bond-primary" bond_primary,
-        "bond_miimon" bond_miimon,
-        "bond_mode" bond_mode,
-        "bond_xmit_hash_policy" bond_xmit_hash_policy,
-        "bridge-access" bridge_access,
-        "bridge-arp-nd-suppress" bridge_arp_nd_suppress,
-        "bridge-learning" bridge_learning,
-        "bridge-multicast-flood" bridge_multicast_flood,
-        "bridge-unicast-flood" bridge_unicast_flood,
-        "bridge_fd" bridge_fd,
-        "bridge_ports" bridge_ports,
-        "bridge_stp" bridge_stp,
-        "bridge_vids" bridge_vids,
-        "bridge_vlan_aware" bridge_vlan_aware,
-        "cidr" cidr,
-        "cidr6" cidr6,
-        "comments" comments,
-        "comments6" comments6,
-        "exists" exists,
-        "families" families,
-        "gateway" gateway,
-        "gateway6" gateway6,
-        "iface" iface,
-        "link-type" link_type,
-        "method" method,
-        "method6" method6,
-        "mtu" mtu,
-        "netmask" netmask,
-        "netmask6" netmask6,
-        "options" options,
-        "options6" options6,
-        "ovs_bonds" ovs_bonds,
-        "ovs_bridge" ovs_bridge,
-        "ovs_options" ovs_options,
-        "ovs_ports" ovs_ports,
-        "ovs_tag" ovs_tag,
-        "ovs_type" ovs_type,
-        "priority" priority,
-        "slaves" slaves,
-        "type" type_,
-        "uplink-id" uplink_id,
-        "vlan-id" vlan_id,
-        "vlan-protocol" vlan_protocol,
-        "vlan-raw-device" vlan_raw_device,
-        "vxlan-id" vxlan_id,
-        "vxlan-local-tunnelip" vxlan_local_tunnelip,
-        "vxlan-physdev" vxlan_physdev,
-        "vxlan-svcnodeip" vxlan_svcnodeip,
-    ],
-    others: extra,
-});
-
-impl Default for NodeNetwork {
+impl Object for NodeNetwork {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeNetwork",
+                required: &[],
+                optional: &[
+                    "active",
+                    "address",
+                    "address6",
+                    "altnames",
+                    "autostart",
+                    "bond-primary",
+                    "bond_miimon",
+                    "bond_mode",
+                    "bond_xmit_hash_policy",
+                    "bridge-access",
+                    "bridge-arp-nd-suppress",
+                    "bridge-learning",
+                    "bridge-multicast-flood",
+                    "bridge-unicast-flood",
+                    "bridge_fd",
+                    "bridge_ports",
+                    "bridge_stp",
+                    "bridge_vids",
+                    "bridge_vlan_aware",
+                    "cidr",
+                    "cidr6",
+                    "comments",
+                    "comments6",
+                    "exists",
+                    "families",
+                    "gateway",
+                    "gateway6",
+                    "iface",
+                    "link-type",
+                    "method",
+                    "method6",
+                    "mtu",
+                    "netmask",
+                    "netmask6",
+                    "options",
+                    "options6",
+                    "ovs_bonds",
+                    "ovs_bridge",
+                    "ovs_options",
+                    "ovs_ports",
+                    "ovs_tag",
+                    "ovs_type",
+                    "priority",
+                    "slaves",
+                    "type",
+                    "uplink-id",
+                    "vlan-id",
+                    "vlan-protocol",
+                    "vlan-raw-device",
+                    "vxlan-id",
+                    "vxlan-local-tunnelip",
+                    "vxlan-physdev",
+                    "vxlan-svcnodeip",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.active,
+                &mut self.address,
+                &mut self.address6,
+                &mut self.altnames,
+                &mut self.autostart,
+                &mut self.bond_primary,
+                &mut self.bond_miimon,
+                &mut self.bond_mode,
+                &mut self.bond_xmit_hash_policy,
+                &mut self.bridge_access,
+                &mut self.bridge_arp_nd_suppress,
+                &mut self.bridge_learning,
+                &mut self.bridge_multicast_flood,
+                &mut self.bridge_unicast_flood,
+                &mut self.bridge_fd,
+                &mut self.bridge_ports,
+                &mut self.bridge_stp,
+                &mut self.bridge_vids,
+                &mut self.bridge_vlan_aware,
+                &mut self.cidr,
+                &mut self.cidr6,
+                &mut self.comments,
+                &mut self.comments6,
+                &mut self.exists,
+                &mut self.families,
+                &mut self.gateway,
+                &mut self.gateway6,
+                &mut self.iface,
+                &mut self.link_type,
+                &mut self.method,
+                &mut self.method6,
+                &mut self.mtu,
+                &mut self.netmask,
+                &mut self.netmask6,
+                &mut self.options,
+                &mut self.options6,
+                &mut self.ovs_bonds,
+                &mut self.ovs_bridge,
+                &mut self.ovs_options,
+                &mut self.ovs_ports,
+                &mut self.ovs_tag,
+                &mut self.ovs_type,
+                &mut self.priority,
+                &mut self.slaves,
+                &mut self.type_,
+                &mut self.uplink_id,
+                &mut self.vlan_id,
+                &mut self.vlan_protocol,
+                &mut self.vlan_raw_device,
+                &mut self.vxlan_id,
+                &mut self.vxlan_local_tunnelip,
+                &mut self.vxlan_physdev,
+                &mut self.vxlan_svcnodeip,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeNetwork);
 
 /// How the bond spreads traffic over its members.
 ///
@@ -6384,21 +7416,15 @@ pub enum NodeNetworkBondMode {
     /// The value `lacp-balance-tcp`.
     LacpBalanceTcp,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkBondMode {
-    "balance-rr" BalanceRr,
-    "active-backup" ActiveBackup,
-    "balance-xor" BalanceXor,
-    "broadcast" Broadcast,
-    "802.3ad" V8023ad,
-    "balance-tlb" BalanceTlb,
-    "balance-alb" BalanceAlb,
-    "balance-slb" BalanceSlb,
-    "lacp-balance-slb" LacpBalanceSlb,
-    "lacp-balance-tcp" LacpBalanceTcp,
-});
+open_enum_impls!(
+    NodeNetworkBondMode : "balance-rr" BalanceRr, "active-backup" ActiveBackup,
+    "balance-xor" BalanceXor, "broadcast" Broadcast, "802.3ad" V8023ad, "balance-tlb"
+    BalanceTlb, "balance-alb" BalanceAlb, "balance-slb" BalanceSlb, "lacp-balance-slb"
+    LacpBalanceSlb, "lacp-balance-tcp" LacpBalanceTcp,
+);
 
 /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
 ///
@@ -6413,12 +7439,13 @@ pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer3+4`.
     Layer3Plus4,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkBondXmitHashPolicy {
-    "layer2" Layer2, "layer2+3" Layer2Plus3, "layer3+4" Layer3Plus4,
-});
+open_enum_impls!(
+    NodeNetworkBondXmitHashPolicy : "layer2" Layer2, "layer2+3" Layer2Plus3, "layer3+4"
+    Layer3Plus4,
+);
 
 /// Address families configured on the interface, `inet` and `inet6`.
 ///
@@ -6431,12 +7458,10 @@ pub enum NodeNetworkFamilies {
     /// The value `inet6`.
     Inet6,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkFamilies {
-    "inet" Inet, "inet6" Inet6,
-});
+open_enum_impls!(NodeNetworkFamilies : "inet" Inet, "inet6" Inet6,);
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
@@ -6469,23 +7494,14 @@ pub enum NodeNetworkGetResultType {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkGetResultType {
-    "bridge" Bridge,
-    "bond" Bond,
-    "eth" Eth,
-    "alias" Alias,
-    "vlan" Vlan,
-    "fabric" Fabric,
-    "OVSBridge" OvsBridge,
-    "OVSBond" OvsBond,
-    "OVSPort" OvsPort,
-    "OVSIntPort" OvsIntPort,
-    "vnet" Vnet,
-    "unknown" Unknown,
-});
+open_enum_impls!(
+    NodeNetworkGetResultType : "bridge" Bridge, "bond" Bond, "eth" Eth, "alias" Alias,
+    "vlan" Vlan, "fabric" Fabric, "OVSBridge" OvsBridge, "OVSBond" OvsBond, "OVSPort"
+    OvsPort, "OVSIntPort" OvsIntPort, "vnet" Vnet, "unknown" Unknown,
+);
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
@@ -6522,30 +7538,20 @@ pub enum NodeNetworkGetType {
     /// The value `include_sdn`. Since 9.0.
     IncludeSdn,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkGetType {
-    "bridge" Bridge,
-    "bond" Bond,
-    "eth" Eth,
-    "alias" Alias,
-    "vlan" Vlan,
-    "fabric" Fabric,
-    "OVSBridge" OvsBridge,
-    "OVSBond" OvsBond,
-    "OVSPort" OvsPort,
-    "OVSIntPort" OvsIntPort,
-    "vnet" Vnet,
-    "any_bridge" AnyBridge,
-    "any_local_bridge" AnyLocalBridge,
-    "include_sdn" IncludeSdn,
-});
+open_enum_impls!(
+    NodeNetworkGetType : "bridge" Bridge, "bond" Bond, "eth" Eth, "alias" Alias, "vlan"
+    Vlan, "fabric" Fabric, "OVSBridge" OvsBridge, "OVSBond" OvsBond, "OVSPort" OvsPort,
+    "OVSIntPort" OvsIntPort, "vnet" Vnet, "any_bridge" AnyBridge, "any_local_bridge"
+    AnyLocalBridge, "include_sdn" IncludeSdn,
+);
 
 /// One element of the answer to `GET /nodes/{node}/network`.
 ///
 /// Used by `GET /nodes/{node}/network`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
@@ -6662,65 +7668,134 @@ pub struct NodeNetworkItem {
     pub extra: Extra,
 }
 
-object!(NodeNetworkItem {
-    required: ["iface" iface, "type" type_],
-    optional: [
-        "active" active,
-        "address" address,
-        "address6" address6,
-        "altnames" altnames,
-        "autostart" autostart,
-        "bond-primary" bond_primary,
-        "bond_miimon" bond_miimon,
-        "bond_mode" bond_mode,
-        "bond_xmit_hash_policy" bond_xmit_hash_policy,
-        "bridge-access" bridge_access,
-        "bridge-arp-nd-suppress" bridge_arp_nd_suppress,
-        "bridge-learning" bridge_learning,
-        "bridge-multicast-flood" bridge_multicast_flood,
-        "bridge-unicast-flood" bridge_unicast_flood,
-        "bridge_fd" bridge_fd,
-        "bridge_ports" bridge_ports,
-        "bridge_stp" bridge_stp,
-        "bridge_vids" bridge_vids,
-        "bridge_vlan_aware" bridge_vlan_aware,
-        "cidr" cidr,
-        "cidr6" cidr6,
-        "comments" comments,
-        "comments6" comments6,
-        "exists" exists,
-        "families" families,
-        "gateway" gateway,
-        "gateway6" gateway6,
-        "ipam" ipam,
-        "link-type" link_type,
-        "method" method,
-        "method6" method6,
-        "mtu" mtu,
-        "netmask" netmask,
-        "netmask6" netmask6,
-        "options" options,
-        "options6" options6,
-        "ovs_bonds" ovs_bonds,
-        "ovs_bridge" ovs_bridge,
-        "ovs_options" ovs_options,
-        "ovs_ports" ovs_ports,
-        "ovs_tag" ovs_tag,
-        "ovs_type" ovs_type,
-        "priority" priority,
-        "slaves" slaves,
-        "uplink-id" uplink_id,
-        "vlan-id" vlan_id,
-        "vlan-protocol" vlan_protocol,
-        "vlan-raw-device" vlan_raw_device,
-        "vlanaware" vlanaware,
-        "vxlan-id" vxlan_id,
-        "vxlan-local-tunnelip" vxlan_local_tunnelip,
-        "vxlan-physdev" vxlan_physdev,
-        "vxlan-svcnodeip" vxlan_svcnodeip,
-    ],
-    others: extra,
-});
+impl Object for NodeNetworkItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeNetworkItem",
+                required: &["iface", "type"],
+                optional: &[
+                    "active",
+                    "address",
+                    "address6",
+                    "altnames",
+                    "autostart",
+                    "bond-primary",
+                    "bond_miimon",
+                    "bond_mode",
+                    "bond_xmit_hash_policy",
+                    "bridge-access",
+                    "bridge-arp-nd-suppress",
+                    "bridge-learning",
+                    "bridge-multicast-flood",
+                    "bridge-unicast-flood",
+                    "bridge_fd",
+                    "bridge_ports",
+                    "bridge_stp",
+                    "bridge_vids",
+                    "bridge_vlan_aware",
+                    "cidr",
+                    "cidr6",
+                    "comments",
+                    "comments6",
+                    "exists",
+                    "families",
+                    "gateway",
+                    "gateway6",
+                    "ipam",
+                    "link-type",
+                    "method",
+                    "method6",
+                    "mtu",
+                    "netmask",
+                    "netmask6",
+                    "options",
+                    "options6",
+                    "ovs_bonds",
+                    "ovs_bridge",
+                    "ovs_options",
+                    "ovs_ports",
+                    "ovs_tag",
+                    "ovs_type",
+                    "priority",
+                    "slaves",
+                    "uplink-id",
+                    "vlan-id",
+                    "vlan-protocol",
+                    "vlan-raw-device",
+                    "vlanaware",
+                    "vxlan-id",
+                    "vxlan-local-tunnelip",
+                    "vxlan-physdev",
+                    "vxlan-svcnodeip",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.iface,
+                &mut self.type_,
+                &mut self.active,
+                &mut self.address,
+                &mut self.address6,
+                &mut self.altnames,
+                &mut self.autostart,
+                &mut self.bond_primary,
+                &mut self.bond_miimon,
+                &mut self.bond_mode,
+                &mut self.bond_xmit_hash_policy,
+                &mut self.bridge_access,
+                &mut self.bridge_arp_nd_suppress,
+                &mut self.bridge_learning,
+                &mut self.bridge_multicast_flood,
+                &mut self.bridge_unicast_flood,
+                &mut self.bridge_fd,
+                &mut self.bridge_ports,
+                &mut self.bridge_stp,
+                &mut self.bridge_vids,
+                &mut self.bridge_vlan_aware,
+                &mut self.cidr,
+                &mut self.cidr6,
+                &mut self.comments,
+                &mut self.comments6,
+                &mut self.exists,
+                &mut self.families,
+                &mut self.gateway,
+                &mut self.gateway6,
+                &mut self.ipam,
+                &mut self.link_type,
+                &mut self.method,
+                &mut self.method6,
+                &mut self.mtu,
+                &mut self.netmask,
+                &mut self.netmask6,
+                &mut self.options,
+                &mut self.options6,
+                &mut self.ovs_bonds,
+                &mut self.ovs_bridge,
+                &mut self.ovs_options,
+                &mut self.ovs_ports,
+                &mut self.ovs_tag,
+                &mut self.ovs_type,
+                &mut self.priority,
+                &mut self.slaves,
+                &mut self.uplink_id,
+                &mut self.vlan_id,
+                &mut self.vlan_protocol,
+                &mut self.vlan_raw_device,
+                &mut self.vlanaware,
+                &mut self.vxlan_id,
+                &mut self.vxlan_local_tunnelip,
+                &mut self.vxlan_physdev,
+                &mut self.vxlan_svcnodeip,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeNetworkItem);
 
 /// How the IPv4 address is configured.
 ///
@@ -6739,12 +7814,13 @@ pub enum NodeNetworkMethod {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkMethod {
-    "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
-});
+open_enum_impls!(
+    NodeNetworkMethod : "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static"
+    Static, "auto" Auto,
+);
 
 /// How the IPv6 address is configured.
 ///
@@ -6763,17 +7839,18 @@ pub enum NodeNetworkMethod6 {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeNetworkMethod6 {
-    "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
-});
+open_enum_impls!(
+    NodeNetworkMethod6 : "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static"
+    Static, "auto" Auto,
+);
 
 /// The answer to `GET /nodes/{node}/query-url-metadata`.
 ///
 /// Used by `GET /nodes/{node}/query-url-metadata`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeQueryUrlMetadata {
     /// Name the server or the address gives to the file.
@@ -6786,22 +7863,33 @@ pub struct NodeQueryUrlMetadata {
     pub extra: Extra,
 }
 
-object!(NodeQueryUrlMetadata {
-    optional: ["filename" filename, "mimetype" mimetype, "size" size],
-    others: extra,
-});
-
-impl Default for NodeQueryUrlMetadata {
+impl Object for NodeQueryUrlMetadata {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeQueryUrlMetadata",
+                required: &[],
+                optional: &["filename", "mimetype", "size"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.filename,
+                &mut self.mimetype,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeQueryUrlMetadata);
 
 /// The answer to `GET /nodes/{node}/replication`.
 ///
 /// Used by `GET /nodes/{node}/replication`, `GET /nodes/{node}/replication/{id}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeReplicationItem {
     /// Free text about the job.
@@ -6846,30 +7934,63 @@ pub struct NodeReplicationItem {
     pub extra: Extra,
 }
 
-object!(NodeReplicationItem {
-    required: ["id" id],
-    optional: [
-        "comment" comment,
-        "disable" disable,
-        "duration" duration,
-        "error" error,
-        "fail_count" fail_count,
-        "guest" guest,
-        "jobnum" jobnum,
-        "last_sync" last_sync,
-        "last_try" last_try,
-        "next_sync" next_sync,
-        "pid" pid,
-        "rate" rate,
-        "remove_job" remove_job,
-        "schedule" schedule,
-        "source" source,
-        "target" target,
-        "type" type_,
-        "vmtype" vmtype,
-    ],
-    others: extra,
-});
+impl Object for NodeReplicationItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeReplicationItem",
+                required: &["id"],
+                optional: &[
+                    "comment",
+                    "disable",
+                    "duration",
+                    "error",
+                    "fail_count",
+                    "guest",
+                    "jobnum",
+                    "last_sync",
+                    "last_try",
+                    "next_sync",
+                    "pid",
+                    "rate",
+                    "remove_job",
+                    "schedule",
+                    "source",
+                    "target",
+                    "type",
+                    "vmtype",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.duration,
+                &mut self.error,
+                &mut self.fail_count,
+                &mut self.guest,
+                &mut self.jobnum,
+                &mut self.last_sync,
+                &mut self.last_try,
+                &mut self.next_sync,
+                &mut self.pid,
+                &mut self.rate,
+                &mut self.remove_job,
+                &mut self.schedule,
+                &mut self.source,
+                &mut self.target,
+                &mut self.type_,
+                &mut self.vmtype,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeReplicationItem);
 
 /// Period the figures cover, back from now.
 ///
@@ -6890,17 +8011,18 @@ pub enum NodeRrdTimeframe {
     /// The value `decade`. Since 9.0.
     Decade,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeRrdTimeframe {
-    "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year, "decade" Decade,
-});
+open_enum_impls!(
+    NodeRrdTimeframe : "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
+    "decade" Decade,
+);
 
 /// One element of the answer to `GET /nodes/{node}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/rrddata`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeRrddataItem {
     /// Size of the ZFS cache (ARC). In bytes.
@@ -6951,38 +8073,74 @@ pub struct NodeRrddataItem {
     pub extra: Extra,
 }
 
-object!(NodeRrddataItem {
-    required: ["time" time],
-    optional: [
-        "arcsize" arcsize,
-        "cpu" cpu,
-        "iowait" iowait,
-        "loadavg" loadavg,
-        "maxcpu" maxcpu,
-        "memavailable" memavailable,
-        "memfree" memfree,
-        "memtotal" memtotal,
-        "memused" memused,
-        "netin" netin,
-        "netout" netout,
-        "pressurecpufull" pressurecpufull,
-        "pressurecpusome" pressurecpusome,
-        "pressureiofull" pressureiofull,
-        "pressureiosome" pressureiosome,
-        "pressurememoryfull" pressurememoryfull,
-        "pressurememorysome" pressurememorysome,
-        "roottotal" roottotal,
-        "rootused" rootused,
-        "swaptotal" swaptotal,
-        "swapused" swapused,
-    ],
-    others: extra,
-});
+impl Object for NodeRrddataItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeRrddataItem",
+                required: &["time"],
+                optional: &[
+                    "arcsize",
+                    "cpu",
+                    "iowait",
+                    "loadavg",
+                    "maxcpu",
+                    "memavailable",
+                    "memfree",
+                    "memtotal",
+                    "memused",
+                    "netin",
+                    "netout",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "roottotal",
+                    "rootused",
+                    "swaptotal",
+                    "swapused",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.time,
+                &mut self.arcsize,
+                &mut self.cpu,
+                &mut self.iowait,
+                &mut self.loadavg,
+                &mut self.maxcpu,
+                &mut self.memavailable,
+                &mut self.memfree,
+                &mut self.memtotal,
+                &mut self.memused,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.roottotal,
+                &mut self.rootused,
+                &mut self.swaptotal,
+                &mut self.swapused,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeRrddataItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/cifs`.
 ///
 /// Used by `GET /nodes/{node}/scan/cifs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanCifsItem {
     /// Text the server gives for the share.
@@ -6993,15 +8151,28 @@ pub struct NodeScanCifsItem {
     pub extra: Extra,
 }
 
-object!(NodeScanCifsItem {
-    required: ["description" description, "share" share],
-    others: extra,
-});
+impl Object for NodeScanCifsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanCifsItem",
+                required: &["description", "share"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.description, &mut self.share, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeScanCifsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/glusterfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/glusterfs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
@@ -7010,22 +8181,28 @@ pub struct NodeScanGlusterfsItem {
     pub extra: Extra,
 }
 
-object!(NodeScanGlusterfsItem {
-    optional: ["volname" volname],
-    others: extra,
-});
-
-impl Default for NodeScanGlusterfsItem {
+impl Object for NodeScanGlusterfsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanGlusterfsItem",
+                required: &[],
+                optional: &["volname"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.volname, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeScanGlusterfsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/iscsi`.
 ///
 /// Used by `GET /nodes/{node}/scan/iscsi`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanIscsiItem {
     /// iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
@@ -7036,15 +8213,28 @@ pub struct NodeScanIscsiItem {
     pub extra: Extra,
 }
 
-object!(NodeScanIscsiItem {
-    required: ["portal" portal, "target" target],
-    others: extra,
-});
+impl Object for NodeScanIscsiItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanIscsiItem",
+                required: &["portal", "target"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.portal, &mut self.target, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeScanIscsiItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, `GET /nodes/{node}/hardware/pci/{pciid}`, `GET /nodes/{node}/scan`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanItem {
     /// Name of a sub-resource.
@@ -7053,15 +8243,28 @@ pub struct NodeScanItem {
     pub extra: Extra,
 }
 
-object!(NodeScanItem {
-    required: ["method" method],
-    others: extra,
-});
+impl Object for NodeScanItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanItem",
+                required: &["method"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.method, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeScanItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/lvm`.
 ///
 /// Used by `GET /nodes/{node}/scan/lvm`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
     /// Space of the volume group that is not given to any volume. In bytes.
@@ -7076,16 +8279,34 @@ pub struct NodeScanLvmItem {
     pub extra: Extra,
 }
 
-object!(NodeScanLvmItem {
-    required: ["vg" vg],
-    optional: ["free" free, "lvcount" lvcount, "size" size],
-    others: extra,
-});
+impl Object for NodeScanLvmItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanLvmItem",
+                required: &["vg"],
+                optional: &["free", "lvcount", "size"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.vg,
+                &mut self.free,
+                &mut self.lvcount,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeScanLvmItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/scan/lvmthin`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
     /// When the thin pool was created. In seconds since 1970.
@@ -7114,27 +8335,52 @@ pub struct NodeScanLvmthinItem {
     pub extra: Extra,
 }
 
-object!(NodeScanLvmthinItem {
-    required: ["lv" lv],
-    optional: [
-        "ctime" ctime,
-        "lv_size" lv_size,
-        "lv_state" lv_state,
-        "lv_type" lv_type,
-        "metadata_size" metadata_size,
-        "metadata_used" metadata_used,
-        "pool_lv" pool_lv,
-        "tags" tags,
-        "used" used,
-        "vg" vg,
-    ],
-    others: extra,
-});
+impl Object for NodeScanLvmthinItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanLvmthinItem",
+                required: &["lv"],
+                optional: &[
+                    "ctime",
+                    "lv_size",
+                    "lv_state",
+                    "lv_type",
+                    "metadata_size",
+                    "metadata_used",
+                    "pool_lv",
+                    "tags",
+                    "used",
+                    "vg",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.lv,
+                &mut self.ctime,
+                &mut self.lv_size,
+                &mut self.lv_state,
+                &mut self.lv_type,
+                &mut self.metadata_size,
+                &mut self.metadata_used,
+                &mut self.pool_lv,
+                &mut self.tags,
+                &mut self.used,
+                &mut self.vg,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeScanLvmthinItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/nfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/nfs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanNfsItem {
     /// Clients or networks the export is open to, as the server states them.
@@ -7145,15 +8391,28 @@ pub struct NodeScanNfsItem {
     pub extra: Extra,
 }
 
-object!(NodeScanNfsItem {
-    required: ["options" options, "path" path],
-    others: extra,
-});
+impl Object for NodeScanNfsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanNfsItem",
+                required: &["options", "path"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.options, &mut self.path, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeScanNfsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/pbs`.
 ///
 /// Used by `GET /nodes/{node}/scan/pbs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanPbsItem {
     /// Comment the server keeps on the datastore.
@@ -7164,22 +8423,28 @@ pub struct NodeScanPbsItem {
     pub extra: Extra,
 }
 
-object!(NodeScanPbsItem {
-    optional: ["comment" comment, "store" store],
-    others: extra,
-});
-
-impl Default for NodeScanPbsItem {
+impl Object for NodeScanPbsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanPbsItem",
+                required: &[],
+                optional: &["comment", "store"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.comment, &mut self.store, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeScanPbsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/zfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/zfs`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
     /// Space that is still available to the dataset. In bytes.
@@ -7192,11 +8457,23 @@ pub struct NodeScanZfsItem {
     pub extra: Extra,
 }
 
-object!(NodeScanZfsItem {
-    required: ["pool" pool],
-    optional: ["free" free, "size" size],
-    others: extra,
-});
+impl Object for NodeScanZfsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanZfsItem",
+                required: &["pool"],
+                optional: &["free", "size"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.pool, &mut self.free, &mut self.size, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeScanZfsItem);
 
 /// Name of the service, such as `pveproxy`.
 ///
@@ -7251,34 +8528,19 @@ pub enum NodeServiceService {
     /// The value `systemd-timesyncd`.
     SystemdTimesyncd,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeServiceService {
-    "chrony" Chrony,
-    "corosync" Corosync,
-    "cron" Cron,
-    "ksmtuned" Ksmtuned,
-    "lxcfs" Lxcfs,
-    "postfix" Postfix,
-    "proxmox-firewall" ProxmoxFirewall,
-    "pve-cluster" PveCluster,
-    "pve-firewall" PveFirewall,
-    "pve-ha-crm" PveHaCrm,
-    "pve-ha-lrm" PveHaLrm,
-    "pve-lxc-syscalld" PveLxcSyscalld,
-    "pvedaemon" Pvedaemon,
-    "pvefw-logger" PvefwLogger,
-    "pveproxy" Pveproxy,
-    "pvescheduler" Pvescheduler,
-    "pvestatd" Pvestatd,
-    "qmeventd" Qmeventd,
-    "spiceproxy" Spiceproxy,
-    "sshd" Sshd,
-    "syslog" Syslog,
-    "systemd-journald" SystemdJournald,
-    "systemd-timesyncd" SystemdTimesyncd,
-});
+open_enum_impls!(
+    NodeServiceService : "chrony" Chrony, "corosync" Corosync, "cron" Cron, "ksmtuned"
+    Ksmtuned, "lxcfs" Lxcfs, "postfix" Postfix, "proxmox-firewall" ProxmoxFirewall,
+    "pve-cluster" PveCluster, "pve-firewall" PveFirewall, "pve-ha-crm" PveHaCrm,
+    "pve-ha-lrm" PveHaLrm, "pve-lxc-syscalld" PveLxcSyscalld, "pvedaemon" Pvedaemon,
+    "pvefw-logger" PvefwLogger, "pveproxy" Pveproxy, "pvescheduler" Pvescheduler,
+    "pvestatd" Pvestatd, "qmeventd" Qmeventd, "spiceproxy" Spiceproxy, "sshd" Sshd,
+    "syslog" Syslog, "systemd-journald" SystemdJournald, "systemd-timesyncd"
+    SystemdTimesyncd,
+);
 
 /// Run state of the unit, the ActiveState of systemd.
 ///
@@ -7305,25 +8567,19 @@ pub enum NodeServicesActiveState {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeServicesActiveState {
-    "active" Active,
-    "inactive" Inactive,
-    "failed" Failed,
-    "activating" Activating,
-    "deactivating" Deactivating,
-    "maintenance" Maintenance,
-    "reloading" Reloading,
-    "refreshing" Refreshing,
-    "unknown" Unknown,
-});
+open_enum_impls!(
+    NodeServicesActiveState : "active" Active, "inactive" Inactive, "failed" Failed,
+    "activating" Activating, "deactivating" Deactivating, "maintenance" Maintenance,
+    "reloading" Reloading, "refreshing" Refreshing, "unknown" Unknown,
+);
 
 /// The answer to `GET /nodes/{node}/services`.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
@@ -7342,13 +8598,31 @@ pub struct NodeServicesItem {
     pub extra: Extra,
 }
 
-object!(NodeServicesItem {
-    required: ["service" service, "state" state],
-    optional: [
-        "active-state" active_state, "desc" desc, "name" name, "unit-state" unit_state,
-    ],
-    others: extra,
-});
+impl Object for NodeServicesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeServicesItem",
+                required: &["service", "state"],
+                optional: &["active-state", "desc", "name", "unit-state"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.service,
+                &mut self.state,
+                &mut self.active_state,
+                &mut self.desc,
+                &mut self.name,
+                &mut self.unit_state,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeServicesItem);
 
 /// Detailed run state, the SubState of systemd.
 ///
@@ -7411,38 +8685,21 @@ pub enum NodeServicesState {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeServicesState {
-    "dead" Dead,
-    "condition" Condition,
-    "start-pre" StartPre,
-    "start" Start,
-    "start-post" StartPost,
-    "running" Running,
-    "exited" Exited,
-    "reload" Reload,
-    "reload-signal" ReloadSignal,
-    "reload-notify" ReloadNotify,
-    "mounting" Mounting,
-    "stop" Stop,
-    "stop-watchdog" StopWatchdog,
-    "stop-sigterm" StopSigterm,
-    "stop-sigkill" StopSigkill,
-    "stop-post" StopPost,
-    "final-watchdog" FinalWatchdog,
-    "final-sigterm" FinalSigterm,
-    "final-sigkill" FinalSigkill,
-    "failed" Failed,
-    "dead-before-auto-restart" DeadBeforeAutoRestart,
-    "failed-before-auto-restart" FailedBeforeAutoRestart,
-    "dead-resources-pinned" DeadResourcesPinned,
-    "auto-restart" AutoRestart,
-    "auto-restart-queued" AutoRestartQueued,
-    "cleaning" Cleaning,
-    "unknown" Unknown,
-});
+open_enum_impls!(
+    NodeServicesState : "dead" Dead, "condition" Condition, "start-pre" StartPre, "start"
+    Start, "start-post" StartPost, "running" Running, "exited" Exited, "reload" Reload,
+    "reload-signal" ReloadSignal, "reload-notify" ReloadNotify, "mounting" Mounting,
+    "stop" Stop, "stop-watchdog" StopWatchdog, "stop-sigterm" StopSigterm, "stop-sigkill"
+    StopSigkill, "stop-post" StopPost, "final-watchdog" FinalWatchdog, "final-sigterm"
+    FinalSigterm, "final-sigkill" FinalSigkill, "failed" Failed,
+    "dead-before-auto-restart" DeadBeforeAutoRestart, "failed-before-auto-restart"
+    FailedBeforeAutoRestart, "dead-resources-pinned" DeadResourcesPinned, "auto-restart"
+    AutoRestart, "auto-restart-queued" AutoRestartQueued, "cleaning" Cleaning, "unknown"
+    Unknown,
+);
 
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
@@ -7481,26 +8738,16 @@ pub enum NodeServicesUnitState {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeServicesUnitState {
-    "enabled" Enabled,
-    "enabled-runtime" EnabledRuntime,
-    "linked" Linked,
-    "linked-runtime" LinkedRuntime,
-    "alias" Alias,
-    "masked" Masked,
-    "masked-runtime" MaskedRuntime,
-    "static" Static,
-    "disabled" Disabled,
-    "indirect" Indirect,
-    "generated" Generated,
-    "transient" Transient,
-    "bad" Bad,
-    "not-found" NotFound,
-    "unknown" Unknown,
-});
+open_enum_impls!(
+    NodeServicesUnitState : "enabled" Enabled, "enabled-runtime" EnabledRuntime, "linked"
+    Linked, "linked-runtime" LinkedRuntime, "alias" Alias, "masked" Masked,
+    "masked-runtime" MaskedRuntime, "static" Static, "disabled" Disabled, "indirect"
+    Indirect, "generated" Generated, "transient" Transient, "bad" Bad, "not-found"
+    NotFound, "unknown" Unknown,
+);
 
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
@@ -7515,17 +8762,17 @@ pub enum NodeSpiceshellCmd {
     /// The value `upgrade`.
     Upgrade,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeSpiceshellCmd {
-    "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
-});
+open_enum_impls!(
+    NodeSpiceshellCmd : "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
+);
 
 /// The answer to `GET /nodes/{node}/status`.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// How the system was booted.
@@ -7560,32 +8807,60 @@ pub struct NodeStatus {
     pub extra: Extra,
 }
 
-object!(NodeStatus {
-    required: [
-        "cpu" cpu,
-        "cpuinfo" cpuinfo,
-        "loadavg" loadavg,
-        "memory" memory,
-        "pveversion" pveversion,
-        "rootfs" rootfs,
-    ],
-    optional: [
-        "boot-info" boot_info,
-        "current-kernel" current_kernel,
-        "idle" idle,
-        "ksm" ksm,
-        "kversion" kversion,
-        "swap" swap,
-        "uptime" uptime,
-        "wait" wait,
-    ],
-    others: extra,
-});
+impl Object for NodeStatus {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatus",
+                required: &[
+                    "cpu",
+                    "cpuinfo",
+                    "loadavg",
+                    "memory",
+                    "pveversion",
+                    "rootfs",
+                ],
+                optional: &[
+                    "boot-info",
+                    "current-kernel",
+                    "idle",
+                    "ksm",
+                    "kversion",
+                    "swap",
+                    "uptime",
+                    "wait",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.cpu,
+                &mut self.cpuinfo,
+                &mut self.loadavg,
+                &mut self.memory,
+                &mut self.pveversion,
+                &mut self.rootfs,
+                &mut self.boot_info,
+                &mut self.current_kernel,
+                &mut self.idle,
+                &mut self.ksm,
+                &mut self.kversion,
+                &mut self.swap,
+                &mut self.uptime,
+                &mut self.wait,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeStatus);
 
 /// How the system was booted.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusBootInfo {
     /// Firmware kind the system was booted with.
@@ -7596,11 +8871,23 @@ pub struct NodeStatusBootInfo {
     pub extra: Extra,
 }
 
-object!(NodeStatusBootInfo {
-    required: ["mode" mode],
-    optional: ["secureboot" secureboot],
-    others: extra,
-});
+impl Object for NodeStatusBootInfo {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusBootInfo",
+                required: &["mode"],
+                optional: &["secureboot"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.mode, &mut self.secureboot, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(NodeStatusBootInfo);
 
 /// What the node is to do.
 ///
@@ -7613,17 +8900,15 @@ pub enum NodeStatusCommand {
     /// The value `shutdown`.
     Shutdown,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeStatusCommand {
-    "reboot" Reboot, "shutdown" Shutdown,
-});
+open_enum_impls!(NodeStatusCommand : "reboot" Reboot, "shutdown" Shutdown,);
 
 /// CPUs of the node.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusCpuinfo {
     /// Number of physical CPU cores.
@@ -7650,18 +8935,40 @@ pub struct NodeStatusCpuinfo {
     pub extra: Extra,
 }
 
-object!(NodeStatusCpuinfo {
-    required: ["cores" cores, "cpus" cpus, "model" model, "sockets" sockets],
-    optional: [
-        "family" family, "flags" flags, "hvm" hvm, "mhz" mhz, "user_hz" user_hz, "vendor" vendor,
-    ],
-    others: extra,
-});
+impl Object for NodeStatusCpuinfo {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusCpuinfo",
+                required: &["cores", "cpus", "model", "sockets"],
+                optional: &["family", "flags", "hvm", "mhz", "user_hz", "vendor"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.cores,
+                &mut self.cpus,
+                &mut self.model,
+                &mut self.sockets,
+                &mut self.family,
+                &mut self.flags,
+                &mut self.hvm,
+                &mut self.mhz,
+                &mut self.user_hz,
+                &mut self.vendor,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeStatusCpuinfo);
 
 /// The running kernel.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusCurrentKernel {
     /// Hardware architecture.
@@ -7676,15 +8983,34 @@ pub struct NodeStatusCurrentKernel {
     pub extra: Extra,
 }
 
-object!(NodeStatusCurrentKernel {
-    required: ["machine" machine, "release" release, "sysname" sysname, "version" version],
-    others: extra,
-});
+impl Object for NodeStatusCurrentKernel {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusCurrentKernel",
+                required: &["machine", "release", "sysname", "version"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.machine,
+                &mut self.release,
+                &mut self.sysname,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeStatusCurrentKernel);
 
 /// Merging of identical memory pages (KSM).
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
@@ -7693,22 +9019,28 @@ pub struct NodeStatusKsm {
     pub extra: Extra,
 }
 
-object!(NodeStatusKsm {
-    optional: ["shared" shared],
-    others: extra,
-});
-
-impl Default for NodeStatusKsm {
+impl Object for NodeStatusKsm {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusKsm",
+                required: &[],
+                optional: &["shared"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.shared, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeStatusKsm);
 
 /// Main memory.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusMemory {
     /// Memory that programs could still get, reclaimable caches included, in bytes. Since 9.0.
@@ -7723,11 +9055,29 @@ pub struct NodeStatusMemory {
     pub extra: Extra,
 }
 
-object!(NodeStatusMemory {
-    required: ["free" free, "total" total, "used" used],
-    optional: ["available" available],
-    others: extra,
-});
+impl Object for NodeStatusMemory {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusMemory",
+                required: &["free", "total", "used"],
+                optional: &["available"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.free,
+                &mut self.total,
+                &mut self.used,
+                &mut self.available,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeStatusMemory);
 
 /// Firmware kind the system was booted with.
 ///
@@ -7740,17 +9090,15 @@ pub enum NodeStatusMode {
     /// The value `legacy-bios`.
     LegacyBios,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeStatusMode {
-    "efi" Efi, "legacy-bios" LegacyBios,
-});
+open_enum_impls!(NodeStatusMode : "efi" Efi, "legacy-bios" LegacyBios,);
 
 /// Root file system.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusRootfs {
     /// Bytes of the root file system that can still be written.
@@ -7765,15 +9113,34 @@ pub struct NodeStatusRootfs {
     pub extra: Extra,
 }
 
-object!(NodeStatusRootfs {
-    required: ["avail" avail, "free" free, "total" total, "used" used],
-    others: extra,
-});
+impl Object for NodeStatusRootfs {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusRootfs",
+                required: &["avail", "free", "total", "used"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.avail,
+                &mut self.free,
+                &mut self.total,
+                &mut self.used,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeStatusRootfs);
 
 /// Swap space.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusSwap {
     /// Swap space that is free. In bytes.
@@ -7786,22 +9153,28 @@ pub struct NodeStatusSwap {
     pub extra: Extra,
 }
 
-object!(NodeStatusSwap {
-    optional: ["free" free, "total" total, "used" used],
-    others: extra,
-});
-
-impl Default for NodeStatusSwap {
+impl Object for NodeStatusSwap {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusSwap",
+                required: &[],
+                optional: &["free", "total", "used"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.free, &mut self.total, &mut self.used, &mut self.extra],
+        );
     }
 }
+
+object_impls!(NodeStatusSwap);
 
 /// The answer to `GET /nodes/{node}/subscription`.
 ///
 /// Used by `GET /nodes/{node}/subscription`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSubscription {
     /// Unix time of the last check.
@@ -7832,23 +9205,49 @@ pub struct NodeSubscription {
     pub extra: Extra,
 }
 
-object!(NodeSubscription {
-    required: ["status" status],
-    optional: [
-        "checktime" checktime,
-        "key" key,
-        "level" level,
-        "message" message,
-        "nextduedate" nextduedate,
-        "productname" productname,
-        "regdate" regdate,
-        "serverid" serverid,
-        "signature" signature,
-        "sockets" sockets,
-        "url" url,
-    ],
-    others: extra,
-});
+impl Object for NodeSubscription {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSubscription",
+                required: &["status"],
+                optional: &[
+                    "checktime",
+                    "key",
+                    "level",
+                    "message",
+                    "nextduedate",
+                    "productname",
+                    "regdate",
+                    "serverid",
+                    "signature",
+                    "sockets",
+                    "url",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.status,
+                &mut self.checktime,
+                &mut self.key,
+                &mut self.level,
+                &mut self.message,
+                &mut self.nextduedate,
+                &mut self.productname,
+                &mut self.regdate,
+                &mut self.serverid,
+                &mut self.signature,
+                &mut self.sockets,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeSubscription);
 
 /// Validity of the subscription.
 ///
@@ -7869,22 +9268,18 @@ pub enum NodeSubscriptionStatus {
     /// The value `suspended`.
     Suspended,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeSubscriptionStatus {
-    "new" New,
-    "notfound" Notfound,
-    "active" Active,
-    "invalid" Invalid,
-    "expired" Expired,
-    "suspended" Suspended,
-});
+open_enum_impls!(
+    NodeSubscriptionStatus : "new" New, "notfound" Notfound, "active" Active, "invalid"
+    Invalid, "expired" Expired, "suspended" Suspended,
+);
 
 /// One element of the answer to `GET /nodes/{node}/tasks`.
 ///
 /// Used by `GET /nodes/{node}/tasks`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeTasksItem {
     /// Unix time at which the task ended; absent while it runs. In seconds since 1970.
@@ -7915,20 +9310,46 @@ pub struct NodeTasksItem {
     pub extra: Extra,
 }
 
-object!(NodeTasksItem {
-    required: [
-        "id" id,
-        "node" node,
-        "pid" pid,
-        "pstart" pstart,
-        "starttime" starttime,
-        "type" type_,
-        "upid" upid,
-        "user" user,
-    ],
-    optional: ["endtime" endtime, "saved" saved, "status" status, "tokenid" tokenid],
-    others: extra,
-});
+impl Object for NodeTasksItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeTasksItem",
+                required: &[
+                    "id",
+                    "node",
+                    "pid",
+                    "pstart",
+                    "starttime",
+                    "type",
+                    "upid",
+                    "user",
+                ],
+                optional: &["endtime", "saved", "status", "tokenid"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pstart,
+                &mut self.starttime,
+                &mut self.type_,
+                &mut self.upid,
+                &mut self.user,
+                &mut self.endtime,
+                &mut self.saved,
+                &mut self.status,
+                &mut self.tokenid,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeTasksItem);
 
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
@@ -7943,17 +9364,15 @@ pub enum NodeTasksSource {
     /// The value `all`.
     All,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodeTasksSource {
-    "archive" Archive, "active" Active, "all" All,
-});
+open_enum_impls!(NodeTasksSource : "archive" Archive, "active" Active, "all" All,);
 
 /// The answer to `GET /nodes/{node}/tasks/{upid}/status`.
 ///
 /// Used by `GET /nodes/{node}/tasks/{upid}/status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeTasksStatus {
     /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it runs.
@@ -7982,26 +9401,51 @@ pub struct NodeTasksStatus {
     pub extra: Extra,
 }
 
-object!(NodeTasksStatus {
-    required: [
-        "id" id,
-        "node" node,
-        "pid" pid,
-        "pstart" pstart,
-        "starttime" starttime,
-        "status" status,
-        "type" type_,
-        "upid" upid,
-        "user" user,
-    ],
-    optional: ["exitstatus" exitstatus, "tokenid" tokenid],
-    others: extra,
-});
+impl Object for NodeTasksStatus {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeTasksStatus",
+                required: &[
+                    "id",
+                    "node",
+                    "pid",
+                    "pstart",
+                    "starttime",
+                    "status",
+                    "type",
+                    "upid",
+                    "user",
+                ],
+                optional: &["exitstatus", "tokenid"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pstart,
+                &mut self.starttime,
+                &mut self.status,
+                &mut self.type_,
+                &mut self.upid,
+                &mut self.user,
+                &mut self.exitstatus,
+                &mut self.tokenid,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeTasksStatus);
 
 /// The answer to `GET /nodes/{node}/time`.
 ///
 /// Used by `GET /nodes/{node}/time`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeTime {
     /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. In seconds since 1970. At least 1297163644.
@@ -8014,15 +9458,33 @@ pub struct NodeTime {
     pub extra: Extra,
 }
 
-object!(NodeTime {
-    required: ["localtime" localtime, "time" time, "timezone" timezone],
-    others: extra,
-});
+impl Object for NodeTime {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeTime",
+                required: &["localtime", "time", "timezone"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.localtime,
+                &mut self.time,
+                &mut self.timezone,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeTime);
 
 /// The answer to `GET /nodes/{node}/version`.
 ///
 /// Used by `GET /nodes/{node}/version`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeVersion {
     /// Proxmox VE release.
@@ -8035,15 +9497,33 @@ pub struct NodeVersion {
     pub extra: Extra,
 }
 
-object!(NodeVersion {
-    required: ["release" release, "repoid" repoid, "version" version],
-    others: extra,
-});
+impl Object for NodeVersion {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeVersion",
+                required: &["release", "repoid", "version"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.release,
+                &mut self.repoid,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeVersion);
 
 /// The answer to `GET /nodes/{node}/vzdump/defaults`.
 ///
 /// Used by `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaults {
     /// Backs up every guest of the node. Default: `false`.
@@ -8118,57 +9598,99 @@ pub struct NodeVzdumpDefaults {
     pub extra: Extra,
 }
 
-object!(NodeVzdumpDefaults {
-    optional: [
-        "all" all,
-        "bwlimit" bwlimit,
-        "compress" compress,
-        "dumpdir" dumpdir,
-        "exclude" exclude,
-        "exclude-path" exclude_path,
-        "fleecing" fleecing,
-        "ionice" ionice,
-        "lockwait" lockwait,
-        "mailnotification" mailnotification,
-        "mailto" mailto,
-        "maxfiles" maxfiles,
-        "mode" mode,
-        "node" node,
-        "notes-template" notes_template,
-        "notification-mode" notification_mode,
-        "notification-policy" notification_policy,
-        "notification-target" notification_target,
-        "pbs-change-detection-mode" pbs_change_detection_mode,
-        "performance" performance,
-        "pigz" pigz,
-        "pool" pool,
-        "protected" protected,
-        "prune-backups" prune_backups,
-        "quiet" quiet,
-        "remove" remove,
-        "script" script,
-        "stdexcludes" stdexcludes,
-        "stop" stop,
-        "stopwait" stopwait,
-        "storage" storage,
-        "tmpdir" tmpdir,
-        "vmid" vmid,
-        "zstd" zstd,
-    ],
-    others: extra,
-});
-
-impl Default for NodeVzdumpDefaults {
+impl Object for NodeVzdumpDefaults {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeVzdumpDefaults",
+                required: &[],
+                optional: &[
+                    "all",
+                    "bwlimit",
+                    "compress",
+                    "dumpdir",
+                    "exclude",
+                    "exclude-path",
+                    "fleecing",
+                    "ionice",
+                    "lockwait",
+                    "mailnotification",
+                    "mailto",
+                    "maxfiles",
+                    "mode",
+                    "node",
+                    "notes-template",
+                    "notification-mode",
+                    "notification-policy",
+                    "notification-target",
+                    "pbs-change-detection-mode",
+                    "performance",
+                    "pigz",
+                    "pool",
+                    "protected",
+                    "prune-backups",
+                    "quiet",
+                    "remove",
+                    "script",
+                    "stdexcludes",
+                    "stop",
+                    "stopwait",
+                    "storage",
+                    "tmpdir",
+                    "vmid",
+                    "zstd",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.all,
+                &mut self.bwlimit,
+                &mut self.compress,
+                &mut self.dumpdir,
+                &mut self.exclude,
+                &mut self.exclude_path,
+                &mut self.fleecing,
+                &mut self.ionice,
+                &mut self.lockwait,
+                &mut self.mailnotification,
+                &mut self.mailto,
+                &mut self.maxfiles,
+                &mut self.mode,
+                &mut self.node,
+                &mut self.notes_template,
+                &mut self.notification_mode,
+                &mut self.notification_policy,
+                &mut self.notification_target,
+                &mut self.pbs_change_detection_mode,
+                &mut self.performance,
+                &mut self.pigz,
+                &mut self.pool,
+                &mut self.protected,
+                &mut self.prune_backups,
+                &mut self.quiet,
+                &mut self.remove,
+                &mut self.script,
+                &mut self.stdexcludes,
+                &mut self.stop,
+                &mut self.stopwait,
+                &mut self.storage,
+                &mut self.tmpdir,
+                &mut self.vmid,
+                &mut self.zstd,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(NodeVzdumpDefaults);
 
 /// One element of the answer to `GET /nodes`.
 ///
 /// Used by `GET /nodes`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodesItem {
     /// Control group version of the node, 1 or 2.
@@ -8203,24 +9725,52 @@ pub struct NodesItem {
     pub extra: Extra,
 }
 
-object!(NodesItem {
-    required: ["node" node, "status" status],
-    optional: [
-        "cgroup-mode" cgroup_mode,
-        "cpu" cpu,
-        "disk" disk,
-        "id" id,
-        "level" level,
-        "maxcpu" maxcpu,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "mem" mem,
-        "ssl_fingerprint" ssl_fingerprint,
-        "type" type_,
-        "uptime" uptime,
-    ],
-    others: extra,
-});
+impl Object for NodesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodesItem",
+                required: &["node", "status"],
+                optional: &[
+                    "cgroup-mode",
+                    "cpu",
+                    "disk",
+                    "id",
+                    "level",
+                    "maxcpu",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "ssl_fingerprint",
+                    "type",
+                    "uptime",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.node,
+                &mut self.status,
+                &mut self.cgroup_mode,
+                &mut self.cpu,
+                &mut self.disk,
+                &mut self.id,
+                &mut self.level,
+                &mut self.maxcpu,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.ssl_fingerprint,
+                &mut self.type_,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodesItem);
 
 /// Whether the node is reachable in the cluster.
 ///
@@ -8235,19 +9785,17 @@ pub enum NodesStatus {
     /// The value `offline`.
     Offline,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(NodesStatus {
-    "unknown" Unknown, "online" Online, "offline" Offline,
-});
+open_enum_impls!(NodesStatus : "unknown" Unknown, "online" Online, "offline" Offline,);
 
 /// How the node is woken over the network.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.
@@ -8257,51 +9805,84 @@ pub struct WakeOnLan {
     /// MAC address the wake-on-LAN packet is made for.
     pub mac: MacAddr,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl WakeOnLan {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(mac: impl Into<MacAddr>) -> Self {
-        Self {
-            mac: mac.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(mac: impl IntoValue<MacAddr, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.mac, &mut new.undeclared, "mac", mac);
+        new
     }
     /// Interface the wake-on-LAN packet leaves by.
     #[inline]
     #[must_use]
-    pub fn bind_interface(mut self, value: impl Into<String>) -> Self {
-        self.bind_interface = Some(value.into());
+    pub fn bind_interface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.bind_interface,
+            &mut self.undeclared,
+            "bind-interface",
+            value,
+        );
         self
     }
     /// IPv4 broadcast address the wake-on-LAN packet goes to. Default: `255.255.255.255`.
     #[inline]
     #[must_use]
-    pub fn broadcast_address(mut self, value: impl Into<IpAddress>) -> Self {
-        self.broadcast_address = Some(value.into());
+    pub fn broadcast_address<How>(
+        mut self,
+        value: impl IntoSetting<IpAddress, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.broadcast_address,
+            &mut self.undeclared,
+            "broadcast-address",
+            value,
+        );
         self
     }
     /// MAC address the wake-on-LAN packet is made for.
     #[inline]
     #[must_use]
-    pub fn mac(mut self, value: impl Into<MacAddr>) -> Self {
-        self.mac = value.into();
+    pub fn mac<How>(mut self, value: impl IntoValue<MacAddr, How>) -> Self {
+        property_string::put(&mut self.mac, &mut self.undeclared, "mac", value);
         self
     }
 }
 
-object!(WakeOnLan {
-    required: ["mac" mac],
-    optional: ["bind-interface" bind_interface, "broadcast-address" broadcast_address],
-    property_string: {
-        default_key: Some("mac"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for WakeOnLan {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "WakeOnLan",
+                required: &["mac"],
+                optional: &["bind-interface", "broadcast-address"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("mac"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("broadcast-address", Takes::Format("ipv4")),
+                            ("mac", Takes::Format("mac-addr")),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.mac,
+                &mut self.bind_interface,
+                &mut self.broadcast_address,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(WakeOnLan);

@@ -55,14 +55,14 @@ impl PoolsPath {
     ///
     /// * `poolid`: Pool name; nested pools are written `parent/child`.
     #[inline]
-    pub fn post(&self, poolid: impl Into<String>) -> PoolsPost {
+    pub fn post<How0>(&self, poolid: impl IntoValue<String, How0>) -> PoolsPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/pools",
             Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("poolid", poolid);
+        request.call.set_as::<String, How0>("poolid", poolid);
         PoolsPost(request)
     }
     /// Changes the comment of a resource pool, or adds or removes members.
@@ -71,7 +71,7 @@ impl PoolsPath {
     ///
     /// * `poolid`: Pool name; nested pools are written `parent/child`.
     #[inline]
-    pub fn put(&self, poolid: impl Into<String>) -> PoolsPut {
+    pub fn put<How0>(&self, poolid: impl IntoValue<String, How0>) -> PoolsPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/pools",
@@ -98,7 +98,7 @@ impl PoolsPath {
             )
             .since(8, 1);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("poolid", poolid);
+        request.call.set_as::<String, How0>("poolid", poolid);
         PoolsPut(request)
     }
     /// Deletes an empty resource pool.
@@ -111,7 +111,7 @@ impl PoolsPath {
     ///
     /// * `poolid`: Pool name; nested pools are written `parent/child`.
     #[inline]
-    pub fn delete(&self, poolid: impl Into<String>) -> Request<()> {
+    pub fn delete<How0>(&self, poolid: impl IntoValue<String, How0>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/pools",
@@ -119,7 +119,7 @@ impl PoolsPath {
             )
             .since(8, 1);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("poolid", poolid);
+        request.call.set_as::<String, How0>("poolid", poolid);
         request
     }
 }
@@ -140,14 +140,14 @@ request_impls!(PoolsGet: Vec<PoolsItem>);
 impl PoolsGet {
     /// Pool name; nested pools are written `parent/child`. Since 8.1.
     #[inline]
-    pub fn poolid(mut self, poolid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("poolid", poolid);
+    pub fn poolid<How>(mut self, poolid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("poolid", poolid);
         self
     }
     /// Returns only members of this kind. Only together with `poolid`. Since 8.1.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<PoolsType>) -> Self {
-        self.0.call.set_as::<PoolsType>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsType, How>) -> Self {
+        self.0.call.set_some::<PoolsType, How>("type", type_);
         self
     }
 }
@@ -166,8 +166,8 @@ request_impls!(PoolsPost:());
 impl PoolsPost {
     /// Free text about the pool.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
 }
@@ -192,32 +192,35 @@ request_impls!(PoolsPut:());
 impl PoolsPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`.
     #[inline]
-    pub fn allow_move(mut self, allow_move: bool) -> Self {
-        self.0.call.set_bool("allow-move", allow_move);
+    pub fn allow_move<How>(mut self, allow_move: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("allow-move", allow_move);
         self
     }
     /// Free text about the pool.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<List<StorageId>>) -> Self {
-        self.0.call.set_as::<List<StorageId>>("storage", storage);
+    pub fn storage<How>(
+        mut self,
+        storage: impl IntoItemsSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<StorageId, How>("storage", storage);
         self
     }
     /// VMIDs to add or remove, separated by commas.
     #[inline]
-    pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vms", vms);
+    pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
 }
@@ -314,8 +317,8 @@ request_impls!(PoolsPoolidGet: Pool);
 impl PoolsPoolidGet {
     /// Returns only members of this kind.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<PoolsType>) -> Self {
-        self.0.call.set_as::<PoolsType>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<PoolsType, How>) -> Self {
+        self.0.call.set_some::<PoolsType, How>("type", type_);
         self
     }
 }
@@ -338,32 +341,35 @@ request_impls!(PoolsPoolidPut:());
 impl PoolsPoolidPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`. Since 8.1.
     #[inline]
-    pub fn allow_move(mut self, allow_move: bool) -> Self {
-        self.0.call.set_bool("allow-move", allow_move);
+    pub fn allow_move<How>(mut self, allow_move: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("allow-move", allow_move);
         self
     }
     /// Free text about the pool.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<List<StorageId>>) -> Self {
-        self.0.call.set_as::<List<StorageId>>("storage", storage);
+    pub fn storage<How>(
+        mut self,
+        storage: impl IntoItemsSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<StorageId, How>("storage", storage);
         self
     }
     /// VMIDs to add or remove, separated by commas.
     #[inline]
-    pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        self.0.call.set_as::<List<u32>>("vms", vms);
+    pub fn vms<How>(mut self, vms: impl IntoItemsSetting<u32, How>) -> Self {
+        self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
 }

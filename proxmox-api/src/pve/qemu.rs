@@ -6,8 +6,10 @@ use crate::support::*;
 /// The path `/nodes/{node}/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuPath(pub(crate) At);
+
+place_impls!(QemuPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/qemu`
@@ -37,7 +39,7 @@ impl QemuPath {
     ///
     /// * `vmid`: ID for the virtual machine; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
     #[inline]
-    pub fn post(&self, vmid: u32) -> QemuPost {
+    pub fn post<How0>(&self, vmid: impl IntoValue<u32, How0>) -> QemuPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu",
@@ -500,6 +502,71 @@ impl QemuPath {
             )
             .secrets(&["cipassword"])
             .separators(&[("nameserver", ' '), ("searchdomain", ' ')])
+            .limits(
+                &[
+                    ("vmid", Takes::Integer(1, i64::MAX)),
+                    ("archive", Takes::Length(0, 255)),
+                    ("balloon", Takes::Integer(0, i64::MAX)),
+                    ("bootdisk", Takes::Pattern(&["(ide|sata|scsi|virtio)\\d+"])),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("cores", Takes::Integer(1, i64::MAX)),
+                    ("cpulimit", Takes::Number(0.0, 128.0)),
+                    ("cpuunits", Takes::Integer(1, 262144)),
+                    ("description", Takes::Length(0, 8192)),
+                    ("hookscript", Takes::Format("pve-volume-id")),
+                    ("hostpci[n]", Takes::Index(15)),
+                    ("ide[n]", Takes::Index(3)),
+                    ("import-working-storage", Takes::Format("pve-storage-id")),
+                    ("ipconfig[n]", Takes::Index(31)),
+                    ("migrate_downtime", Takes::Number(0.0, f64::INFINITY)),
+                    ("migrate_speed", Takes::Integer(0, i64::MAX)),
+                    ("net[n]", Takes::Index(31)),
+                    ("numa[n]", Takes::Index(7)),
+                    ("parallel[n]", Takes::Index(2)),
+                    (
+                        "parallel[n]",
+                        Takes::Pattern(&["/dev/parport\\d+|/dev/usb/lp\\d+"]),
+                    ),
+                    (
+                        "running-nets-host-mtu",
+                        Takes::Pattern(&["net\\d+=\\d+(,net\\d+=\\d+)*"]),
+                    ),
+                    ("sata[n]", Takes::Index(5)),
+                    ("scsi[n]", Takes::Index(30)),
+                    ("serial[n]", Takes::Index(3)),
+                    (
+                        "serial[n]",
+                        Takes::Pattern(&["(/dev/.+|socket)", "(/dev/[^,]+|socket)"]),
+                    ),
+                    ("shares", Takes::Integer(0, 50000)),
+                    ("smp", Takes::Integer(1, i64::MAX)),
+                    ("sockets", Takes::Integer(1, i64::MAX)),
+                    ("sshkeys", Takes::Format("urlencoded")),
+                    (
+                        "startdate",
+                        Takes::Pattern(
+                            &[
+                                "(now|\\d{4}-\\d{1,2}-\\d{1,2}(T\\d{1,2}:\\d{1,2}:\\d{1,2})?)",
+                            ],
+                        ),
+                    ),
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("unused[n]", Takes::Index(255)),
+                    ("usb[n]", Takes::Index(13)),
+                    ("vcpus", Takes::Integer(1, i64::MAX)),
+                    ("virtio[n]", Takes::Index(15)),
+                    ("virtiofs[n]", Takes::Index(9)),
+                    (
+                        "vmgenid",
+                        Takes::Pattern(
+                            &[
+                                "(?:[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}|[01])",
+                            ],
+                        ),
+                    ),
+                    ("vmstatestorage", Takes::Format("pve-storage-id")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("allow-ksm", Release::new(9, 1), None),
@@ -517,7 +584,7 @@ impl QemuPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_vmid("vmid", vmid);
+        request.call.set_as::<u32, How0>("vmid", vmid);
         QemuPost(request)
     }
 }
@@ -533,13 +600,13 @@ impl QemuPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
 
-request_impls!(QemuGet: Vec<QemuItem>);
+request_impls!(QemuGet : Vec < QemuItem >);
 
 impl QemuGet {
     /// Asks each running virtual machine for its complete status too, which takes longer.
     #[inline]
-    pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set_bool("full", full);
+    pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("full", full);
         self
     }
 }
@@ -587,575 +654,683 @@ impl QemuGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuPost(pub(crate) Request<Task>);
 
-request_impls!(QemuPost: Task);
+request_impls!(QemuPost : Task);
 
 impl QemuPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
-    pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.call.set_bool("acpi", acpi);
+    pub fn acpi<How>(mut self, acpi: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("acpi", acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
-    pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("affinity", affinity);
+    pub fn affinity<How>(mut self, affinity: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("affinity", affinity);
         self
     }
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
-    pub fn agent(mut self, agent: impl Into<QemuAgent>) -> Self {
-        self.0.call.set_as::<QemuAgent>("agent", agent);
+    pub fn agent<How>(mut self, agent: impl IntoSetting<QemuAgent, How>) -> Self {
+        self.0.call.set_some::<QemuAgent, How>("agent", agent);
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
-    pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.call.set_bool("allow-ksm", allow_ksm);
+    pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[inline]
-    pub fn amd_sev(mut self, amd_sev: impl Into<QemuSev>) -> Self {
-        self.0.call.set_as::<QemuSev>("amd-sev", amd_sev);
+    pub fn amd_sev<How>(mut self, amd_sev: impl IntoSetting<QemuSev, How>) -> Self {
+        self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
         self
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
     /// Backup to restore: a backup volume ID, or the path of a `.vma` or `.tar` file; `-` reads standard input. At most 255 characters.
     #[inline]
-    pub fn archive(mut self, archive: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("archive", archive);
+    pub fn archive<How>(mut self, archive: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("archive", archive);
         self
     }
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
-    pub fn args(mut self, args: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("args", args);
+    pub fn args<How>(mut self, args: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("args", args);
         self
     }
     /// Sound card of the guest, useful with SPICE.
     #[inline]
-    pub fn audio0(mut self, audio0: impl Into<QemuAudio>) -> Self {
-        self.0.call.set_as::<QemuAudio>("audio0", audio0);
+    pub fn audio0<How>(mut self, audio0: impl IntoSetting<QemuAudio, How>) -> Self {
+        self.0.call.set_some::<QemuAudio, How>("audio0", audio0);
         self
     }
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
-    pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set_bool("autostart", autostart);
+    pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
-    pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.call.set_integer("balloon", balloon);
+    pub fn balloon<How>(mut self, balloon: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("balloon", balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
-    pub fn bios(mut self, bios: impl Into<QemuBios>) -> Self {
-        self.0.call.set_as::<QemuBios>("bios", bios);
+    pub fn bios<How>(mut self, bios: impl IntoSetting<QemuBios, How>) -> Self {
+        self.0.call.set_some::<QemuBios, How>("bios", bios);
         self
     }
     /// Devices the guest boots from, in order.
     #[inline]
-    pub fn boot(mut self, boot: impl Into<QemuBoot>) -> Self {
-        self.0.call.set_as::<QemuBoot>("boot", boot);
+    pub fn boot<How>(mut self, boot: impl IntoSetting<QemuBoot, How>) -> Self {
+        self.0.call.set_some::<QemuBoot, How>("boot", boot);
         self
     }
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
-    pub fn bootdisk(mut self, bootdisk: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bootdisk", bootdisk);
+    pub fn bootdisk<How>(mut self, bootdisk: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bootdisk", bootdisk);
         self
     }
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Shorthand for the drive `ide2`.
     #[inline]
-    pub fn cdrom(mut self, cdrom: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cdrom", cdrom);
+    pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cdrom", cdrom);
         self
     }
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
-    pub fn cicustom(mut self, cicustom: impl Into<QemuCloudInitCustom>) -> Self {
-        self.0.call.set_as::<QemuCloudInitCustom>("cicustom", cicustom);
+    pub fn cicustom<How>(
+        mut self,
+        cicustom: impl IntoSetting<QemuCloudInitCustom, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuCloudInitCustom, How>("cicustom", cicustom);
         self
     }
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     #[inline]
-    pub fn cipassword(mut self, cipassword: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("cipassword", cipassword);
+    pub fn cipassword<How>(mut self, cipassword: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("cipassword", cipassword);
         self
     }
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     #[inline]
-    pub fn citype(mut self, citype: impl Into<QemuCitype>) -> Self {
-        self.0.call.set_as::<QemuCitype>("citype", citype);
+    pub fn citype<How>(mut self, citype: impl IntoSetting<QemuCitype, How>) -> Self {
+        self.0.call.set_some::<QemuCitype, How>("citype", citype);
         self
     }
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
-    pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.call.set_bool("ciupgrade", ciupgrade);
+    pub fn ciupgrade<How>(mut self, ciupgrade: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ciupgrade", ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
-    pub fn ciuser(mut self, ciuser: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ciuser", ciuser);
+    pub fn ciuser<How>(mut self, ciuser: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ciuser", ciuser);
         self
     }
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
-    pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set_integer("cores", cores);
+    pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
     #[inline]
-    pub fn cpu(mut self, cpu: impl Into<QemuCpu>) -> Self {
-        self.0.call.set_as::<QemuCpu>("cpu", cpu);
+    pub fn cpu<How>(mut self, cpu: impl IntoSetting<QemuCpu, How>) -> Self {
+        self.0.call.set_some::<QemuCpu, How>("cpu", cpu);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     #[inline]
-    pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("cpulimit", cpulimit);
+    pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
-    pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set_integer("cpuunits", cpuunits);
+    pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     #[inline]
-    pub fn efidisk0(mut self, efidisk0: impl Into<QemuEfiDisk>) -> Self {
-        self.0.call.set_as::<QemuEfiDisk>("efidisk0", efidisk0);
+    pub fn efidisk0<How>(
+        mut self,
+        efidisk0: impl IntoSetting<QemuEfiDisk, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuEfiDisk, How>("efidisk0", efidisk0);
         self
     }
     /// Overwrites an existing virtual machine. Only together with `archive`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
-    pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.call.set_bool("freeze", freeze);
+    pub fn freeze<How>(mut self, freeze: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("freeze", freeze);
         self
     }
     /// Puts the new virtual machine under high availability. Default: `false`. Since 9.1.
     #[inline]
-    pub fn ha_managed(mut self, ha_managed: bool) -> Self {
-        self.0.call.set_bool("ha-managed", ha_managed);
+    pub fn ha_managed<How>(mut self, ha_managed: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ha-managed", ha_managed);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
+    pub fn hookscript<How>(
+        mut self,
+        hookscript: impl IntoSetting<VolumeId, How>,
+    ) -> Self {
+        self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
-    pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
-        self.0.call.set_indexed_as::<QemuHostPci>("hostpci", index, hostpci);
+    pub fn hostpci<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        hostpci: impl IntoSetting<QemuHostPci, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuHostPci, Which, How>("hostpci", index, hostpci);
         self
     }
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     #[inline]
-    pub fn hotplug(mut self, hotplug: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hotplug", hotplug);
+    pub fn hotplug<How>(mut self, hotplug: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("hotplug", hotplug);
         self
     }
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     #[inline]
-    pub fn hugepages(mut self, hugepages: impl Into<QemuHugepages>) -> Self {
-        self.0.call.set_as::<QemuHugepages>("hugepages", hugepages);
+    pub fn hugepages<How>(
+        mut self,
+        hugepages: impl IntoSetting<QemuHugepages, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuHugepages, How>("hugepages", hugepages);
         self
     }
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
-    pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("ide", index, ide);
+    pub fn ide<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        ide: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("ide", index, ide);
         self
     }
     /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
     #[inline]
-    pub fn import_working_storage(
+    pub fn import_working_storage<How>(
         mut self,
-        import_working_storage: impl Into<StorageId>,
+        import_working_storage: impl IntoSetting<StorageId, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<StorageId>("import-working-storage", import_working_storage);
+            .set_some::<
+                StorageId,
+                How,
+            >("import-working-storage", import_working_storage);
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[inline]
-    pub fn intel_tdx(mut self, intel_tdx: impl Into<QemuTdx>) -> Self {
-        self.0.call.set_as::<QemuTdx>("intel-tdx", intel_tdx);
+    pub fn intel_tdx<How>(mut self, intel_tdx: impl IntoSetting<QemuTdx, How>) -> Self {
+        self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
-    pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
-        self.0.call.set_indexed_as::<QemuIpConfig>("ipconfig", index, ipconfig);
+    pub fn ipconfig<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        ipconfig: impl IntoSetting<QemuIpConfig, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuIpConfig, Which, How>("ipconfig", index, ipconfig);
         self
     }
     /// Memory shared with other virtual machines or the host.
     #[inline]
-    pub fn ivshmem(mut self, ivshmem: impl Into<QemuIvshmem>) -> Self {
-        self.0.call.set_as::<QemuIvshmem>("ivshmem", ivshmem);
+    pub fn ivshmem<How>(mut self, ivshmem: impl IntoSetting<QemuIvshmem, How>) -> Self {
+        self.0.call.set_some::<QemuIvshmem, How>("ivshmem", ivshmem);
         self
     }
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
-    pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.call.set_bool("keephugepages", keephugepages);
+    pub fn keephugepages<How>(
+        mut self,
+        keephugepages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("keephugepages", keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     #[inline]
-    pub fn keyboard(
+    pub fn keyboard<How>(
         mut self,
-        keyboard: impl Into<super::types::KeyboardLayout>,
+        keyboard: impl IntoSetting<super::types::KeyboardLayout, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
+        self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
-    pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.call.set_bool("kvm", kvm);
+    pub fn kvm<How>(mut self, kvm: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("kvm", kvm);
         self
     }
     /// Starts the guest at once and goes on importing or restoring while it runs.
     #[inline]
-    pub fn live_restore(mut self, live_restore: bool) -> Self {
-        self.0.call.set_bool("live-restore", live_restore);
+    pub fn live_restore<How>(
+        mut self,
+        live_restore: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("live-restore", live_restore);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
-    pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.call.set_bool("localtime", localtime);
+    pub fn localtime<How>(mut self, localtime: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("localtime", localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
-    pub fn lock(mut self, lock: impl Into<QemuLock>) -> Self {
-        self.0.call.set_as::<QemuLock>("lock", lock);
+    pub fn lock<How>(mut self, lock: impl IntoSetting<QemuLock, How>) -> Self {
+        self.0.call.set_some::<QemuLock, How>("lock", lock);
         self
     }
     /// QEMU machine type and its options.
     #[inline]
-    pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        self.0.call.set_as::<QemuMachine>("machine", machine);
+    pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
+        self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
-    pub fn memory(mut self, memory: impl Into<QemuMemory>) -> Self {
-        self.0.call.set_as::<QemuMemory>("memory", memory);
+    pub fn memory<How>(mut self, memory: impl IntoSetting<QemuMemory, How>) -> Self {
+        self.0.call.set_some::<QemuMemory, How>("memory", memory);
         self
     }
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     #[inline]
-    pub fn migrate_downtime(mut self, migrate_downtime: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("migrate_downtime", migrate_downtime);
+    pub fn migrate_downtime<How>(
+        mut self,
+        migrate_downtime: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("migrate_downtime", migrate_downtime);
         self
     }
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
-    pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.call.set_integer("migrate_speed", migrate_speed);
+    pub fn migrate_speed<How>(
+        mut self,
+        migrate_speed: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("migrate_speed", migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("name", name);
+    pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("name", name);
         self
     }
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
-    pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nameserver", nameserver);
+    pub fn nameserver<How>(
+        mut self,
+        nameserver: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
     #[inline]
-    pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
-        self.0.call.set_indexed_as::<QemuNet>("net", index, net);
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        net: impl IntoSetting<QemuNet, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuNet, Which, How>("net", index, net);
         self
     }
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
-    pub fn numa(mut self, numa: bool) -> Self {
-        self.0.call.set_bool("numa", numa);
+    pub fn numa<How>(mut self, numa: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("numa", numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
-    pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
-        self.0.call.set_indexed_as::<QemuNuma>("numa", index, numa_nodes);
+    pub fn numa_nodes<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        numa_nodes: impl IntoSetting<QemuNuma, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuNuma, Which, How>("numa", index, numa_nodes);
         self
     }
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
-    pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set_bool("onboot", onboot);
+    pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     #[inline]
-    pub fn ostype(mut self, ostype: impl Into<QemuOstype>) -> Self {
-        self.0.call.set_as::<QemuOstype>("ostype", ostype);
+    pub fn ostype<How>(mut self, ostype: impl IntoSetting<QemuOstype, How>) -> Self {
+        self.0.call.set_some::<QemuOstype, How>("ostype", ostype);
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
-    pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
-        self.0.call.set_indexed_as::<String>("parallel", index, parallel);
+    pub fn parallel<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        parallel: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_member::<String, Which, How>("parallel", index, parallel);
         self
     }
     /// Resource pool the new virtual machine joins.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
-    pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set_bool("protection", protection);
+    pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
-    pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.call.set_bool("reboot", reboot);
+    pub fn reboot<How>(mut self, reboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("reboot", reboot);
         self
     }
     /// VirtIO random number generator for the guest.
     #[inline]
-    pub fn rng0(mut self, rng0: impl Into<QemuRng>) -> Self {
-        self.0.call.set_as::<QemuRng>("rng0", rng0);
+    pub fn rng0<How>(mut self, rng0: impl IntoSetting<QemuRng, How>) -> Self {
+        self.0.call.set_some::<QemuRng, How>("rng0", rng0);
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
     #[inline]
-    pub fn running_nets_host_mtu(
+    pub fn running_nets_host_mtu<How>(
         mut self,
-        running_nets_host_mtu: impl Into<String>,
+        running_nets_host_mtu: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("running-nets-host-mtu", running_nets_host_mtu);
+        self.0
+            .call
+            .set_some::<String, How>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
-    pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("sata", index, sata);
+    pub fn sata<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        sata: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("sata", index, sata);
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
-    pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("scsi", index, scsi);
+    pub fn scsi<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        scsi: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("scsi", index, scsi);
         self
     }
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
-    pub fn scsihw(mut self, scsihw: impl Into<QemuScsihw>) -> Self {
-        self.0.call.set_as::<QemuScsihw>("scsihw", scsihw);
+    pub fn scsihw<How>(mut self, scsihw: impl IntoSetting<QemuScsihw, How>) -> Self {
+        self.0.call.set_some::<QemuScsihw, How>("scsihw", scsihw);
         self
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("searchdomain", searchdomain);
+    pub fn searchdomain<How>(
+        mut self,
+        searchdomain: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
-    pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
-        self.0.call.set_indexed_as::<String>("serial", index, serial);
+    pub fn serial<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        serial: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_member::<String, Which, How>("serial", index, serial);
         self
     }
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
-    pub fn shares(mut self, shares: i64) -> Self {
-        self.0.call.set_integer("shares", shares);
+    pub fn shares<How>(mut self, shares: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("shares", shares);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
-    pub fn smbios1(mut self, smbios1: impl Into<QemuSmbios1>) -> Self {
-        self.0.call.set_as::<QemuSmbios1>("smbios1", smbios1);
+    pub fn smbios1<How>(mut self, smbios1: impl IntoSetting<QemuSmbios1, How>) -> Self {
+        self.0.call.set_some::<QemuSmbios1, How>("smbios1", smbios1);
         self
     }
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
-    pub fn smp(mut self, smp: i64) -> Self {
-        self.0.call.set_integer("smp", smp);
+    pub fn smp<How>(mut self, smp: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("smp", smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
-    pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.call.set_integer("sockets", sockets);
+    pub fn sockets<How>(mut self, sockets: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("sockets", sockets);
         self
     }
     /// Extras for SPICE sessions.
     #[inline]
-    pub fn spice_enhancements(
+    pub fn spice_enhancements<How>(
         mut self,
-        spice_enhancements: impl Into<QemuSpiceEnhancements>,
+        spice_enhancements: impl IntoSetting<QemuSpiceEnhancements, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<QemuSpiceEnhancements>("spice_enhancements", spice_enhancements);
+            .set_some::<
+                QemuSpiceEnhancements,
+                How,
+            >("spice_enhancements", spice_enhancements);
         self
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
-    pub fn sshkeys(mut self, sshkeys: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
         self
     }
     /// Starts the virtual machine once it was created. Default: `false`.
     #[inline]
-    pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set_bool("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("start", start);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     #[inline]
-    pub fn startdate(mut self, startdate: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("startdate", startdate);
+    pub fn startdate<How>(mut self, startdate: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("startdate", startdate);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
-    pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
+    pub fn startup<How>(
+        mut self,
+        startup: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
     /// Storage on which restored disks are put by default.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
-    pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.call.set_bool("tablet", tablet);
+    pub fn tablet<How>(mut self, tablet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tablet", tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
-    pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("tags", tags);
+    pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
-    pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.call.set_bool("tdf", tdf);
+    pub fn tdf<How>(mut self, tdf: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tdf", tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
-    pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set_bool("template", template);
+    pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("template", template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     #[inline]
-    pub fn tpmstate0(mut self, tpmstate0: impl Into<QemuTpmState>) -> Self {
-        self.0.call.set_as::<QemuTpmState>("tpmstate0", tpmstate0);
+    pub fn tpmstate0<How>(
+        mut self,
+        tpmstate0: impl IntoSetting<QemuTpmState, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuTpmState, How>("tpmstate0", tpmstate0);
         self
     }
     /// Gives restored network cards new random MAC addresses. Only together with `archive`.
     #[inline]
-    pub fn unique(mut self, unique: bool) -> Self {
-        self.0.call.set_bool("unique", unique);
+    pub fn unique<How>(mut self, unique: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("unique", unique);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
-    pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
-        self.0.call.set_indexed_as::<QemuUnused>("unused", index, unused);
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        unused: impl IntoSetting<QemuUnused, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuUnused, Which, How>("unused", index, unused);
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
-    pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
-        self.0.call.set_indexed_as::<QemuUsb>("usb", index, usb);
+    pub fn usb<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        usb: impl IntoSetting<QemuUsb, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuUsb, Which, How>("usb", index, usb);
         self
     }
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
-    pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.call.set_integer("vcpus", vcpus);
+    pub fn vcpus<How>(mut self, vcpus: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vcpus", vcpus);
         self
     }
     /// Display adapter of the guest.
     #[inline]
-    pub fn vga(mut self, vga: impl Into<QemuVga>) -> Self {
-        self.0.call.set_as::<QemuVga>("vga", vga);
+    pub fn vga<How>(mut self, vga: impl IntoSetting<QemuVga, How>) -> Self {
+        self.0.call.set_some::<QemuVga, How>("vga", vga);
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
-    pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("virtio", index, virtio);
+    pub fn virtio<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        virtio: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("virtio", index, virtio);
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
-    pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
-        self.0.call.set_indexed_as::<QemuVirtiofs>("virtiofs", index, virtiofs);
+    pub fn virtiofs<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        virtiofs: impl IntoSetting<QemuVirtiofs, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuVirtiofs, Which, How>("virtiofs", index, virtiofs);
         self
     }
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     #[inline]
-    pub fn vmgenid(mut self, vmgenid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("vmgenid", vmgenid);
+    pub fn vmgenid<How>(mut self, vmgenid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("vmgenid", vmgenid);
         self
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
-    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("vmstatestorage", vmstatestorage);
+    pub fn vmstatestorage<How>(
+        mut self,
+        vmstatestorage: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageId, How>("vmstatestorage", vmstatestorage);
         self
     }
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
-    pub fn watchdog(mut self, watchdog: impl Into<QemuWatchdog>) -> Self {
-        self.0.call.set_as::<QemuWatchdog>("watchdog", watchdog);
+    pub fn watchdog<How>(
+        mut self,
+        watchdog: impl IntoSetting<QemuWatchdog, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
 }
@@ -1163,8 +1338,10 @@ impl QemuPost {
 /// The path `/nodes/{node}/qemu/{vmid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidPath(pub(crate) At);
+
+place_impls!(QemuVmidPath);
 
 impl QemuPath {
     /// `/nodes/{node}/qemu/{vmid}`
@@ -1224,28 +1401,33 @@ impl QemuVmidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidDelete(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidDelete: Task);
+request_impls!(QemuVmidDelete : Task);
 
 impl QemuVmidDelete {
     /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled storages. Default: `false`.
     #[inline]
-    pub fn destroy_unreferenced_disks(
+    pub fn destroy_unreferenced_disks<How>(
         mut self,
-        destroy_unreferenced_disks: bool,
+        destroy_unreferenced_disks: impl IntoSetting<bool, How>,
     ) -> Self {
-        self.0.call.set_bool("destroy-unreferenced-disks", destroy_unreferenced_disks);
+        self.0
+            .call
+            .set_some::<
+                bool,
+                How,
+            >("destroy-unreferenced-disks", destroy_unreferenced_disks);
         self
     }
     /// Also removes the virtual machine from backup and replication jobs and from high availability.
     #[inline]
-    pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set_bool("purge", purge);
+    pub fn purge<How>(mut self, purge: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("purge", purge);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -1253,8 +1435,10 @@ impl QemuVmidDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/agent`
@@ -1290,7 +1474,10 @@ impl QemuVmidAgentPath {
     ///
     /// * `command`: Guest agent command to run.
     #[inline]
-    pub fn post(&self, command: impl Into<QemuAgentCommand>) -> Request<QemuAgentPost> {
+    pub fn post<How0>(
+        &self,
+        command: impl IntoValue<QemuAgentCommand, How0>,
+    ) -> Request<QemuAgentPost> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/agent",
@@ -1300,7 +1487,7 @@ impl QemuVmidAgentPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<QemuAgentCommand>("command", command);
+        request.call.set_as::<QemuAgentCommand, How0>("command", command);
         request
     }
 }
@@ -1308,8 +1495,10 @@ impl QemuVmidAgentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentExecPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentExecPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/exec`
@@ -1331,7 +1520,8 @@ impl QemuVmidAgentExecPath {
                 "/nodes/{node}/qemu/{vmid}/agent/exec",
                 Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
             )
-            .secrets(&["input-data"]);
+            .secrets(&["input-data"])
+            .limits(&[("input-data", Takes::Length(0, 65536))]);
         QemuVmidAgentExecPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -1345,22 +1535,22 @@ impl QemuVmidAgentExecPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
 
-request_impls!(QemuVmidAgentExecPost: QemuAgentExec);
+request_impls!(QemuVmidAgentExecPost : QemuAgentExec);
 
 impl QemuVmidAgentExecPost {
     /// Program to run, followed by its arguments; no shell is involved.
     #[inline]
-    pub fn command(
+    pub fn command<How: Several>(
         mut self,
-        command: impl IntoIterator<Item = impl Into<String>>,
+        command: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_all::<String>("command", command);
+        self.0.call.set_some_all::<String, How>("command", command);
         self
     }
     /// Data for the process, as a rule given to its standard input. At most 65536 characters.
     #[inline]
-    pub fn input_data(mut self, input_data: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("input-data", input_data);
+    pub fn input_data<How>(mut self, input_data: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("input-data", input_data);
         self
     }
 }
@@ -1368,8 +1558,10 @@ impl QemuVmidAgentExecPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentExecStatusPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentExecStatusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/exec-status`
@@ -1389,14 +1581,17 @@ impl QemuVmidAgentExecStatusPath {
     ///
     /// * `pid`: PID of the process inside the guest.
     #[inline]
-    pub fn get(&self, pid: i64) -> Request<QemuAgentExecStatus> {
+    pub fn get<How0>(
+        &self,
+        pid: impl IntoValue<i64, How0>,
+    ) -> Request<QemuAgentExecStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/agent/exec-status",
             Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_integer("pid", pid);
+        request.call.set_as::<i64, How0>("pid", pid);
         request
     }
 }
@@ -1404,8 +1599,10 @@ impl QemuVmidAgentExecStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentFileReadPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentFileReadPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/file-read`
@@ -1423,7 +1620,10 @@ impl QemuVmidAgentFileReadPath {
     ///
     /// * `file`: Path of the file inside the guest.
     #[inline]
-    pub fn get(&self, file: impl Into<String>) -> QemuVmidAgentFileReadGet {
+    pub fn get<How0>(
+        &self,
+        file: impl IntoValue<String, How0>,
+    ) -> QemuVmidAgentFileReadGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/qemu/{vmid}/agent/file-read",
@@ -1431,6 +1631,12 @@ impl QemuVmidAgentFileReadPath {
                     "/vms/{vmid}",
                     &["VM.GuestAgent.FileRead", "VM.GuestAgent.Unrestricted"],
                 ),
+            )
+            .limits(
+                &[
+                    ("count", Takes::Integer(1, 16777216)),
+                    ("offset", Takes::Integer(0, i64::MAX)),
+                ],
             )
             .partial(
                 &[
@@ -1440,7 +1646,7 @@ impl QemuVmidAgentFileReadPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("file", file);
+        request.call.set_as::<String, How0>("file", file);
         QemuVmidAgentFileReadGet(request)
     }
 }
@@ -1454,25 +1660,25 @@ impl QemuVmidAgentFileReadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
 
-request_impls!(QemuVmidAgentFileReadGet: QemuAgentFileRead);
+request_impls!(QemuVmidAgentFileReadGet : QemuAgentFileRead);
 
 impl QemuVmidAgentFileReadGet {
     /// Bytes to read at most. From 1 to 16777216. Default: `16777216`. Since 9.1.
     #[inline]
-    pub fn count(mut self, count: i64) -> Self {
-        self.0.call.set_integer("count", count);
+    pub fn count<How>(mut self, count: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("count", count);
         self
     }
     /// Has the server decode the Base64 it gets from the agent; if off, the content is returned as Base64. Default: `true`. Since 9.1.
     #[inline]
-    pub fn decode(mut self, decode: bool) -> Self {
-        self.0.call.set_bool("decode", decode);
+    pub fn decode<How>(mut self, decode: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("decode", decode);
         self
     }
     /// Byte position at which reading starts. At least 0. Default: `0`. Since 9.1.
     #[inline]
-    pub fn offset(mut self, offset: i64) -> Self {
-        self.0.call.set_integer("offset", offset);
+    pub fn offset<How>(mut self, offset: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("offset", offset);
         self
     }
 }
@@ -1480,8 +1686,10 @@ impl QemuVmidAgentFileReadGet {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-write`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentFileWritePath(pub(crate) At);
+
+place_impls!(QemuVmidAgentFileWritePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/file-write`
@@ -1500,10 +1708,10 @@ impl QemuVmidAgentFileWritePath {
     /// * `file`: Path of the file inside the guest.
     /// * `content`: Content to write to the file. At most 61440 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        file: impl Into<String>,
-        content: impl Into<Secret>,
+        file: impl IntoValue<String, How0>,
+        content: impl IntoValue<Secret, How1>,
     ) -> QemuVmidAgentFileWritePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1513,10 +1721,11 @@ impl QemuVmidAgentFileWritePath {
                     &["VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"],
                 ),
             )
-            .secrets(&["content"]);
+            .secrets(&["content"])
+            .limits(&[("content", Takes::Length(0, 61440))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("file", file);
-        request.call.set_as::<Secret>("content", content);
+        request.call.set_as::<String, How0>("file", file);
+        request.call.set_as::<Secret, How1>("content", content);
         QemuVmidAgentFileWritePost(request)
     }
 }
@@ -1530,13 +1739,13 @@ impl QemuVmidAgentFileWritePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidAgentFileWritePost:());
+request_impls!(QemuVmidAgentFileWritePost : ());
 
 impl QemuVmidAgentFileWritePost {
     /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded already. Default: `true`.
     #[inline]
-    pub fn encode(mut self, encode: bool) -> Self {
-        self.0.call.set_bool("encode", encode);
+    pub fn encode<How>(mut self, encode: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("encode", encode);
         self
     }
 }
@@ -1544,8 +1753,10 @@ impl QemuVmidAgentFileWritePost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentFsfreezeFreezePath(pub(crate) At);
+
+place_impls!(QemuVmidAgentFsfreezeFreezePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
@@ -1579,8 +1790,10 @@ impl QemuVmidAgentFsfreezeFreezePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentFsfreezeStatusPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentFsfreezeStatusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
@@ -1618,8 +1831,10 @@ impl QemuVmidAgentFsfreezeStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentFsfreezeThawPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentFsfreezeThawPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
@@ -1653,8 +1868,10 @@ impl QemuVmidAgentFsfreezeThawPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentFstrimPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentFstrimPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fstrim`
@@ -1688,8 +1905,10 @@ impl QemuVmidAgentFstrimPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetFsinfoPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetFsinfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
@@ -1723,8 +1942,10 @@ impl QemuVmidAgentGetFsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetHostNamePath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetHostNamePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-host-name`
@@ -1758,8 +1979,10 @@ impl QemuVmidAgentGetHostNamePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetMemoryBlockInfoPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetMemoryBlockInfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
@@ -1793,8 +2016,10 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetMemoryBlocksPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetMemoryBlocksPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
@@ -1828,8 +2053,10 @@ impl QemuVmidAgentGetMemoryBlocksPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetOsinfoPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetOsinfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`
@@ -1863,8 +2090,10 @@ impl QemuVmidAgentGetOsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-time`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetTimePath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetTimePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-time`
@@ -1898,8 +2127,10 @@ impl QemuVmidAgentGetTimePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetTimezonePath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetTimezonePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-timezone`
@@ -1933,8 +2164,10 @@ impl QemuVmidAgentGetTimezonePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetUsersPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetUsersPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-users`
@@ -1968,8 +2201,10 @@ impl QemuVmidAgentGetUsersPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentGetVcpusPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentGetVcpusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`
@@ -2003,8 +2238,10 @@ impl QemuVmidAgentGetVcpusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentInfoPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentInfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/info`
@@ -2038,8 +2275,10 @@ impl QemuVmidAgentInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentNetworkGetInterfacesPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentNetworkGetInterfacesPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
@@ -2073,8 +2312,10 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentPingPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentPingPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/ping`
@@ -2108,8 +2349,10 @@ impl QemuVmidAgentPingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/set-user-password`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentSetUserPasswordPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentSetUserPasswordPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/set-user-password`
@@ -2128,20 +2371,21 @@ impl QemuVmidAgentSetUserPasswordPath {
     /// * `username`: User inside the guest whose password is set.
     /// * `password`: New password of the user. At most 1024 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        username: impl Into<String>,
-        password: impl Into<Secret>,
+        username: impl IntoValue<String, How0>,
+        password: impl IntoValue<Secret, How1>,
     ) -> QemuVmidAgentSetUserPasswordPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
                 Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
             )
-            .secrets(&["password"]);
+            .secrets(&["password"])
+            .limits(&[("password", Takes::Length(5, 1024))]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("username", username);
-        request.call.set_as::<Secret>("password", password);
+        request.call.set_as::<String, How0>("username", username);
+        request.call.set_as::<Secret, How1>("password", password);
         QemuVmidAgentSetUserPasswordPost(request)
     }
 }
@@ -2155,13 +2399,13 @@ impl QemuVmidAgentSetUserPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
 
-request_impls!(QemuVmidAgentSetUserPasswordPost: QemuAgentPing);
+request_impls!(QemuVmidAgentSetUserPasswordPost : QemuAgentPing);
 
 impl QemuVmidAgentSetUserPasswordPost {
     /// Tells that the password is already a `crypt()` hash. Default: `false`.
     #[inline]
-    pub fn crypted(mut self, crypted: bool) -> Self {
-        self.0.call.set_bool("crypted", crypted);
+    pub fn crypted<How>(mut self, crypted: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("crypted", crypted);
         self
     }
 }
@@ -2169,8 +2413,10 @@ impl QemuVmidAgentSetUserPasswordPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentShutdownPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentShutdownPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/shutdown`
@@ -2204,8 +2450,10 @@ impl QemuVmidAgentShutdownPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentSuspendDiskPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentSuspendDiskPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`
@@ -2239,8 +2487,10 @@ impl QemuVmidAgentSuspendDiskPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentSuspendHybridPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentSuspendHybridPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
@@ -2274,8 +2524,10 @@ impl QemuVmidAgentSuspendHybridPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidAgentSuspendRamPath(pub(crate) At);
+
+place_impls!(QemuVmidAgentSuspendRamPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`
@@ -2309,8 +2561,10 @@ impl QemuVmidAgentSuspendRamPath {
 /// The path `/nodes/{node}/qemu/{vmid}/clone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidClonePath(pub(crate) At);
+
+place_impls!(QemuVmidClonePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/clone`
@@ -2328,76 +2582,89 @@ impl QemuVmidClonePath {
     ///
     /// * `newid`: ID of the new virtual machine; must be free. From 100 to 999999999.
     #[inline]
-    pub fn post(&self, newid: u32) -> QemuVmidClonePost {
+    pub fn post<How0>(&self, newid: impl IntoValue<u32, How0>) -> QemuVmidClonePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/clone",
-            Permission::And(
-                &[
-                    Permission::And(
-                        &[
-                            Permission::All("/vms/{vmid}", &["VM.Clone"]),
-                            Permission::Or(
-                                &[
-                                    Permission::All("/vms/{newid}", &["VM.Allocate"]),
-                                    Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
-                                ],
-                            ),
-                        ],
-                    ),
-                    Permission::When(
-                        &[],
-                        "a disk is copied (`storage`, or where the disk lies)",
-                        &Permission::All(
-                            "/storage/{storage}",
-                            &["Datastore.AllocateSpace"],
-                        ),
-                    ),
-                    Permission::When(
-                        &[],
-                        "the machine uses the CD drive of the node",
-                        &Permission::All("/", &["Sys.Console"]),
-                    ),
-                    Permission::When(
-                        &[],
-                        "the machine has a network card on a bridge or VNet",
-                        &Permission::Or(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/clone",
+                Permission::And(
+                    &[
+                        Permission::And(
                             &[
-                                Permission::And(
+                                Permission::All("/vms/{vmid}", &["VM.Clone"]),
+                                Permission::Or(
                                     &[
-                                        Permission::Other(
-                                            "the card has neither `tag` nor `trunks`",
-                                        ),
-                                        Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        Permission::All("/vms/{newid}", &["VM.Allocate"]),
+                                        Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
                                     ],
-                                ),
-                                Permission::All(
-                                    "/sdn/zones/{zone}/{bridge}/{tag}",
-                                    &["SDN.Use"],
                                 ),
                             ],
                         ),
-                    ),
-                    Permission::When(
-                        &[],
-                        "the machine uses mapped hardware or directories",
-                        &Permission::All("/mapping/{type}/{mapping}", &["Mapping.Use"]),
-                    ),
-                    Permission::When(
-                        &[],
-                        "the machine uses hardware of the node without a mapping",
-                        &Permission::Root,
-                    ),
-                    Permission::When(
-                        &[],
-                        "the machine has a custom CPU model",
-                        &Permission::All("/mapping/cpu/{name}", &["Mapping.Use"]),
-                    ),
+                        Permission::When(
+                            &[],
+                            "a disk is copied (`storage`, or where the disk lies)",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the machine uses the CD drive of the node",
+                            &Permission::All("/", &["Sys.Console"]),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the machine has a network card on a bridge or VNet",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the machine uses mapped hardware or directories",
+                            &Permission::All(
+                                "/mapping/{type}/{mapping}",
+                                &["Mapping.Use"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the machine uses hardware of the node without a mapping",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &[],
+                            "the machine has a custom CPU model",
+                            &Permission::All("/mapping/cpu/{name}", &["Mapping.Use"]),
+                        ),
+                    ],
+                ),
+            )
+            .limits(
+                &[
+                    ("newid", Takes::Integer(1, i64::MAX)),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("snapname", Takes::Length(0, 40)),
+                    ("snapname", Takes::Format("pve-configid")),
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("target", Takes::Format("pve-node")),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_vmid("newid", newid);
+        request.call.set_as::<u32, How0>("newid", newid);
         QemuVmidClonePost(request)
     }
 }
@@ -2420,61 +2687,67 @@ impl QemuVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidClonePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidClonePost: Task);
+request_impls!(QemuVmidClonePost : Task);
 
 impl QemuVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Notes about the new virtual machine.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Image format of the copies, on file storages; only for a full copy.
     #[inline]
-    pub fn format(mut self, format: impl Into<QemuCloneFormat>) -> Self {
-        self.0.call.set_as::<QemuCloneFormat>("format", format);
+    pub fn format<How>(
+        mut self,
+        format: impl IntoSetting<QemuCloneFormat, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuCloneFormat, How>("format", format);
         self
     }
     /// Copies all disks in full; always so unless the source is a template, where a linked clone is the default.
     #[inline]
-    pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set_bool("full", full);
+    pub fn full<How>(mut self, full: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("full", full);
         self
     }
     /// Name of the new virtual machine.
     #[inline]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("name", name);
+    pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("name", name);
         self
     }
     /// Resource pool the new virtual machine joins.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Snapshot to clone from instead of the present state. At most 40 characters.
     #[inline]
-    pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("snapname", snapname);
+    pub fn snapname<How>(mut self, snapname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("snapname", snapname);
         self
     }
     /// Storage for a full copy's disks; by default each stays on the storage of its original.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// Node for the new virtual machine; another one is possible only if all disks are on shared storage.
     #[inline]
-    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("target", target);
+    pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("target", target);
         self
     }
 }
@@ -2482,8 +2755,10 @@ impl QemuVmidClonePost {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidCloudinitPath(pub(crate) At);
+
+place_impls!(QemuVmidCloudinitPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/cloudinit`
@@ -2528,8 +2803,10 @@ impl QemuVmidCloudinitPath {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit/dump`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidCloudinitDumpPath(pub(crate) At);
+
+place_impls!(QemuVmidCloudinitDumpPath);
 
 impl QemuVmidCloudinitPath {
     /// `/nodes/{node}/qemu/{vmid}/cloudinit/dump`
@@ -2551,7 +2828,10 @@ impl QemuVmidCloudinitDumpPath {
     ///
     /// * `type_`: Document to return.
     #[inline]
-    pub fn get(&self, type_: impl Into<QemuCloudinitDumpType>) -> Request<String> {
+    pub fn get<How0>(
+        &self,
+        type_: impl IntoValue<QemuCloudinitDumpType, How0>,
+    ) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/cloudinit/dump",
@@ -2566,7 +2846,7 @@ impl QemuVmidCloudinitDumpPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<QemuCloudinitDumpType>("type", type_);
+        request.call.set_as::<QemuCloudinitDumpType, How0>("type", type_);
         request
     }
 }
@@ -2574,8 +2854,10 @@ impl QemuVmidCloudinitDumpPath {
 /// The path `/nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidConfigPath(pub(crate) At);
+
+place_impls!(QemuVmidConfigPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/config`
@@ -2593,10 +2875,16 @@ impl QemuVmidConfigPath {
     #[inline]
     pub fn get(&self) -> QemuVmidConfigGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/config",
-            Permission::All("/vms/{vmid}", &["VM.Audit"]),
-        );
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/config",
+                Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            )
+            .limits(
+                &[
+                    ("snapshot", Takes::Length(0, 40)),
+                    ("snapshot", Takes::Format("pve-configid")),
+                ],
+            );
         QemuVmidConfigGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the configuration in the background; the right call when disks or hotplug are involved.
@@ -2935,6 +3223,69 @@ impl QemuVmidConfigPath {
             )
             .secrets(&["cipassword"])
             .separators(&[("nameserver", ' '), ("searchdomain", ' ')])
+            .limits(
+                &[
+                    ("background_delay", Takes::Integer(1, 30)),
+                    ("balloon", Takes::Integer(0, i64::MAX)),
+                    ("bootdisk", Takes::Pattern(&["(ide|sata|scsi|virtio)\\d+"])),
+                    ("cores", Takes::Integer(1, i64::MAX)),
+                    ("cpulimit", Takes::Number(0.0, 128.0)),
+                    ("cpuunits", Takes::Integer(1, 262144)),
+                    ("description", Takes::Length(0, 8192)),
+                    ("digest", Takes::Length(0, 40)),
+                    ("hookscript", Takes::Format("pve-volume-id")),
+                    ("hostpci[n]", Takes::Index(15)),
+                    ("ide[n]", Takes::Index(3)),
+                    ("import-working-storage", Takes::Format("pve-storage-id")),
+                    ("ipconfig[n]", Takes::Index(31)),
+                    ("migrate_downtime", Takes::Number(0.0, f64::INFINITY)),
+                    ("migrate_speed", Takes::Integer(0, i64::MAX)),
+                    ("net[n]", Takes::Index(31)),
+                    ("numa[n]", Takes::Index(7)),
+                    ("parallel[n]", Takes::Index(2)),
+                    (
+                        "parallel[n]",
+                        Takes::Pattern(&["/dev/parport\\d+|/dev/usb/lp\\d+"]),
+                    ),
+                    (
+                        "running-nets-host-mtu",
+                        Takes::Pattern(&["net\\d+=\\d+(,net\\d+=\\d+)*"]),
+                    ),
+                    ("sata[n]", Takes::Index(5)),
+                    ("scsi[n]", Takes::Index(30)),
+                    ("serial[n]", Takes::Index(3)),
+                    (
+                        "serial[n]",
+                        Takes::Pattern(&["(/dev/.+|socket)", "(/dev/[^,]+|socket)"]),
+                    ),
+                    ("shares", Takes::Integer(0, 50000)),
+                    ("smp", Takes::Integer(1, i64::MAX)),
+                    ("sockets", Takes::Integer(1, i64::MAX)),
+                    ("sshkeys", Takes::Format("urlencoded")),
+                    (
+                        "startdate",
+                        Takes::Pattern(
+                            &[
+                                "(now|\\d{4}-\\d{1,2}-\\d{1,2}(T\\d{1,2}:\\d{1,2}:\\d{1,2})?)",
+                            ],
+                        ),
+                    ),
+                    ("unused[n]", Takes::Index(255)),
+                    ("usb[n]", Takes::Index(13)),
+                    ("vcpus", Takes::Integer(1, i64::MAX)),
+                    ("virtio[n]", Takes::Index(15)),
+                    ("virtiofs[n]", Takes::Index(9)),
+                    (
+                        "vmgenid",
+                        Takes::Pattern(
+                            &[
+                                "(?:[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}|[01])",
+                            ],
+                        ),
+                    ),
+                    ("vmstatestorage", Takes::Format("pve-storage-id")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("allow-ksm", Release::new(9, 1), None),
@@ -3288,6 +3639,67 @@ impl QemuVmidConfigPath {
             )
             .secrets(&["cipassword"])
             .separators(&[("nameserver", ' '), ("searchdomain", ' ')])
+            .limits(
+                &[
+                    ("balloon", Takes::Integer(0, i64::MAX)),
+                    ("bootdisk", Takes::Pattern(&["(ide|sata|scsi|virtio)\\d+"])),
+                    ("cores", Takes::Integer(1, i64::MAX)),
+                    ("cpulimit", Takes::Number(0.0, 128.0)),
+                    ("cpuunits", Takes::Integer(1, 262144)),
+                    ("description", Takes::Length(0, 8192)),
+                    ("digest", Takes::Length(0, 40)),
+                    ("hookscript", Takes::Format("pve-volume-id")),
+                    ("hostpci[n]", Takes::Index(15)),
+                    ("ide[n]", Takes::Index(3)),
+                    ("ipconfig[n]", Takes::Index(31)),
+                    ("migrate_downtime", Takes::Number(0.0, f64::INFINITY)),
+                    ("migrate_speed", Takes::Integer(0, i64::MAX)),
+                    ("net[n]", Takes::Index(31)),
+                    ("numa[n]", Takes::Index(7)),
+                    ("parallel[n]", Takes::Index(2)),
+                    (
+                        "parallel[n]",
+                        Takes::Pattern(&["/dev/parport\\d+|/dev/usb/lp\\d+"]),
+                    ),
+                    (
+                        "running-nets-host-mtu",
+                        Takes::Pattern(&["net\\d+=\\d+(,net\\d+=\\d+)*"]),
+                    ),
+                    ("sata[n]", Takes::Index(5)),
+                    ("scsi[n]", Takes::Index(30)),
+                    ("serial[n]", Takes::Index(3)),
+                    (
+                        "serial[n]",
+                        Takes::Pattern(&["(/dev/.+|socket)", "(/dev/[^,]+|socket)"]),
+                    ),
+                    ("shares", Takes::Integer(0, 50000)),
+                    ("smp", Takes::Integer(1, i64::MAX)),
+                    ("sockets", Takes::Integer(1, i64::MAX)),
+                    ("sshkeys", Takes::Format("urlencoded")),
+                    (
+                        "startdate",
+                        Takes::Pattern(
+                            &[
+                                "(now|\\d{4}-\\d{1,2}-\\d{1,2}(T\\d{1,2}:\\d{1,2}:\\d{1,2})?)",
+                            ],
+                        ),
+                    ),
+                    ("unused[n]", Takes::Index(255)),
+                    ("usb[n]", Takes::Index(13)),
+                    ("vcpus", Takes::Integer(1, i64::MAX)),
+                    ("virtio[n]", Takes::Index(15)),
+                    ("virtiofs[n]", Takes::Index(9)),
+                    (
+                        "vmgenid",
+                        Takes::Pattern(
+                            &[
+                                "(?:[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}|[01])",
+                            ],
+                        ),
+                    ),
+                    ("vmstatestorage", Takes::Format("pve-storage-id")),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("allow-ksm", Release::new(9, 1), None),
@@ -3315,19 +3727,19 @@ impl QemuVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
 
-request_impls!(QemuVmidConfigGet: QemuConfig);
+request_impls!(QemuVmidConfigGet : QemuConfig);
 
 impl QemuVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
     #[inline]
-    pub fn current(mut self, current: bool) -> Self {
-        self.0.call.set_bool("current", current);
+    pub fn current<How>(mut self, current: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("current", current);
         self
     }
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
     #[inline]
-    pub fn snapshot(mut self, snapshot: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("snapshot", snapshot);
+    pub fn snapshot<How>(mut self, snapshot: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("snapshot", snapshot);
         self
     }
 }
@@ -3374,557 +3786,665 @@ impl QemuVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidConfigPost: Task);
+request_impls!(QemuVmidConfigPost : Task);
 
 impl QemuVmidConfigPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
-    pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.call.set_bool("acpi", acpi);
+    pub fn acpi<How>(mut self, acpi: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("acpi", acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
-    pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("affinity", affinity);
+    pub fn affinity<How>(mut self, affinity: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("affinity", affinity);
         self
     }
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
-    pub fn agent(mut self, agent: impl Into<QemuAgent>) -> Self {
-        self.0.call.set_as::<QemuAgent>("agent", agent);
+    pub fn agent<How>(mut self, agent: impl IntoSetting<QemuAgent, How>) -> Self {
+        self.0.call.set_some::<QemuAgent, How>("agent", agent);
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
-    pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.call.set_bool("allow-ksm", allow_ksm);
+    pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[inline]
-    pub fn amd_sev(mut self, amd_sev: impl Into<QemuSev>) -> Self {
-        self.0.call.set_as::<QemuSev>("amd-sev", amd_sev);
+    pub fn amd_sev<How>(mut self, amd_sev: impl IntoSetting<QemuSev, How>) -> Self {
+        self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
         self
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
-    pub fn args(mut self, args: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("args", args);
+    pub fn args<How>(mut self, args: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("args", args);
         self
     }
     /// Sound card of the guest, useful with SPICE.
     #[inline]
-    pub fn audio0(mut self, audio0: impl Into<QemuAudio>) -> Self {
-        self.0.call.set_as::<QemuAudio>("audio0", audio0);
+    pub fn audio0<How>(mut self, audio0: impl IntoSetting<QemuAudio, How>) -> Self {
+        self.0.call.set_some::<QemuAudio, How>("audio0", audio0);
         self
     }
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
-    pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set_bool("autostart", autostart);
+    pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
     /// Seconds to wait for the task to end; if it does within them, no task is returned. From 1 to 30.
     #[inline]
-    pub fn background_delay(mut self, background_delay: i64) -> Self {
-        self.0.call.set_integer("background_delay", background_delay);
+    pub fn background_delay<How>(
+        mut self,
+        background_delay: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("background_delay", background_delay);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
-    pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.call.set_integer("balloon", balloon);
+    pub fn balloon<How>(mut self, balloon: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("balloon", balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
-    pub fn bios(mut self, bios: impl Into<QemuBios>) -> Self {
-        self.0.call.set_as::<QemuBios>("bios", bios);
+    pub fn bios<How>(mut self, bios: impl IntoSetting<QemuBios, How>) -> Self {
+        self.0.call.set_some::<QemuBios, How>("bios", bios);
         self
     }
     /// Devices the guest boots from, in order.
     #[inline]
-    pub fn boot(mut self, boot: impl Into<QemuBoot>) -> Self {
-        self.0.call.set_as::<QemuBoot>("boot", boot);
+    pub fn boot<How>(mut self, boot: impl IntoSetting<QemuBoot, How>) -> Self {
+        self.0.call.set_some::<QemuBoot, How>("boot", boot);
         self
     }
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
-    pub fn bootdisk(mut self, bootdisk: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bootdisk", bootdisk);
+    pub fn bootdisk<How>(mut self, bootdisk: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bootdisk", bootdisk);
         self
     }
     /// Shorthand for the drive `ide2`.
     #[inline]
-    pub fn cdrom(mut self, cdrom: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cdrom", cdrom);
+    pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cdrom", cdrom);
         self
     }
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
-    pub fn cicustom(mut self, cicustom: impl Into<QemuCloudInitCustom>) -> Self {
-        self.0.call.set_as::<QemuCloudInitCustom>("cicustom", cicustom);
+    pub fn cicustom<How>(
+        mut self,
+        cicustom: impl IntoSetting<QemuCloudInitCustom, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuCloudInitCustom, How>("cicustom", cicustom);
         self
     }
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     #[inline]
-    pub fn cipassword(mut self, cipassword: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("cipassword", cipassword);
+    pub fn cipassword<How>(mut self, cipassword: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("cipassword", cipassword);
         self
     }
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     #[inline]
-    pub fn citype(mut self, citype: impl Into<QemuCitype>) -> Self {
-        self.0.call.set_as::<QemuCitype>("citype", citype);
+    pub fn citype<How>(mut self, citype: impl IntoSetting<QemuCitype, How>) -> Self {
+        self.0.call.set_some::<QemuCitype, How>("citype", citype);
         self
     }
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
-    pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.call.set_bool("ciupgrade", ciupgrade);
+    pub fn ciupgrade<How>(mut self, ciupgrade: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ciupgrade", ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
-    pub fn ciuser(mut self, ciuser: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ciuser", ciuser);
+    pub fn ciuser<How>(mut self, ciuser: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ciuser", ciuser);
         self
     }
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
-    pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set_integer("cores", cores);
+    pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
     #[inline]
-    pub fn cpu(mut self, cpu: impl Into<QemuCpu>) -> Self {
-        self.0.call.set_as::<QemuCpu>("cpu", cpu);
+    pub fn cpu<How>(mut self, cpu: impl IntoSetting<QemuCpu, How>) -> Self {
+        self.0.call.set_some::<QemuCpu, How>("cpu", cpu);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     #[inline]
-    pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("cpulimit", cpulimit);
+    pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
-    pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set_integer("cpuunits", cpuunits);
+    pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
     /// Comma-separated options to remove from the configuration.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     #[inline]
-    pub fn efidisk0(mut self, efidisk0: impl Into<QemuEfiDisk>) -> Self {
-        self.0.call.set_as::<QemuEfiDisk>("efidisk0", efidisk0);
+    pub fn efidisk0<How>(
+        mut self,
+        efidisk0: impl IntoSetting<QemuEfiDisk, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuEfiDisk, How>("efidisk0", efidisk0);
         self
     }
     /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
-    pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.call.set_bool("freeze", freeze);
+    pub fn freeze<How>(mut self, freeze: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("freeze", freeze);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
+    pub fn hookscript<How>(
+        mut self,
+        hookscript: impl IntoSetting<VolumeId, How>,
+    ) -> Self {
+        self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
-    pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
-        self.0.call.set_indexed_as::<QemuHostPci>("hostpci", index, hostpci);
+    pub fn hostpci<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        hostpci: impl IntoSetting<QemuHostPci, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuHostPci, Which, How>("hostpci", index, hostpci);
         self
     }
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     #[inline]
-    pub fn hotplug(mut self, hotplug: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hotplug", hotplug);
+    pub fn hotplug<How>(mut self, hotplug: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("hotplug", hotplug);
         self
     }
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     #[inline]
-    pub fn hugepages(mut self, hugepages: impl Into<QemuHugepages>) -> Self {
-        self.0.call.set_as::<QemuHugepages>("hugepages", hugepages);
+    pub fn hugepages<How>(
+        mut self,
+        hugepages: impl IntoSetting<QemuHugepages, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuHugepages, How>("hugepages", hugepages);
         self
     }
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
-    pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("ide", index, ide);
+    pub fn ide<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        ide: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("ide", index, ide);
         self
     }
     /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
     #[inline]
-    pub fn import_working_storage(
+    pub fn import_working_storage<How>(
         mut self,
-        import_working_storage: impl Into<StorageId>,
+        import_working_storage: impl IntoSetting<StorageId, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<StorageId>("import-working-storage", import_working_storage);
+            .set_some::<
+                StorageId,
+                How,
+            >("import-working-storage", import_working_storage);
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[inline]
-    pub fn intel_tdx(mut self, intel_tdx: impl Into<QemuTdx>) -> Self {
-        self.0.call.set_as::<QemuTdx>("intel-tdx", intel_tdx);
+    pub fn intel_tdx<How>(mut self, intel_tdx: impl IntoSetting<QemuTdx, How>) -> Self {
+        self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
-    pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
-        self.0.call.set_indexed_as::<QemuIpConfig>("ipconfig", index, ipconfig);
+    pub fn ipconfig<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        ipconfig: impl IntoSetting<QemuIpConfig, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuIpConfig, Which, How>("ipconfig", index, ipconfig);
         self
     }
     /// Memory shared with other virtual machines or the host.
     #[inline]
-    pub fn ivshmem(mut self, ivshmem: impl Into<QemuIvshmem>) -> Self {
-        self.0.call.set_as::<QemuIvshmem>("ivshmem", ivshmem);
+    pub fn ivshmem<How>(mut self, ivshmem: impl IntoSetting<QemuIvshmem, How>) -> Self {
+        self.0.call.set_some::<QemuIvshmem, How>("ivshmem", ivshmem);
         self
     }
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
-    pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.call.set_bool("keephugepages", keephugepages);
+    pub fn keephugepages<How>(
+        mut self,
+        keephugepages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("keephugepages", keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     #[inline]
-    pub fn keyboard(
+    pub fn keyboard<How>(
         mut self,
-        keyboard: impl Into<super::types::KeyboardLayout>,
+        keyboard: impl IntoSetting<super::types::KeyboardLayout, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
+        self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
-    pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.call.set_bool("kvm", kvm);
+    pub fn kvm<How>(mut self, kvm: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("kvm", kvm);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
-    pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.call.set_bool("localtime", localtime);
+    pub fn localtime<How>(mut self, localtime: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("localtime", localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
-    pub fn lock(mut self, lock: impl Into<QemuLock>) -> Self {
-        self.0.call.set_as::<QemuLock>("lock", lock);
+    pub fn lock<How>(mut self, lock: impl IntoSetting<QemuLock, How>) -> Self {
+        self.0.call.set_some::<QemuLock, How>("lock", lock);
         self
     }
     /// QEMU machine type and its options.
     #[inline]
-    pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        self.0.call.set_as::<QemuMachine>("machine", machine);
+    pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
+        self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
-    pub fn memory(mut self, memory: impl Into<QemuMemory>) -> Self {
-        self.0.call.set_as::<QemuMemory>("memory", memory);
+    pub fn memory<How>(mut self, memory: impl IntoSetting<QemuMemory, How>) -> Self {
+        self.0.call.set_some::<QemuMemory, How>("memory", memory);
         self
     }
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     #[inline]
-    pub fn migrate_downtime(mut self, migrate_downtime: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("migrate_downtime", migrate_downtime);
+    pub fn migrate_downtime<How>(
+        mut self,
+        migrate_downtime: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("migrate_downtime", migrate_downtime);
         self
     }
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
-    pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.call.set_integer("migrate_speed", migrate_speed);
+    pub fn migrate_speed<How>(
+        mut self,
+        migrate_speed: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("migrate_speed", migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("name", name);
+    pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("name", name);
         self
     }
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
-    pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nameserver", nameserver);
+    pub fn nameserver<How>(
+        mut self,
+        nameserver: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
     #[inline]
-    pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
-        self.0.call.set_indexed_as::<QemuNet>("net", index, net);
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        net: impl IntoSetting<QemuNet, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuNet, Which, How>("net", index, net);
         self
     }
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
-    pub fn numa(mut self, numa: bool) -> Self {
-        self.0.call.set_bool("numa", numa);
+    pub fn numa<How>(mut self, numa: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("numa", numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
-    pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
-        self.0.call.set_indexed_as::<QemuNuma>("numa", index, numa_nodes);
+    pub fn numa_nodes<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        numa_nodes: impl IntoSetting<QemuNuma, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuNuma, Which, How>("numa", index, numa_nodes);
         self
     }
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
-    pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set_bool("onboot", onboot);
+    pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     #[inline]
-    pub fn ostype(mut self, ostype: impl Into<QemuOstype>) -> Self {
-        self.0.call.set_as::<QemuOstype>("ostype", ostype);
+    pub fn ostype<How>(mut self, ostype: impl IntoSetting<QemuOstype, How>) -> Self {
+        self.0.call.set_some::<QemuOstype, How>("ostype", ostype);
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
-    pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
-        self.0.call.set_indexed_as::<String>("parallel", index, parallel);
+    pub fn parallel<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        parallel: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_member::<String, Which, How>("parallel", index, parallel);
         self
     }
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
-    pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set_bool("protection", protection);
+    pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
-    pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.call.set_bool("reboot", reboot);
+    pub fn reboot<How>(mut self, reboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("reboot", reboot);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
-    pub fn revert(mut self, revert: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("revert", revert);
+    pub fn revert<How>(mut self, revert: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("revert", revert);
         self
     }
     /// VirtIO random number generator for the guest.
     #[inline]
-    pub fn rng0(mut self, rng0: impl Into<QemuRng>) -> Self {
-        self.0.call.set_as::<QemuRng>("rng0", rng0);
+    pub fn rng0<How>(mut self, rng0: impl IntoSetting<QemuRng, How>) -> Self {
+        self.0.call.set_some::<QemuRng, How>("rng0", rng0);
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
     #[inline]
-    pub fn running_nets_host_mtu(
+    pub fn running_nets_host_mtu<How>(
         mut self,
-        running_nets_host_mtu: impl Into<String>,
+        running_nets_host_mtu: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("running-nets-host-mtu", running_nets_host_mtu);
+        self.0
+            .call
+            .set_some::<String, How>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
-    pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("sata", index, sata);
+    pub fn sata<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        sata: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("sata", index, sata);
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
-    pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("scsi", index, scsi);
+    pub fn scsi<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        scsi: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("scsi", index, scsi);
         self
     }
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
-    pub fn scsihw(mut self, scsihw: impl Into<QemuScsihw>) -> Self {
-        self.0.call.set_as::<QemuScsihw>("scsihw", scsihw);
+    pub fn scsihw<How>(mut self, scsihw: impl IntoSetting<QemuScsihw, How>) -> Self {
+        self.0.call.set_some::<QemuScsihw, How>("scsihw", scsihw);
         self
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("searchdomain", searchdomain);
+    pub fn searchdomain<How>(
+        mut self,
+        searchdomain: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
-    pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
-        self.0.call.set_indexed_as::<String>("serial", index, serial);
+    pub fn serial<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        serial: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_member::<String, Which, How>("serial", index, serial);
         self
     }
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
-    pub fn shares(mut self, shares: i64) -> Self {
-        self.0.call.set_integer("shares", shares);
+    pub fn shares<How>(mut self, shares: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("shares", shares);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
-    pub fn smbios1(mut self, smbios1: impl Into<QemuSmbios1>) -> Self {
-        self.0.call.set_as::<QemuSmbios1>("smbios1", smbios1);
+    pub fn smbios1<How>(mut self, smbios1: impl IntoSetting<QemuSmbios1, How>) -> Self {
+        self.0.call.set_some::<QemuSmbios1, How>("smbios1", smbios1);
         self
     }
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
-    pub fn smp(mut self, smp: i64) -> Self {
-        self.0.call.set_integer("smp", smp);
+    pub fn smp<How>(mut self, smp: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("smp", smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
-    pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.call.set_integer("sockets", sockets);
+    pub fn sockets<How>(mut self, sockets: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("sockets", sockets);
         self
     }
     /// Extras for SPICE sessions.
     #[inline]
-    pub fn spice_enhancements(
+    pub fn spice_enhancements<How>(
         mut self,
-        spice_enhancements: impl Into<QemuSpiceEnhancements>,
+        spice_enhancements: impl IntoSetting<QemuSpiceEnhancements, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<QemuSpiceEnhancements>("spice_enhancements", spice_enhancements);
+            .set_some::<
+                QemuSpiceEnhancements,
+                How,
+            >("spice_enhancements", spice_enhancements);
         self
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
-    pub fn sshkeys(mut self, sshkeys: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     #[inline]
-    pub fn startdate(mut self, startdate: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("startdate", startdate);
+    pub fn startdate<How>(mut self, startdate: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("startdate", startdate);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
-    pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
+    pub fn startup<How>(
+        mut self,
+        startup: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
-    pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.call.set_bool("tablet", tablet);
+    pub fn tablet<How>(mut self, tablet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tablet", tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
-    pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("tags", tags);
+    pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
-    pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.call.set_bool("tdf", tdf);
+    pub fn tdf<How>(mut self, tdf: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tdf", tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
-    pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set_bool("template", template);
+    pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("template", template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     #[inline]
-    pub fn tpmstate0(mut self, tpmstate0: impl Into<QemuTpmState>) -> Self {
-        self.0.call.set_as::<QemuTpmState>("tpmstate0", tpmstate0);
+    pub fn tpmstate0<How>(
+        mut self,
+        tpmstate0: impl IntoSetting<QemuTpmState, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuTpmState, How>("tpmstate0", tpmstate0);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
-    pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
-        self.0.call.set_indexed_as::<QemuUnused>("unused", index, unused);
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        unused: impl IntoSetting<QemuUnused, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuUnused, Which, How>("unused", index, unused);
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
-    pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
-        self.0.call.set_indexed_as::<QemuUsb>("usb", index, usb);
+    pub fn usb<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        usb: impl IntoSetting<QemuUsb, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuUsb, Which, How>("usb", index, usb);
         self
     }
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
-    pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.call.set_integer("vcpus", vcpus);
+    pub fn vcpus<How>(mut self, vcpus: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vcpus", vcpus);
         self
     }
     /// Display adapter of the guest.
     #[inline]
-    pub fn vga(mut self, vga: impl Into<QemuVga>) -> Self {
-        self.0.call.set_as::<QemuVga>("vga", vga);
+    pub fn vga<How>(mut self, vga: impl IntoSetting<QemuVga, How>) -> Self {
+        self.0.call.set_some::<QemuVga, How>("vga", vga);
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
-    pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("virtio", index, virtio);
+    pub fn virtio<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        virtio: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("virtio", index, virtio);
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
-    pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
-        self.0.call.set_indexed_as::<QemuVirtiofs>("virtiofs", index, virtiofs);
+    pub fn virtiofs<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        virtiofs: impl IntoSetting<QemuVirtiofs, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuVirtiofs, Which, How>("virtiofs", index, virtiofs);
         self
     }
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     #[inline]
-    pub fn vmgenid(mut self, vmgenid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("vmgenid", vmgenid);
+    pub fn vmgenid<How>(mut self, vmgenid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("vmgenid", vmgenid);
         self
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
-    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("vmstatestorage", vmstatestorage);
+    pub fn vmstatestorage<How>(
+        mut self,
+        vmstatestorage: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageId, How>("vmstatestorage", vmstatestorage);
         self
     }
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
-    pub fn watchdog(mut self, watchdog: impl Into<QemuWatchdog>) -> Self {
-        self.0.call.set_as::<QemuWatchdog>("watchdog", watchdog);
+    pub fn watchdog<How>(
+        mut self,
+        watchdog: impl IntoSetting<QemuWatchdog, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3975,540 +4495,642 @@ impl QemuVmidConfigPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidConfigPut:());
+request_impls!(QemuVmidConfigPut : ());
 
 impl QemuVmidConfigPut {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
-    pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.call.set_bool("acpi", acpi);
+    pub fn acpi<How>(mut self, acpi: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("acpi", acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
-    pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("affinity", affinity);
+    pub fn affinity<How>(mut self, affinity: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("affinity", affinity);
         self
     }
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
-    pub fn agent(mut self, agent: impl Into<QemuAgent>) -> Self {
-        self.0.call.set_as::<QemuAgent>("agent", agent);
+    pub fn agent<How>(mut self, agent: impl IntoSetting<QemuAgent, How>) -> Self {
+        self.0.call.set_some::<QemuAgent, How>("agent", agent);
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
-    pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.call.set_bool("allow-ksm", allow_ksm);
+    pub fn allow_ksm<How>(mut self, allow_ksm: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[inline]
-    pub fn amd_sev(mut self, amd_sev: impl Into<QemuSev>) -> Self {
-        self.0.call.set_as::<QemuSev>("amd-sev", amd_sev);
+    pub fn amd_sev<How>(mut self, amd_sev: impl IntoSetting<QemuSev, How>) -> Self {
+        self.0.call.set_some::<QemuSev, How>("amd-sev", amd_sev);
         self
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
-    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
+    pub fn arch<How>(
+        mut self,
+        arch: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::QemuArch, How>("arch", arch);
         self
     }
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
-    pub fn args(mut self, args: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("args", args);
+    pub fn args<How>(mut self, args: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("args", args);
         self
     }
     /// Sound card of the guest, useful with SPICE.
     #[inline]
-    pub fn audio0(mut self, audio0: impl Into<QemuAudio>) -> Self {
-        self.0.call.set_as::<QemuAudio>("audio0", audio0);
+    pub fn audio0<How>(mut self, audio0: impl IntoSetting<QemuAudio, How>) -> Self {
+        self.0.call.set_some::<QemuAudio, How>("audio0", audio0);
         self
     }
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
-    pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set_bool("autostart", autostart);
+    pub fn autostart<How>(mut self, autostart: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("autostart", autostart);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
-    pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.call.set_integer("balloon", balloon);
+    pub fn balloon<How>(mut self, balloon: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("balloon", balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
-    pub fn bios(mut self, bios: impl Into<QemuBios>) -> Self {
-        self.0.call.set_as::<QemuBios>("bios", bios);
+    pub fn bios<How>(mut self, bios: impl IntoSetting<QemuBios, How>) -> Self {
+        self.0.call.set_some::<QemuBios, How>("bios", bios);
         self
     }
     /// Devices the guest boots from, in order.
     #[inline]
-    pub fn boot(mut self, boot: impl Into<QemuBoot>) -> Self {
-        self.0.call.set_as::<QemuBoot>("boot", boot);
+    pub fn boot<How>(mut self, boot: impl IntoSetting<QemuBoot, How>) -> Self {
+        self.0.call.set_some::<QemuBoot, How>("boot", boot);
         self
     }
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
-    pub fn bootdisk(mut self, bootdisk: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("bootdisk", bootdisk);
+    pub fn bootdisk<How>(mut self, bootdisk: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("bootdisk", bootdisk);
         self
     }
     /// Shorthand for the drive `ide2`.
     #[inline]
-    pub fn cdrom(mut self, cdrom: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("cdrom", cdrom);
+    pub fn cdrom<How>(mut self, cdrom: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("cdrom", cdrom);
         self
     }
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
-    pub fn cicustom(mut self, cicustom: impl Into<QemuCloudInitCustom>) -> Self {
-        self.0.call.set_as::<QemuCloudInitCustom>("cicustom", cicustom);
+    pub fn cicustom<How>(
+        mut self,
+        cicustom: impl IntoSetting<QemuCloudInitCustom, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuCloudInitCustom, How>("cicustom", cicustom);
         self
     }
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     #[inline]
-    pub fn cipassword(mut self, cipassword: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("cipassword", cipassword);
+    pub fn cipassword<How>(mut self, cipassword: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("cipassword", cipassword);
         self
     }
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     #[inline]
-    pub fn citype(mut self, citype: impl Into<QemuCitype>) -> Self {
-        self.0.call.set_as::<QemuCitype>("citype", citype);
+    pub fn citype<How>(mut self, citype: impl IntoSetting<QemuCitype, How>) -> Self {
+        self.0.call.set_some::<QemuCitype, How>("citype", citype);
         self
     }
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
-    pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.call.set_bool("ciupgrade", ciupgrade);
+    pub fn ciupgrade<How>(mut self, ciupgrade: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ciupgrade", ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
-    pub fn ciuser(mut self, ciuser: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("ciuser", ciuser);
+    pub fn ciuser<How>(mut self, ciuser: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("ciuser", ciuser);
         self
     }
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
-    pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set_integer("cores", cores);
+    pub fn cores<How>(mut self, cores: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cores", cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
     #[inline]
-    pub fn cpu(mut self, cpu: impl Into<QemuCpu>) -> Self {
-        self.0.call.set_as::<QemuCpu>("cpu", cpu);
+    pub fn cpu<How>(mut self, cpu: impl IntoSetting<QemuCpu, How>) -> Self {
+        self.0.call.set_some::<QemuCpu, How>("cpu", cpu);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     #[inline]
-    pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("cpulimit", cpulimit);
+    pub fn cpulimit<How>(mut self, cpulimit: impl IntoSetting<f64, How>) -> Self {
+        self.0.call.set_some::<f64, How>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
-    pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set_integer("cpuunits", cpuunits);
+    pub fn cpuunits<How>(mut self, cpuunits: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("cpuunits", cpuunits);
         self
     }
     /// Comma-separated options to remove from the configuration.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     #[inline]
-    pub fn efidisk0(mut self, efidisk0: impl Into<QemuEfiDisk>) -> Self {
-        self.0.call.set_as::<QemuEfiDisk>("efidisk0", efidisk0);
+    pub fn efidisk0<How>(
+        mut self,
+        efidisk0: impl IntoSetting<QemuEfiDisk, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuEfiDisk, How>("efidisk0", efidisk0);
         self
     }
     /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
-    pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.call.set_bool("freeze", freeze);
+    pub fn freeze<How>(mut self, freeze: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("freeze", freeze);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
+    pub fn hookscript<How>(
+        mut self,
+        hookscript: impl IntoSetting<VolumeId, How>,
+    ) -> Self {
+        self.0.call.set_some::<VolumeId, How>("hookscript", hookscript);
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
-    pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
-        self.0.call.set_indexed_as::<QemuHostPci>("hostpci", index, hostpci);
+    pub fn hostpci<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        hostpci: impl IntoSetting<QemuHostPci, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuHostPci, Which, How>("hostpci", index, hostpci);
         self
     }
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     #[inline]
-    pub fn hotplug(mut self, hotplug: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("hotplug", hotplug);
+    pub fn hotplug<How>(mut self, hotplug: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("hotplug", hotplug);
         self
     }
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     #[inline]
-    pub fn hugepages(mut self, hugepages: impl Into<QemuHugepages>) -> Self {
-        self.0.call.set_as::<QemuHugepages>("hugepages", hugepages);
+    pub fn hugepages<How>(
+        mut self,
+        hugepages: impl IntoSetting<QemuHugepages, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuHugepages, How>("hugepages", hugepages);
         self
     }
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
-    pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("ide", index, ide);
+    pub fn ide<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        ide: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("ide", index, ide);
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[inline]
-    pub fn intel_tdx(mut self, intel_tdx: impl Into<QemuTdx>) -> Self {
-        self.0.call.set_as::<QemuTdx>("intel-tdx", intel_tdx);
+    pub fn intel_tdx<How>(mut self, intel_tdx: impl IntoSetting<QemuTdx, How>) -> Self {
+        self.0.call.set_some::<QemuTdx, How>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
-    pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
-        self.0.call.set_indexed_as::<QemuIpConfig>("ipconfig", index, ipconfig);
+    pub fn ipconfig<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        ipconfig: impl IntoSetting<QemuIpConfig, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuIpConfig, Which, How>("ipconfig", index, ipconfig);
         self
     }
     /// Memory shared with other virtual machines or the host.
     #[inline]
-    pub fn ivshmem(mut self, ivshmem: impl Into<QemuIvshmem>) -> Self {
-        self.0.call.set_as::<QemuIvshmem>("ivshmem", ivshmem);
+    pub fn ivshmem<How>(mut self, ivshmem: impl IntoSetting<QemuIvshmem, How>) -> Self {
+        self.0.call.set_some::<QemuIvshmem, How>("ivshmem", ivshmem);
         self
     }
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
-    pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.call.set_bool("keephugepages", keephugepages);
+    pub fn keephugepages<How>(
+        mut self,
+        keephugepages: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("keephugepages", keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
     #[inline]
-    pub fn keyboard(
+    pub fn keyboard<How>(
         mut self,
-        keyboard: impl Into<super::types::KeyboardLayout>,
+        keyboard: impl IntoSetting<super::types::KeyboardLayout, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
+        self.0.call.set_some::<super::types::KeyboardLayout, How>("keyboard", keyboard);
         self
     }
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
-    pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.call.set_bool("kvm", kvm);
+    pub fn kvm<How>(mut self, kvm: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("kvm", kvm);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
-    pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.call.set_bool("localtime", localtime);
+    pub fn localtime<How>(mut self, localtime: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("localtime", localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
-    pub fn lock(mut self, lock: impl Into<QemuLock>) -> Self {
-        self.0.call.set_as::<QemuLock>("lock", lock);
+    pub fn lock<How>(mut self, lock: impl IntoSetting<QemuLock, How>) -> Self {
+        self.0.call.set_some::<QemuLock, How>("lock", lock);
         self
     }
     /// QEMU machine type and its options.
     #[inline]
-    pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        self.0.call.set_as::<QemuMachine>("machine", machine);
+    pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
+        self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
-    pub fn memory(mut self, memory: impl Into<QemuMemory>) -> Self {
-        self.0.call.set_as::<QemuMemory>("memory", memory);
+    pub fn memory<How>(mut self, memory: impl IntoSetting<QemuMemory, How>) -> Self {
+        self.0.call.set_some::<QemuMemory, How>("memory", memory);
         self
     }
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     #[inline]
-    pub fn migrate_downtime(mut self, migrate_downtime: impl Into<f64>) -> Self {
-        self.0.call.set_as::<f64>("migrate_downtime", migrate_downtime);
+    pub fn migrate_downtime<How>(
+        mut self,
+        migrate_downtime: impl IntoSetting<f64, How>,
+    ) -> Self {
+        self.0.call.set_some::<f64, How>("migrate_downtime", migrate_downtime);
         self
     }
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
-    pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.call.set_integer("migrate_speed", migrate_speed);
+    pub fn migrate_speed<How>(
+        mut self,
+        migrate_speed: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("migrate_speed", migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("name", name);
+    pub fn name<How>(mut self, name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("name", name);
         self
     }
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
-    pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("nameserver", nameserver);
+    pub fn nameserver<How>(
+        mut self,
+        nameserver: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("nameserver", nameserver);
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
     #[inline]
-    pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
-        self.0.call.set_indexed_as::<QemuNet>("net", index, net);
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        net: impl IntoSetting<QemuNet, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuNet, Which, How>("net", index, net);
         self
     }
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
-    pub fn numa(mut self, numa: bool) -> Self {
-        self.0.call.set_bool("numa", numa);
+    pub fn numa<How>(mut self, numa: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("numa", numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
-    pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
-        self.0.call.set_indexed_as::<QemuNuma>("numa", index, numa_nodes);
+    pub fn numa_nodes<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        numa_nodes: impl IntoSetting<QemuNuma, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuNuma, Which, How>("numa", index, numa_nodes);
         self
     }
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
-    pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set_bool("onboot", onboot);
+    pub fn onboot<How>(mut self, onboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("onboot", onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     #[inline]
-    pub fn ostype(mut self, ostype: impl Into<QemuOstype>) -> Self {
-        self.0.call.set_as::<QemuOstype>("ostype", ostype);
+    pub fn ostype<How>(mut self, ostype: impl IntoSetting<QemuOstype, How>) -> Self {
+        self.0.call.set_some::<QemuOstype, How>("ostype", ostype);
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
-    pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
-        self.0.call.set_indexed_as::<String>("parallel", index, parallel);
+    pub fn parallel<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        parallel: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_member::<String, Which, How>("parallel", index, parallel);
         self
     }
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
-    pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set_bool("protection", protection);
+    pub fn protection<How>(mut self, protection: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("protection", protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
-    pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.call.set_bool("reboot", reboot);
+    pub fn reboot<How>(mut self, reboot: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("reboot", reboot);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
-    pub fn revert(mut self, revert: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("revert", revert);
+    pub fn revert<How>(mut self, revert: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("revert", revert);
         self
     }
     /// VirtIO random number generator for the guest.
     #[inline]
-    pub fn rng0(mut self, rng0: impl Into<QemuRng>) -> Self {
-        self.0.call.set_as::<QemuRng>("rng0", rng0);
+    pub fn rng0<How>(mut self, rng0: impl IntoSetting<QemuRng, How>) -> Self {
+        self.0.call.set_some::<QemuRng, How>("rng0", rng0);
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
     #[inline]
-    pub fn running_nets_host_mtu(
+    pub fn running_nets_host_mtu<How>(
         mut self,
-        running_nets_host_mtu: impl Into<String>,
+        running_nets_host_mtu: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("running-nets-host-mtu", running_nets_host_mtu);
+        self.0
+            .call
+            .set_some::<String, How>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
-    pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("sata", index, sata);
+    pub fn sata<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        sata: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("sata", index, sata);
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
-    pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("scsi", index, scsi);
+    pub fn scsi<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        scsi: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("scsi", index, scsi);
         self
     }
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
-    pub fn scsihw(mut self, scsihw: impl Into<QemuScsihw>) -> Self {
-        self.0.call.set_as::<QemuScsihw>("scsihw", scsihw);
+    pub fn scsihw<How>(mut self, scsihw: impl IntoSetting<QemuScsihw, How>) -> Self {
+        self.0.call.set_some::<QemuScsihw, How>("scsihw", scsihw);
         self
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("searchdomain", searchdomain);
+    pub fn searchdomain<How>(
+        mut self,
+        searchdomain: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
-    pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
-        self.0.call.set_indexed_as::<String>("serial", index, serial);
+    pub fn serial<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        serial: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_member::<String, Which, How>("serial", index, serial);
         self
     }
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
-    pub fn shares(mut self, shares: i64) -> Self {
-        self.0.call.set_integer("shares", shares);
+    pub fn shares<How>(mut self, shares: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("shares", shares);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
-    pub fn smbios1(mut self, smbios1: impl Into<QemuSmbios1>) -> Self {
-        self.0.call.set_as::<QemuSmbios1>("smbios1", smbios1);
+    pub fn smbios1<How>(mut self, smbios1: impl IntoSetting<QemuSmbios1, How>) -> Self {
+        self.0.call.set_some::<QemuSmbios1, How>("smbios1", smbios1);
         self
     }
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
-    pub fn smp(mut self, smp: i64) -> Self {
-        self.0.call.set_integer("smp", smp);
+    pub fn smp<How>(mut self, smp: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("smp", smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
-    pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.call.set_integer("sockets", sockets);
+    pub fn sockets<How>(mut self, sockets: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("sockets", sockets);
         self
     }
     /// Extras for SPICE sessions.
     #[inline]
-    pub fn spice_enhancements(
+    pub fn spice_enhancements<How>(
         mut self,
-        spice_enhancements: impl Into<QemuSpiceEnhancements>,
+        spice_enhancements: impl IntoSetting<QemuSpiceEnhancements, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<QemuSpiceEnhancements>("spice_enhancements", spice_enhancements);
+            .set_some::<
+                QemuSpiceEnhancements,
+                How,
+            >("spice_enhancements", spice_enhancements);
         self
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
-    pub fn sshkeys(mut self, sshkeys: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sshkeys", sshkeys);
+    pub fn sshkeys<How>(mut self, sshkeys: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     #[inline]
-    pub fn startdate(mut self, startdate: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("startdate", startdate);
+    pub fn startdate<How>(mut self, startdate: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("startdate", startdate);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
-    pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
+    pub fn startup<How>(
+        mut self,
+        startup: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::StartupOrder, How>("startup", startup);
         self
     }
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
-    pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.call.set_bool("tablet", tablet);
+    pub fn tablet<How>(mut self, tablet: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tablet", tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
-    pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("tags", tags);
+    pub fn tags<How>(mut self, tags: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("tags", tags);
         self
     }
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
-    pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.call.set_bool("tdf", tdf);
+    pub fn tdf<How>(mut self, tdf: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tdf", tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
-    pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set_bool("template", template);
+    pub fn template<How>(mut self, template: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("template", template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     #[inline]
-    pub fn tpmstate0(mut self, tpmstate0: impl Into<QemuTpmState>) -> Self {
-        self.0.call.set_as::<QemuTpmState>("tpmstate0", tpmstate0);
+    pub fn tpmstate0<How>(
+        mut self,
+        tpmstate0: impl IntoSetting<QemuTpmState, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuTpmState, How>("tpmstate0", tpmstate0);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
-    pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
-        self.0.call.set_indexed_as::<QemuUnused>("unused", index, unused);
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        unused: impl IntoSetting<QemuUnused, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuUnused, Which, How>("unused", index, unused);
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
-    pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
-        self.0.call.set_indexed_as::<QemuUsb>("usb", index, usb);
+    pub fn usb<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        usb: impl IntoSetting<QemuUsb, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuUsb, Which, How>("usb", index, usb);
         self
     }
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
-    pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.call.set_integer("vcpus", vcpus);
+    pub fn vcpus<How>(mut self, vcpus: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("vcpus", vcpus);
         self
     }
     /// Display adapter of the guest.
     #[inline]
-    pub fn vga(mut self, vga: impl Into<QemuVga>) -> Self {
-        self.0.call.set_as::<QemuVga>("vga", vga);
+    pub fn vga<How>(mut self, vga: impl IntoSetting<QemuVga, How>) -> Self {
+        self.0.call.set_some::<QemuVga, How>("vga", vga);
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
-    pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
-        self.0.call.set_indexed_as::<QemuDrive>("virtio", index, virtio);
+    pub fn virtio<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        virtio: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuDrive, Which, How>("virtio", index, virtio);
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
-    pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
-        self.0.call.set_indexed_as::<QemuVirtiofs>("virtiofs", index, virtiofs);
+    pub fn virtiofs<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        virtiofs: impl IntoSetting<QemuVirtiofs, How>,
+    ) -> Self {
+        self.0.call.set_member::<QemuVirtiofs, Which, How>("virtiofs", index, virtiofs);
         self
     }
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     #[inline]
-    pub fn vmgenid(mut self, vmgenid: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("vmgenid", vmgenid);
+    pub fn vmgenid<How>(mut self, vmgenid: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("vmgenid", vmgenid);
         self
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
-    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("vmstatestorage", vmstatestorage);
+    pub fn vmstatestorage<How>(
+        mut self,
+        vmstatestorage: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageId, How>("vmstatestorage", vmstatestorage);
         self
     }
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
-    pub fn watchdog(mut self, watchdog: impl Into<QemuWatchdog>) -> Self {
-        self.0.call.set_as::<QemuWatchdog>("watchdog", watchdog);
+    pub fn watchdog<How>(
+        mut self,
+        watchdog: impl IntoSetting<QemuWatchdog, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -4522,8 +5144,10 @@ impl QemuVmidConfigPut {
 /// The path `/nodes/{node}/qemu/{vmid}/dbus-vmstate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidDbusVmstatePath(pub(crate) At);
+
+place_impls!(QemuVmidDbusVmstatePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/dbus-vmstate`
@@ -4545,7 +5169,10 @@ impl QemuVmidDbusVmstatePath {
     ///
     /// * `action`: Whether to start or to stop the helper.
     #[inline]
-    pub fn post(&self, action: impl Into<QemuDbusVmstateAction>) -> Request<()> {
+    pub fn post<How0>(
+        &self,
+        action: impl IntoValue<QemuDbusVmstateAction, How0>,
+    ) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/dbus-vmstate",
@@ -4553,7 +5180,7 @@ impl QemuVmidDbusVmstatePath {
             )
             .since(9, 0);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<QemuDbusVmstateAction>("action", action);
+        request.call.set_as::<QemuDbusVmstateAction, How0>("action", action);
         request
     }
 }
@@ -4561,8 +5188,10 @@ impl QemuVmidDbusVmstatePath {
 /// The path `/nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFeaturePath(pub(crate) At);
+
+place_impls!(QemuVmidFeaturePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/feature`
@@ -4580,17 +5209,23 @@ impl QemuVmidFeaturePath {
     ///
     /// * `feature`: What is wanted: taking a snapshot, a linked clone, or a full copy.
     #[inline]
-    pub fn get(
+    pub fn get<How0>(
         &self,
-        feature: impl Into<super::types::GuestFeature>,
+        feature: impl IntoValue<super::types::GuestFeature, How0>,
     ) -> QemuVmidFeatureGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/feature",
-            Permission::All("/vms/{vmid}", &["VM.Audit"]),
-        );
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/feature",
+                Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            )
+            .limits(
+                &[
+                    ("snapname", Takes::Length(0, 40)),
+                    ("snapname", Takes::Format("pve-configid")),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<super::types::GuestFeature>("feature", feature);
+        request.call.set_as::<super::types::GuestFeature, How0>("feature", feature);
         QemuVmidFeatureGet(request)
     }
 }
@@ -4604,13 +5239,13 @@ impl QemuVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
 
-request_impls!(QemuVmidFeatureGet: QemuFeature);
+request_impls!(QemuVmidFeatureGet : QemuFeature);
 
 impl QemuVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
     #[inline]
-    pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("snapname", snapname);
+    pub fn snapname<How>(mut self, snapname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("snapname", snapname);
         self
     }
 }
@@ -4618,8 +5253,10 @@ impl QemuVmidFeatureGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall`
@@ -4650,8 +5287,10 @@ impl QemuVmidFirewallPath {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallAliasesPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallAliasesPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/aliases`
@@ -4684,19 +5323,25 @@ impl QemuVmidFirewallAliasesPath {
     /// * `name`: Name of the alias. At most 64 characters.
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        name: impl Into<String>,
-        cidr: impl Into<Cidr>,
+        name: impl IntoValue<String, How0>,
+        cidr: impl IntoValue<Cidr, How1>,
     ) -> QemuVmidFirewallAliasesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/firewall/aliases",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/firewall/aliases",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("name", Takes::Length(2, 64)),
+                    ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<String, How0>("name", name);
+        request.call.set_as::<Cidr, How1>("cidr", cidr);
         QemuVmidFirewallAliasesPost(request)
     }
 }
@@ -4710,13 +5355,13 @@ impl QemuVmidFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesPost:());
+request_impls!(QemuVmidFirewallAliasesPost : ());
 
 impl QemuVmidFirewallAliasesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
 }
@@ -4724,8 +5369,10 @@ impl QemuVmidFirewallAliasesPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallAliasesNamePath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallAliasesNamePath);
 
 impl QemuVmidFirewallAliasesPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
@@ -4759,14 +5406,24 @@ impl QemuVmidFirewallAliasesNamePath {
     ///
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn put(&self, cidr: impl Into<Cidr>) -> QemuVmidFirewallAliasesNamePut {
+    pub fn put<How0>(
+        &self,
+        cidr: impl IntoValue<Cidr, How0>,
+    ) -> QemuVmidFirewallAliasesNamePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 64)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<Cidr, How0>("cidr", cidr);
         QemuVmidFirewallAliasesNamePut(request)
     }
     /// Deletes an address alias of a virtual machine.
@@ -4775,10 +5432,11 @@ impl QemuVmidFirewallAliasesNamePath {
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallAliasesNameDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         QemuVmidFirewallAliasesNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -4792,25 +5450,25 @@ impl QemuVmidFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesNamePut:());
+request_impls!(QemuVmidFirewallAliasesNamePut : ());
 
 impl QemuVmidFirewallAliasesNamePut {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// New name for the alias. At most 64 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -4824,13 +5482,13 @@ impl QemuVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesNameDelete:());
+request_impls!(QemuVmidFirewallAliasesNameDelete : ());
 
 impl QemuVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -4838,8 +5496,10 @@ impl QemuVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallIpsetPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallIpsetPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset`
@@ -4871,14 +5531,26 @@ impl QemuVmidFirewallIpsetPath {
     ///
     /// * `name`: Name of the IP set. At most 64 characters.
     #[inline]
-    pub fn post(&self, name: impl Into<String>) -> QemuVmidFirewallIpsetPost {
+    pub fn post<How0>(
+        &self,
+        name: impl IntoValue<String, How0>,
+    ) -> QemuVmidFirewallIpsetPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/firewall/ipset",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/firewall/ipset",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("name", Takes::Length(2, 64)),
+                    ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("digest", Takes::Length(0, 64)),
+                    ("rename", Takes::Length(2, 64)),
+                    ("rename", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String, How0>("name", name);
         QemuVmidFirewallIpsetPost(request)
     }
 }
@@ -4892,25 +5564,25 @@ impl QemuVmidFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetPost:());
+request_impls!(QemuVmidFirewallIpsetPost : ());
 
 impl QemuVmidFirewallIpsetPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
     #[inline]
-    pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("rename", rename);
+    pub fn rename<How>(mut self, rename: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("rename", rename);
         self
     }
 }
@@ -4918,8 +5590,10 @@ impl QemuVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallIpsetNamePath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallIpsetNamePath);
 
 impl QemuVmidFirewallIpsetPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
@@ -4953,14 +5627,17 @@ impl QemuVmidFirewallIpsetNamePath {
     ///
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
-    pub fn post(&self, cidr: impl Into<Cidr>) -> QemuVmidFirewallIpsetNamePost {
+    pub fn post<How0>(
+        &self,
+        cidr: impl IntoValue<Cidr, How0>,
+    ) -> QemuVmidFirewallIpsetNamePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
             Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<Cidr>("cidr", cidr);
+        request.call.set_as::<Cidr, How0>("cidr", cidr);
         QemuVmidFirewallIpsetNamePost(request)
     }
     /// Deletes an IP set of a virtual machine; without `force` only an empty one.
@@ -4986,19 +5663,19 @@ impl QemuVmidFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNamePost:());
+request_impls!(QemuVmidFirewallIpsetNamePost : ());
 
 impl QemuVmidFirewallIpsetNamePost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
-    pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set_bool("nomatch", nomatch);
+    pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
 }
@@ -5012,13 +5689,13 @@ impl QemuVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameDelete:());
+request_impls!(QemuVmidFirewallIpsetNameDelete : ());
 
 impl QemuVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -5026,8 +5703,10 @@ impl QemuVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallIpsetNameCidrPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallIpsetNameCidrPath);
 
 impl QemuVmidFirewallIpsetNamePath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
@@ -5064,10 +5743,11 @@ impl QemuVmidFirewallIpsetNameCidrPath {
     #[inline]
     pub fn put(&self) -> QemuVmidFirewallIpsetNameCidrPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         QemuVmidFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes an address or network out of an IP set of a virtual machine.
@@ -5076,10 +5756,11 @@ impl QemuVmidFirewallIpsetNameCidrPath {
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallIpsetNameCidrDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         QemuVmidFirewallIpsetNameCidrDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -5093,25 +5774,25 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameCidrPut:());
+request_impls!(QemuVmidFirewallIpsetNameCidrPut : ());
 
 impl QemuVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
-    pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set_bool("nomatch", nomatch);
+    pub fn nomatch<How>(mut self, nomatch: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
 }
@@ -5125,13 +5806,13 @@ impl QemuVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameCidrDelete:());
+request_impls!(QemuVmidFirewallIpsetNameCidrDelete : ());
 
 impl QemuVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -5139,8 +5820,10 @@ impl QemuVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallLogPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallLogPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/log`
@@ -5158,10 +5841,18 @@ impl QemuVmidFirewallLogPath {
     #[inline]
     pub fn get(&self) -> QemuVmidFirewallLogGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/firewall/log",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        );
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/firewall/log",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .limits(
+                &[
+                    ("limit", Takes::Integer(0, i64::MAX)),
+                    ("since", Takes::Integer(0, i64::MAX)),
+                    ("start", Takes::Integer(0, i64::MAX)),
+                    ("until", Takes::Integer(0, i64::MAX)),
+                ],
+            );
         QemuVmidFirewallLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -5175,31 +5866,31 @@ impl QemuVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(QemuVmidFirewallLogGet: Vec<super::types::LogLine>);
+request_impls!(QemuVmidFirewallLogGet : Vec < super::types::LogLine >);
 
 impl QemuVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
-    pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set_integer("limit", limit);
+    pub fn limit<How>(mut self, limit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("limit", limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set_integer("since", since);
+    pub fn since<How>(mut self, since: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
-    pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set_integer("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("start", start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
-    pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set_integer("until", until);
+    pub fn until<How>(mut self, until: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("until", until);
         self
     }
 }
@@ -5207,8 +5898,10 @@ impl QemuVmidFirewallLogGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallOptionsPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallOptionsPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/options`
@@ -5240,10 +5933,11 @@ impl QemuVmidFirewallOptionsPath {
     #[inline]
     pub fn put(&self) -> QemuVmidFirewallOptionsPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/qemu/{vmid}/firewall/options",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/qemu/{vmid}/firewall/options",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         QemuVmidFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -5257,95 +5951,105 @@ impl QemuVmidFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallOptionsPut:());
+request_impls!(QemuVmidFirewallOptionsPut : ());
 
 impl QemuVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Lets DHCP through. Default: `false`.
     #[inline]
-    pub fn dhcp(mut self, dhcp: bool) -> Self {
-        self.0.call.set_bool("dhcp", dhcp);
+    pub fn dhcp<How>(mut self, dhcp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("dhcp", dhcp);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
-    pub fn ipfilter(mut self, ipfilter: bool) -> Self {
-        self.0.call.set_bool("ipfilter", ipfilter);
+    pub fn ipfilter<How>(mut self, ipfilter: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ipfilter", ipfilter);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_in(
+    pub fn log_level_in<How>(
         mut self,
-        log_level_in: impl Into<super::types::FirewallLogLevelIn>,
+        log_level_in: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::FirewallLogLevelIn>("log_level_in", log_level_in);
+            .set_some::<
+                super::types::FirewallLogLevelIn,
+                How,
+            >("log_level_in", log_level_in);
         self
     }
     /// Level to log outgoing traffic at; `nolog` logs nothing.
     #[inline]
-    pub fn log_level_out(
+    pub fn log_level_out<How>(
         mut self,
-        log_level_out: impl Into<super::types::FirewallLogLevelOut>,
+        log_level_out: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
     ) -> Self {
         self.0
             .call
-            .set_as::<super::types::FirewallLogLevelOut>("log_level_out", log_level_out);
+            .set_some::<
+                super::types::FirewallLogLevelOut,
+                How,
+            >("log_level_out", log_level_out);
         self
     }
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
-    pub fn macfilter(mut self, macfilter: bool) -> Self {
-        self.0.call.set_bool("macfilter", macfilter);
+    pub fn macfilter<How>(mut self, macfilter: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("macfilter", macfilter);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
-    pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.call.set_bool("ndp", ndp);
+    pub fn ndp<How>(mut self, ndp: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("ndp", ndp);
         self
     }
     /// What happens to incoming traffic that no rule matches.
     #[inline]
-    pub fn policy_in(
+    pub fn policy_in<How>(
         mut self,
-        policy_in: impl Into<super::types::FirewallPolicyIn>,
+        policy_in: impl IntoSetting<super::types::FirewallPolicyIn, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::FirewallPolicyIn>("policy_in", policy_in);
+        self.0
+            .call
+            .set_some::<super::types::FirewallPolicyIn, How>("policy_in", policy_in);
         self
     }
     /// What happens to outgoing traffic that no rule matches.
     #[inline]
-    pub fn policy_out(
+    pub fn policy_out<How>(
         mut self,
-        policy_out: impl Into<super::types::FirewallPolicyOut>,
+        policy_out: impl IntoSetting<super::types::FirewallPolicyOut, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::FirewallPolicyOut>("policy_out", policy_out);
+        self.0
+            .call
+            .set_some::<super::types::FirewallPolicyOut, How>("policy_out", policy_out);
         self
     }
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
-    pub fn radv(mut self, radv: bool) -> Self {
-        self.0.call.set_bool("radv", radv);
+    pub fn radv<How>(mut self, radv: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("radv", radv);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -5359,8 +6063,10 @@ impl QemuVmidFirewallOptionsPut {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallRefsPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallRefsPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/refs`
@@ -5395,13 +6101,16 @@ impl QemuVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-request_impls!(QemuVmidFirewallRefsGet: Vec<super::types::FirewallRef>);
+request_impls!(QemuVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
 
 impl QemuVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRefType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRefType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRefType, How>("type", type_);
         self
     }
 }
@@ -5409,8 +6118,10 @@ impl QemuVmidFirewallRefsGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallRulesPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallRulesPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/rules`
@@ -5443,19 +6154,31 @@ impl QemuVmidFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<super::types::FirewallRuleType>,
-        action: impl Into<String>,
+        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
+        action: impl IntoValue<String, How1>,
     ) -> QemuVmidFirewallRulesPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/firewall/rules",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/firewall/rules",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("pos", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
-        request.call.set_as::<String>("action", action);
+        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
+        request.call.set_as::<String, How1>("action", action);
         QemuVmidFirewallRulesPost(request)
     }
 }
@@ -5469,85 +6192,88 @@ impl QemuVmidFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPost:());
+request_impls!(QemuVmidFirewallRulesPost : ());
 
 impl QemuVmidFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
-    pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set_integer("pos", pos);
+    pub fn pos<How>(mut self, pos: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
 }
@@ -5555,8 +6281,10 @@ impl QemuVmidFirewallRulesPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidFirewallRulesPosPath(pub(crate) At);
+
+place_impls!(QemuVmidFirewallRulesPosPath);
 
 impl QemuVmidFirewallRulesPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
@@ -5590,10 +6318,22 @@ impl QemuVmidFirewallRulesPosPath {
     #[inline]
     pub fn put(&self) -> QemuVmidFirewallRulesPosPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Put,
+                "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(
+                &[
+                    ("action", Takes::Length(2, 20)),
+                    ("action", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
+                    ("dest", Takes::Length(0, 512)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("iface", Takes::Length(2, 20)),
+                    ("macro", Takes::Length(0, 128)),
+                    ("moveto", Takes::Integer(0, i64::MAX)),
+                    ("source", Takes::Length(0, 512)),
+                ],
+            );
         QemuVmidFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a virtual machine; later rules move up.
@@ -5602,10 +6342,11 @@ impl QemuVmidFirewallRulesPosPath {
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallRulesPosDelete {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
-            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-        );
+                Method::Delete,
+                "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
+                Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+            )
+            .limits(&[("digest", Takes::Length(0, 64))]);
         QemuVmidFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -5619,103 +6360,109 @@ impl QemuVmidFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPosPut:());
+request_impls!(QemuVmidFirewallRulesPosPut : ());
 
 impl QemuVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("action", action);
+    pub fn action<How>(mut self, action: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
-    pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comment", comment);
+    pub fn comment<How>(mut self, comment: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dest", dest);
+    pub fn dest<How>(mut self, dest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("dport", dport);
+    pub fn dport<How>(mut self, dport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set_bool("enable", enable);
+    pub fn enable<How>(mut self, enable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
-    pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("icmp-type", icmp_type);
+    pub fn icmp_type<How>(mut self, icmp_type: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
-    pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iface", iface);
+    pub fn iface<How>(mut self, iface: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
+    pub fn log<How>(
+        mut self,
+        log: impl IntoSetting<super::types::FirewallLogLevel, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallLogLevel, How>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
-    pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("macro", macro_);
+    pub fn macro_<How>(mut self, macro_: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
-    pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set_integer("moveto", moveto);
+    pub fn moveto<How>(mut self, moveto: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
-    pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proto", proto);
+    pub fn proto<How>(mut self, proto: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("source", source);
+    pub fn source<How>(mut self, source: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
-    pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("sport", sport);
+    pub fn sport<How>(mut self, sport: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoSetting<super::types::FirewallRuleType, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::FirewallRuleType, How>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -5735,13 +6482,13 @@ impl QemuVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPosDelete:());
+request_impls!(QemuVmidFirewallRulesPosDelete : ());
 
 impl QemuVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
 }
@@ -5749,8 +6496,10 @@ impl QemuVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidMigratePath(pub(crate) At);
+
+place_impls!(QemuVmidMigratePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/migrate`
@@ -5768,10 +6517,11 @@ impl QemuVmidMigratePath {
     #[inline]
     pub fn get(&self) -> QemuVmidMigrateGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/migrate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-        );
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/migrate",
+                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            )
+            .limits(&[("target", Takes::Format("pve-node"))]);
         QemuVmidMigrateGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Migrates the virtual machine to another node of the cluster.
@@ -5780,7 +6530,10 @@ impl QemuVmidMigratePath {
     ///
     /// * `target`: Node to migrate to.
     #[inline]
-    pub fn post(&self, target: impl Into<NodeName>) -> QemuVmidMigratePost {
+    pub fn post<How0>(
+        &self,
+        target: impl IntoValue<NodeName, How0>,
+    ) -> QemuVmidMigratePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/migrate",
@@ -5808,9 +6561,16 @@ impl QemuVmidMigratePath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("target", Takes::Format("pve-node")),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("migration_network", Takes::Format("CIDR")),
+                ],
+            )
             .partial(&[Partial::new("with-conntrack-state", Release::new(9, 0), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeName>("target", target);
+        request.call.set_as::<NodeName, How0>("target", target);
         QemuVmidMigratePost(request)
     }
 }
@@ -5824,13 +6584,13 @@ impl QemuVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
 
-request_impls!(QemuVmidMigrateGet: QemuMigrate);
+request_impls!(QemuVmidMigrateGet : QemuMigrate);
 
 impl QemuVmidMigrateGet {
     /// Node to check as target.
     #[inline]
-    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("target", target);
+    pub fn target<How>(mut self, target: impl IntoSetting<NodeName, How>) -> Self {
+        self.0.call.set_some::<NodeName, How>("target", target);
         self
     }
 }
@@ -5849,58 +6609,70 @@ impl QemuVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidMigratePost: Task);
+request_impls!(QemuVmidMigratePost : Task);
 
 impl QemuVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Migrates although local devices are in use; only for root.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
-    pub fn migration_network(mut self, migration_network: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("migration_network", migration_network);
+    pub fn migration_network<How>(
+        mut self,
+        migration_network: impl IntoSetting<Cidr, How>,
+    ) -> Self {
+        self.0.call.set_some::<Cidr, How>("migration_network", migration_network);
         self
     }
     /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
     #[inline]
-    pub fn migration_type(
+    pub fn migration_type<How>(
         mut self,
-        migration_type: impl Into<QemuMigrationType>,
+        migration_type: impl IntoSetting<QemuMigrationType, How>,
     ) -> Self {
-        self.0.call.set_as::<QemuMigrationType>("migration_type", migration_type);
+        self.0.call.set_some::<QemuMigrationType, How>("migration_type", migration_type);
         self
     }
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
-    pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set_bool("online", online);
+    pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("online", online);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     #[inline]
-    pub fn targetstorage(mut self, targetstorage: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("targetstorage", targetstorage);
+    pub fn targetstorage<How>(
+        mut self,
+        targetstorage: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("targetstorage", targetstorage);
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
     #[inline]
-    pub fn with_conntrack_state(mut self, with_conntrack_state: bool) -> Self {
-        self.0.call.set_bool("with-conntrack-state", with_conntrack_state);
+    pub fn with_conntrack_state<How>(
+        mut self,
+        with_conntrack_state: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("with-conntrack-state", with_conntrack_state);
         self
     }
     /// Copies disks on local storage along in a live migration.
     #[inline]
-    pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.call.set_bool("with-local-disks", with_local_disks);
+    pub fn with_local_disks<How>(
+        mut self,
+        with_local_disks: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("with-local-disks", with_local_disks);
         self
     }
 }
@@ -5908,8 +6680,10 @@ impl QemuVmidMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/monitor`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidMonitorPath(pub(crate) At);
+
+place_impls!(QemuVmidMonitorPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/monitor`
@@ -5931,7 +6705,7 @@ impl QemuVmidMonitorPath {
     ///
     /// * `command`: Monitor command with its arguments, as typed at the prompt.
     #[inline]
-    pub fn post(&self, command: impl Into<String>) -> Request<String> {
+    pub fn post<How0>(&self, command: impl IntoValue<String, How0>) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/monitor",
@@ -5953,7 +6727,7 @@ impl QemuVmidMonitorPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("command", command);
+        request.call.set_as::<String, How0>("command", command);
         request
     }
 }
@@ -5961,8 +6735,10 @@ impl QemuVmidMonitorPath {
 /// The path `/nodes/{node}/qemu/{vmid}/move_disk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidMoveDiskPath(pub(crate) At);
+
+place_impls!(QemuVmidMoveDiskPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/move_disk`
@@ -5980,39 +6756,51 @@ impl QemuVmidMoveDiskPath {
     ///
     /// * `disk`: Key of the disk to move, such as `scsi0`.
     #[inline]
-    pub fn post(&self, disk: impl Into<QemuMoveDiskDisk>) -> QemuVmidMoveDiskPost {
+    pub fn post<How0>(
+        &self,
+        disk: impl IntoValue<QemuMoveDiskDisk, How0>,
+    ) -> QemuVmidMoveDiskPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/move_disk",
-            Permission::And(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/move_disk",
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        Permission::When(
+                            &["storage"],
+                            "",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["target-vmid"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{target-vmid}", &["VM.Config.Disk"]),
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.AllocateSpace"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-                    Permission::When(
-                        &["storage"],
-                        "",
-                        &Permission::All(
-                            "/storage/{storage}",
-                            &["Datastore.AllocateSpace"],
-                        ),
-                    ),
-                    Permission::When(
-                        &["target-vmid"],
-                        "",
-                        &Permission::And(
-                            &[
-                                Permission::All("/vms/{target-vmid}", &["VM.Config.Disk"]),
-                                Permission::All(
-                                    "/storage/{storage}",
-                                    &["Datastore.AllocateSpace"],
-                                ),
-                            ],
-                        ),
-                    ),
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("digest", Takes::Length(0, 40)),
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("target-digest", Takes::Length(0, 40)),
+                    ("target-vmid", Takes::Integer(1, i64::MAX)),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<QemuMoveDiskDisk>("disk", disk);
+        request.call.set_as::<QemuMoveDiskDisk, How0>("disk", disk);
         QemuVmidMoveDiskPost(request)
     }
 }
@@ -6031,58 +6819,64 @@ impl QemuVmidMoveDiskPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidMoveDiskPost: Task);
+request_impls!(QemuVmidMoveDiskPost : Task);
 
 impl QemuVmidMoveDiskPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Image format at the target.
     #[inline]
-    pub fn format(mut self, format: impl Into<QemuCloneFormat>) -> Self {
-        self.0.call.set_as::<QemuCloneFormat>("format", format);
+    pub fn format<How>(
+        mut self,
+        format: impl IntoSetting<QemuCloneFormat, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuCloneFormat, How>("format", format);
         self
     }
     /// Storage to move the disk to.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("storage", storage);
+    pub fn storage<How>(mut self, storage: impl IntoSetting<StorageId, How>) -> Self {
+        self.0.call.set_some::<StorageId, How>("storage", storage);
         self
     }
     /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn target_digest(mut self, target_digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target-digest", target_digest);
+    pub fn target_digest<How>(
+        mut self,
+        target_digest: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("target-digest", target_digest);
         self
     }
     /// Key the disk gets in the receiving configuration; the same one if absent.
     #[inline]
-    pub fn target_disk(
+    pub fn target_disk<How>(
         mut self,
-        target_disk: impl Into<QemuMoveDiskTargetDisk>,
+        target_disk: impl IntoSetting<QemuMoveDiskTargetDisk, How>,
     ) -> Self {
-        self.0.call.set_as::<QemuMoveDiskTargetDisk>("target-disk", target_disk);
+        self.0.call.set_some::<QemuMoveDiskTargetDisk, How>("target-disk", target_disk);
         self
     }
     /// ID of the virtual machine that receives the disk. From 100 to 999999999.
     #[inline]
-    pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set_vmid("target-vmid", target_vmid);
+    pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
 }
@@ -6090,8 +6884,10 @@ impl QemuVmidMoveDiskPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnel`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidMtunnelPath(pub(crate) At);
+
+place_impls!(QemuVmidMtunnelPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/mtunnel`
@@ -6145,19 +6941,22 @@ impl QemuVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-request_impls!(QemuVmidMtunnelPost: super::types::Mtunnel);
+request_impls!(QemuVmidMtunnelPost : super::types::Mtunnel);
 
 impl QemuVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
     #[inline]
-    pub fn bridges(mut self, bridges: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("bridges", bridges);
+    pub fn bridges<How>(mut self, bridges: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("bridges", bridges);
         self
     }
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
-    pub fn storages(mut self, storages: impl Into<List<StorageId>>) -> Self {
-        self.0.call.set_as::<List<StorageId>>("storages", storages);
+    pub fn storages<How>(
+        mut self,
+        storages: impl IntoItemsSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<StorageId, How>("storages", storages);
         self
     }
 }
@@ -6165,8 +6964,10 @@ impl QemuVmidMtunnelPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidMtunnelwebsocketPath(pub(crate) At);
+
+place_impls!(QemuVmidMtunnelwebsocketPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`
@@ -6187,10 +6988,10 @@ impl QemuVmidMtunnelwebsocketPath {
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
     /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        socket: impl Into<String>,
-        ticket: impl Into<Secret>,
+        socket: impl IntoValue<String, How0>,
+        ticket: impl IntoValue<Secret, How1>,
     ) -> Request<super::types::MtunnelWebsocket> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
@@ -6201,8 +7002,8 @@ impl QemuVmidMtunnelwebsocketPath {
             )
             .secrets(&["ticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("socket", socket);
-        request.call.set_as::<Secret>("ticket", ticket);
+        request.call.set_as::<String, How0>("socket", socket);
+        request.call.set_as::<Secret, How1>("ticket", ticket);
         request
     }
 }
@@ -6210,8 +7011,10 @@ impl QemuVmidMtunnelwebsocketPath {
 /// The path `/nodes/{node}/qemu/{vmid}/pending`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidPendingPath(pub(crate) At);
+
+place_impls!(QemuVmidPendingPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/pending`
@@ -6242,8 +7045,10 @@ impl QemuVmidPendingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/remote_migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidRemoteMigratePath(pub(crate) At);
+
+place_impls!(QemuVmidRemoteMigratePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/remote_migrate`
@@ -6263,24 +7068,33 @@ impl QemuVmidRemoteMigratePath {
     /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1, How2>(
         &self,
-        target_endpoint: impl Into<super::types::RemoteEndpoint>,
-        target_storage: impl Into<List>,
-        target_bridge: impl Into<List>,
+        target_endpoint: impl IntoValue<super::types::RemoteEndpoint, How0>,
+        target_storage: impl IntoItems<String, How1>,
+        target_bridge: impl IntoItems<String, How2>,
     ) -> QemuVmidRemoteMigratePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/remote_migrate",
                 Permission::All("/vms/{vmid}", &["VM.Migrate"]),
             )
-            .secrets(&["target-endpoint"]);
+            .secrets(&["target-endpoint"])
+            .limits(
+                &[
+                    ("bwlimit", Takes::Integer(0, i64::MAX)),
+                    ("target-vmid", Takes::Integer(1, i64::MAX)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request
             .call
-            .set_as::<super::types::RemoteEndpoint>("target-endpoint", target_endpoint);
-        request.call.set_as::<List>("target-storage", target_storage);
-        request.call.set_as::<List>("target-bridge", target_bridge);
+            .set_as::<
+                super::types::RemoteEndpoint,
+                How0,
+            >("target-endpoint", target_endpoint);
+        request.call.set_list::<String, How1>("target-storage", target_storage);
+        request.call.set_list::<String, How2>("target-bridge", target_bridge);
         QemuVmidRemoteMigratePost(request)
     }
 }
@@ -6296,31 +7110,31 @@ impl QemuVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidRemoteMigratePost: Task);
+request_impls!(QemuVmidRemoteMigratePost : Task);
 
 impl QemuVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set_integer("bwlimit", bwlimit);
+    pub fn bwlimit<How>(mut self, bwlimit: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
-    pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set_bool("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("delete", delete);
         self
     }
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
-    pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set_bool("online", online);
+    pub fn online<How>(mut self, online: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("online", online);
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[inline]
-    pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set_vmid("target-vmid", target_vmid);
+    pub fn target_vmid<How>(mut self, target_vmid: impl IntoSetting<u32, How>) -> Self {
+        self.0.call.set_some::<u32, How>("target-vmid", target_vmid);
         self
     }
 }
@@ -6328,8 +7142,10 @@ impl QemuVmidRemoteMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/resize`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidResizePath(pub(crate) At);
+
+place_impls!(QemuVmidResizePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/resize`
@@ -6348,25 +7164,34 @@ impl QemuVmidResizePath {
     /// * `disk`: Key of the disk to enlarge, such as `scsi0`.
     /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
     #[inline]
-    pub fn put(
+    pub fn put<How0, How1>(
         &self,
-        disk: impl Into<QemuDisk>,
-        size: impl Into<String>,
+        disk: impl IntoValue<QemuDisk, How0>,
+        size: impl IntoValue<String, How1>,
     ) -> QemuVmidResizePut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/qemu/{vmid}/resize",
-            Permission::And(
+                Method::Put,
+                "/nodes/{node}/qemu/{vmid}/resize",
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                        Permission::When(&["skiplock"], "", &Permission::Root),
+                    ],
+                ),
+            )
+            .limits(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-                    Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
-                    Permission::When(&["skiplock"], "", &Permission::Root),
+                    ("size", Takes::Pattern(&["\\+?\\d+(\\.\\d+)?[KMGT]?"])),
+                    ("digest", Takes::Length(0, 40)),
                 ],
-            ),
-        );
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<QemuDisk>("disk", disk);
-        request.call.set_as::<String>("size", size);
+        request.call.set_as::<QemuDisk, How0>("disk", disk);
+        request.call.set_as::<String, How1>("size", size);
         QemuVmidResizePut(request)
     }
 }
@@ -6384,19 +7209,19 @@ impl QemuVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidResizePut(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidResizePut: Task);
+request_impls!(QemuVmidResizePut : Task);
 
 impl QemuVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -6404,8 +7229,10 @@ impl QemuVmidResizePut {
 /// The path `/nodes/{node}/qemu/{vmid}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidRrdPath(pub(crate) At);
+
+place_impls!(QemuVmidRrdPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/rrd`
@@ -6424,10 +7251,10 @@ impl QemuVmidRrdPath {
     /// * `ds`: Comma-separated data sources to draw.
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        ds: impl Into<List>,
-        timeframe: impl Into<super::types::RrdTimeframe>,
+        ds: impl IntoItems<String, How0>,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How1>,
     ) -> QemuVmidRrdGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -6435,8 +7262,8 @@ impl QemuVmidRrdPath {
             Permission::All("/vms/{vmid}", &["VM.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<List>("ds", ds);
-        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
+        request.call.set_list::<String, How0>("ds", ds);
+        request.call.set_as::<super::types::RrdTimeframe, How1>("timeframe", timeframe);
         QemuVmidRrdGet(request)
     }
 }
@@ -6450,13 +7277,16 @@ impl QemuVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(QemuVmidRrdGet: super::types::RrdImage);
+request_impls!(QemuVmidRrdGet : super::types::RrdImage);
 
 impl QemuVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -6464,8 +7294,10 @@ impl QemuVmidRrdGet {
 /// The path `/nodes/{node}/qemu/{vmid}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidRrddataPath(pub(crate) At);
+
+place_impls!(QemuVmidRrddataPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/rrddata`
@@ -6483,9 +7315,9 @@ impl QemuVmidRrddataPath {
     ///
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
-    pub fn get(
+    pub fn get<How0>(
         &self,
-        timeframe: impl Into<super::types::RrdTimeframe>,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How0>,
     ) -> QemuVmidRrddataGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
@@ -6493,7 +7325,7 @@ impl QemuVmidRrddataPath {
             Permission::All("/vms/{vmid}", &["VM.Audit"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
+        request.call.set_as::<super::types::RrdTimeframe, How0>("timeframe", timeframe);
         QemuVmidRrddataGet(request)
     }
 }
@@ -6507,13 +7339,16 @@ impl QemuVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-request_impls!(QemuVmidRrddataGet: Vec<super::types::GuestRrdSample>);
+request_impls!(QemuVmidRrddataGet : Vec < super::types::GuestRrdSample >);
 
 impl QemuVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
+    pub fn cf<How>(
+        mut self,
+        cf: impl IntoSetting<super::types::RrdConsolidation, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::RrdConsolidation, How>("cf", cf);
         self
     }
 }
@@ -6521,8 +7356,10 @@ impl QemuVmidRrddataGet {
 /// The path `/nodes/{node}/qemu/{vmid}/sendkey`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidSendkeyPath(pub(crate) At);
+
+place_impls!(QemuVmidSendkeyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/sendkey`
@@ -6540,7 +7377,7 @@ impl QemuVmidSendkeyPath {
     ///
     /// * `key`: Key or keys to press together, in the monitor's notation, such as `ctrl-alt-delete`.
     #[inline]
-    pub fn put(&self, key: impl Into<String>) -> QemuVmidSendkeyPut {
+    pub fn put<How0>(&self, key: impl IntoValue<String, How0>) -> QemuVmidSendkeyPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/qemu/{vmid}/sendkey",
@@ -6552,7 +7389,7 @@ impl QemuVmidSendkeyPath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("key", key);
+        request.call.set_as::<String, How0>("key", key);
         QemuVmidSendkeyPut(request)
     }
 }
@@ -6568,13 +7405,13 @@ impl QemuVmidSendkeyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidSendkeyPut:());
+request_impls!(QemuVmidSendkeyPut : ());
 
 impl QemuVmidSendkeyPut {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -6582,8 +7419,10 @@ impl QemuVmidSendkeyPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidSnapshotPath(pub(crate) At);
+
+place_impls!(QemuVmidSnapshotPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot`
@@ -6615,14 +7454,23 @@ impl QemuVmidSnapshotPath {
     ///
     /// * `snapname`: Name for the snapshot. At most 40 characters.
     #[inline]
-    pub fn post(&self, snapname: impl Into<String>) -> QemuVmidSnapshotPost {
+    pub fn post<How0>(
+        &self,
+        snapname: impl IntoValue<String, How0>,
+    ) -> QemuVmidSnapshotPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/snapshot",
-            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/snapshot",
+                Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+            )
+            .limits(
+                &[
+                    ("snapname", Takes::Length(0, 40)),
+                    ("snapname", Takes::Format("pve-configid")),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("snapname", snapname);
+        request.call.set_as::<String, How0>("snapname", snapname);
         QemuVmidSnapshotPost(request)
     }
 }
@@ -6638,19 +7486,22 @@ impl QemuVmidSnapshotPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotPost: Task);
+request_impls!(QemuVmidSnapshotPost : Task);
 
 impl QemuVmidSnapshotPost {
     /// Notes about the snapshot.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
     /// Saves the RAM as well, so that a rollback resumes the running guest.
     #[inline]
-    pub fn vmstate(mut self, vmstate: bool) -> Self {
-        self.0.call.set_bool("vmstate", vmstate);
+    pub fn vmstate<How>(mut self, vmstate: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("vmstate", vmstate);
         self
     }
 }
@@ -6658,8 +7509,10 @@ impl QemuVmidSnapshotPost {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidSnapshotSnapnamePath(pub(crate) At);
+
+place_impls!(QemuVmidSnapshotSnapnamePath);
 
 impl QemuVmidSnapshotPath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
@@ -6715,13 +7568,13 @@ impl QemuVmidSnapshotSnapnamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotSnapnameDelete: Task);
+request_impls!(QemuVmidSnapshotSnapnameDelete : Task);
 
 impl QemuVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting disk snapshots fails.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -6729,8 +7582,10 @@ impl QemuVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidSnapshotSnapnameConfigPath(pub(crate) At);
+
+place_impls!(QemuVmidSnapshotSnapnameConfigPath);
 
 impl QemuVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
@@ -6782,13 +7637,16 @@ impl QemuVmidSnapshotSnapnameConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidSnapshotSnapnameConfigPut:());
+request_impls!(QemuVmidSnapshotSnapnameConfigPut : ());
 
 impl QemuVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
     #[inline]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("description", description);
+    pub fn description<How>(
+        mut self,
+        description: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("description", description);
         self
     }
 }
@@ -6796,8 +7654,10 @@ impl QemuVmidSnapshotSnapnameConfigPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidSnapshotSnapnameRollbackPath(pub(crate) At);
+
+place_impls!(QemuVmidSnapshotSnapnameRollbackPath);
 
 impl QemuVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`
@@ -6848,13 +7708,13 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotSnapnameRollbackPost: Task);
+request_impls!(QemuVmidSnapshotSnapnameRollbackPost : Task);
 
 impl QemuVmidSnapshotSnapnameRollbackPost {
     /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway. Default: `false`.
     #[inline]
-    pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set_bool("start", start);
+    pub fn start<How>(mut self, start: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("start", start);
         self
     }
 }
@@ -6862,8 +7722,10 @@ impl QemuVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/qemu/{vmid}/spiceproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidSpiceproxyPath(pub(crate) At);
+
+place_impls!(QemuVmidSpiceproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/spiceproxy`
@@ -6881,10 +7743,11 @@ impl QemuVmidSpiceproxyPath {
     #[inline]
     pub fn post(&self) -> QemuVmidSpiceproxyPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/spiceproxy",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/spiceproxy",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .limits(&[("proxy", Takes::Format("address"))]);
         QemuVmidSpiceproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -6898,13 +7761,13 @@ impl QemuVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(QemuVmidSpiceproxyPost: super::types::SpiceConfig);
+request_impls!(QemuVmidSpiceproxyPost : super::types::SpiceConfig);
 
 impl QemuVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     #[inline]
-    pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("proxy", proxy);
+    pub fn proxy<How>(mut self, proxy: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("proxy", proxy);
         self
     }
 }
@@ -6912,8 +7775,10 @@ impl QemuVmidSpiceproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/status`
@@ -6944,8 +7809,10 @@ impl QemuVmidStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusCurrentPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusCurrentPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/current`
@@ -6976,8 +7843,10 @@ impl QemuVmidStatusCurrentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reboot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusRebootPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusRebootPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/reboot`
@@ -6995,10 +7864,11 @@ impl QemuVmidStatusRebootPath {
     #[inline]
     pub fn post(&self) -> QemuVmidStatusRebootPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/status/reboot",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/status/reboot",
+                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            )
+            .limits(&[("timeout", Takes::Integer(0, i64::MAX))]);
         QemuVmidStatusRebootPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -7014,13 +7884,13 @@ impl QemuVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusRebootPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusRebootPost: Task);
+request_impls!(QemuVmidStatusRebootPost : Task);
 
 impl QemuVmidStatusRebootPost {
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -7028,8 +7898,10 @@ impl QemuVmidStatusRebootPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusResetPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusResetPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/reset`
@@ -7073,13 +7945,13 @@ impl QemuVmidStatusResetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResetPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusResetPost: Task);
+request_impls!(QemuVmidStatusResetPost : Task);
 
 impl QemuVmidStatusResetPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -7087,8 +7959,10 @@ impl QemuVmidStatusResetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/resume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusResumePath(pub(crate) At);
+
+place_impls!(QemuVmidStatusResumePath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/resume`
@@ -7132,19 +8006,19 @@ impl QemuVmidStatusResumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResumePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusResumePost: Task);
+request_impls!(QemuVmidStatusResumePost : Task);
 
 impl QemuVmidStatusResumePost {
     /// Skips the check that the configuration is on this node; used by migrations.
     #[inline]
-    pub fn nocheck(mut self, nocheck: bool) -> Self {
-        self.0.call.set_bool("nocheck", nocheck);
+    pub fn nocheck<How>(mut self, nocheck: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nocheck", nocheck);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
 }
@@ -7152,8 +8026,10 @@ impl QemuVmidStatusResumePost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusShutdownPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusShutdownPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/shutdown`
@@ -7171,15 +8047,16 @@ impl QemuVmidStatusShutdownPath {
     #[inline]
     pub fn post(&self) -> QemuVmidStatusShutdownPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/status/shutdown",
-            Permission::And(
-                &[
-                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-                    Permission::When(&["skiplock"], "", &Permission::Root),
-                ],
-            ),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/status/shutdown",
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                        Permission::When(&["skiplock"], "", &Permission::Root),
+                    ],
+                ),
+            )
+            .limits(&[("timeout", Takes::Integer(0, i64::MAX))]);
         QemuVmidStatusShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -7197,31 +8074,31 @@ impl QemuVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusShutdownPost: Task);
+request_impls!(QemuVmidStatusShutdownPost : Task);
 
 impl QemuVmidStatusShutdownPost {
     /// Stops the virtual machine the hard way if it is not down in time. Default: `false`.
     #[inline]
-    pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set_bool("forceStop", force_stop);
+    pub fn force_stop<How>(mut self, force_stop: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("forceStop", force_stop);
         self
     }
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
-    pub fn keep_active(mut self, keep_active: bool) -> Self {
-        self.0.call.set_bool("keepActive", keep_active);
+    pub fn keep_active<How>(mut self, keep_active: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("keepActive", keep_active);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -7229,8 +8106,10 @@ impl QemuVmidStatusShutdownPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusStartPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusStartPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/start`
@@ -7257,6 +8136,15 @@ impl QemuVmidStatusStartPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("migratedfrom", Takes::Format("pve-node")),
+                    ("migration_network", Takes::Format("CIDR")),
+                    ("nets-host-mtu", Takes::Pattern(&["net\\d+=\\d+(,net\\d+=\\d+)*"])),
+                    ("stateuri", Takes::Length(0, 128)),
+                    ("timeout", Takes::Integer(0, i64::MAX)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("nets-host-mtu", Release::new(8, 4), None),
@@ -7280,76 +8168,91 @@ impl QemuVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusStartPost: Task);
+request_impls!(QemuVmidStatusStartPost : Task);
 
 impl QemuVmidStatusStartPost {
     /// Text that replaces QEMU's `-cpu` argument; only for root.
     #[inline]
-    pub fn force_cpu(mut self, force_cpu: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("force-cpu", force_cpu);
+    pub fn force_cpu<How>(mut self, force_cpu: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("force-cpu", force_cpu);
         self
     }
     /// Machine type to start with, in place of the configured one; used by migrations.
     #[inline]
-    pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        self.0.call.set_as::<QemuMachine>("machine", machine);
+    pub fn machine<How>(mut self, machine: impl IntoSetting<QemuMachine, How>) -> Self {
+        self.0.call.set_some::<QemuMachine, How>("machine", machine);
         self
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
-    pub fn migratedfrom(mut self, migratedfrom: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("migratedfrom", migratedfrom);
+    pub fn migratedfrom<How>(
+        mut self,
+        migratedfrom: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("migratedfrom", migratedfrom);
         self
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
-    pub fn migration_network(mut self, migration_network: impl Into<Cidr>) -> Self {
-        self.0.call.set_as::<Cidr>("migration_network", migration_network);
+    pub fn migration_network<How>(
+        mut self,
+        migration_network: impl IntoSetting<Cidr, How>,
+    ) -> Self {
+        self.0.call.set_some::<Cidr, How>("migration_network", migration_network);
         self
     }
     /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
     #[inline]
-    pub fn migration_type(
+    pub fn migration_type<How>(
         mut self,
-        migration_type: impl Into<QemuMigrationType>,
+        migration_type: impl IntoSetting<QemuMigrationType, How>,
     ) -> Self {
-        self.0.call.set_as::<QemuMigrationType>("migration_type", migration_type);
+        self.0.call.set_some::<QemuMigrationType, How>("migration_type", migration_type);
         self
     }
     /// MTU per VirtIO card at the migration's source, as `net0=1500`; 0 keeps it from being passed. Since 8.4.
     #[inline]
-    pub fn nets_host_mtu(mut self, nets_host_mtu: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("nets-host-mtu", nets_host_mtu);
+    pub fn nets_host_mtu<How>(
+        mut self,
+        nets_host_mtu: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("nets-host-mtu", nets_host_mtu);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
     /// Where the saved state is read from; set by migrations and restores only. At most 128 characters.
     #[inline]
-    pub fn stateuri(mut self, stateuri: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("stateuri", stateuri);
+    pub fn stateuri<How>(mut self, stateuri: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("stateuri", stateuri);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     #[inline]
-    pub fn targetstorage(mut self, targetstorage: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("targetstorage", targetstorage);
+    pub fn targetstorage<How>(
+        mut self,
+        targetstorage: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("targetstorage", targetstorage);
         self
     }
     /// Seconds to wait for the virtual machine to come up. At least 0.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
     #[inline]
-    pub fn with_conntrack_state(mut self, with_conntrack_state: bool) -> Self {
-        self.0.call.set_bool("with-conntrack-state", with_conntrack_state);
+    pub fn with_conntrack_state<How>(
+        mut self,
+        with_conntrack_state: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("with-conntrack-state", with_conntrack_state);
         self
     }
 }
@@ -7357,8 +8260,10 @@ impl QemuVmidStatusStartPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusStopPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusStopPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/stop`
@@ -7385,6 +8290,12 @@ impl QemuVmidStatusStopPath {
                     ],
                 ),
             )
+            .limits(
+                &[
+                    ("migratedfrom", Takes::Format("pve-node")),
+                    ("timeout", Takes::Integer(0, i64::MAX)),
+                ],
+            )
             .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
         QemuVmidStatusStopPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -7403,37 +8314,43 @@ impl QemuVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusStopPost: Task);
+request_impls!(QemuVmidStatusStopPost : Task);
 
 impl QemuVmidStatusStopPost {
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
-    pub fn keep_active(mut self, keep_active: bool) -> Self {
-        self.0.call.set_bool("keepActive", keep_active);
+    pub fn keep_active<How>(mut self, keep_active: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("keepActive", keep_active);
         self
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
-    pub fn migratedfrom(mut self, migratedfrom: impl Into<NodeName>) -> Self {
-        self.0.call.set_as::<NodeName>("migratedfrom", migratedfrom);
+    pub fn migratedfrom<How>(
+        mut self,
+        migratedfrom: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        self.0.call.set_some::<NodeName, How>("migratedfrom", migratedfrom);
         self
     }
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[inline]
-    pub fn overrule_shutdown(mut self, overrule_shutdown: bool) -> Self {
-        self.0.call.set_bool("overrule-shutdown", overrule_shutdown);
+    pub fn overrule_shutdown<How>(
+        mut self,
+        overrule_shutdown: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("overrule-shutdown", overrule_shutdown);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
     /// Seconds to wait for the stop. At least 0.
     #[inline]
-    pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set_integer("timeout", timeout);
+    pub fn timeout<How>(mut self, timeout: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("timeout", timeout);
         self
     }
 }
@@ -7441,8 +8358,10 @@ impl QemuVmidStatusStopPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidStatusSuspendPath(pub(crate) At);
+
+place_impls!(QemuVmidStatusSuspendPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/suspend`
@@ -7460,28 +8379,29 @@ impl QemuVmidStatusSuspendPath {
     #[inline]
     pub fn post(&self) -> QemuVmidStatusSuspendPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/status/suspend",
-            Permission::And(
-                &[
-                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-                    Permission::When(
-                        &["todisk"],
-                        "",
-                        &Permission::And(
-                            &[
-                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-                                Permission::All(
-                                    "/storage/{statestorage}",
-                                    &["Datastore.AllocateSpace"],
-                                ),
-                            ],
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/status/suspend",
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                        Permission::When(
+                            &["todisk"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                    Permission::All(
+                                        "/storage/{statestorage}",
+                                        &["Datastore.AllocateSpace"],
+                                    ),
+                                ],
+                            ),
                         ),
-                    ),
-                    Permission::When(&["skiplock"], "", &Permission::Root),
-                ],
-            ),
-        );
+                        Permission::When(&["skiplock"], "", &Permission::Root),
+                    ],
+                ),
+            )
+            .limits(&[("statestorage", Takes::Format("pve-storage-id"))]);
         QemuVmidStatusSuspendPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -7500,25 +8420,28 @@ impl QemuVmidStatusSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusSuspendPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusSuspendPost: Task);
+request_impls!(QemuVmidStatusSuspendPost : Task);
 
 impl QemuVmidStatusSuspendPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
-    pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set_bool("skiplock", skiplock);
+    pub fn skiplock<How>(mut self, skiplock: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("skiplock", skiplock);
         self
     }
     /// Storage for the saved state; only with `todisk`. Only together with `todisk`.
     #[inline]
-    pub fn statestorage(mut self, statestorage: impl Into<StorageId>) -> Self {
-        self.0.call.set_as::<StorageId>("statestorage", statestorage);
+    pub fn statestorage<How>(
+        mut self,
+        statestorage: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageId, How>("statestorage", statestorage);
         self
     }
     /// Saves the RAM to a volume and stops the virtual machine; its next start resumes from there. Default: `false`.
     #[inline]
-    pub fn todisk(mut self, todisk: bool) -> Self {
-        self.0.call.set_bool("todisk", todisk);
+    pub fn todisk<How>(mut self, todisk: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("todisk", todisk);
         self
     }
 }
@@ -7526,8 +8449,10 @@ impl QemuVmidStatusSuspendPost {
 /// The path `/nodes/{node}/qemu/{vmid}/template`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidTemplatePath(pub(crate) At);
+
+place_impls!(QemuVmidTemplatePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/template`
@@ -7564,13 +8489,13 @@ impl QemuVmidTemplatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidTemplatePost: Task);
+request_impls!(QemuVmidTemplatePost : Task);
 
 impl QemuVmidTemplatePost {
     /// Converts just this disk to a base image, leaving the others.
     #[inline]
-    pub fn disk(mut self, disk: impl Into<QemuDisk>) -> Self {
-        self.0.call.set_as::<QemuDisk>("disk", disk);
+    pub fn disk<How>(mut self, disk: impl IntoSetting<QemuDisk, How>) -> Self {
+        self.0.call.set_some::<QemuDisk, How>("disk", disk);
         self
     }
 }
@@ -7578,8 +8503,10 @@ impl QemuVmidTemplatePost {
 /// The path `/nodes/{node}/qemu/{vmid}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidTermproxyPath(pub(crate) At);
+
+place_impls!(QemuVmidTermproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/termproxy`
@@ -7614,13 +8541,16 @@ impl QemuVmidTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-request_impls!(QemuVmidTermproxyPost: super::types::Termproxy);
+request_impls!(QemuVmidTermproxyPost : super::types::Termproxy);
 
 impl QemuVmidTermproxyPost {
     /// Serial port to open as a terminal; without it, the one that serves as display.
     #[inline]
-    pub fn serial(mut self, serial: impl Into<QemuTermproxySerial>) -> Self {
-        self.0.call.set_as::<QemuTermproxySerial>("serial", serial);
+    pub fn serial<How>(
+        mut self,
+        serial: impl IntoSetting<QemuTermproxySerial, How>,
+    ) -> Self {
+        self.0.call.set_some::<QemuTermproxySerial, How>("serial", serial);
         self
     }
 }
@@ -7628,8 +8558,10 @@ impl QemuVmidTermproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/unlink`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidUnlinkPath(pub(crate) At);
+
+place_impls!(QemuVmidUnlinkPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/unlink`
@@ -7647,14 +8579,14 @@ impl QemuVmidUnlinkPath {
     ///
     /// * `idlist`: Comma-separated disk keys to detach, such as `scsi1`.
     #[inline]
-    pub fn put(&self, idlist: impl Into<List>) -> QemuVmidUnlinkPut {
+    pub fn put<How0>(&self, idlist: impl IntoItems<String, How0>) -> QemuVmidUnlinkPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/qemu/{vmid}/unlink",
             Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<List>("idlist", idlist);
+        request.call.set_list::<String, How0>("idlist", idlist);
         QemuVmidUnlinkPut(request)
     }
 }
@@ -7668,13 +8600,13 @@ impl QemuVmidUnlinkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidUnlinkPut:());
+request_impls!(QemuVmidUnlinkPut : ());
 
 impl QemuVmidUnlinkPut {
     /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always deleted.
     #[inline]
-    pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set_bool("force", force);
+    pub fn force<How>(mut self, force: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("force", force);
         self
     }
 }
@@ -7682,8 +8614,10 @@ impl QemuVmidUnlinkPut {
 /// The path `/nodes/{node}/qemu/{vmid}/vncproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidVncproxyPath(pub(crate) At);
+
+place_impls!(QemuVmidVncproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/vncproxy`
@@ -7718,19 +8652,22 @@ impl QemuVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(QemuVmidVncproxyPost: super::types::Vncproxy);
+request_impls!(QemuVmidVncproxyPost : super::types::Vncproxy);
 
 impl QemuVmidVncproxyPost {
     /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
     #[inline]
-    pub fn generate_password(mut self, generate_password: bool) -> Self {
-        self.0.call.set_bool("generate-password", generate_password);
+    pub fn generate_password<How>(
+        mut self,
+        generate_password: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("generate-password", generate_password);
         self
     }
     /// Prepares for a WebSocket connection; needed with a serial terminal as display.
     #[inline]
-    pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.call.set_bool("websocket", websocket);
+    pub fn websocket<How>(mut self, websocket: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("websocket", websocket);
         self
     }
 }
@@ -7738,8 +8675,10 @@ impl QemuVmidVncproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QemuVmidVncwebsocketPath(pub(crate) At);
+
+place_impls!(QemuVmidVncwebsocketPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/vncwebsocket`
@@ -7760,10 +8699,10 @@ impl QemuVmidVncwebsocketPath {
     /// * `port`: Port that the call that opened the proxy returned. From 5900 to 5999.
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
     #[inline]
-    pub fn get(
+    pub fn get<How0, How1>(
         &self,
-        port: i64,
-        vncticket: impl Into<Secret>,
+        port: impl IntoValue<i64, How0>,
+        vncticket: impl IntoValue<Secret, How1>,
     ) -> Request<super::types::VncWebsocket> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
@@ -7777,10 +8716,16 @@ impl QemuVmidVncwebsocketPath {
                     ],
                 ),
             )
-            .secrets(&["vncticket"]);
+            .secrets(&["vncticket"])
+            .limits(
+                &[
+                    ("port", Takes::Integer(5900, 5999)),
+                    ("vncticket", Takes::Length(0, 512)),
+                ],
+            );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_integer("port", port);
-        request.call.set_as::<Secret>("vncticket", vncticket);
+        request.call.set_as::<i64, How0>("port", port);
+        request.call.set_as::<Secret, How1>("vncticket", vncticket);
         request
     }
 }
@@ -7790,7 +8735,7 @@ impl QemuVmidVncwebsocketPath {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -7802,45 +8747,57 @@ pub struct QemuAgent {
     /// Device through which the agent is reached. Default: `virtio`.
     pub type_: Option<QemuAgentType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuAgent {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(enabled: impl Into<bool>) -> Self {
-        Self {
-            enabled: enabled.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(enabled: impl IntoValue<bool, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.enabled, &mut new.undeclared, "enabled", enabled);
+        new
     }
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn enabled(mut self, value: impl Into<bool>) -> Self {
-        self.enabled = value.into();
+    pub fn enabled<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        property_string::put(&mut self.enabled, &mut self.undeclared, "enabled", value);
         self
     }
     /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
     #[inline]
     #[must_use]
-    pub fn freeze_fs(mut self, value: impl Into<bool>) -> Self {
-        self.freeze_fs = Some(value.into());
+    pub fn freeze_fs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.freeze_fs,
+            &mut self.undeclared,
+            "freeze-fs",
+            value,
+        );
         self
     }
     /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn fstrim_cloned_disks(mut self, value: impl Into<bool>) -> Self {
-        self.fstrim_cloned_disks = Some(value.into());
+    pub fn fstrim_cloned_disks<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.fstrim_cloned_disks,
+            &mut self.undeclared,
+            "fstrim_cloned_disks",
+            value,
+        );
         self
     }
     /// Device through which the agent is reached. Default: `virtio`.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<QemuAgentType>) -> Self {
-        self.type_ = Some(value.into());
+    pub fn type_<How>(mut self, value: impl IntoSetting<QemuAgentType, How>) -> Self {
+        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
@@ -7850,23 +8807,43 @@ impl From<bool> for QemuAgent {
     fn from(value: bool) -> Self {
         Self {
             enabled: value,
-            ..<Self as Object>::empty()
+            ..Self::default()
         }
     }
 }
 
-object!(QemuAgent {
-    required: ["enabled" enabled],
-    optional: [
-        "freeze-fs" freeze_fs, "fstrim_cloned_disks" fstrim_cloned_disks, "type" type_,
-    ],
-    property_string: {
-        default_key: Some("enabled"),
-        aliases: &[("freeze-fs-on-backup", "freeze-fs"),("guest-fsfreeze", "freeze-fs")],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuAgent {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgent",
+                required: &["enabled"],
+                optional: &["freeze-fs", "fstrim_cloned_disks", "type"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("enabled"),
+                        aliases: &[
+                            ("freeze-fs-on-backup", "freeze-fs"),
+                            ("guest-fsfreeze", "freeze-fs"),
+                        ],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.enabled,
+                &mut self.freeze_fs,
+                &mut self.fstrim_cloned_disks,
+                &mut self.type_,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuAgent);
 
@@ -7917,36 +8894,23 @@ pub enum QemuAgentCommand {
     /// The value `suspend-ram`.
     SuspendRam,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuAgentCommand {
-    "fsfreeze-freeze" FsfreezeFreeze,
-    "fsfreeze-status" FsfreezeStatus,
-    "fsfreeze-thaw" FsfreezeThaw,
-    "fstrim" Fstrim,
-    "get-fsinfo" GetFsinfo,
-    "get-host-name" GetHostName,
-    "get-memory-block-info" GetMemoryBlockInfo,
-    "get-memory-blocks" GetMemoryBlocks,
-    "get-osinfo" GetOsinfo,
-    "get-time" GetTime,
-    "get-timezone" GetTimezone,
-    "get-users" GetUsers,
-    "get-vcpus" GetVcpus,
-    "info" Info,
-    "network-get-interfaces" NetworkGetInterfaces,
-    "ping" Ping,
-    "shutdown" Shutdown,
-    "suspend-disk" SuspendDisk,
-    "suspend-hybrid" SuspendHybrid,
-    "suspend-ram" SuspendRam,
-});
+open_enum_impls!(
+    QemuAgentCommand : "fsfreeze-freeze" FsfreezeFreeze, "fsfreeze-status"
+    FsfreezeStatus, "fsfreeze-thaw" FsfreezeThaw, "fstrim" Fstrim, "get-fsinfo"
+    GetFsinfo, "get-host-name" GetHostName, "get-memory-block-info" GetMemoryBlockInfo,
+    "get-memory-blocks" GetMemoryBlocks, "get-osinfo" GetOsinfo, "get-time" GetTime,
+    "get-timezone" GetTimezone, "get-users" GetUsers, "get-vcpus" GetVcpus, "info" Info,
+    "network-get-interfaces" NetworkGetInterfaces, "ping" Ping, "shutdown" Shutdown,
+    "suspend-disk" SuspendDisk, "suspend-hybrid" SuspendHybrid, "suspend-ram" SuspendRam,
+);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
@@ -7955,15 +8919,28 @@ pub struct QemuAgentExec {
     pub extra: Extra,
 }
 
-object!(QemuAgentExec {
-    required: ["pid" pid],
-    others: extra,
-});
+impl Object for QemuAgentExec {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentExec",
+                required: &["pid"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.pid, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(QemuAgentExec);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
@@ -7984,23 +8961,44 @@ pub struct QemuAgentExecStatus {
     pub extra: Extra,
 }
 
-object!(QemuAgentExecStatus {
-    required: ["exited" exited],
-    optional: [
-        "err-data" err_data,
-        "err-truncated" err_truncated,
-        "exitcode" exitcode,
-        "out-data" out_data,
-        "out-truncated" out_truncated,
-        "signal" signal,
-    ],
-    others: extra,
-});
+impl Object for QemuAgentExecStatus {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentExecStatus",
+                required: &["exited"],
+                optional: &[
+                    "err-data",
+                    "err-truncated",
+                    "exitcode",
+                    "out-data",
+                    "out-truncated",
+                    "signal",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.exited,
+                &mut self.err_data,
+                &mut self.err_truncated,
+                &mut self.exitcode,
+                &mut self.out_data,
+                &mut self.out_truncated,
+                &mut self.signal,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuAgentExecStatus);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
@@ -8013,16 +9011,33 @@ pub struct QemuAgentFileRead {
     pub extra: Extra,
 }
 
-object!(QemuAgentFileRead {
-    required: ["content" content],
-    optional: ["bytes-read" bytes_read, "truncated" truncated],
-    others: extra,
-});
+impl Object for QemuAgentFileRead {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFileRead",
+                required: &["content"],
+                optional: &["bytes-read", "truncated"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.content,
+                &mut self.bytes_read,
+                &mut self.truncated,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuAgentFileRead);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -8031,17 +9046,23 @@ pub struct QemuAgentFsfreezeStatus {
     pub extra: Extra,
 }
 
-object!(QemuAgentFsfreezeStatus {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentFsfreezeStatus {
+impl Object for QemuAgentFsfreezeStatus {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFsfreezeStatus",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentFsfreezeStatus);
 
 /// Whether the file systems are frozen or thawed.
 ///
@@ -8054,17 +9075,15 @@ pub enum QemuAgentFsfreezeStatusResult {
     /// The value `frozen`.
     Frozen,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuAgentFsfreezeStatusResult {
-    "thawed" Thawed, "frozen" Frozen,
-});
+open_enum_impls!(QemuAgentFsfreezeStatusResult : "thawed" Thawed, "frozen" Frozen,);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
@@ -8073,22 +9092,28 @@ pub struct QemuAgentFstrim {
     pub extra: Extra,
 }
 
-object!(QemuAgentFstrim {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentFstrim {
+impl Object for QemuAgentFstrim {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFstrim",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentFstrim);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
@@ -8099,22 +9124,28 @@ pub struct QemuAgentFstrimResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentFstrimResult {
-    optional: ["error" error, "paths" paths],
-    others: extra,
-});
-
-impl Default for QemuAgentFstrimResult {
+impl Object for QemuAgentFstrimResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFstrimResult",
+                required: &[],
+                optional: &["error", "paths"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.error, &mut self.paths, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentFstrimResult);
 
 /// Outcome per file system.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
@@ -8129,22 +9160,34 @@ pub struct QemuAgentFstrimResultPathsItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentFstrimResultPathsItem {
-    optional: ["error" error, "minimum" minimum, "path" path, "trimmed" trimmed],
-    others: extra,
-});
-
-impl Default for QemuAgentFstrimResultPathsItem {
+impl Object for QemuAgentFstrimResultPathsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFstrimResultPathsItem",
+                required: &[],
+                optional: &["error", "minimum", "path", "trimmed"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.error,
+                &mut self.minimum,
+                &mut self.path,
+                &mut self.trimmed,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentFstrimResultPathsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
@@ -8153,22 +9196,28 @@ pub struct QemuAgentGetFsinfo {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetFsinfo {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfo {
+impl Object for QemuAgentGetFsinfo {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetFsinfo);
 
 /// Address of the controller on a channel subsystem (s390x).
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     /// Channel subsystem ID.
@@ -8183,22 +9232,34 @@ pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetFsinfoResultDiskCcwAddress {
-    optional: ["cssid" cssid, "devno" devno, "ssid" ssid, "subchno" subchno],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultDiskCcwAddress {
+impl Object for QemuAgentGetFsinfoResultDiskCcwAddress {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultDiskCcwAddress",
+                required: &[],
+                optional: &["cssid", "devno", "ssid", "subchno"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.cssid,
+                &mut self.devno,
+                &mut self.ssid,
+                &mut self.subchno,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetFsinfoResultDiskCcwAddress);
 
 /// Disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskItem {
     /// Number of the bus the disk is on.
@@ -8221,31 +9282,47 @@ pub struct QemuAgentGetFsinfoResultDiskItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetFsinfoResultDiskItem {
-    optional: [
-        "bus" bus,
-        "bus-type" bus_type,
-        "ccw-address" ccw_address,
-        "dev" dev,
-        "pci-controller" pci_controller,
-        "serial" serial,
-        "target" target,
-        "unit" unit,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultDiskItem {
+impl Object for QemuAgentGetFsinfoResultDiskItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultDiskItem",
+                required: &[],
+                optional: &[
+                    "bus",
+                    "bus-type",
+                    "ccw-address",
+                    "dev",
+                    "pci-controller",
+                    "serial",
+                    "target",
+                    "unit",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.bus,
+                &mut self.bus_type,
+                &mut self.ccw_address,
+                &mut self.dev,
+                &mut self.pci_controller,
+                &mut self.serial,
+                &mut self.target,
+                &mut self.unit,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetFsinfoResultDiskItem);
 
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskPciController {
     /// PCI bus.
@@ -8260,22 +9337,34 @@ pub struct QemuAgentGetFsinfoResultDiskPciController {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetFsinfoResultDiskPciController {
-    optional: ["bus" bus, "domain" domain, "function" function, "slot" slot],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultDiskPciController {
+impl Object for QemuAgentGetFsinfoResultDiskPciController {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultDiskPciController",
+                required: &[],
+                optional: &["bus", "domain", "function", "slot"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.bus,
+                &mut self.domain,
+                &mut self.function,
+                &mut self.slot,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetFsinfoResultDiskPciController);
 
 /// Mounted file systems.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultItem {
     /// Disks the file system lies on; empty if the agent cannot tell.
@@ -8296,30 +9385,45 @@ pub struct QemuAgentGetFsinfoResultItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetFsinfoResultItem {
-    optional: [
-        "disk" disk,
-        "mountpoint" mountpoint,
-        "name" name,
-        "total-bytes" total_bytes,
-        "total-bytes-privileged" total_bytes_privileged,
-        "type" type_,
-        "used-bytes" used_bytes,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultItem {
+impl Object for QemuAgentGetFsinfoResultItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultItem",
+                required: &[],
+                optional: &[
+                    "disk",
+                    "mountpoint",
+                    "name",
+                    "total-bytes",
+                    "total-bytes-privileged",
+                    "type",
+                    "used-bytes",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.disk,
+                &mut self.mountpoint,
+                &mut self.name,
+                &mut self.total_bytes,
+                &mut self.total_bytes_privileged,
+                &mut self.type_,
+                &mut self.used_bytes,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetFsinfoResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -8328,22 +9432,28 @@ pub struct QemuAgentGetHostName {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetHostName {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetHostName {
+impl Object for QemuAgentGetHostName {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetHostName",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetHostName);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -8354,22 +9464,28 @@ pub struct QemuAgentGetHostNameResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetHostNameResult {
-    optional: ["error" error, "host-name" host_name],
-    others: extra,
-});
-
-impl Default for QemuAgentGetHostNameResult {
+impl Object for QemuAgentGetHostNameResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetHostNameResult",
+                required: &[],
+                optional: &["error", "host-name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.error, &mut self.host_name, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetHostNameResult);
 
 /// Error the agent answered with in place of a result.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo` and 8 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResultError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -8380,22 +9496,28 @@ pub struct QemuAgentGetHostNameResultError {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetHostNameResultError {
-    optional: ["class" class, "desc" desc],
-    others: extra,
-});
-
-impl Default for QemuAgentGetHostNameResultError {
+impl Object for QemuAgentGetHostNameResultError {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetHostNameResultError",
+                required: &[],
+                optional: &["class", "desc"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.class, &mut self.desc, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetHostNameResultError);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
@@ -8404,22 +9526,28 @@ pub struct QemuAgentGetMemoryBlockInfo {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetMemoryBlockInfo {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetMemoryBlockInfo {
+impl Object for QemuAgentGetMemoryBlockInfo {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlockInfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetMemoryBlockInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
@@ -8430,22 +9558,28 @@ pub struct QemuAgentGetMemoryBlockInfoResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetMemoryBlockInfoResult {
-    optional: ["error" error, "size" size],
-    others: extra,
-});
-
-impl Default for QemuAgentGetMemoryBlockInfoResult {
+impl Object for QemuAgentGetMemoryBlockInfoResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlockInfoResult",
+                required: &[],
+                optional: &["error", "size"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.error, &mut self.size, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetMemoryBlockInfoResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
@@ -8454,22 +9588,28 @@ pub struct QemuAgentGetMemoryBlocks {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetMemoryBlocks {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetMemoryBlocks {
+impl Object for QemuAgentGetMemoryBlocks {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlocks",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetMemoryBlocks);
 
 /// Memory blocks of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
@@ -8482,22 +9622,33 @@ pub struct QemuAgentGetMemoryBlocksResultItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetMemoryBlocksResultItem {
-    optional: ["can-offline" can_offline, "online" online, "phys-index" phys_index],
-    others: extra,
-});
-
-impl Default for QemuAgentGetMemoryBlocksResultItem {
+impl Object for QemuAgentGetMemoryBlocksResultItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlocksResultItem",
+                required: &[],
+                optional: &["can-offline", "online", "phys-index"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.can_offline,
+                &mut self.online,
+                &mut self.phys_index,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetMemoryBlocksResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
@@ -8506,22 +9657,28 @@ pub struct QemuAgentGetOsinfo {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetOsinfo {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetOsinfo {
+impl Object for QemuAgentGetOsinfo {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetOsinfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetOsinfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
@@ -8550,34 +9707,53 @@ pub struct QemuAgentGetOsinfoResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetOsinfoResult {
-    optional: [
-        "error" error,
-        "id" id,
-        "kernel-release" kernel_release,
-        "kernel-version" kernel_version,
-        "machine" machine,
-        "name" name,
-        "pretty-name" pretty_name,
-        "variant" variant,
-        "variant-id" variant_id,
-        "version" version,
-        "version-id" version_id,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentGetOsinfoResult {
+impl Object for QemuAgentGetOsinfoResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetOsinfoResult",
+                required: &[],
+                optional: &[
+                    "error",
+                    "id",
+                    "kernel-release",
+                    "kernel-version",
+                    "machine",
+                    "name",
+                    "pretty-name",
+                    "variant",
+                    "variant-id",
+                    "version",
+                    "version-id",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.error,
+                &mut self.id,
+                &mut self.kernel_release,
+                &mut self.kernel_version,
+                &mut self.machine,
+                &mut self.name,
+                &mut self.pretty_name,
+                &mut self.variant,
+                &mut self.variant_id,
+                &mut self.version,
+                &mut self.version_id,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetOsinfoResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`, `GET /nodes/{node}/qemu/{vmid}/agent/get-time`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetTime {
     /// Number of file systems frozen.
@@ -8586,22 +9762,28 @@ pub struct QemuAgentGetTime {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetTime {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetTime {
+impl Object for QemuAgentGetTime {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetTime",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetTime);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -8610,22 +9792,28 @@ pub struct QemuAgentGetTimezone {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetTimezone {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetTimezone {
+impl Object for QemuAgentGetTimezone {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetTimezone",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetTimezone);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -8638,22 +9826,28 @@ pub struct QemuAgentGetTimezoneResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetTimezoneResult {
-    optional: ["error" error, "offset" offset, "zone" zone],
-    others: extra,
-});
-
-impl Default for QemuAgentGetTimezoneResult {
+impl Object for QemuAgentGetTimezoneResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetTimezoneResult",
+                required: &[],
+                optional: &["error", "offset", "zone"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.error, &mut self.offset, &mut self.zone, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetTimezoneResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
@@ -8662,22 +9856,28 @@ pub struct QemuAgentGetUsers {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetUsers {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetUsers {
+impl Object for QemuAgentGetUsers {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetUsers",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetUsers);
 
 /// Users logged in.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
@@ -8690,22 +9890,33 @@ pub struct QemuAgentGetUsersResultItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetUsersResultItem {
-    optional: ["domain" domain, "login-time" login_time, "user" user],
-    others: extra,
-});
-
-impl Default for QemuAgentGetUsersResultItem {
+impl Object for QemuAgentGetUsersResultItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetUsersResultItem",
+                required: &[],
+                optional: &["domain", "login-time", "user"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.domain,
+                &mut self.login_time,
+                &mut self.user,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetUsersResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
@@ -8714,22 +9925,28 @@ pub struct QemuAgentGetVcpus {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetVcpus {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentGetVcpus {
+impl Object for QemuAgentGetVcpus {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetVcpus",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentGetVcpus);
 
 /// Virtual CPUs of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
@@ -8742,22 +9959,33 @@ pub struct QemuAgentGetVcpusResultItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentGetVcpusResultItem {
-    optional: ["can-offline" can_offline, "logical-id" logical_id, "online" online],
-    others: extra,
-});
-
-impl Default for QemuAgentGetVcpusResultItem {
+impl Object for QemuAgentGetVcpusResultItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetVcpusResultItem",
+                required: &[],
+                optional: &["can-offline", "logical-id", "online"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.can_offline,
+                &mut self.logical_id,
+                &mut self.online,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentGetVcpusResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
@@ -8766,22 +9994,28 @@ pub struct QemuAgentInfo {
     pub extra: Extra,
 }
 
-object!(QemuAgentInfo {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentInfo {
+impl Object for QemuAgentInfo {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentInfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
@@ -8794,22 +10028,33 @@ pub struct QemuAgentInfoResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentInfoResult {
-    optional: ["error" error, "supported_commands" supported_commands, "version" version],
-    others: extra,
-});
-
-impl Default for QemuAgentInfoResult {
+impl Object for QemuAgentInfoResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentInfoResult",
+                required: &[],
+                optional: &["error", "supported_commands", "version"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.error,
+                &mut self.supported_commands,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentInfoResult);
 
 /// Commands the agent knows.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Whether the agent's configuration allows the command.
@@ -8822,22 +10067,33 @@ pub struct QemuAgentInfoResultSupportedCommandsItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentInfoResultSupportedCommandsItem {
-    optional: ["enabled" enabled, "name" name, "success-response" success_response],
-    others: extra,
-});
-
-impl Default for QemuAgentInfoResultSupportedCommandsItem {
+impl Object for QemuAgentInfoResultSupportedCommandsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentInfoResultSupportedCommandsItem",
+                required: &[],
+                optional: &["enabled", "name", "success-response"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.enabled,
+                &mut self.name,
+                &mut self.success_response,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentInfoResultSupportedCommandsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -8846,22 +10102,28 @@ pub struct QemuAgentNetworkGetInterfaces {
     pub extra: Extra,
 }
 
-object!(QemuAgentNetworkGetInterfaces {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentNetworkGetInterfaces {
+impl Object for QemuAgentNetworkGetInterfaces {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentNetworkGetInterfaces",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentNetworkGetInterfaces);
 
 /// Network interfaces of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultItem {
     /// MAC address of the interface.
@@ -8876,27 +10138,34 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
     pub extra: Extra,
 }
 
-object!(QemuAgentNetworkGetInterfacesResultItem {
-    optional: [
-        "hardware-address" hardware_address,
-        "ip-addresses" ip_addresses,
-        "name" name,
-        "statistics" statistics,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentNetworkGetInterfacesResultItem {
+impl Object for QemuAgentNetworkGetInterfacesResultItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentNetworkGetInterfacesResultItem",
+                required: &[],
+                optional: &["hardware-address", "ip-addresses", "name", "statistics"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.hardware_address,
+                &mut self.ip_addresses,
+                &mut self.name,
+                &mut self.statistics,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentNetworkGetInterfacesResultItem);
 
 /// Traffic counters of the interface.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     /// Bytes received. In bytes.
@@ -8919,31 +10188,47 @@ pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     pub extra: Extra,
 }
 
-object!(QemuAgentNetworkGetInterfacesResultStatistics {
-    optional: [
-        "rx-bytes" rx_bytes,
-        "rx-dropped" rx_dropped,
-        "rx-errs" rx_errs,
-        "rx-packets" rx_packets,
-        "tx-bytes" tx_bytes,
-        "tx-dropped" tx_dropped,
-        "tx-errs" tx_errs,
-        "tx-packets" tx_packets,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentNetworkGetInterfacesResultStatistics {
+impl Object for QemuAgentNetworkGetInterfacesResultStatistics {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentNetworkGetInterfacesResultStatistics",
+                required: &[],
+                optional: &[
+                    "rx-bytes",
+                    "rx-dropped",
+                    "rx-errs",
+                    "rx-packets",
+                    "tx-bytes",
+                    "tx-dropped",
+                    "tx-errs",
+                    "tx-packets",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.rx_bytes,
+                &mut self.rx_dropped,
+                &mut self.rx_errs,
+                &mut self.rx_packets,
+                &mut self.tx_bytes,
+                &mut self.tx_dropped,
+                &mut self.tx_errs,
+                &mut self.tx_packets,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuAgentNetworkGetInterfacesResultStatistics);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -8952,22 +10237,28 @@ pub struct QemuAgentPing {
     pub extra: Extra,
 }
 
-object!(QemuAgentPing {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentPing {
+impl Object for QemuAgentPing {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentPing",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentPing);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -8976,22 +10267,28 @@ pub struct QemuAgentPingResult {
     pub extra: Extra,
 }
 
-object!(QemuAgentPingResult {
-    optional: ["error" error],
-    others: extra,
-});
-
-impl Default for QemuAgentPingResult {
+impl Object for QemuAgentPingResult {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentPingResult",
+                required: &[],
+                optional: &["error"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.error, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentPingResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
@@ -9000,17 +10297,23 @@ pub struct QemuAgentPost {
     pub extra: Extra,
 }
 
-object!(QemuAgentPost {
-    optional: ["result" result],
-    others: extra,
-});
-
-impl Default for QemuAgentPost {
+impl Object for QemuAgentPost {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentPost",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuAgentPost);
 
 /// Device through which the agent is reached.
 ///
@@ -9023,19 +10326,17 @@ pub enum QemuAgentType {
     /// The value `isa`.
     Isa,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuAgentType {
-    "virtio" Virtio, "isa" Isa,
-});
+open_enum_impls!(QemuAgentType : "virtio" Virtio, "isa" Isa,);
 
 /// Sound card of the guest, useful with SPICE.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -9043,45 +10344,57 @@ pub struct QemuAudio {
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     pub driver: Option<QemuAudioDriver>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuAudio {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(device: impl Into<QemuAudioDevice>) -> Self {
-        Self {
-            device: device.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(device: impl IntoValue<QemuAudioDevice, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.device, &mut new.undeclared, "device", device);
+        new
     }
     /// Sound card model.
     #[inline]
     #[must_use]
-    pub fn device(mut self, value: impl Into<QemuAudioDevice>) -> Self {
-        self.device = value.into();
+    pub fn device<How>(mut self, value: impl IntoValue<QemuAudioDevice, How>) -> Self {
+        property_string::put(&mut self.device, &mut self.undeclared, "device", value);
         self
     }
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     #[inline]
     #[must_use]
-    pub fn driver(mut self, value: impl Into<QemuAudioDriver>) -> Self {
-        self.driver = Some(value.into());
+    pub fn driver<How>(mut self, value: impl IntoSetting<QemuAudioDriver, How>) -> Self {
+        property_string::set(&mut self.driver, &mut self.undeclared, "driver", value);
         self
     }
 }
 
-object!(QemuAudio {
-    required: ["device" device],
-    optional: ["driver" driver],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuAudio {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAudio",
+                required: &["device"],
+                optional: &["driver"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.device, &mut self.driver, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(QemuAudio);
 
@@ -9098,12 +10411,12 @@ pub enum QemuAudioDevice {
     /// The value `AC97`.
     Ac97,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuAudioDevice {
-    "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
-});
+open_enum_impls!(
+    QemuAudioDevice : "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
+);
 
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
@@ -9116,17 +10429,15 @@ pub enum QemuAudioDriver {
     /// The value `none`.
     None,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuAudioDriver {
-    "spice" Spice, "none" None,
-});
+open_enum_impls!(QemuAudioDriver : "spice" Spice, "none" None,);
 
 /// What the balloon device reports.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
@@ -9151,27 +10462,44 @@ pub struct QemuBallooninfo {
     pub extra: Extra,
 }
 
-object!(QemuBallooninfo {
-    optional: [
-        "actual" actual,
-        "free_mem" free_mem,
-        "last_update" last_update,
-        "major_page_faults" major_page_faults,
-        "max_mem" max_mem,
-        "mem_swapped_in" mem_swapped_in,
-        "mem_swapped_out" mem_swapped_out,
-        "minor_page_faults" minor_page_faults,
-        "total_mem" total_mem,
-    ],
-    others: extra,
-});
-
-impl Default for QemuBallooninfo {
+impl Object for QemuBallooninfo {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBallooninfo",
+                required: &[],
+                optional: &[
+                    "actual",
+                    "free_mem",
+                    "last_update",
+                    "major_page_faults",
+                    "max_mem",
+                    "mem_swapped_in",
+                    "mem_swapped_out",
+                    "minor_page_faults",
+                    "total_mem",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.actual,
+                &mut self.free_mem,
+                &mut self.last_update,
+                &mut self.major_page_faults,
+                &mut self.max_mem,
+                &mut self.mem_swapped_in,
+                &mut self.mem_swapped_out,
+                &mut self.minor_page_faults,
+                &mut self.total_mem,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuBallooninfo);
 
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
@@ -9184,17 +10512,15 @@ pub enum QemuBios {
     /// The value `ovmf`.
     Ovmf,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuBios {
-    "seabios" Seabios, "ovmf" Ovmf,
-});
+open_enum_impls!(QemuBios : "seabios" Seabios, "ovmf" Ovmf,);
 
 /// Counters of one drive.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
     /// Whether failed operations count for the latency figures.
@@ -9267,56 +10593,97 @@ pub struct QemuBlockstatValue {
     pub extra: Extra,
 }
 
-object!(QemuBlockstatValue {
-    optional: [
-        "account_failed" account_failed,
-        "account_invalid" account_invalid,
-        "failed_flush_operations" failed_flush_operations,
-        "failed_rd_operations" failed_rd_operations,
-        "failed_unmap_operations" failed_unmap_operations,
-        "failed_wr_operations" failed_wr_operations,
-        "failed_zone_append_operations" failed_zone_append_operations,
-        "flush_operations" flush_operations,
-        "flush_total_time_ns" flush_total_time_ns,
-        "idle_time_ns" idle_time_ns,
-        "invalid_flush_operations" invalid_flush_operations,
-        "invalid_rd_operations" invalid_rd_operations,
-        "invalid_unmap_operations" invalid_unmap_operations,
-        "invalid_wr_operations" invalid_wr_operations,
-        "invalid_zone_append_operations" invalid_zone_append_operations,
-        "rd_bytes" rd_bytes,
-        "rd_merged" rd_merged,
-        "rd_operations" rd_operations,
-        "rd_total_time_ns" rd_total_time_ns,
-        "timed_stats" timed_stats,
-        "unmap_bytes" unmap_bytes,
-        "unmap_merged" unmap_merged,
-        "unmap_operations" unmap_operations,
-        "unmap_total_time_ns" unmap_total_time_ns,
-        "wr_bytes" wr_bytes,
-        "wr_highest_offset" wr_highest_offset,
-        "wr_merged" wr_merged,
-        "wr_operations" wr_operations,
-        "wr_total_time_ns" wr_total_time_ns,
-        "zone_append_bytes" zone_append_bytes,
-        "zone_append_merged" zone_append_merged,
-        "zone_append_operations" zone_append_operations,
-        "zone_append_total_time_ns" zone_append_total_time_ns,
-    ],
-    others: extra,
-});
-
-impl Default for QemuBlockstatValue {
+impl Object for QemuBlockstatValue {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBlockstatValue",
+                required: &[],
+                optional: &[
+                    "account_failed",
+                    "account_invalid",
+                    "failed_flush_operations",
+                    "failed_rd_operations",
+                    "failed_unmap_operations",
+                    "failed_wr_operations",
+                    "failed_zone_append_operations",
+                    "flush_operations",
+                    "flush_total_time_ns",
+                    "idle_time_ns",
+                    "invalid_flush_operations",
+                    "invalid_rd_operations",
+                    "invalid_unmap_operations",
+                    "invalid_wr_operations",
+                    "invalid_zone_append_operations",
+                    "rd_bytes",
+                    "rd_merged",
+                    "rd_operations",
+                    "rd_total_time_ns",
+                    "timed_stats",
+                    "unmap_bytes",
+                    "unmap_merged",
+                    "unmap_operations",
+                    "unmap_total_time_ns",
+                    "wr_bytes",
+                    "wr_highest_offset",
+                    "wr_merged",
+                    "wr_operations",
+                    "wr_total_time_ns",
+                    "zone_append_bytes",
+                    "zone_append_merged",
+                    "zone_append_operations",
+                    "zone_append_total_time_ns",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.account_failed,
+                &mut self.account_invalid,
+                &mut self.failed_flush_operations,
+                &mut self.failed_rd_operations,
+                &mut self.failed_unmap_operations,
+                &mut self.failed_wr_operations,
+                &mut self.failed_zone_append_operations,
+                &mut self.flush_operations,
+                &mut self.flush_total_time_ns,
+                &mut self.idle_time_ns,
+                &mut self.invalid_flush_operations,
+                &mut self.invalid_rd_operations,
+                &mut self.invalid_unmap_operations,
+                &mut self.invalid_wr_operations,
+                &mut self.invalid_zone_append_operations,
+                &mut self.rd_bytes,
+                &mut self.rd_merged,
+                &mut self.rd_operations,
+                &mut self.rd_total_time_ns,
+                &mut self.timed_stats,
+                &mut self.unmap_bytes,
+                &mut self.unmap_merged,
+                &mut self.unmap_operations,
+                &mut self.unmap_total_time_ns,
+                &mut self.wr_bytes,
+                &mut self.wr_highest_offset,
+                &mut self.wr_merged,
+                &mut self.wr_operations,
+                &mut self.wr_total_time_ns,
+                &mut self.zone_append_bytes,
+                &mut self.zone_append_merged,
+                &mut self.zone_append_operations,
+                &mut self.zone_append_total_time_ns,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuBlockstatValue);
 
 /// Figures over the latest interval, for each interval that is set up.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
     /// Average time of a flush operation in nanoseconds.
@@ -9355,41 +10722,65 @@ pub struct QemuBlockstatValueTimedStatsItem {
     pub extra: Extra,
 }
 
-object!(QemuBlockstatValueTimedStatsItem {
-    optional: [
-        "avg_flush_latency_ns" avg_flush_latency_ns,
-        "avg_rd_latency_ns" avg_rd_latency_ns,
-        "avg_rd_queue_depth" avg_rd_queue_depth,
-        "avg_wr_latency_ns" avg_wr_latency_ns,
-        "avg_wr_queue_depth" avg_wr_queue_depth,
-        "avg_zone_append_latency_ns" avg_zone_append_latency_ns,
-        "avg_zone_append_queue_depth" avg_zone_append_queue_depth,
-        "interval_length" interval_length,
-        "max_flush_latency_ns" max_flush_latency_ns,
-        "max_rd_latency_ns" max_rd_latency_ns,
-        "max_wr_latency_ns" max_wr_latency_ns,
-        "max_zone_append_latency_ns" max_zone_append_latency_ns,
-        "min_flush_latency_ns" min_flush_latency_ns,
-        "min_rd_latency_ns" min_rd_latency_ns,
-        "min_wr_latency_ns" min_wr_latency_ns,
-        "min_zone_append_latency_ns" min_zone_append_latency_ns,
-    ],
-    others: extra,
-});
-
-impl Default for QemuBlockstatValueTimedStatsItem {
+impl Object for QemuBlockstatValueTimedStatsItem {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBlockstatValueTimedStatsItem",
+                required: &[],
+                optional: &[
+                    "avg_flush_latency_ns",
+                    "avg_rd_latency_ns",
+                    "avg_rd_queue_depth",
+                    "avg_wr_latency_ns",
+                    "avg_wr_queue_depth",
+                    "avg_zone_append_latency_ns",
+                    "avg_zone_append_queue_depth",
+                    "interval_length",
+                    "max_flush_latency_ns",
+                    "max_rd_latency_ns",
+                    "max_wr_latency_ns",
+                    "max_zone_append_latency_ns",
+                    "min_flush_latency_ns",
+                    "min_rd_latency_ns",
+                    "min_wr_latency_ns",
+                    "min_zone_append_latency_ns",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.avg_flush_latency_ns,
+                &mut self.avg_rd_latency_ns,
+                &mut self.avg_rd_queue_depth,
+                &mut self.avg_wr_latency_ns,
+                &mut self.avg_wr_queue_depth,
+                &mut self.avg_zone_append_latency_ns,
+                &mut self.avg_zone_append_queue_depth,
+                &mut self.interval_length,
+                &mut self.max_flush_latency_ns,
+                &mut self.max_rd_latency_ns,
+                &mut self.max_wr_latency_ns,
+                &mut self.max_zone_append_latency_ns,
+                &mut self.min_flush_latency_ns,
+                &mut self.min_rd_latency_ns,
+                &mut self.min_wr_latency_ns,
+                &mut self.min_zone_append_latency_ns,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuBlockstatValueTimedStatsItem);
 
 /// Devices the guest boots from, in order.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
@@ -9397,7 +10788,7 @@ pub struct QemuBoot {
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     pub order: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuBoot {
@@ -9405,40 +10796,45 @@ impl QemuBoot {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
     #[inline]
     #[must_use]
-    pub fn legacy(mut self, value: impl Into<String>) -> Self {
-        self.legacy = Some(value.into());
+    pub fn legacy<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.legacy, &mut self.undeclared, "legacy", value);
         self
     }
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     #[inline]
     #[must_use]
-    pub fn order(mut self, value: impl Into<List>) -> Self {
-        self.order = Some(value.into());
+    pub fn order<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(&mut self.order, &mut self.undeclared, "order", value);
         self
     }
 }
 
-object!(QemuBoot {
-    optional: ["legacy" legacy, "order" order],
-    property_string: {
-        default_key: Some("legacy"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuBoot {
+impl Object for QemuBoot {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBoot",
+                required: &[],
+                optional: &["legacy", "order"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("legacy"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.legacy, &mut self.order, &mut self.undeclared],
+        );
     }
 }
 
@@ -9457,12 +10853,12 @@ pub enum QemuCitype {
     /// The value `opennebula`.
     Opennebula,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuCitype {
-    "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
-});
+open_enum_impls!(
+    QemuCitype : "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
+);
 
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
@@ -9473,12 +10869,10 @@ pub enum QemuClipboard {
     /// The value `vnc`.
     Vnc,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuClipboard {
-    "vnc" Vnc,
-});
+open_enum_impls!(QemuClipboard : "vnc" Vnc,);
 
 /// Image format of the state volume.
 ///
@@ -9493,19 +10887,17 @@ pub enum QemuCloneFormat {
     /// The value `vmdk`.
     Vmdk,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuCloneFormat {
-    "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,
-});
+open_enum_impls!(QemuCloneFormat : "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,);
 
 /// Snippets that replace the generated cloud-init documents.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
@@ -9517,7 +10909,7 @@ pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as vendor data.
     pub vendor: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuCloudInitCustom {
@@ -9525,54 +10917,65 @@ impl QemuCloudInitCustom {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Volume ID of the snippet used as meta data.
     #[inline]
     #[must_use]
-    pub fn meta(mut self, value: impl Into<String>) -> Self {
-        self.meta = Some(value.into());
+    pub fn meta<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.meta, &mut self.undeclared, "meta", value);
         self
     }
     /// Volume ID of the snippet used as network configuration.
     #[inline]
     #[must_use]
-    pub fn network(mut self, value: impl Into<String>) -> Self {
-        self.network = Some(value.into());
+    pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.network, &mut self.undeclared, "network", value);
         self
     }
     /// Volume ID of the snippet used as user data.
     #[inline]
     #[must_use]
-    pub fn user(mut self, value: impl Into<String>) -> Self {
-        self.user = Some(value.into());
+    pub fn user<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.user, &mut self.undeclared, "user", value);
         self
     }
     /// Volume ID of the snippet used as vendor data.
     #[inline]
     #[must_use]
-    pub fn vendor(mut self, value: impl Into<String>) -> Self {
-        self.vendor = Some(value.into());
+    pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.vendor, &mut self.undeclared, "vendor", value);
         self
     }
 }
 
-object!(QemuCloudInitCustom {
-    optional: ["meta" meta, "network" network, "user" user, "vendor" vendor],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuCloudInitCustom {
+impl Object for QemuCloudInitCustom {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCloudInitCustom",
+                required: &[],
+                optional: &["meta", "network", "user", "vendor"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.meta,
+                &mut self.network,
+                &mut self.user,
+                &mut self.vendor,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -9591,17 +10994,15 @@ pub enum QemuCloudinitDumpType {
     /// The value `meta`.
     Meta,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuCloudinitDumpType {
-    "user" User, "network" Network, "meta" Meta,
-});
+open_enum_impls!(QemuCloudinitDumpType : "user" User, "network" Network, "meta" Meta,);
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCloudinitItem {
     /// Present and not 0 if the option will be removed. From 0 to 1. Since 8.0.
@@ -9620,16 +11021,36 @@ pub struct QemuCloudinitItem {
     pub extra: Extra,
 }
 
-object!(QemuCloudinitItem {
-    required: ["key" key],
-    optional: ["delete" delete, "new" new, "old" old, "pending" pending, "value" value],
-    others: extra,
-});
+impl Object for QemuCloudinitItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCloudinitItem",
+                required: &["key"],
+                optional: &["delete", "new", "old", "pending", "value"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.key,
+                &mut self.delete,
+                &mut self.new,
+                &mut self.old,
+                &mut self.pending,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuCloudinitItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -9689,17 +11110,17 @@ pub struct QemuConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: IndexedMap<QemuHostPci>,
+    pub hostpci: Family<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: IndexedMap<QemuDrive>,
+    pub ide: Family<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: IndexedMap<QemuIpConfig>,
+    pub ipconfig: Family<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
@@ -9727,17 +11148,17 @@ pub struct QemuConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: IndexedMap<QemuNet>,
+    pub net: Family<QemuNet>,
     /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: IndexedMap<QemuNuma>,
+    pub numa_nodes: Family<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: IndexedMap<String>,
+    pub parallel: Family<String>,
     /// Snapshot from which this state descends; kept by the server, not to be set. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
@@ -9753,15 +11174,15 @@ pub struct QemuConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: IndexedMap<QemuDrive>,
+    pub sata: Family<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: IndexedMap<QemuDrive>,
+    pub scsi: Family<QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: IndexedMap<String>,
+    pub serial: Family<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -9793,17 +11214,17 @@ pub struct QemuConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: IndexedMap<QemuUnused>,
+    pub unused: Family<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: IndexedMap<QemuUsb>,
+    pub usb: Family<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: IndexedMap<QemuDrive>,
+    pub virtio: Family<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    pub virtiofs: IndexedMap<QemuVirtiofs>,
+    pub virtiofs: Family<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
@@ -9816,117 +11237,214 @@ pub struct QemuConfig {
     pub extra: Extra,
 }
 
-object!(QemuConfig {
-    optional: [
-        "acpi" acpi,
-        "affinity" affinity,
-        "agent" agent,
-        "allow-ksm" allow_ksm,
-        "amd-sev" amd_sev,
-        "arch" arch,
-        "args" args,
-        "audio0" audio0,
-        "autostart" autostart,
-        "balloon" balloon,
-        "bios" bios,
-        "boot" boot,
-        "bootdisk" bootdisk,
-        "cdrom" cdrom,
-        "cicustom" cicustom,
-        "cipassword" cipassword,
-        "citype" citype,
-        "ciupgrade" ciupgrade,
-        "ciuser" ciuser,
-        "cores" cores,
-        "cpu" cpu,
-        "cpulimit" cpulimit,
-        "cpuunits" cpuunits,
-        "description" description,
-        "digest" digest,
-        "efidisk0" efidisk0,
-        "freeze" freeze,
-        "hookscript" hookscript,
-        "hotplug" hotplug,
-        "hugepages" hugepages,
-        "intel-tdx" intel_tdx,
-        "ivshmem" ivshmem,
-        "keephugepages" keephugepages,
-        "keyboard" keyboard,
-        "kvm" kvm,
-        "localtime" localtime,
-        "lock" lock,
-        "machine" machine,
-        "memory" memory,
-        "meta" meta,
-        "migrate_downtime" migrate_downtime,
-        "migrate_speed" migrate_speed,
-        "name" name,
-        "nameserver" nameserver,
-        "numa" numa,
-        "onboot" onboot,
-        "ostype" ostype,
-        "parent" parent,
-        "protection" protection,
-        "reboot" reboot,
-        "rng0" rng0,
-        "running-nets-host-mtu" running_nets_host_mtu,
-        "runningcpu" runningcpu,
-        "runningmachine" runningmachine,
-        "scsihw" scsihw,
-        "searchdomain" searchdomain,
-        "shares" shares,
-        "smbios1" smbios1,
-        "smp" smp,
-        "snapstate" snapstate,
-        "snaptime" snaptime,
-        "sockets" sockets,
-        "spice_enhancements" spice_enhancements,
-        "sshkeys" sshkeys,
-        "startdate" startdate,
-        "startup" startup,
-        "tablet" tablet,
-        "tags" tags,
-        "tdf" tdf,
-        "template" template,
-        "tpmstate0" tpmstate0,
-        "vcpus" vcpus,
-        "vga" vga,
-        "vmgenid" vmgenid,
-        "vmstate" vmstate,
-        "vmstatestorage" vmstatestorage,
-        "watchdog" watchdog,
-    ],
-    indexed: [
-        "hostpci" hostpci,
-        "ide" ide,
-        "ipconfig" ipconfig,
-        "net" net,
-        "numa" numa_nodes,
-        "parallel" parallel,
-        "sata" sata,
-        "scsi" scsi,
-        "serial" serial,
-        "unused" unused,
-        "usb" usb,
-        "virtio" virtio,
-        "virtiofs" virtiofs,
-    ],
-    others: extra,
-});
-
-impl Default for QemuConfig {
+impl Object for QemuConfig {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuConfig",
+                required: &[],
+                optional: &[
+                    "acpi",
+                    "affinity",
+                    "agent",
+                    "allow-ksm",
+                    "amd-sev",
+                    "arch",
+                    "args",
+                    "audio0",
+                    "autostart",
+                    "balloon",
+                    "bios",
+                    "boot",
+                    "bootdisk",
+                    "cdrom",
+                    "cicustom",
+                    "cipassword",
+                    "citype",
+                    "ciupgrade",
+                    "ciuser",
+                    "cores",
+                    "cpu",
+                    "cpulimit",
+                    "cpuunits",
+                    "description",
+                    "digest",
+                    "efidisk0",
+                    "freeze",
+                    "hookscript",
+                    "hotplug",
+                    "hugepages",
+                    "intel-tdx",
+                    "ivshmem",
+                    "keephugepages",
+                    "keyboard",
+                    "kvm",
+                    "localtime",
+                    "lock",
+                    "machine",
+                    "memory",
+                    "meta",
+                    "migrate_downtime",
+                    "migrate_speed",
+                    "name",
+                    "nameserver",
+                    "numa",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "reboot",
+                    "rng0",
+                    "running-nets-host-mtu",
+                    "runningcpu",
+                    "runningmachine",
+                    "scsihw",
+                    "searchdomain",
+                    "shares",
+                    "smbios1",
+                    "smp",
+                    "snapstate",
+                    "snaptime",
+                    "sockets",
+                    "spice_enhancements",
+                    "sshkeys",
+                    "startdate",
+                    "startup",
+                    "tablet",
+                    "tags",
+                    "tdf",
+                    "template",
+                    "tpmstate0",
+                    "vcpus",
+                    "vga",
+                    "vmgenid",
+                    "vmstate",
+                    "vmstatestorage",
+                    "watchdog",
+                ],
+                families: &[
+                    "hostpci",
+                    "ide",
+                    "ipconfig",
+                    "net",
+                    "numa",
+                    "parallel",
+                    "sata",
+                    "scsi",
+                    "serial",
+                    "unused",
+                    "usb",
+                    "virtio",
+                    "virtiofs",
+                ],
+                rules: None,
+            },
+            &mut [
+                &mut self.acpi,
+                &mut self.affinity,
+                &mut self.agent,
+                &mut self.allow_ksm,
+                &mut self.amd_sev,
+                &mut self.arch,
+                &mut self.args,
+                &mut self.audio0,
+                &mut self.autostart,
+                &mut self.balloon,
+                &mut self.bios,
+                &mut self.boot,
+                &mut self.bootdisk,
+                &mut self.cdrom,
+                &mut self.cicustom,
+                &mut self.cipassword,
+                &mut self.citype,
+                &mut self.ciupgrade,
+                &mut self.ciuser,
+                &mut self.cores,
+                &mut self.cpu,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.efidisk0,
+                &mut self.freeze,
+                &mut self.hookscript,
+                &mut self.hotplug,
+                &mut self.hugepages,
+                &mut self.intel_tdx,
+                &mut self.ivshmem,
+                &mut self.keephugepages,
+                &mut self.keyboard,
+                &mut self.kvm,
+                &mut self.localtime,
+                &mut self.lock,
+                &mut self.machine,
+                &mut self.memory,
+                &mut self.meta,
+                &mut self.migrate_downtime,
+                &mut self.migrate_speed,
+                &mut self.name,
+                &mut self.nameserver,
+                &mut self.numa,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.reboot,
+                &mut self.rng0,
+                &mut self.running_nets_host_mtu,
+                &mut self.runningcpu,
+                &mut self.runningmachine,
+                &mut self.scsihw,
+                &mut self.searchdomain,
+                &mut self.shares,
+                &mut self.smbios1,
+                &mut self.smp,
+                &mut self.snapstate,
+                &mut self.snaptime,
+                &mut self.sockets,
+                &mut self.spice_enhancements,
+                &mut self.sshkeys,
+                &mut self.startdate,
+                &mut self.startup,
+                &mut self.tablet,
+                &mut self.tags,
+                &mut self.tdf,
+                &mut self.template,
+                &mut self.tpmstate0,
+                &mut self.vcpus,
+                &mut self.vga,
+                &mut self.vmgenid,
+                &mut self.vmstate,
+                &mut self.vmstatestorage,
+                &mut self.watchdog,
+                &mut self.hostpci,
+                &mut self.ide,
+                &mut self.ipconfig,
+                &mut self.net,
+                &mut self.numa_nodes,
+                &mut self.parallel,
+                &mut self.sata,
+                &mut self.scsi,
+                &mut self.serial,
+                &mut self.unused,
+                &mut self.usb,
+                &mut self.virtio,
+                &mut self.virtiofs,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuConfig);
 
 /// CPU model shown to the guest, and its flags.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -9946,7 +11464,7 @@ pub struct QemuCpu {
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     pub reported_model: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuCpu {
@@ -9954,91 +11472,139 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
     #[inline]
     #[must_use]
-    pub fn cputype(mut self, value: impl Into<String>) -> Self {
-        self.cputype = Some(value.into());
+    pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.cputype, &mut self.undeclared, "cputype", value);
         self
     }
     /// Extra CPU flags, each with `+` to enable or `-` to disable; only certain flags are allowed.
     #[inline]
     #[must_use]
-    pub fn flags(mut self, value: impl Into<List>) -> Self {
-        self.flags = Some(value.into());
+    pub fn flags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(&mut self.flags, &mut self.undeclared, "flags", value);
         self
     }
     /// Physical address bits the guest may use. Since 9.0.
     #[inline]
     #[must_use]
-    pub fn guest_phys_bits(mut self, value: impl Into<i64>) -> Self {
-        self.guest_phys_bits = Some(value.into());
+    pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.guest_phys_bits,
+            &mut self.undeclared,
+            "guest-phys-bits",
+            value,
+        );
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM.
     #[inline]
     #[must_use]
-    pub fn hidden(mut self, value: impl Into<bool>) -> Self {
-        self.hidden = Some(value.into());
+    pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.hidden, &mut self.undeclared, "hidden", value);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[inline]
     #[must_use]
-    pub fn hv_vendor_id(mut self, value: impl Into<String>) -> Self {
-        self.hv_vendor_id = Some(value.into());
+    pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.hv_vendor_id,
+            &mut self.undeclared,
+            "hv-vendor-id",
+            value,
+        );
         self
     }
     /// Highest basic CPUID leaf an x86-64 guest can read. Since 9.2.
     #[inline]
     #[must_use]
-    pub fn level(mut self, value: impl Into<i64>) -> Self {
-        self.level = Some(value.into());
+    pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.level, &mut self.undeclared, "level", value);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
     #[inline]
     #[must_use]
-    pub fn phys_bits(mut self, value: impl Into<String>) -> Self {
-        self.phys_bits = Some(value.into());
+    pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.phys_bits,
+            &mut self.undeclared,
+            "phys-bits",
+            value,
+        );
         self
     }
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     #[inline]
     #[must_use]
-    pub fn reported_model(mut self, value: impl Into<String>) -> Self {
-        self.reported_model = Some(value.into());
+    pub fn reported_model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.reported_model,
+            &mut self.undeclared,
+            "reported-model",
+            value,
+        );
         self
     }
 }
 
-object!(QemuCpu {
-    optional: [
-        "cputype" cputype,
-        "flags" flags,
-        "guest-phys-bits" guest_phys_bits,
-        "hidden" hidden,
-        "hv-vendor-id" hv_vendor_id,
-        "level" level,
-        "phys-bits" phys_bits,
-        "reported-model" reported_model,
-    ],
-    property_string: {
-        default_key: Some("cputype"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuCpu {
+impl Object for QemuCpu {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCpu",
+                required: &[],
+                optional: &[
+                    "cputype",
+                    "flags",
+                    "guest-phys-bits",
+                    "hidden",
+                    "hv-vendor-id",
+                    "level",
+                    "phys-bits",
+                    "reported-model",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("cputype"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "cputype",
+                                Takes::Pattern(
+                                    &[
+                                        "(?:custom-.+|x86-64-v[234](?:-AES)?)",
+                                        "(?:486|a64fx|athlon|Broadwell|Broadwell-IBRS|Broadwell-noTSX|Broadwell-noTSX-IBRS|Cascadelake-Server|Cascadelake-Server-noTSX|Cascadelake-Server-v2|Cascadelake-Server-v4|Cascadelake-Server-v5|ClearwaterForest|ClearwaterForest-v2|ClearwaterForest-v3|Conroe|Cooperlake|Cooperlake-v2|core2duo|coreduo|cortex-a35|cortex-a53|cortex-a55|cortex-a57|cortex-a710|cortex-a72|cortex-a76|cortex-a78ae|DiamondRapids|EPYC|EPYC-Genoa|EPYC-Genoa-v2|EPYC-IBPB|EPYC-Milan|EPYC-Milan-v2|EPYC-Milan-v3|EPYC-Rome|EPYC-Rome-v2|EPYC-Rome-v3|EPYC-Rome-v4|EPYC-Rome-v5|EPYC-Turin|EPYC-v3|EPYC-v4|EPYC-v5|GraniteRapids|GraniteRapids-v2|GraniteRapids-v3|GraniteRapids-v4|GraniteRapids-v5|Haswell|Haswell-IBRS|Haswell-noTSX|Haswell-noTSX-IBRS|host|Icelake-Client|Icelake-Client-noTSX|Icelake-Server|Icelake-Server-noTSX|Icelake-Server-v3|Icelake-Server-v4|Icelake-Server-v5|Icelake-Server-v6|Icelake-Server-v7|IvyBridge|IvyBridge-IBRS|KnightsMill|kvm32|kvm64|max|Nehalem|Nehalem-IBRS|neoverse-n1|neoverse-n2|neoverse-v1|Opteron_G1|Opteron_G2|Opteron_G3|Opteron_G4|Opteron_G5|Penryn|pentium|pentium2|pentium3|phenom|qemu32|qemu64|SandyBridge|SandyBridge-IBRS|SapphireRapids|SapphireRapids-v2|SapphireRapids-v3|SapphireRapids-v4|SapphireRapids-v5|SapphireRapids-v6|SierraForest|SierraForest-v2|SierraForest-v3|SierraForest-v4|SierraForest-v5|Skylake-Client|Skylake-Client-IBRS|Skylake-Client-noTSX-IBRS|Skylake-Client-v4|Skylake-Server|Skylake-Server-IBRS|Skylake-Server-noTSX-IBRS|Skylake-Server-v4|Skylake-Server-v5|Westmere|Westmere-IBRS)",
+                                    ],
+                                ),
+                            ),
+                        ],
+                        between: &[
+                            Between::Needed("cputype"),
+                            Between::Never("reported-model"),
+                        ],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.cputype,
+                &mut self.flags,
+                &mut self.guest_phys_bits,
+                &mut self.hidden,
+                &mut self.hv_vendor_id,
+                &mut self.level,
+                &mut self.phys_bits,
+                &mut self.reported_model,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -10055,12 +11621,10 @@ pub enum QemuDbusVmstateAction {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDbusVmstateAction {
-    "start" Start, "stop" Stop,
-});
+open_enum_impls!(QemuDbusVmstateAction : "start" Start, "stop" Stop,);
 
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
@@ -10187,77 +11751,31 @@ pub enum QemuDisk {
     /// The value `tpmstate0`.
     Tpmstate0,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDisk {
-    "ide0" Ide0,
-    "ide1" Ide1,
-    "ide2" Ide2,
-    "ide3" Ide3,
-    "scsi0" Scsi0,
-    "scsi1" Scsi1,
-    "scsi2" Scsi2,
-    "scsi3" Scsi3,
-    "scsi4" Scsi4,
-    "scsi5" Scsi5,
-    "scsi6" Scsi6,
-    "scsi7" Scsi7,
-    "scsi8" Scsi8,
-    "scsi9" Scsi9,
-    "scsi10" Scsi10,
-    "scsi11" Scsi11,
-    "scsi12" Scsi12,
-    "scsi13" Scsi13,
-    "scsi14" Scsi14,
-    "scsi15" Scsi15,
-    "scsi16" Scsi16,
-    "scsi17" Scsi17,
-    "scsi18" Scsi18,
-    "scsi19" Scsi19,
-    "scsi20" Scsi20,
-    "scsi21" Scsi21,
-    "scsi22" Scsi22,
-    "scsi23" Scsi23,
-    "scsi24" Scsi24,
-    "scsi25" Scsi25,
-    "scsi26" Scsi26,
-    "scsi27" Scsi27,
-    "scsi28" Scsi28,
-    "scsi29" Scsi29,
-    "scsi30" Scsi30,
-    "virtio0" Virtio0,
-    "virtio1" Virtio1,
-    "virtio2" Virtio2,
-    "virtio3" Virtio3,
-    "virtio4" Virtio4,
-    "virtio5" Virtio5,
-    "virtio6" Virtio6,
-    "virtio7" Virtio7,
-    "virtio8" Virtio8,
-    "virtio9" Virtio9,
-    "virtio10" Virtio10,
-    "virtio11" Virtio11,
-    "virtio12" Virtio12,
-    "virtio13" Virtio13,
-    "virtio14" Virtio14,
-    "virtio15" Virtio15,
-    "sata0" Sata0,
-    "sata1" Sata1,
-    "sata2" Sata2,
-    "sata3" Sata3,
-    "sata4" Sata4,
-    "sata5" Sata5,
-    "efidisk0" Efidisk0,
+open_enum_impls!(
+    QemuDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0, "scsi1"
+    Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6" Scsi6,
+    "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
+    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
+    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
+    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
+    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
+    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
+    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
+    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
+    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
+    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
     "tpmstate0" Tpmstate0,
-});
+);
 
 /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -10361,437 +11879,615 @@ pub struct QemuDrive {
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     pub wwn: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuDrive {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<VolumeId>) -> Self {
-        Self {
-            file: file.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        new
     }
     /// Way in which QEMU issues the drive's I/O.
     #[inline]
     #[must_use]
-    pub fn aio(mut self, value: impl Into<QemuDriveAio>) -> Self {
-        self.aio = Some(value.into());
+    pub fn aio<How>(mut self, value: impl IntoSetting<QemuDriveAio, How>) -> Self {
+        property_string::set(&mut self.aio, &mut self.undeclared, "aio", value);
         self
     }
     /// Includes the drive in backups.
     #[inline]
     #[must_use]
-    pub fn backup(mut self, value: impl Into<bool>) -> Self {
-        self.backup = Some(value.into());
+    pub fn backup<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.backup, &mut self.undeclared, "backup", value);
         self
     }
     /// Cap on reads and writes together, in bytes/s.
     #[inline]
     #[must_use]
-    pub fn bps(mut self, value: impl Into<i64>) -> Self {
-        self.bps = Some(value.into());
+    pub fn bps<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.bps, &mut self.undeclared, "bps", value);
         self
     }
     /// Longest burst of reads and writes above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
-    pub fn bps_max_length(mut self, value: impl Into<i64>) -> Self {
-        self.bps_max_length = Some(value.into());
+    pub fn bps_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.bps_max_length,
+            &mut self.undeclared,
+            "bps_max_length",
+            value,
+        );
         self
     }
     /// Cap on reads, in bytes/s.
     #[inline]
     #[must_use]
-    pub fn bps_rd(mut self, value: impl Into<i64>) -> Self {
-        self.bps_rd = Some(value.into());
+    pub fn bps_rd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.bps_rd, &mut self.undeclared, "bps_rd", value);
         self
     }
     /// Longest burst of reads above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
-    pub fn bps_rd_max_length(mut self, value: impl Into<i64>) -> Self {
-        self.bps_rd_max_length = Some(value.into());
+    pub fn bps_rd_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.bps_rd_max_length,
+            &mut self.undeclared,
+            "bps_rd_max_length",
+            value,
+        );
         self
     }
     /// Cap on writes, in bytes/s.
     #[inline]
     #[must_use]
-    pub fn bps_wr(mut self, value: impl Into<i64>) -> Self {
-        self.bps_wr = Some(value.into());
+    pub fn bps_wr<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.bps_wr, &mut self.undeclared, "bps_wr", value);
         self
     }
     /// Longest burst of writes above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
-    pub fn bps_wr_max_length(mut self, value: impl Into<i64>) -> Self {
-        self.bps_wr_max_length = Some(value.into());
+    pub fn bps_wr_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.bps_wr_max_length,
+            &mut self.undeclared,
+            "bps_wr_max_length",
+            value,
+        );
         self
     }
     /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
     #[inline]
     #[must_use]
-    pub fn cache(mut self, value: impl Into<QemuDriveCache>) -> Self {
-        self.cache = Some(value.into());
+    pub fn cache<How>(mut self, value: impl IntoSetting<QemuDriveCache, How>) -> Self {
+        property_string::set(&mut self.cache, &mut self.undeclared, "cache", value);
         self
     }
     /// Cylinders of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
-    pub fn cyls(mut self, value: impl Into<i64>) -> Self {
-        self.cyls = Some(value.into());
+    pub fn cyls<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.cyls, &mut self.undeclared, "cyls", value);
         self
     }
     /// Detects writes of zeroes and turns them into cheaper operations.
     #[inline]
     #[must_use]
-    pub fn detect_zeroes(mut self, value: impl Into<bool>) -> Self {
-        self.detect_zeroes = Some(value.into());
+    pub fn detect_zeroes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.detect_zeroes,
+            &mut self.undeclared,
+            "detect_zeroes",
+            value,
+        );
         self
     }
     /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
     #[inline]
     #[must_use]
-    pub fn discard(mut self, value: impl Into<QemuDriveDiscard>) -> Self {
-        self.discard = Some(value.into());
+    pub fn discard<How>(
+        mut self,
+        value: impl IntoSetting<QemuDriveDiscard, How>,
+    ) -> Self {
+        property_string::set(&mut self.discard, &mut self.undeclared, "discard", value);
         self
     }
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
-        self.file = value.into();
+    pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
         self
     }
     /// Format of the image file.
     #[inline]
     #[must_use]
-    pub fn format(mut self, value: impl Into<QemuFormat>) -> Self {
-        self.format = Some(value.into());
+    pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
+        property_string::set(&mut self.format, &mut self.undeclared, "format", value);
         self
     }
     /// Heads of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
-    pub fn heads(mut self, value: impl Into<i64>) -> Self {
-        self.heads = Some(value.into());
+    pub fn heads<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.heads, &mut self.undeclared, "heads", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     #[inline]
     #[must_use]
-    pub fn import_from(mut self, value: impl Into<VolumeId>) -> Self {
-        self.import_from = Some(value.into());
+    pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        property_string::set(
+            &mut self.import_from,
+            &mut self.undeclared,
+            "import-from",
+            value,
+        );
         self
     }
     /// Cap on reads and writes together, in operations per second.
     #[inline]
     #[must_use]
-    pub fn iops(mut self, value: impl Into<i64>) -> Self {
-        self.iops = Some(value.into());
+    pub fn iops<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.iops, &mut self.undeclared, "iops", value);
         self
     }
     /// Cap on reads and writes together during a burst, in operations per second.
     #[inline]
     #[must_use]
-    pub fn iops_max(mut self, value: impl Into<i64>) -> Self {
-        self.iops_max = Some(value.into());
+    pub fn iops_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iops_max,
+            &mut self.undeclared,
+            "iops_max",
+            value,
+        );
         self
     }
     /// Longest burst of reads and writes above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
-    pub fn iops_max_length(mut self, value: impl Into<i64>) -> Self {
-        self.iops_max_length = Some(value.into());
+    pub fn iops_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iops_max_length,
+            &mut self.undeclared,
+            "iops_max_length",
+            value,
+        );
         self
     }
     /// Cap on reads, in operations per second.
     #[inline]
     #[must_use]
-    pub fn iops_rd(mut self, value: impl Into<i64>) -> Self {
-        self.iops_rd = Some(value.into());
+    pub fn iops_rd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.iops_rd, &mut self.undeclared, "iops_rd", value);
         self
     }
     /// Cap on reads during a burst, in operations per second.
     #[inline]
     #[must_use]
-    pub fn iops_rd_max(mut self, value: impl Into<i64>) -> Self {
-        self.iops_rd_max = Some(value.into());
+    pub fn iops_rd_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iops_rd_max,
+            &mut self.undeclared,
+            "iops_rd_max",
+            value,
+        );
         self
     }
     /// Longest burst of reads above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
-    pub fn iops_rd_max_length(mut self, value: impl Into<i64>) -> Self {
-        self.iops_rd_max_length = Some(value.into());
+    pub fn iops_rd_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iops_rd_max_length,
+            &mut self.undeclared,
+            "iops_rd_max_length",
+            value,
+        );
         self
     }
     /// Cap on writes, in operations per second.
     #[inline]
     #[must_use]
-    pub fn iops_wr(mut self, value: impl Into<i64>) -> Self {
-        self.iops_wr = Some(value.into());
+    pub fn iops_wr<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.iops_wr, &mut self.undeclared, "iops_wr", value);
         self
     }
     /// Cap on writes during a burst, in operations per second.
     #[inline]
     #[must_use]
-    pub fn iops_wr_max(mut self, value: impl Into<i64>) -> Self {
-        self.iops_wr_max = Some(value.into());
+    pub fn iops_wr_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iops_wr_max,
+            &mut self.undeclared,
+            "iops_wr_max",
+            value,
+        );
         self
     }
     /// Longest burst of writes above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
-    pub fn iops_wr_max_length(mut self, value: impl Into<i64>) -> Self {
-        self.iops_wr_max_length = Some(value.into());
+    pub fn iops_wr_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.iops_wr_max_length,
+            &mut self.undeclared,
+            "iops_wr_max_length",
+            value,
+        );
         self
     }
     /// Serves the drive from a thread of its own; SCSI disks also need the `virtio-scsi-single` controller.
     #[inline]
     #[must_use]
-    pub fn iothread(mut self, value: impl Into<bool>) -> Self {
-        self.iothread = Some(value.into());
+    pub fn iothread<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.iothread,
+            &mut self.undeclared,
+            "iothread",
+            value,
+        );
         self
     }
     /// Cap on reads and writes together, in MB/s.
     #[inline]
     #[must_use]
-    pub fn mbps(mut self, value: impl Into<f64>) -> Self {
-        self.mbps = Some(value.into());
+    pub fn mbps<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.mbps, &mut self.undeclared, "mbps", value);
         self
     }
     /// Cap on reads and writes together during a burst, in MB/s.
     #[inline]
     #[must_use]
-    pub fn mbps_max(mut self, value: impl Into<f64>) -> Self {
-        self.mbps_max = Some(value.into());
+    pub fn mbps_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(
+            &mut self.mbps_max,
+            &mut self.undeclared,
+            "mbps_max",
+            value,
+        );
         self
     }
     /// Cap on reads, in MB/s.
     #[inline]
     #[must_use]
-    pub fn mbps_rd(mut self, value: impl Into<f64>) -> Self {
-        self.mbps_rd = Some(value.into());
+    pub fn mbps_rd<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.mbps_rd, &mut self.undeclared, "mbps_rd", value);
         self
     }
     /// Cap on reads during a burst, in MB/s.
     #[inline]
     #[must_use]
-    pub fn mbps_rd_max(mut self, value: impl Into<f64>) -> Self {
-        self.mbps_rd_max = Some(value.into());
+    pub fn mbps_rd_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(
+            &mut self.mbps_rd_max,
+            &mut self.undeclared,
+            "mbps_rd_max",
+            value,
+        );
         self
     }
     /// Cap on writes, in MB/s.
     #[inline]
     #[must_use]
-    pub fn mbps_wr(mut self, value: impl Into<f64>) -> Self {
-        self.mbps_wr = Some(value.into());
+    pub fn mbps_wr<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.mbps_wr, &mut self.undeclared, "mbps_wr", value);
         self
     }
     /// Cap on writes during a burst, in MB/s.
     #[inline]
     #[must_use]
-    pub fn mbps_wr_max(mut self, value: impl Into<f64>) -> Self {
-        self.mbps_wr_max = Some(value.into());
+    pub fn mbps_wr_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(
+            &mut self.mbps_wr_max,
+            &mut self.undeclared,
+            "mbps_wr_max",
+            value,
+        );
         self
     }
     /// Whether the drive is a disk or a CD-ROM. Default: `disk`.
     #[inline]
     #[must_use]
-    pub fn media(mut self, value: impl Into<QemuDriveMedia>) -> Self {
-        self.media = Some(value.into());
+    pub fn media<How>(mut self, value: impl IntoSetting<QemuDriveMedia, How>) -> Self {
+        property_string::set(&mut self.media, &mut self.undeclared, "media", value);
         self
     }
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
-    pub fn model(mut self, value: impl Into<String>) -> Self {
-        self.model = Some(value.into());
+    pub fn model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.model, &mut self.undeclared, "model", value);
         self
     }
     /// Product name the guest sees, up to 16 bytes.
     #[inline]
     #[must_use]
-    pub fn product(mut self, value: impl Into<String>) -> Self {
-        self.product = Some(value.into());
+    pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.product, &mut self.undeclared, "product", value);
         self
     }
     /// Request queues of the drive's controller. At least 2.
     #[inline]
     #[must_use]
-    pub fn queues(mut self, value: impl Into<i64>) -> Self {
-        self.queues = Some(value.into());
+    pub fn queues<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.queues, &mut self.undeclared, "queues", value);
         self
     }
     /// Includes the drive in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
-    pub fn replicate(mut self, value: impl Into<bool>) -> Self {
-        self.replicate = Some(value.into());
+    pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.replicate,
+            &mut self.undeclared,
+            "replicate",
+            value,
+        );
         self
     }
     /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
     #[inline]
     #[must_use]
-    pub fn rerror(mut self, value: impl Into<QemuDriveRerror>) -> Self {
-        self.rerror = Some(value.into());
+    pub fn rerror<How>(mut self, value: impl IntoSetting<QemuDriveRerror, How>) -> Self {
+        property_string::set(&mut self.rerror, &mut self.undeclared, "rerror", value);
         self
     }
     /// Makes the drive read-only.
     #[inline]
     #[must_use]
-    pub fn ro(mut self, value: impl Into<bool>) -> Self {
-        self.ro = Some(value.into());
+    pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.ro, &mut self.undeclared, "ro", value);
         self
     }
     /// Passes a host block device through whole; risks I/O errors when host memory is short or fragmented. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn scsiblock(mut self, value: impl Into<bool>) -> Self {
-        self.scsiblock = Some(value.into());
+    pub fn scsiblock<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.scsiblock,
+            &mut self.undeclared,
+            "scsiblock",
+            value,
+        );
         self
     }
     /// Sectors of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
-    pub fn secs(mut self, value: impl Into<i64>) -> Self {
-        self.secs = Some(value.into());
+    pub fn secs<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.secs, &mut self.undeclared, "secs", value);
         self
     }
     /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
-    pub fn serial(mut self, value: impl Into<String>) -> Self {
-        self.serial = Some(value.into());
+    pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.serial, &mut self.undeclared, "serial", value);
         self
     }
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn shared(mut self, value: impl Into<bool>) -> Self {
-        self.shared = Some(value.into());
+    pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.shared, &mut self.undeclared, "shared", value);
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
-        self.size = Some(value.into());
+    pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
+        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
         self
     }
     /// Discards all that was written to the drive when the virtual machine stops.
     #[inline]
     #[must_use]
-    pub fn snapshot(mut self, value: impl Into<bool>) -> Self {
-        self.snapshot = Some(value.into());
+    pub fn snapshot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.snapshot,
+            &mut self.undeclared,
+            "snapshot",
+            value,
+        );
         self
     }
     /// Presents the drive as a solid state one, not a rotating one.
     #[inline]
     #[must_use]
-    pub fn ssd(mut self, value: impl Into<bool>) -> Self {
-        self.ssd = Some(value.into());
+    pub fn ssd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.ssd, &mut self.undeclared, "ssd", value);
         self
     }
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
-    pub fn trans(mut self, value: impl Into<QemuDriveTrans>) -> Self {
-        self.trans = Some(value.into());
+    pub fn trans<How>(mut self, value: impl IntoSetting<QemuDriveTrans, How>) -> Self {
+        property_string::set(&mut self.trans, &mut self.undeclared, "trans", value);
         self
     }
     /// Vendor name the guest sees, up to 8 bytes.
     #[inline]
     #[must_use]
-    pub fn vendor(mut self, value: impl Into<String>) -> Self {
-        self.vendor = Some(value.into());
+    pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.vendor, &mut self.undeclared, "vendor", value);
         self
     }
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     #[inline]
     #[must_use]
-    pub fn werror(mut self, value: impl Into<QemuDriveWerror>) -> Self {
-        self.werror = Some(value.into());
+    pub fn werror<How>(mut self, value: impl IntoSetting<QemuDriveWerror, How>) -> Self {
+        property_string::set(&mut self.werror, &mut self.undeclared, "werror", value);
         self
     }
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     #[inline]
     #[must_use]
-    pub fn wwn(mut self, value: impl Into<String>) -> Self {
-        self.wwn = Some(value.into());
+    pub fn wwn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.wwn, &mut self.undeclared, "wwn", value);
         self
     }
 }
 
-object!(QemuDrive {
-    required: ["file" file],
-    optional: [
-        "aio" aio,
-        "backup" backup,
-        "bps" bps,
-        "bps_max_length" bps_max_length,
-        "bps_rd" bps_rd,
-        "bps_rd_max_length" bps_rd_max_length,
-        "bps_wr" bps_wr,
-        "bps_wr_max_length" bps_wr_max_length,
-        "cache" cache,
-        "cyls" cyls,
-        "detect_zeroes" detect_zeroes,
-        "discard" discard,
-        "format" format,
-        "heads" heads,
-        "import-from" import_from,
-        "iops" iops,
-        "iops_max" iops_max,
-        "iops_max_length" iops_max_length,
-        "iops_rd" iops_rd,
-        "iops_rd_max" iops_rd_max,
-        "iops_rd_max_length" iops_rd_max_length,
-        "iops_wr" iops_wr,
-        "iops_wr_max" iops_wr_max,
-        "iops_wr_max_length" iops_wr_max_length,
-        "iothread" iothread,
-        "mbps" mbps,
-        "mbps_max" mbps_max,
-        "mbps_rd" mbps_rd,
-        "mbps_rd_max" mbps_rd_max,
-        "mbps_wr" mbps_wr,
-        "mbps_wr_max" mbps_wr_max,
-        "media" media,
-        "model" model,
-        "product" product,
-        "queues" queues,
-        "replicate" replicate,
-        "rerror" rerror,
-        "ro" ro,
-        "scsiblock" scsiblock,
-        "secs" secs,
-        "serial" serial,
-        "shared" shared,
-        "size" size,
-        "snapshot" snapshot,
-        "ssd" ssd,
-        "trans" trans,
-        "vendor" vendor,
-        "werror" werror,
-        "wwn" wwn,
-    ],
-    property_string: {
-        default_key: Some("file"),
-        aliases: &[
-            ("bps_rd_length", "bps_rd_max_length"),
-            ("bps_wr_length", "bps_wr_max_length"),
-            ("iops_rd_length", "iops_rd_max_length"),
-            ("iops_wr_length", "iops_wr_max_length"),
-            ("volume", "file"),
-        ],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuDrive {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuDrive",
+                required: &["file"],
+                optional: &[
+                    "aio",
+                    "backup",
+                    "bps",
+                    "bps_max_length",
+                    "bps_rd",
+                    "bps_rd_max_length",
+                    "bps_wr",
+                    "bps_wr_max_length",
+                    "cache",
+                    "cyls",
+                    "detect_zeroes",
+                    "discard",
+                    "format",
+                    "heads",
+                    "import-from",
+                    "iops",
+                    "iops_max",
+                    "iops_max_length",
+                    "iops_rd",
+                    "iops_rd_max",
+                    "iops_rd_max_length",
+                    "iops_wr",
+                    "iops_wr_max",
+                    "iops_wr_max_length",
+                    "iothread",
+                    "mbps",
+                    "mbps_max",
+                    "mbps_rd",
+                    "mbps_rd_max",
+                    "mbps_wr",
+                    "mbps_wr_max",
+                    "media",
+                    "model",
+                    "product",
+                    "queues",
+                    "replicate",
+                    "rerror",
+                    "ro",
+                    "scsiblock",
+                    "secs",
+                    "serial",
+                    "shared",
+                    "size",
+                    "snapshot",
+                    "ssd",
+                    "trans",
+                    "vendor",
+                    "werror",
+                    "wwn",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[
+                            ("bps_rd_length", "bps_rd_max_length"),
+                            ("bps_wr_length", "bps_wr_max_length"),
+                            ("iops_rd_length", "iops_rd_max_length"),
+                            ("iops_wr_length", "iops_wr_max_length"),
+                            ("volume", "file"),
+                        ],
+                        key_aliases: &[],
+                        limits: &[
+                            ("bps_max_length", Takes::Integer(1, i64::MAX)),
+                            ("bps_rd_max_length", Takes::Integer(1, i64::MAX)),
+                            ("bps_wr_max_length", Takes::Integer(1, i64::MAX)),
+                            ("file", Takes::Format("pve-volume-id-or-qm-path")),
+                            (
+                                "import-from",
+                                Takes::Format("pve-volume-id-or-absolute-path"),
+                            ),
+                            ("iops_max_length", Takes::Integer(1, i64::MAX)),
+                            ("iops_rd_max_length", Takes::Integer(1, i64::MAX)),
+                            ("iops_wr_max_length", Takes::Integer(1, i64::MAX)),
+                            ("model", Takes::Length(0, 120)),
+                            ("model", Takes::Format("urlencoded")),
+                            ("product", Takes::Pattern(&["[A-Za-z0-9\\-_\\s]{0,16}"])),
+                            ("queues", Takes::Integer(2, i64::MAX)),
+                            ("serial", Takes::Length(0, 60)),
+                            ("serial", Takes::Format("urlencoded")),
+                            ("size", Takes::Format("disk-size")),
+                            ("vendor", Takes::Pattern(&["[A-Za-z0-9\\-_\\s]{0,8}"])),
+                            ("wwn", Takes::Pattern(&["(?:^(0x)[0-9a-fA-F]{16})"])),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.file,
+                &mut self.aio,
+                &mut self.backup,
+                &mut self.bps,
+                &mut self.bps_max_length,
+                &mut self.bps_rd,
+                &mut self.bps_rd_max_length,
+                &mut self.bps_wr,
+                &mut self.bps_wr_max_length,
+                &mut self.cache,
+                &mut self.cyls,
+                &mut self.detect_zeroes,
+                &mut self.discard,
+                &mut self.format,
+                &mut self.heads,
+                &mut self.import_from,
+                &mut self.iops,
+                &mut self.iops_max,
+                &mut self.iops_max_length,
+                &mut self.iops_rd,
+                &mut self.iops_rd_max,
+                &mut self.iops_rd_max_length,
+                &mut self.iops_wr,
+                &mut self.iops_wr_max,
+                &mut self.iops_wr_max_length,
+                &mut self.iothread,
+                &mut self.mbps,
+                &mut self.mbps_max,
+                &mut self.mbps_rd,
+                &mut self.mbps_rd_max,
+                &mut self.mbps_wr,
+                &mut self.mbps_wr_max,
+                &mut self.media,
+                &mut self.model,
+                &mut self.product,
+                &mut self.queues,
+                &mut self.replicate,
+                &mut self.rerror,
+                &mut self.ro,
+                &mut self.scsiblock,
+                &mut self.secs,
+                &mut self.serial,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.snapshot,
+                &mut self.ssd,
+                &mut self.trans,
+                &mut self.vendor,
+                &mut self.werror,
+                &mut self.wwn,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuDrive);
 
@@ -10808,12 +12504,10 @@ pub enum QemuDriveAio {
     /// The value `io_uring`.
     IoUring,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveAio {
-    "native" Native, "threads" Threads, "io_uring" IoUring,
-});
+open_enum_impls!(QemuDriveAio : "native" Native, "threads" Threads, "io_uring" IoUring,);
 
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
@@ -10832,16 +12526,13 @@ pub enum QemuDriveCache {
     /// The value `directsync`.
     Directsync,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveCache {
-    "none" None,
-    "writethrough" Writethrough,
-    "writeback" Writeback,
-    "unsafe" Unsafe,
-    "directsync" Directsync,
-});
+open_enum_impls!(
+    QemuDriveCache : "none" None, "writethrough" Writethrough, "writeback" Writeback,
+    "unsafe" Unsafe, "directsync" Directsync,
+);
 
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
@@ -10854,12 +12545,10 @@ pub enum QemuDriveDiscard {
     /// The value `on`.
     On,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveDiscard {
-    "ignore" Ignore, "on" On,
-});
+open_enum_impls!(QemuDriveDiscard : "ignore" Ignore, "on" On,);
 
 /// Whether the drive is a disk or a CD-ROM.
 ///
@@ -10872,12 +12561,10 @@ pub enum QemuDriveMedia {
     /// The value `disk`.
     Disk,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveMedia {
-    "cdrom" Cdrom, "disk" Disk,
-});
+open_enum_impls!(QemuDriveMedia : "cdrom" Cdrom, "disk" Disk,);
 
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
@@ -10892,12 +12579,10 @@ pub enum QemuDriveRerror {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveRerror {
-    "ignore" Ignore, "report" Report, "stop" Stop,
-});
+open_enum_impls!(QemuDriveRerror : "ignore" Ignore, "report" Report, "stop" Stop,);
 
 /// How the BIOS translates a fixed drive geometry.
 ///
@@ -10912,12 +12597,10 @@ pub enum QemuDriveTrans {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveTrans {
-    "none" None, "lba" Lba, "auto" Auto,
-});
+open_enum_impls!(QemuDriveTrans : "none" None, "lba" Lba, "auto" Auto,);
 
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
@@ -10934,19 +12617,19 @@ pub enum QemuDriveWerror {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuDriveWerror {
-    "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
-});
+open_enum_impls!(
+    QemuDriveWerror : "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
+);
 
 /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -10964,87 +12647,131 @@ pub struct QemuEfiDisk {
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuEfiDisk {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<VolumeId>) -> Self {
-        Self {
-            file: file.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        new
     }
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
     #[inline]
     #[must_use]
-    pub fn efitype(mut self, value: impl Into<QemuEfiDiskEfitype>) -> Self {
-        self.efitype = Some(value.into());
+    pub fn efitype<How>(
+        mut self,
+        value: impl IntoSetting<QemuEfiDiskEfitype, How>,
+    ) -> Self {
+        property_string::set(&mut self.efitype, &mut self.undeclared, "efitype", value);
         self
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
-        self.file = value.into();
+    pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
         self
     }
     /// Format of the image file.
     #[inline]
     #[must_use]
-    pub fn format(mut self, value: impl Into<QemuFormat>) -> Self {
-        self.format = Some(value.into());
+    pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
+        property_string::set(&mut self.format, &mut self.undeclared, "format", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     #[inline]
     #[must_use]
-    pub fn import_from(mut self, value: impl Into<VolumeId>) -> Self {
-        self.import_from = Some(value.into());
+    pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        property_string::set(
+            &mut self.import_from,
+            &mut self.undeclared,
+            "import-from",
+            value,
+        );
         self
     }
     /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
     #[inline]
     #[must_use]
-    pub fn ms_cert(mut self, value: impl Into<QemuEfiDiskMsCert>) -> Self {
-        self.ms_cert = Some(value.into());
+    pub fn ms_cert<How>(
+        mut self,
+        value: impl IntoSetting<QemuEfiDiskMsCert, How>,
+    ) -> Self {
+        property_string::set(&mut self.ms_cert, &mut self.undeclared, "ms-cert", value);
         self
     }
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn pre_enrolled_keys(mut self, value: impl Into<bool>) -> Self {
-        self.pre_enrolled_keys = Some(value.into());
+    pub fn pre_enrolled_keys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.pre_enrolled_keys,
+            &mut self.undeclared,
+            "pre-enrolled-keys",
+            value,
+        );
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
-        self.size = Some(value.into());
+    pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
+        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
         self
     }
 }
 
-object!(QemuEfiDisk {
-    required: ["file" file],
-    optional: [
-        "efitype" efitype,
-        "format" format,
-        "import-from" import_from,
-        "ms-cert" ms_cert,
-        "pre-enrolled-keys" pre_enrolled_keys,
-        "size" size,
-    ],
-    property_string: {
-        default_key: Some("file"),
-        aliases: &[("volume", "file")],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuEfiDisk {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuEfiDisk",
+                required: &["file"],
+                optional: &[
+                    "efitype",
+                    "format",
+                    "import-from",
+                    "ms-cert",
+                    "pre-enrolled-keys",
+                    "size",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[("volume", "file")],
+                        key_aliases: &[],
+                        limits: &[
+                            ("file", Takes::Format("pve-volume-id-or-qm-path")),
+                            (
+                                "import-from",
+                                Takes::Format("pve-volume-id-or-absolute-path"),
+                            ),
+                            ("size", Takes::Format("disk-size")),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.file,
+                &mut self.efitype,
+                &mut self.format,
+                &mut self.import_from,
+                &mut self.ms_cert,
+                &mut self.pre_enrolled_keys,
+                &mut self.size,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuEfiDisk);
 
@@ -11059,12 +12786,10 @@ pub enum QemuEfiDiskEfitype {
     /// The value `4m`.
     V4m,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuEfiDiskEfitype {
-    "2m" V2m, "4m" V4m,
-});
+open_enum_impls!(QemuEfiDiskEfitype : "2m" V2m, "4m" V4m,);
 
 /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
 ///
@@ -11081,17 +12806,17 @@ pub enum QemuEfiDiskMsCert {
     /// The value `2023k`.
     V2023k,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuEfiDiskMsCert {
-    "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
-});
+open_enum_impls!(
+    QemuEfiDiskMsCert : "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
+);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/feature`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuFeature {
     /// Whether it is possible.
@@ -11102,10 +12827,23 @@ pub struct QemuFeature {
     pub extra: Extra,
 }
 
-object!(QemuFeature {
-    required: ["hasFeature" has_feature, "nodes" nodes],
-    others: extra,
-});
+impl Object for QemuFeature {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuFeature",
+                required: &["hasFeature", "nodes"],
+                optional: &[],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.has_feature, &mut self.nodes, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(QemuFeature);
 
 /// Format of the image file.
 ///
@@ -11128,19 +12866,20 @@ pub enum QemuFormat {
     /// The value `cow`. Until 8.3.
     Cow,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuFormat {
-    "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop" Cloop, "cow" Cow,
-});
+open_enum_impls!(
+    QemuFormat : "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop"
+    Cloop, "cow" Cow,
+);
 
 /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
@@ -11170,7 +12909,7 @@ pub struct QemuHostPci {
     /// Marks the device as the guest's primary graphics card.
     pub x_vga: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuHostPci {
@@ -11178,131 +12917,179 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// PCI device ID shown to the guest in place of the real one.
     #[inline]
     #[must_use]
-    pub fn device_id(mut self, value: impl Into<String>) -> Self {
-        self.device_id = Some(value.into());
+    pub fn device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.device_id,
+            &mut self.undeclared,
+            "device-id",
+            value,
+        );
         self
     }
     /// Whether the host binds the device to `vfio` first or keeps the driver it has. Since 9.1.
     #[inline]
     #[must_use]
-    pub fn driver(mut self, value: impl Into<QemuHostPciDriver>) -> Self {
-        self.driver = Some(value.into());
+    pub fn driver<How>(
+        mut self,
+        value: impl IntoSetting<QemuHostPciDriver, How>,
+    ) -> Self {
+        property_string::set(&mut self.driver, &mut self.undeclared, "driver", value);
         self
     }
     /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See also `mapping`.
     #[inline]
     #[must_use]
-    pub fn host(mut self, value: impl Into<String>) -> Self {
-        self.host = Some(value.into());
+    pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.host, &mut self.undeclared, "host", value);
         self
     }
     /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc` machine.
     #[inline]
     #[must_use]
-    pub fn legacy_igd(mut self, value: impl Into<bool>) -> Self {
-        self.legacy_igd = Some(value.into());
+    pub fn legacy_igd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.legacy_igd,
+            &mut self.undeclared,
+            "legacy-igd",
+            value,
+        );
         self
     }
     /// Cluster-wide PCI mapping to take the device from, instead of `host`. Since 8.0.
     #[inline]
     #[must_use]
-    pub fn mapping(mut self, value: impl Into<String>) -> Self {
-        self.mapping = Some(value.into());
+    pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.mapping, &mut self.undeclared, "mapping", value);
         self
     }
     /// Mediated device type to create on the device and pass through in its place.
     #[inline]
     #[must_use]
-    pub fn mdev(mut self, value: impl Into<String>) -> Self {
-        self.mdev = Some(value.into());
+    pub fn mdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.mdev, &mut self.undeclared, "mdev", value);
         self
     }
     /// Shows the device on a PCI Express bus; needs a `q35` machine.
     #[inline]
     #[must_use]
-    pub fn pcie(mut self, value: impl Into<bool>) -> Self {
-        self.pcie = Some(value.into());
+    pub fn pcie<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.pcie, &mut self.undeclared, "pcie", value);
         self
     }
     /// Makes the device's ROM visible to the guest.
     #[inline]
     #[must_use]
-    pub fn rombar(mut self, value: impl Into<bool>) -> Self {
-        self.rombar = Some(value.into());
+    pub fn rombar<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.rombar, &mut self.undeclared, "rombar", value);
         self
     }
     /// File name of a ROM image for the device, relative to `/usr/share/kvm/`.
     #[inline]
     #[must_use]
-    pub fn romfile(mut self, value: impl Into<String>) -> Self {
-        self.romfile = Some(value.into());
+    pub fn romfile<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.romfile, &mut self.undeclared, "romfile", value);
         self
     }
     /// PCI subsystem device ID shown to the guest in place of the real one.
     #[inline]
     #[must_use]
-    pub fn sub_device_id(mut self, value: impl Into<String>) -> Self {
-        self.sub_device_id = Some(value.into());
+    pub fn sub_device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.sub_device_id,
+            &mut self.undeclared,
+            "sub-device-id",
+            value,
+        );
         self
     }
     /// PCI subsystem vendor ID shown to the guest in place of the real one.
     #[inline]
     #[must_use]
-    pub fn sub_vendor_id(mut self, value: impl Into<String>) -> Self {
-        self.sub_vendor_id = Some(value.into());
+    pub fn sub_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.sub_vendor_id,
+            &mut self.undeclared,
+            "sub-vendor-id",
+            value,
+        );
         self
     }
     /// PCI vendor ID shown to the guest in place of the real one.
     #[inline]
     #[must_use]
-    pub fn vendor_id(mut self, value: impl Into<String>) -> Self {
-        self.vendor_id = Some(value.into());
+    pub fn vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.vendor_id,
+            &mut self.undeclared,
+            "vendor-id",
+            value,
+        );
         self
     }
     /// Marks the device as the guest's primary graphics card.
     #[inline]
     #[must_use]
-    pub fn x_vga(mut self, value: impl Into<bool>) -> Self {
-        self.x_vga = Some(value.into());
+    pub fn x_vga<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.x_vga, &mut self.undeclared, "x-vga", value);
         self
     }
 }
 
-object!(QemuHostPci {
-    optional: [
-        "device-id" device_id,
-        "driver" driver,
-        "host" host,
-        "legacy-igd" legacy_igd,
-        "mapping" mapping,
-        "mdev" mdev,
-        "pcie" pcie,
-        "rombar" rombar,
-        "romfile" romfile,
-        "sub-device-id" sub_device_id,
-        "sub-vendor-id" sub_vendor_id,
-        "vendor-id" vendor_id,
-        "x-vga" x_vga,
-    ],
-    property_string: {
-        default_key: Some("host"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuHostPci {
+impl Object for QemuHostPci {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuHostPci",
+                required: &[],
+                optional: &[
+                    "device-id",
+                    "driver",
+                    "host",
+                    "legacy-igd",
+                    "mapping",
+                    "mdev",
+                    "pcie",
+                    "rombar",
+                    "romfile",
+                    "sub-device-id",
+                    "sub-vendor-id",
+                    "vendor-id",
+                    "x-vga",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("host"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.device_id,
+                &mut self.driver,
+                &mut self.host,
+                &mut self.legacy_igd,
+                &mut self.mapping,
+                &mut self.mdev,
+                &mut self.pcie,
+                &mut self.rombar,
+                &mut self.romfile,
+                &mut self.sub_device_id,
+                &mut self.sub_vendor_id,
+                &mut self.vendor_id,
+                &mut self.x_vga,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -11319,12 +13106,10 @@ pub enum QemuHostPciDriver {
     /// The value `keep`.
     Keep,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuHostPciDriver {
-    "vfio" Vfio, "keep" Keep,
-});
+open_enum_impls!(QemuHostPciDriver : "vfio" Vfio, "keep" Keep,);
 
 /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
 ///
@@ -11339,19 +13124,17 @@ pub enum QemuHugepages {
     /// The value `1024`.
     V1024,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuHugepages {
-    "any" Any, "2" V2, "1024" V1024,
-});
+open_enum_impls!(QemuHugepages : "any" Any, "2" V2, "1024" V1024,);
 
 /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -11363,7 +13146,7 @@ pub struct QemuIpConfig {
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     pub ip6: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuIpConfig {
@@ -11371,54 +13154,68 @@ impl QemuIpConfig {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// IPv4 gateway; needs `ip` to hold an address.
     #[inline]
     #[must_use]
-    pub fn gw(mut self, value: impl Into<String>) -> Self {
-        self.gw = Some(value.into());
+    pub fn gw<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.gw, &mut self.undeclared, "gw", value);
         self
     }
     /// IPv6 gateway; needs `ip6` to hold an address.
     #[inline]
     #[must_use]
-    pub fn gw6(mut self, value: impl Into<String>) -> Self {
-        self.gw6 = Some(value.into());
+    pub fn gw6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.gw6, &mut self.undeclared, "gw6", value);
         self
     }
     /// IPv4 address with prefix length, or `dhcp`.
     #[inline]
     #[must_use]
-    pub fn ip(mut self, value: impl Into<String>) -> Self {
-        self.ip = Some(value.into());
+    pub fn ip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.ip, &mut self.undeclared, "ip", value);
         self
     }
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     #[inline]
     #[must_use]
-    pub fn ip6(mut self, value: impl Into<String>) -> Self {
-        self.ip6 = Some(value.into());
+    pub fn ip6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.ip6, &mut self.undeclared, "ip6", value);
         self
     }
 }
 
-object!(QemuIpConfig {
-    optional: ["gw" gw, "gw6" gw6, "ip" ip, "ip6" ip6],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuIpConfig {
+impl Object for QemuIpConfig {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuIpConfig",
+                required: &[],
+                optional: &["gw", "gw6", "ip", "ip6"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[
+                            Between::With("gw", "ip"),
+                            Between::With("gw6", "ip6"),
+                        ],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.gw,
+                &mut self.gw6,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -11427,7 +13224,7 @@ property_string_impls!(QemuIpConfig);
 /// One element of the answer to `GET /nodes/{node}/qemu`.
 ///
 /// Used by `GET /nodes/{node}/qemu`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
@@ -11508,54 +13305,105 @@ pub struct QemuItem {
     pub extra: Extra,
 }
 
-object!(QemuItem {
-    required: ["status" status, "vmid" vmid],
-    optional: [
-        "balloon" balloon,
-        "balloon_min" balloon_min,
-        "ballooninfo" ballooninfo,
-        "blockstat" blockstat,
-        "cpu" cpu,
-        "cpus" cpus,
-        "disk" disk,
-        "diskread" diskread,
-        "diskwrite" diskwrite,
-        "freemem" freemem,
-        "lock" lock,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "mem" mem,
-        "memhost" memhost,
-        "name" name,
-        "netin" netin,
-        "netout" netout,
-        "nics" nics,
-        "pid" pid,
-        "pressurecpufull" pressurecpufull,
-        "pressurecpusome" pressurecpusome,
-        "pressureiofull" pressureiofull,
-        "pressureiosome" pressureiosome,
-        "pressurememoryfull" pressurememoryfull,
-        "pressurememorysome" pressurememorysome,
-        "proxmox-support" proxmox_support,
-        "qmpstatus" qmpstatus,
-        "running-machine" running_machine,
-        "running-qemu" running_qemu,
-        "serial" serial,
-        "shares" shares,
-        "tags" tags,
-        "template" template,
-        "uptime" uptime,
-    ],
-    others: extra,
-});
+impl Object for QemuItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuItem",
+                required: &["status", "vmid"],
+                optional: &[
+                    "balloon",
+                    "balloon_min",
+                    "ballooninfo",
+                    "blockstat",
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "freemem",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "nics",
+                    "pid",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "proxmox-support",
+                    "qmpstatus",
+                    "running-machine",
+                    "running-qemu",
+                    "serial",
+                    "shares",
+                    "tags",
+                    "template",
+                    "uptime",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.status,
+                &mut self.vmid,
+                &mut self.balloon,
+                &mut self.balloon_min,
+                &mut self.ballooninfo,
+                &mut self.blockstat,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.freemem,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.nics,
+                &mut self.pid,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.proxmox_support,
+                &mut self.qmpstatus,
+                &mut self.running_machine,
+                &mut self.running_qemu,
+                &mut self.serial,
+                &mut self.shares,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuItem);
 
 /// Memory shared with other virtual machines or the host.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -11563,45 +13411,60 @@ pub struct QemuIvshmem {
     /// Size of the shared memory in MB. At least 1.
     pub size: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuIvshmem {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(size: impl Into<i64>) -> Self {
-        Self {
-            size: size.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(size: impl IntoValue<i64, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.size, &mut new.undeclared, "size", size);
+        new
     }
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
     #[inline]
     #[must_use]
-    pub fn name(mut self, value: impl Into<String>) -> Self {
-        self.name = Some(value.into());
+    pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.name, &mut self.undeclared, "name", value);
         self
     }
     /// Size of the shared memory in MB. At least 1.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<i64>) -> Self {
-        self.size = value.into();
+    pub fn size<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        property_string::put(&mut self.size, &mut self.undeclared, "size", value);
         self
     }
 }
 
-object!(QemuIvshmem {
-    required: ["size" size],
-    optional: ["name" name],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuIvshmem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuIvshmem",
+                required: &["size"],
+                optional: &["name"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("name", Takes::Pattern(&["[a-zA-Z0-9\\-]+"])),
+                            ("size", Takes::Integer(1, i64::MAX)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.size, &mut self.name, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(QemuIvshmem);
 
@@ -11630,27 +13493,21 @@ pub enum QemuLock {
     /// The value `suspended`.
     Suspended,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuLock {
-    "backup" Backup,
-    "clone" Clone,
-    "create" Create,
-    "migrate" Migrate,
-    "rollback" Rollback,
-    "snapshot" Snapshot,
-    "snapshot-delete" SnapshotDelete,
-    "suspending" Suspending,
-    "suspended" Suspended,
-});
+open_enum_impls!(
+    QemuLock : "backup" Backup, "clone" Clone, "create" Create, "migrate" Migrate,
+    "rollback" Rollback, "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
+    "suspending" Suspending, "suspended" Suspended,
+);
 
 /// QEMU machine type and its options.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMachine {
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
@@ -11664,7 +13521,7 @@ pub struct QemuMachine {
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     pub viommu: Option<QemuMachineViommu>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuMachine {
@@ -11672,63 +13529,97 @@ impl QemuMachine {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
     #[inline]
     #[must_use]
-    pub fn aw_bits(mut self, value: impl Into<f64>) -> Self {
-        self.aw_bits = Some(value.into());
+    pub fn aw_bits<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.aw_bits, &mut self.undeclared, "aw-bits", value);
         self
     }
     /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
     #[inline]
     #[must_use]
-    pub fn enable_s3(mut self, value: impl Into<bool>) -> Self {
-        self.enable_s3 = Some(value.into());
+    pub fn enable_s3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.enable_s3,
+            &mut self.undeclared,
+            "enable-s3",
+            value,
+        );
         self
     }
     /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
     #[inline]
     #[must_use]
-    pub fn enable_s4(mut self, value: impl Into<bool>) -> Self {
-        self.enable_s4 = Some(value.into());
+    pub fn enable_s4<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.enable_s4,
+            &mut self.undeclared,
+            "enable-s4",
+            value,
+        );
         self
     }
     /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<String>) -> Self {
-        self.type_ = Some(value.into());
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     #[inline]
     #[must_use]
-    pub fn viommu(mut self, value: impl Into<QemuMachineViommu>) -> Self {
-        self.viommu = Some(value.into());
+    pub fn viommu<How>(
+        mut self,
+        value: impl IntoSetting<QemuMachineViommu, How>,
+    ) -> Self {
+        property_string::set(&mut self.viommu, &mut self.undeclared, "viommu", value);
         self
     }
 }
 
-object!(QemuMachine {
-    optional: [
-        "aw-bits" aw_bits, "enable-s3" enable_s3, "enable-s4" enable_s4, "type" type_, "viommu" viommu,
-    ],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuMachine {
+impl Object for QemuMachine {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMachine",
+                required: &[],
+                optional: &["aw-bits", "enable-s3", "enable-s4", "type", "viommu"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("aw-bits", Takes::Number(32.0, 64.0)),
+                            ("type", Takes::Length(0, 40)),
+                            (
+                                "type",
+                                Takes::Pattern(
+                                    &[
+                                        "(pc|pc(-i440fx)?-\\d+(\\.\\d+)+(\\+pve\\d+)?(\\.pxe)?|q35|pc-q35-\\d+(\\.\\d+)+(\\+pve\\d+)?(\\.pxe)?|virt(?:-\\d+(\\.\\d+)+)?(\\+pve\\d+)?)",
+                                    ],
+                                ),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.aw_bits,
+                &mut self.enable_s3,
+                &mut self.enable_s4,
+                &mut self.type_,
+                &mut self.viommu,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -11745,42 +13636,39 @@ pub enum QemuMachineViommu {
     /// The value `virtio`.
     Virtio,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuMachineViommu {
-    "intel" Intel, "virtio" Virtio,
-});
+open_enum_impls!(QemuMachineViommu : "intel" Intel, "virtio" Virtio,);
 
 /// Memory of the guest in MiB; with ballooning this is the most it can get.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
     pub current: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuMemory {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(current: impl Into<i64>) -> Self {
-        Self {
-            current: current.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(current: impl IntoValue<i64, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.current, &mut new.undeclared, "current", current);
+        new
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
     #[inline]
     #[must_use]
-    pub fn current(mut self, value: impl Into<i64>) -> Self {
-        self.current = value.into();
+    pub fn current<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        property_string::put(&mut self.current, &mut self.undeclared, "current", value);
         self
     }
 }
@@ -11790,20 +13678,41 @@ impl From<i64> for QemuMemory {
     fn from(value: i64) -> Self {
         Self {
             current: value,
-            ..<Self as Object>::empty()
+            ..Self::default()
         }
     }
 }
 
-object!(QemuMemory {
-    required: ["current" current],
-    property_string: {
-        default_key: Some("current"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl FromInteger for QemuMemory {
+    #[inline]
+    fn from_integer(value: i64) -> Self {
+        value.into()
+    }
+}
+
+impl Object for QemuMemory {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMemory",
+                required: &["current"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("current"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("current", Takes::Integer(16, i64::MAX))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.current, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(QemuMemory);
 
@@ -11812,7 +13721,7 @@ property_string_impls!(QemuMemory);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
@@ -11820,7 +13729,7 @@ pub struct QemuMeta {
     /// Creation time as Unix time. At least 0.
     pub ctime: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuMeta {
@@ -11828,40 +13737,53 @@ impl QemuMeta {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// QEMU version with which the virtual machine was created.
     #[inline]
     #[must_use]
-    pub fn creation_qemu(mut self, value: impl Into<String>) -> Self {
-        self.creation_qemu = Some(value.into());
+    pub fn creation_qemu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.creation_qemu,
+            &mut self.undeclared,
+            "creation-qemu",
+            value,
+        );
         self
     }
     /// Creation time as Unix time. At least 0.
     #[inline]
     #[must_use]
-    pub fn ctime(mut self, value: impl Into<i64>) -> Self {
-        self.ctime = Some(value.into());
+    pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.ctime, &mut self.undeclared, "ctime", value);
         self
     }
 }
 
-object!(QemuMeta {
-    optional: ["creation-qemu" creation_qemu, "ctime" ctime],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuMeta {
+impl Object for QemuMeta {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMeta",
+                required: &[],
+                optional: &["creation-qemu", "ctime"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            ("creation-qemu", Takes::Pattern(&["\\d+(\\.\\d+)+"])),
+                            ("ctime", Takes::Integer(0, i64::MAX)),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.creation_qemu, &mut self.ctime, &mut self.undeclared],
+        );
     }
 }
 
@@ -11870,7 +13792,7 @@ property_string_impls!(QemuMeta);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
@@ -11897,25 +13819,46 @@ pub struct QemuMigrate {
     pub extra: Extra,
 }
 
-object!(QemuMigrate {
-    required: [
-        "local_disks" local_disks, "local_resources" local_resources, "running" running,
-    ],
-    optional: [
-        "allowed_nodes" allowed_nodes,
-        "dependent-ha-resources" dependent_ha_resources,
-        "has-dbus-vmstate" has_dbus_vmstate,
-        "mapped-resource-info" mapped_resource_info,
-        "mapped-resources" mapped_resources,
-        "not_allowed_nodes" not_allowed_nodes,
-    ],
-    others: extra,
-});
+impl Object for QemuMigrate {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrate",
+                required: &["local_disks", "local_resources", "running"],
+                optional: &[
+                    "allowed_nodes",
+                    "dependent-ha-resources",
+                    "has-dbus-vmstate",
+                    "mapped-resource-info",
+                    "mapped-resources",
+                    "not_allowed_nodes",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.local_disks,
+                &mut self.local_resources,
+                &mut self.running,
+                &mut self.allowed_nodes,
+                &mut self.dependent_ha_resources,
+                &mut self.has_dbus_vmstate,
+                &mut self.mapped_resource_info,
+                &mut self.mapped_resources,
+                &mut self.not_allowed_nodes,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuMigrate);
 
 /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
@@ -11948,29 +13891,56 @@ pub struct QemuMigrateLocalDisksItem {
     pub extra: Extra,
 }
 
-object!(QemuMigrateLocalDisksItem {
-    required: ["volid" volid],
-    optional: [
-        "cdrom" cdrom,
-        "drivename" drivename,
-        "is_attached" is_attached,
-        "is_cloudinit" is_cloudinit,
-        "is_tpmstate" is_tpmstate,
-        "is_unused" is_unused,
-        "is_vmstate" is_vmstate,
-        "referenced_in_pending" referenced_in_pending,
-        "referenced_in_snapshot" referenced_in_snapshot,
-        "replicate" replicate,
-        "shared" shared,
-        "size" size,
-    ],
-    others: extra,
-});
+impl Object for QemuMigrateLocalDisksItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrateLocalDisksItem",
+                required: &["volid"],
+                optional: &[
+                    "cdrom",
+                    "drivename",
+                    "is_attached",
+                    "is_cloudinit",
+                    "is_tpmstate",
+                    "is_unused",
+                    "is_vmstate",
+                    "referenced_in_pending",
+                    "referenced_in_snapshot",
+                    "replicate",
+                    "shared",
+                    "size",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.volid,
+                &mut self.cdrom,
+                &mut self.drivename,
+                &mut self.is_attached,
+                &mut self.is_cloudinit,
+                &mut self.is_tpmstate,
+                &mut self.is_unused,
+                &mut self.is_vmstate,
+                &mut self.referenced_in_pending,
+                &mut self.referenced_in_snapshot,
+                &mut self.replicate,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuMigrateLocalDisksItem);
 
 /// Part of `mapped-resource-info.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
@@ -11981,22 +13951,28 @@ pub struct QemuMigrateMappedResourceInfoValue {
     pub extra: Extra,
 }
 
-object!(QemuMigrateMappedResourceInfoValue {
-    optional: ["live-migration" live_migration, "name" name],
-    others: extra,
-});
-
-impl Default for QemuMigrateMappedResourceInfoValue {
+impl Object for QemuMigrateMappedResourceInfoValue {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrateMappedResourceInfoValue",
+                required: &[],
+                optional: &["live-migration", "name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.live_migration, &mut self.name, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuMigrateMappedResourceInfoValue);
 
 /// Part of `not_allowed_nodes.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
@@ -12009,21 +13985,32 @@ pub struct QemuMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-object!(QemuMigrateNotAllowedNodesValue {
-    optional: [
-        "blocking-ha-resources" blocking_ha_resources,
-        "unavailable-resources" unavailable_resources,
-        "unavailable_storages" unavailable_storages,
-    ],
-    others: extra,
-});
-
-impl Default for QemuMigrateNotAllowedNodesValue {
+impl Object for QemuMigrateNotAllowedNodesValue {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrateNotAllowedNodesValue",
+                required: &[],
+                optional: &[
+                    "blocking-ha-resources",
+                    "unavailable-resources",
+                    "unavailable_storages",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.blocking_ha_resources,
+                &mut self.unavailable_resources,
+                &mut self.unavailable_storages,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuMigrateNotAllowedNodesValue);
 
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
@@ -12036,12 +14023,10 @@ pub enum QemuMigrationType {
     /// The value `insecure`.
     Insecure,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuMigrationType {
-    "secure" Secure, "insecure" Insecure,
-});
+open_enum_impls!(QemuMigrationType : "secure" Secure, "insecure" Insecure,);
 
 /// Key of the disk to move, such as `scsi0`.
 ///
@@ -12680,326 +14665,93 @@ pub enum QemuMoveDiskDisk {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuMoveDiskDisk {
-    "ide0" Ide0,
-    "ide1" Ide1,
-    "ide2" Ide2,
-    "ide3" Ide3,
-    "scsi0" Scsi0,
-    "scsi1" Scsi1,
-    "scsi2" Scsi2,
-    "scsi3" Scsi3,
-    "scsi4" Scsi4,
-    "scsi5" Scsi5,
-    "scsi6" Scsi6,
-    "scsi7" Scsi7,
-    "scsi8" Scsi8,
-    "scsi9" Scsi9,
-    "scsi10" Scsi10,
-    "scsi11" Scsi11,
-    "scsi12" Scsi12,
-    "scsi13" Scsi13,
-    "scsi14" Scsi14,
-    "scsi15" Scsi15,
-    "scsi16" Scsi16,
-    "scsi17" Scsi17,
-    "scsi18" Scsi18,
-    "scsi19" Scsi19,
-    "scsi20" Scsi20,
-    "scsi21" Scsi21,
-    "scsi22" Scsi22,
-    "scsi23" Scsi23,
-    "scsi24" Scsi24,
-    "scsi25" Scsi25,
-    "scsi26" Scsi26,
-    "scsi27" Scsi27,
-    "scsi28" Scsi28,
-    "scsi29" Scsi29,
-    "scsi30" Scsi30,
-    "virtio0" Virtio0,
-    "virtio1" Virtio1,
-    "virtio2" Virtio2,
-    "virtio3" Virtio3,
-    "virtio4" Virtio4,
-    "virtio5" Virtio5,
-    "virtio6" Virtio6,
-    "virtio7" Virtio7,
-    "virtio8" Virtio8,
-    "virtio9" Virtio9,
-    "virtio10" Virtio10,
-    "virtio11" Virtio11,
-    "virtio12" Virtio12,
-    "virtio13" Virtio13,
-    "virtio14" Virtio14,
-    "virtio15" Virtio15,
-    "sata0" Sata0,
-    "sata1" Sata1,
-    "sata2" Sata2,
-    "sata3" Sata3,
-    "sata4" Sata4,
-    "sata5" Sata5,
-    "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
+open_enum_impls!(
+    QemuMoveDiskDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0,
+    "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6"
+    Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
+    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
+    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
+    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
+    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
+    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
+    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
+    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
+    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
+    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
+    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
+    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
+    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
+    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
+    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
+    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
+    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
+    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
+    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
+    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
+    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
+    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
+    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
+    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
+    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
+    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
+    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
+    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
+    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
+    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
+    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
+    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
+    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
+    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
+    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
+    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
+    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
+    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
+    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
+    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
+    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
+    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
+    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
+    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
+    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
+    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
+    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
+    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
+    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
+    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
+    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
+    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
+    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
+    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
+    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
+    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
+    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
+    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
+    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
+    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
+    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
+    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
+    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
+    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
+    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
+    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
+    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
+    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
+    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
+    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
+    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
+    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
+    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
+    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
+    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
+    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
+    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
+    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
+    Unused253, "unused254" Unused254, "unused255" Unused255,
+);
 
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
@@ -13638,333 +15390,100 @@ pub enum QemuMoveDiskTargetDisk {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuMoveDiskTargetDisk {
-    "ide0" Ide0,
-    "ide1" Ide1,
-    "ide2" Ide2,
-    "ide3" Ide3,
-    "scsi0" Scsi0,
-    "scsi1" Scsi1,
-    "scsi2" Scsi2,
-    "scsi3" Scsi3,
-    "scsi4" Scsi4,
-    "scsi5" Scsi5,
-    "scsi6" Scsi6,
-    "scsi7" Scsi7,
-    "scsi8" Scsi8,
-    "scsi9" Scsi9,
-    "scsi10" Scsi10,
-    "scsi11" Scsi11,
-    "scsi12" Scsi12,
-    "scsi13" Scsi13,
-    "scsi14" Scsi14,
-    "scsi15" Scsi15,
-    "scsi16" Scsi16,
-    "scsi17" Scsi17,
-    "scsi18" Scsi18,
-    "scsi19" Scsi19,
-    "scsi20" Scsi20,
-    "scsi21" Scsi21,
-    "scsi22" Scsi22,
-    "scsi23" Scsi23,
-    "scsi24" Scsi24,
-    "scsi25" Scsi25,
-    "scsi26" Scsi26,
-    "scsi27" Scsi27,
-    "scsi28" Scsi28,
-    "scsi29" Scsi29,
-    "scsi30" Scsi30,
-    "virtio0" Virtio0,
-    "virtio1" Virtio1,
-    "virtio2" Virtio2,
-    "virtio3" Virtio3,
-    "virtio4" Virtio4,
-    "virtio5" Virtio5,
-    "virtio6" Virtio6,
-    "virtio7" Virtio7,
-    "virtio8" Virtio8,
-    "virtio9" Virtio9,
-    "virtio10" Virtio10,
-    "virtio11" Virtio11,
-    "virtio12" Virtio12,
-    "virtio13" Virtio13,
-    "virtio14" Virtio14,
-    "virtio15" Virtio15,
-    "sata0" Sata0,
-    "sata1" Sata1,
-    "sata2" Sata2,
-    "sata3" Sata3,
-    "sata4" Sata4,
-    "sata5" Sata5,
-    "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0,
-    "unused0" Unused0,
-    "unused1" Unused1,
-    "unused2" Unused2,
-    "unused3" Unused3,
-    "unused4" Unused4,
-    "unused5" Unused5,
-    "unused6" Unused6,
-    "unused7" Unused7,
-    "unused8" Unused8,
-    "unused9" Unused9,
-    "unused10" Unused10,
-    "unused11" Unused11,
-    "unused12" Unused12,
-    "unused13" Unused13,
-    "unused14" Unused14,
-    "unused15" Unused15,
-    "unused16" Unused16,
-    "unused17" Unused17,
-    "unused18" Unused18,
-    "unused19" Unused19,
-    "unused20" Unused20,
-    "unused21" Unused21,
-    "unused22" Unused22,
-    "unused23" Unused23,
-    "unused24" Unused24,
-    "unused25" Unused25,
-    "unused26" Unused26,
-    "unused27" Unused27,
-    "unused28" Unused28,
-    "unused29" Unused29,
-    "unused30" Unused30,
-    "unused31" Unused31,
-    "unused32" Unused32,
-    "unused33" Unused33,
-    "unused34" Unused34,
-    "unused35" Unused35,
-    "unused36" Unused36,
-    "unused37" Unused37,
-    "unused38" Unused38,
-    "unused39" Unused39,
-    "unused40" Unused40,
-    "unused41" Unused41,
-    "unused42" Unused42,
-    "unused43" Unused43,
-    "unused44" Unused44,
-    "unused45" Unused45,
-    "unused46" Unused46,
-    "unused47" Unused47,
-    "unused48" Unused48,
-    "unused49" Unused49,
-    "unused50" Unused50,
-    "unused51" Unused51,
-    "unused52" Unused52,
-    "unused53" Unused53,
-    "unused54" Unused54,
-    "unused55" Unused55,
-    "unused56" Unused56,
-    "unused57" Unused57,
-    "unused58" Unused58,
-    "unused59" Unused59,
-    "unused60" Unused60,
-    "unused61" Unused61,
-    "unused62" Unused62,
-    "unused63" Unused63,
-    "unused64" Unused64,
-    "unused65" Unused65,
-    "unused66" Unused66,
-    "unused67" Unused67,
-    "unused68" Unused68,
-    "unused69" Unused69,
-    "unused70" Unused70,
-    "unused71" Unused71,
-    "unused72" Unused72,
-    "unused73" Unused73,
-    "unused74" Unused74,
-    "unused75" Unused75,
-    "unused76" Unused76,
-    "unused77" Unused77,
-    "unused78" Unused78,
-    "unused79" Unused79,
-    "unused80" Unused80,
-    "unused81" Unused81,
-    "unused82" Unused82,
-    "unused83" Unused83,
-    "unused84" Unused84,
-    "unused85" Unused85,
-    "unused86" Unused86,
-    "unused87" Unused87,
-    "unused88" Unused88,
-    "unused89" Unused89,
-    "unused90" Unused90,
-    "unused91" Unused91,
-    "unused92" Unused92,
-    "unused93" Unused93,
-    "unused94" Unused94,
-    "unused95" Unused95,
-    "unused96" Unused96,
-    "unused97" Unused97,
-    "unused98" Unused98,
-    "unused99" Unused99,
-    "unused100" Unused100,
-    "unused101" Unused101,
-    "unused102" Unused102,
-    "unused103" Unused103,
-    "unused104" Unused104,
-    "unused105" Unused105,
-    "unused106" Unused106,
-    "unused107" Unused107,
-    "unused108" Unused108,
-    "unused109" Unused109,
-    "unused110" Unused110,
-    "unused111" Unused111,
-    "unused112" Unused112,
-    "unused113" Unused113,
-    "unused114" Unused114,
-    "unused115" Unused115,
-    "unused116" Unused116,
-    "unused117" Unused117,
-    "unused118" Unused118,
-    "unused119" Unused119,
-    "unused120" Unused120,
-    "unused121" Unused121,
-    "unused122" Unused122,
-    "unused123" Unused123,
-    "unused124" Unused124,
-    "unused125" Unused125,
-    "unused126" Unused126,
-    "unused127" Unused127,
-    "unused128" Unused128,
-    "unused129" Unused129,
-    "unused130" Unused130,
-    "unused131" Unused131,
-    "unused132" Unused132,
-    "unused133" Unused133,
-    "unused134" Unused134,
-    "unused135" Unused135,
-    "unused136" Unused136,
-    "unused137" Unused137,
-    "unused138" Unused138,
-    "unused139" Unused139,
-    "unused140" Unused140,
-    "unused141" Unused141,
-    "unused142" Unused142,
-    "unused143" Unused143,
-    "unused144" Unused144,
-    "unused145" Unused145,
-    "unused146" Unused146,
-    "unused147" Unused147,
-    "unused148" Unused148,
-    "unused149" Unused149,
-    "unused150" Unused150,
-    "unused151" Unused151,
-    "unused152" Unused152,
-    "unused153" Unused153,
-    "unused154" Unused154,
-    "unused155" Unused155,
-    "unused156" Unused156,
-    "unused157" Unused157,
-    "unused158" Unused158,
-    "unused159" Unused159,
-    "unused160" Unused160,
-    "unused161" Unused161,
-    "unused162" Unused162,
-    "unused163" Unused163,
-    "unused164" Unused164,
-    "unused165" Unused165,
-    "unused166" Unused166,
-    "unused167" Unused167,
-    "unused168" Unused168,
-    "unused169" Unused169,
-    "unused170" Unused170,
-    "unused171" Unused171,
-    "unused172" Unused172,
-    "unused173" Unused173,
-    "unused174" Unused174,
-    "unused175" Unused175,
-    "unused176" Unused176,
-    "unused177" Unused177,
-    "unused178" Unused178,
-    "unused179" Unused179,
-    "unused180" Unused180,
-    "unused181" Unused181,
-    "unused182" Unused182,
-    "unused183" Unused183,
-    "unused184" Unused184,
-    "unused185" Unused185,
-    "unused186" Unused186,
-    "unused187" Unused187,
-    "unused188" Unused188,
-    "unused189" Unused189,
-    "unused190" Unused190,
-    "unused191" Unused191,
-    "unused192" Unused192,
-    "unused193" Unused193,
-    "unused194" Unused194,
-    "unused195" Unused195,
-    "unused196" Unused196,
-    "unused197" Unused197,
-    "unused198" Unused198,
-    "unused199" Unused199,
-    "unused200" Unused200,
-    "unused201" Unused201,
-    "unused202" Unused202,
-    "unused203" Unused203,
-    "unused204" Unused204,
-    "unused205" Unused205,
-    "unused206" Unused206,
-    "unused207" Unused207,
-    "unused208" Unused208,
-    "unused209" Unused209,
-    "unused210" Unused210,
-    "unused211" Unused211,
-    "unused212" Unused212,
-    "unused213" Unused213,
-    "unused214" Unused214,
-    "unused215" Unused215,
-    "unused216" Unused216,
-    "unused217" Unused217,
-    "unused218" Unused218,
-    "unused219" Unused219,
-    "unused220" Unused220,
-    "unused221" Unused221,
-    "unused222" Unused222,
-    "unused223" Unused223,
-    "unused224" Unused224,
-    "unused225" Unused225,
-    "unused226" Unused226,
-    "unused227" Unused227,
-    "unused228" Unused228,
-    "unused229" Unused229,
-    "unused230" Unused230,
-    "unused231" Unused231,
-    "unused232" Unused232,
-    "unused233" Unused233,
-    "unused234" Unused234,
-    "unused235" Unused235,
-    "unused236" Unused236,
-    "unused237" Unused237,
-    "unused238" Unused238,
-    "unused239" Unused239,
-    "unused240" Unused240,
-    "unused241" Unused241,
-    "unused242" Unused242,
-    "unused243" Unused243,
-    "unused244" Unused244,
-    "unused245" Unused245,
-    "unused246" Unused246,
-    "unused247" Unused247,
-    "unused248" Unused248,
-    "unused249" Unused249,
-    "unused250" Unused250,
-    "unused251" Unused251,
-    "unused252" Unused252,
-    "unused253" Unused253,
-    "unused254" Unused254,
-    "unused255" Unused255,
-});
+open_enum_impls!(
+    QemuMoveDiskTargetDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0"
+    Scsi0, "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5,
+    "scsi6" Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11"
+    Scsi11, "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16"
+    Scsi16, "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21"
+    Scsi21, "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26"
+    Scsi26, "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
+    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
+    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
+    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
+    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
+    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
+    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
+    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
+    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
+    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
+    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
+    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
+    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
+    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
+    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
+    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
+    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
+    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
+    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
+    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
+    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
+    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
+    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
+    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
+    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
+    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
+    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
+    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
+    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
+    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
+    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
+    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
+    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
+    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
+    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
+    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
+    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
+    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
+    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
+    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
+    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
+    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
+    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
+    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
+    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
+    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
+    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
+    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
+    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
+    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
+    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
+    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
+    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
+    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
+    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
+    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
+    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
+    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
+    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
+    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
+    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
+    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
+    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
+    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
+    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
+    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
+    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
+    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
+    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
+    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
+    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
+    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
+    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
+    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
+    Unused253, "unused254" Unused254, "unused255" Unused255,
+);
 
 /// Network card of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
@@ -13988,18 +15507,17 @@ pub struct QemuNet {
     /// VLANs passed through to the card, as numbers and ranges.
     pub trunks: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuNet {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(model: impl Into<QemuNetModel>) -> Self {
-        Self {
-            model: model.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(model: impl IntoValue<QemuNetModel, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.model, &mut new.undeclared, "model", model);
+        new
     }
     /// Starts a value whose `model` is `e1000`.
     #[inline]
@@ -14088,110 +15606,160 @@ impl QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
     #[inline]
     #[must_use]
-    pub fn bridge(mut self, value: impl Into<String>) -> Self {
-        self.bridge = Some(value.into());
+    pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.bridge, &mut self.undeclared, "bridge", value);
         self
     }
     /// Applies the firewall to this card.
     #[inline]
     #[must_use]
-    pub fn firewall(mut self, value: impl Into<bool>) -> Self {
-        self.firewall = Some(value.into());
+    pub fn firewall<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.firewall,
+            &mut self.undeclared,
+            "firewall",
+            value,
+        );
         self
     }
     /// Unplugs the card's cable.
     #[inline]
     #[must_use]
-    pub fn link_down(mut self, value: impl Into<bool>) -> Self {
-        self.link_down = Some(value.into());
+    pub fn link_down<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.link_down,
+            &mut self.undeclared,
+            "link_down",
+            value,
+        );
         self
     }
     /// MAC address of the card, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
-    pub fn macaddr(mut self, value: impl Into<MacAddr>) -> Self {
-        self.macaddr = Some(value.into());
+    pub fn macaddr<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
+        property_string::set(&mut self.macaddr, &mut self.undeclared, "macaddr", value);
         self
     }
     /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
     #[inline]
     #[must_use]
-    pub fn model(mut self, value: impl Into<QemuNetModel>) -> Self {
-        self.model = value.into();
+    pub fn model<How>(mut self, value: impl IntoValue<QemuNetModel, How>) -> Self {
+        property_string::put(&mut self.model, &mut self.undeclared, "model", value);
         self
     }
     /// MTU offered to the guest, for VirtIO cards only; `1` takes that of the bridge. From 1 to 65520.
     #[inline]
     #[must_use]
-    pub fn mtu(mut self, value: impl Into<i64>) -> Self {
-        self.mtu = Some(value.into());
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.mtu, &mut self.undeclared, "mtu", value);
         self
     }
     /// Packet queues of the card. From 0 to 64.
     #[inline]
     #[must_use]
-    pub fn queues(mut self, value: impl Into<i64>) -> Self {
-        self.queues = Some(value.into());
+    pub fn queues<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.queues, &mut self.undeclared, "queues", value);
         self
     }
     /// Cap on the card's throughput in MB/s, fractions allowed. At least 0.
     #[inline]
     #[must_use]
-    pub fn rate(mut self, value: impl Into<f64>) -> Self {
-        self.rate = Some(value.into());
+    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.rate, &mut self.undeclared, "rate", value);
         self
     }
     /// VLAN tag for the card's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
-    pub fn tag(mut self, value: impl Into<i64>) -> Self {
-        self.tag = Some(value.into());
+    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.tag, &mut self.undeclared, "tag", value);
         self
     }
     /// VLANs passed through to the card, as numbers and ranges.
     #[inline]
     #[must_use]
-    pub fn trunks(mut self, value: impl Into<List>) -> Self {
-        self.trunks = Some(value.into());
+    pub fn trunks<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(
+            &mut self.trunks,
+            &mut self.undeclared,
+            "trunks",
+            value,
+        );
         self
     }
 }
 
-object!(QemuNet {
-    required: ["model" model],
-    optional: [
-        "bridge" bridge,
-        "firewall" firewall,
-        "link_down" link_down,
-        "macaddr" macaddr,
-        "mtu" mtu,
-        "queues" queues,
-        "rate" rate,
-        "tag" tag,
-        "trunks" trunks,
-    ],
-    property_string: {
-        default_key: Some("model"),
-        aliases: &[],
-        key_aliases: &[
-            ("e1000", "macaddr", "model"),
-            ("e1000-82540em", "macaddr", "model"),
-            ("e1000-82544gc", "macaddr", "model"),
-            ("e1000-82545em", "macaddr", "model"),
-            ("e1000e", "macaddr", "model"),
-            ("i82551", "macaddr", "model"),
-            ("i82557b", "macaddr", "model"),
-            ("i82559er", "macaddr", "model"),
-            ("ne2k_isa", "macaddr", "model"),
-            ("ne2k_pci", "macaddr", "model"),
-            ("pcnet", "macaddr", "model"),
-            ("rtl8139", "macaddr", "model"),
-            ("virtio", "macaddr", "model"),
-            ("vmxnet3", "macaddr", "model"),
-        ],
-    },
-    others: unknown,
-});
+impl Object for QemuNet {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuNet",
+                required: &["model"],
+                optional: &[
+                    "bridge",
+                    "firewall",
+                    "link_down",
+                    "macaddr",
+                    "mtu",
+                    "queues",
+                    "rate",
+                    "tag",
+                    "trunks",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("model"),
+                        aliases: &[],
+                        key_aliases: &[
+                            ("e1000", "macaddr", "model"),
+                            ("e1000-82540em", "macaddr", "model"),
+                            ("e1000-82544gc", "macaddr", "model"),
+                            ("e1000-82545em", "macaddr", "model"),
+                            ("e1000e", "macaddr", "model"),
+                            ("i82551", "macaddr", "model"),
+                            ("i82557b", "macaddr", "model"),
+                            ("i82559er", "macaddr", "model"),
+                            ("ne2k_isa", "macaddr", "model"),
+                            ("ne2k_pci", "macaddr", "model"),
+                            ("pcnet", "macaddr", "model"),
+                            ("rtl8139", "macaddr", "model"),
+                            ("virtio", "macaddr", "model"),
+                            ("vmxnet3", "macaddr", "model"),
+                        ],
+                        limits: &[
+                            ("macaddr", Takes::Format("mac-addr")),
+                            ("mtu", Takes::Integer(1, 65520)),
+                            ("queues", Takes::Integer(0, 64)),
+                            ("rate", Takes::Number(0.0, f64::INFINITY)),
+                            ("tag", Takes::Integer(1, 4094)),
+                            (
+                                "trunks",
+                                Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"]),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.model,
+                &mut self.bridge,
+                &mut self.firewall,
+                &mut self.link_down,
+                &mut self.macaddr,
+                &mut self.mtu,
+                &mut self.queues,
+                &mut self.rate,
+                &mut self.tag,
+                &mut self.trunks,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuNet);
 
@@ -14230,30 +15798,20 @@ pub enum QemuNetModel {
     /// The value `vmxnet3`.
     Vmxnet3,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuNetModel {
-    "e1000" E1000,
-    "e1000-82540em" E100082540em,
-    "e1000-82544gc" E100082544gc,
-    "e1000-82545em" E100082545em,
-    "e1000e" E1000e,
-    "i82551" I82551,
-    "i82557b" I82557b,
-    "i82559er" I82559er,
-    "ne2k_isa" Ne2kIsa,
-    "ne2k_pci" Ne2kPci,
-    "pcnet" Pcnet,
-    "rtl8139" Rtl8139,
-    "virtio" Virtio,
-    "vmxnet3" Vmxnet3,
-});
+open_enum_impls!(
+    QemuNetModel : "e1000" E1000, "e1000-82540em" E100082540em, "e1000-82544gc"
+    E100082544gc, "e1000-82545em" E100082545em, "e1000e" E1000e, "i82551" I82551,
+    "i82557b" I82557b, "i82559er" I82559er, "ne2k_isa" Ne2kIsa, "ne2k_pci" Ne2kPci,
+    "pcnet" Pcnet, "rtl8139" Rtl8139, "virtio" Virtio, "vmxnet3" Vmxnet3,
+);
 
 /// Traffic of one network card.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
@@ -14264,24 +15822,30 @@ pub struct QemuNicsValue {
     pub extra: Extra,
 }
 
-object!(QemuNicsValue {
-    optional: ["netin" netin, "netout" netout],
-    others: extra,
-});
-
-impl Default for QemuNicsValue {
+impl Object for QemuNicsValue {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuNicsValue",
+                required: &[],
+                optional: &["netin", "netout"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.netin, &mut self.netout, &mut self.extra],
+        );
     }
 }
+
+object_impls!(QemuNicsValue);
 
 /// One NUMA node of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -14293,59 +15857,91 @@ pub struct QemuNuma {
     /// How memory is taken from the host nodes.
     pub policy: Option<QemuNumaPolicy>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuNuma {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(cpus: impl Into<List>) -> Self {
-        Self {
-            cpus: cpus.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(cpus: impl IntoItems<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put_list(&mut new.cpus, &mut new.undeclared, "cpus", cpus);
+        new
     }
     /// Virtual CPUs of this node, as numbers and ranges.
     #[inline]
     #[must_use]
-    pub fn cpus(mut self, value: impl Into<List>) -> Self {
-        self.cpus = value.into();
+    pub fn cpus<How>(mut self, value: impl IntoItems<String, How>) -> Self {
+        property_string::put_list(&mut self.cpus, &mut self.undeclared, "cpus", value);
         self
     }
     /// Host NUMA nodes that provide the memory, as numbers and ranges.
     #[inline]
     #[must_use]
-    pub fn hostnodes(mut self, value: impl Into<List>) -> Self {
-        self.hostnodes = Some(value.into());
+    pub fn hostnodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        property_string::set_list(
+            &mut self.hostnodes,
+            &mut self.undeclared,
+            "hostnodes",
+            value,
+        );
         self
     }
     /// Memory of this node in MiB.
     #[inline]
     #[must_use]
-    pub fn memory(mut self, value: impl Into<f64>) -> Self {
-        self.memory = Some(value.into());
+    pub fn memory<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.memory, &mut self.undeclared, "memory", value);
         self
     }
     /// How memory is taken from the host nodes.
     #[inline]
     #[must_use]
-    pub fn policy(mut self, value: impl Into<QemuNumaPolicy>) -> Self {
-        self.policy = Some(value.into());
+    pub fn policy<How>(mut self, value: impl IntoSetting<QemuNumaPolicy, How>) -> Self {
+        property_string::set(&mut self.policy, &mut self.undeclared, "policy", value);
         self
     }
 }
 
-object!(QemuNuma {
-    required: ["cpus" cpus],
-    optional: ["hostnodes" hostnodes, "memory" memory, "policy" policy],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuNuma {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuNuma",
+                required: &["cpus"],
+                optional: &["hostnodes", "memory", "policy"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[
+                            (
+                                "cpus",
+                                Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"]),
+                            ),
+                            (
+                                "hostnodes",
+                                Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"]),
+                            ),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.cpus,
+                &mut self.hostnodes,
+                &mut self.memory,
+                &mut self.policy,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuNuma);
 
@@ -14362,12 +15958,12 @@ pub enum QemuNumaPolicy {
     /// The value `interleave`.
     Interleave,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuNumaPolicy {
-    "preferred" Preferred, "bind" Bind, "interleave" Interleave,
-});
+open_enum_impls!(
+    QemuNumaPolicy : "preferred" Preferred, "bind" Bind, "interleave" Interleave,
+);
 
 /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
 ///
@@ -14402,29 +15998,19 @@ pub enum QemuOstype {
     /// The value `solaris`.
     Solaris,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuOstype {
-    "other" Other,
-    "wxp" Wxp,
-    "w2k" W2k,
-    "w2k3" W2k3,
-    "w2k8" W2k8,
-    "wvista" Wvista,
-    "win7" Win7,
-    "win8" Win8,
-    "win10" Win10,
-    "win11" Win11,
-    "l24" L24,
-    "l26" L26,
+open_enum_impls!(
+    QemuOstype : "other" Other, "wxp" Wxp, "w2k" W2k, "w2k3" W2k3, "w2k8" W2k8, "wvista"
+    Wvista, "win7" Win7, "win8" Win8, "win10" Win10, "win11" Win11, "l24" L24, "l26" L26,
     "solaris" Solaris,
-});
+);
 
 /// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -14449,34 +16035,51 @@ pub struct QemuProxmoxSupport {
     pub extra: Extra,
 }
 
-object!(QemuProxmoxSupport {
-    optional: [
-        "backup-access-api" backup_access_api,
-        "backup-fleecing" backup_fleecing,
-        "backup-max-workers" backup_max_workers,
-        "pbs-dirty-bitmap" pbs_dirty_bitmap,
-        "pbs-dirty-bitmap-migration" pbs_dirty_bitmap_migration,
-        "pbs-dirty-bitmap-savevm" pbs_dirty_bitmap_savevm,
-        "pbs-library-version" pbs_library_version,
-        "pbs-masterkey" pbs_masterkey,
-        "query-bitmap-info" query_bitmap_info,
-    ],
-    others: extra,
-});
-
-impl Default for QemuProxmoxSupport {
+impl Object for QemuProxmoxSupport {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuProxmoxSupport",
+                required: &[],
+                optional: &[
+                    "backup-access-api",
+                    "backup-fleecing",
+                    "backup-max-workers",
+                    "pbs-dirty-bitmap",
+                    "pbs-dirty-bitmap-migration",
+                    "pbs-dirty-bitmap-savevm",
+                    "pbs-library-version",
+                    "pbs-masterkey",
+                    "query-bitmap-info",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.backup_access_api,
+                &mut self.backup_fleecing,
+                &mut self.backup_max_workers,
+                &mut self.pbs_dirty_bitmap,
+                &mut self.pbs_dirty_bitmap_migration,
+                &mut self.pbs_dirty_bitmap_savevm,
+                &mut self.pbs_library_version,
+                &mut self.pbs_masterkey,
+                &mut self.query_bitmap_info,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuProxmoxSupport);
 
 /// VirtIO random number generator for the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -14486,52 +16089,74 @@ pub struct QemuRng {
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
     pub source: QemuRngSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuRng {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(source: impl Into<QemuRngSource>) -> Self {
-        Self {
-            source: source.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(source: impl IntoValue<QemuRngSource, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.source, &mut new.undeclared, "source", source);
+        new
     }
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
     #[inline]
     #[must_use]
-    pub fn max_bytes(mut self, value: impl Into<i64>) -> Self {
-        self.max_bytes = Some(value.into());
+    pub fn max_bytes<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.max_bytes,
+            &mut self.undeclared,
+            "max_bytes",
+            value,
+        );
         self
     }
     /// Milliseconds after which the guest may draw its allowance of bytes again.
     #[inline]
     #[must_use]
-    pub fn period(mut self, value: impl Into<i64>) -> Self {
-        self.period = Some(value.into());
+    pub fn period<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.period, &mut self.undeclared, "period", value);
         self
     }
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
     #[inline]
     #[must_use]
-    pub fn source(mut self, value: impl Into<QemuRngSource>) -> Self {
-        self.source = value.into();
+    pub fn source<How>(mut self, value: impl IntoValue<QemuRngSource, How>) -> Self {
+        property_string::put(&mut self.source, &mut self.undeclared, "source", value);
         self
     }
 }
 
-object!(QemuRng {
-    required: ["source" source],
-    optional: ["max_bytes" max_bytes, "period" period],
-    property_string: {
-        default_key: Some("source"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuRng {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuRng",
+                required: &["source"],
+                optional: &["max_bytes", "period"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("source"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.source,
+                &mut self.max_bytes,
+                &mut self.period,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuRng);
 
@@ -14548,12 +16173,13 @@ pub enum QemuRngSource {
     /// The value `/dev/hwrng`.
     DevHwrng,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuRngSource {
-    "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng" DevHwrng,
-});
+open_enum_impls!(
+    QemuRngSource : "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng"
+    DevHwrng,
+);
 
 /// Model of the SCSI controller.
 ///
@@ -14574,24 +16200,20 @@ pub enum QemuScsihw {
     /// The value `pvscsi`.
     Pvscsi,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuScsihw {
-    "lsi" Lsi,
-    "lsi53c810" Lsi53c810,
-    "virtio-scsi-pci" VirtioScsiPci,
-    "virtio-scsi-single" VirtioScsiSingle,
-    "megasas" Megasas,
-    "pvscsi" Pvscsi,
-});
+open_enum_impls!(
+    QemuScsihw : "lsi" Lsi, "lsi53c810" Lsi53c810, "virtio-scsi-pci" VirtioScsiPci,
+    "virtio-scsi-single" VirtioScsiSingle, "megasas" Megasas, "pvscsi" Pvscsi,
+);
 
 /// Memory encryption for the guest by AMD SEV.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -14605,71 +16227,105 @@ pub struct QemuSev {
     /// SEV variant: `std`, `es` or `snp`.
     pub type_: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuSev {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(type_: impl Into<String>) -> Self {
-        Self {
-            type_: type_.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        new
     }
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
     #[inline]
     #[must_use]
-    pub fn allow_smt(mut self, value: impl Into<bool>) -> Self {
-        self.allow_smt = Some(value.into());
+    pub fn allow_smt<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.allow_smt,
+            &mut self.undeclared,
+            "allow-smt",
+            value,
+        );
         self
     }
     /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel boot.
     #[inline]
     #[must_use]
-    pub fn kernel_hashes(mut self, value: impl Into<bool>) -> Self {
-        self.kernel_hashes = Some(value.into());
+    pub fn kernel_hashes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.kernel_hashes,
+            &mut self.undeclared,
+            "kernel-hashes",
+            value,
+        );
         self
     }
     /// Forbids the host to debug the guest.
     #[inline]
     #[must_use]
-    pub fn no_debug(mut self, value: impl Into<bool>) -> Self {
-        self.no_debug = Some(value.into());
+    pub fn no_debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.no_debug,
+            &mut self.undeclared,
+            "no-debug",
+            value,
+        );
         self
     }
     /// Forbids sharing the encryption key with other guests.
     #[inline]
     #[must_use]
-    pub fn no_key_sharing(mut self, value: impl Into<bool>) -> Self {
-        self.no_key_sharing = Some(value.into());
+    pub fn no_key_sharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.no_key_sharing,
+            &mut self.undeclared,
+            "no-key-sharing",
+            value,
+        );
         self
     }
     /// SEV variant: `std`, `es` or `snp`.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<String>) -> Self {
-        self.type_ = value.into();
+    pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
 
-object!(QemuSev {
-    required: ["type" type_],
-    optional: [
-        "allow-smt" allow_smt,
-        "kernel-hashes" kernel_hashes,
-        "no-debug" no_debug,
-        "no-key-sharing" no_key_sharing,
-    ],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuSev {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSev",
+                required: &["type"],
+                optional: &["allow-smt", "kernel-hashes", "no-debug", "no-key-sharing"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.type_,
+                &mut self.allow_smt,
+                &mut self.kernel_hashes,
+                &mut self.no_debug,
+                &mut self.no_key_sharing,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuSev);
 
@@ -14678,7 +16334,7 @@ property_string_impls!(QemuSev);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -14698,7 +16354,7 @@ pub struct QemuSmbios1 {
     /// Product version, plain or in Base64.
     pub version: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuSmbios1 {
@@ -14706,91 +16362,111 @@ impl QemuSmbios1 {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Marks the text values as Base64; needed when they hold spaces or commas.
     #[inline]
     #[must_use]
-    pub fn base64(mut self, value: impl Into<bool>) -> Self {
-        self.base64 = Some(value.into());
+    pub fn base64<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.base64, &mut self.undeclared, "base64", value);
         self
     }
     /// Product family, plain or in Base64.
     #[inline]
     #[must_use]
-    pub fn family(mut self, value: impl Into<String>) -> Self {
-        self.family = Some(value.into());
+    pub fn family<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.family, &mut self.undeclared, "family", value);
         self
     }
     /// Manufacturer, plain or in Base64.
     #[inline]
     #[must_use]
-    pub fn manufacturer(mut self, value: impl Into<String>) -> Self {
-        self.manufacturer = Some(value.into());
+    pub fn manufacturer<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(
+            &mut self.manufacturer,
+            &mut self.undeclared,
+            "manufacturer",
+            value,
+        );
         self
     }
     /// Product name, plain or in Base64.
     #[inline]
     #[must_use]
-    pub fn product(mut self, value: impl Into<String>) -> Self {
-        self.product = Some(value.into());
+    pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.product, &mut self.undeclared, "product", value);
         self
     }
     /// Serial number, plain or in Base64.
     #[inline]
     #[must_use]
-    pub fn serial(mut self, value: impl Into<String>) -> Self {
-        self.serial = Some(value.into());
+    pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.serial, &mut self.undeclared, "serial", value);
         self
     }
     /// SKU number, plain or in Base64.
     #[inline]
     #[must_use]
-    pub fn sku(mut self, value: impl Into<String>) -> Self {
-        self.sku = Some(value.into());
+    pub fn sku<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.sku, &mut self.undeclared, "sku", value);
         self
     }
     /// UUID of the system.
     #[inline]
     #[must_use]
-    pub fn uuid(mut self, value: impl Into<String>) -> Self {
-        self.uuid = Some(value.into());
+    pub fn uuid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.uuid, &mut self.undeclared, "uuid", value);
         self
     }
     /// Product version, plain or in Base64.
     #[inline]
     #[must_use]
-    pub fn version(mut self, value: impl Into<String>) -> Self {
-        self.version = Some(value.into());
+    pub fn version<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.version, &mut self.undeclared, "version", value);
         self
     }
 }
 
-object!(QemuSmbios1 {
-    optional: [
-        "base64" base64,
-        "family" family,
-        "manufacturer" manufacturer,
-        "product" product,
-        "serial" serial,
-        "sku" sku,
-        "uuid" uuid,
-        "version" version,
-    ],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuSmbios1 {
+impl Object for QemuSmbios1 {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSmbios1",
+                required: &[],
+                optional: &[
+                    "base64",
+                    "family",
+                    "manufacturer",
+                    "product",
+                    "serial",
+                    "sku",
+                    "uuid",
+                    "version",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.base64,
+                &mut self.family,
+                &mut self.manufacturer,
+                &mut self.product,
+                &mut self.serial,
+                &mut self.sku,
+                &mut self.uuid,
+                &mut self.version,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -14799,7 +16475,7 @@ property_string_impls!(QemuSmbios1);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
@@ -14857,17 +16533,17 @@ pub struct QemuSnapshotConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: IndexedMap<QemuHostPci>,
+    pub hostpci: Family<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: IndexedMap<QemuDrive>,
+    pub ide: Family<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: IndexedMap<QemuIpConfig>,
+    pub ipconfig: Family<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
@@ -14895,17 +16571,17 @@ pub struct QemuSnapshotConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: IndexedMap<QemuNet>,
+    pub net: Family<QemuNet>,
     /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: IndexedMap<QemuNuma>,
+    pub numa_nodes: Family<QemuNuma>,
     /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: IndexedMap<String>,
+    pub parallel: Family<String>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks.
@@ -14921,15 +16597,15 @@ pub struct QemuSnapshotConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: IndexedMap<QemuDrive>,
+    pub sata: Family<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: IndexedMap<QemuDrive>,
+    pub scsi: Family<QemuDrive>,
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: IndexedMap<String>,
+    pub serial: Family<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest.
@@ -14959,17 +16635,17 @@ pub struct QemuSnapshotConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: IndexedMap<QemuUnused>,
+    pub unused: Family<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: IndexedMap<QemuUsb>,
+    pub usb: Family<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: IndexedMap<QemuDrive>,
+    pub virtio: Family<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
-    pub virtiofs: IndexedMap<QemuVirtiofs>,
+    pub virtiofs: Family<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot.
@@ -14982,113 +16658,208 @@ pub struct QemuSnapshotConfig {
     pub extra: Extra,
 }
 
-object!(QemuSnapshotConfig {
-    optional: [
-        "acpi" acpi,
-        "affinity" affinity,
-        "agent" agent,
-        "allow-ksm" allow_ksm,
-        "amd-sev" amd_sev,
-        "arch" arch,
-        "args" args,
-        "audio0" audio0,
-        "autostart" autostart,
-        "balloon" balloon,
-        "bios" bios,
-        "boot" boot,
-        "bootdisk" bootdisk,
-        "cdrom" cdrom,
-        "cicustom" cicustom,
-        "cipassword" cipassword,
-        "citype" citype,
-        "ciupgrade" ciupgrade,
-        "ciuser" ciuser,
-        "cores" cores,
-        "cpu" cpu,
-        "cpulimit" cpulimit,
-        "cpuunits" cpuunits,
-        "description" description,
-        "efidisk0" efidisk0,
-        "freeze" freeze,
-        "hookscript" hookscript,
-        "hotplug" hotplug,
-        "hugepages" hugepages,
-        "intel-tdx" intel_tdx,
-        "ivshmem" ivshmem,
-        "keephugepages" keephugepages,
-        "keyboard" keyboard,
-        "kvm" kvm,
-        "localtime" localtime,
-        "lock" lock,
-        "machine" machine,
-        "memory" memory,
-        "meta" meta,
-        "migrate_downtime" migrate_downtime,
-        "migrate_speed" migrate_speed,
-        "name" name,
-        "nameserver" nameserver,
-        "numa" numa,
-        "onboot" onboot,
-        "ostype" ostype,
-        "parent" parent,
-        "protection" protection,
-        "reboot" reboot,
-        "rng0" rng0,
-        "running-nets-host-mtu" running_nets_host_mtu,
-        "runningcpu" runningcpu,
-        "runningmachine" runningmachine,
-        "scsihw" scsihw,
-        "searchdomain" searchdomain,
-        "shares" shares,
-        "smbios1" smbios1,
-        "smp" smp,
-        "snapstate" snapstate,
-        "snaptime" snaptime,
-        "sockets" sockets,
-        "spice_enhancements" spice_enhancements,
-        "sshkeys" sshkeys,
-        "startdate" startdate,
-        "startup" startup,
-        "tablet" tablet,
-        "tags" tags,
-        "tdf" tdf,
-        "tpmstate0" tpmstate0,
-        "vcpus" vcpus,
-        "vga" vga,
-        "vmgenid" vmgenid,
-        "vmstate" vmstate,
-        "vmstatestorage" vmstatestorage,
-        "watchdog" watchdog,
-    ],
-    indexed: [
-        "hostpci" hostpci,
-        "ide" ide,
-        "ipconfig" ipconfig,
-        "net" net,
-        "numa" numa_nodes,
-        "parallel" parallel,
-        "sata" sata,
-        "scsi" scsi,
-        "serial" serial,
-        "unused" unused,
-        "usb" usb,
-        "virtio" virtio,
-        "virtiofs" virtiofs,
-    ],
-    others: extra,
-});
-
-impl Default for QemuSnapshotConfig {
+impl Object for QemuSnapshotConfig {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSnapshotConfig",
+                required: &[],
+                optional: &[
+                    "acpi",
+                    "affinity",
+                    "agent",
+                    "allow-ksm",
+                    "amd-sev",
+                    "arch",
+                    "args",
+                    "audio0",
+                    "autostart",
+                    "balloon",
+                    "bios",
+                    "boot",
+                    "bootdisk",
+                    "cdrom",
+                    "cicustom",
+                    "cipassword",
+                    "citype",
+                    "ciupgrade",
+                    "ciuser",
+                    "cores",
+                    "cpu",
+                    "cpulimit",
+                    "cpuunits",
+                    "description",
+                    "efidisk0",
+                    "freeze",
+                    "hookscript",
+                    "hotplug",
+                    "hugepages",
+                    "intel-tdx",
+                    "ivshmem",
+                    "keephugepages",
+                    "keyboard",
+                    "kvm",
+                    "localtime",
+                    "lock",
+                    "machine",
+                    "memory",
+                    "meta",
+                    "migrate_downtime",
+                    "migrate_speed",
+                    "name",
+                    "nameserver",
+                    "numa",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "reboot",
+                    "rng0",
+                    "running-nets-host-mtu",
+                    "runningcpu",
+                    "runningmachine",
+                    "scsihw",
+                    "searchdomain",
+                    "shares",
+                    "smbios1",
+                    "smp",
+                    "snapstate",
+                    "snaptime",
+                    "sockets",
+                    "spice_enhancements",
+                    "sshkeys",
+                    "startdate",
+                    "startup",
+                    "tablet",
+                    "tags",
+                    "tdf",
+                    "tpmstate0",
+                    "vcpus",
+                    "vga",
+                    "vmgenid",
+                    "vmstate",
+                    "vmstatestorage",
+                    "watchdog",
+                ],
+                families: &[
+                    "hostpci",
+                    "ide",
+                    "ipconfig",
+                    "net",
+                    "numa",
+                    "parallel",
+                    "sata",
+                    "scsi",
+                    "serial",
+                    "unused",
+                    "usb",
+                    "virtio",
+                    "virtiofs",
+                ],
+                rules: None,
+            },
+            &mut [
+                &mut self.acpi,
+                &mut self.affinity,
+                &mut self.agent,
+                &mut self.allow_ksm,
+                &mut self.amd_sev,
+                &mut self.arch,
+                &mut self.args,
+                &mut self.audio0,
+                &mut self.autostart,
+                &mut self.balloon,
+                &mut self.bios,
+                &mut self.boot,
+                &mut self.bootdisk,
+                &mut self.cdrom,
+                &mut self.cicustom,
+                &mut self.cipassword,
+                &mut self.citype,
+                &mut self.ciupgrade,
+                &mut self.ciuser,
+                &mut self.cores,
+                &mut self.cpu,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.description,
+                &mut self.efidisk0,
+                &mut self.freeze,
+                &mut self.hookscript,
+                &mut self.hotplug,
+                &mut self.hugepages,
+                &mut self.intel_tdx,
+                &mut self.ivshmem,
+                &mut self.keephugepages,
+                &mut self.keyboard,
+                &mut self.kvm,
+                &mut self.localtime,
+                &mut self.lock,
+                &mut self.machine,
+                &mut self.memory,
+                &mut self.meta,
+                &mut self.migrate_downtime,
+                &mut self.migrate_speed,
+                &mut self.name,
+                &mut self.nameserver,
+                &mut self.numa,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.reboot,
+                &mut self.rng0,
+                &mut self.running_nets_host_mtu,
+                &mut self.runningcpu,
+                &mut self.runningmachine,
+                &mut self.scsihw,
+                &mut self.searchdomain,
+                &mut self.shares,
+                &mut self.smbios1,
+                &mut self.smp,
+                &mut self.snapstate,
+                &mut self.snaptime,
+                &mut self.sockets,
+                &mut self.spice_enhancements,
+                &mut self.sshkeys,
+                &mut self.startdate,
+                &mut self.startup,
+                &mut self.tablet,
+                &mut self.tags,
+                &mut self.tdf,
+                &mut self.tpmstate0,
+                &mut self.vcpus,
+                &mut self.vga,
+                &mut self.vmgenid,
+                &mut self.vmstate,
+                &mut self.vmstatestorage,
+                &mut self.watchdog,
+                &mut self.hostpci,
+                &mut self.ide,
+                &mut self.ipconfig,
+                &mut self.net,
+                &mut self.numa_nodes,
+                &mut self.parallel,
+                &mut self.sata,
+                &mut self.scsi,
+                &mut self.serial,
+                &mut self.unused,
+                &mut self.usb,
+                &mut self.virtio,
+                &mut self.virtiofs,
+                &mut self.extra,
+            ],
+        );
     }
 }
+
+object_impls!(QemuSnapshotConfig);
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
@@ -15109,25 +16880,46 @@ pub struct QemuSnapshotItem {
     pub extra: Extra,
 }
 
-object!(QemuSnapshotItem {
-    required: ["name" name],
-    optional: [
-        "description" description,
-        "digest" digest,
-        "parent" parent,
-        "running" running,
-        "snaptime" snaptime,
-        "vmstate" vmstate,
-    ],
-    others: extra,
-});
+impl Object for QemuSnapshotItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSnapshotItem",
+                required: &["name"],
+                optional: &[
+                    "description",
+                    "digest",
+                    "parent",
+                    "running",
+                    "snaptime",
+                    "vmstate",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.parent,
+                &mut self.running,
+                &mut self.snaptime,
+                &mut self.vmstate,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuSnapshotItem);
 
 /// Extras for SPICE sessions.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
@@ -15135,7 +16927,7 @@ pub struct QemuSpiceEnhancements {
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
     pub videostreaming: Option<QemuSpiceEnhancementsVideostreaming>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuSpiceEnhancements {
@@ -15143,43 +16935,62 @@ impl QemuSpiceEnhancements {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn foldersharing(mut self, value: impl Into<bool>) -> Self {
-        self.foldersharing = Some(value.into());
+    pub fn foldersharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.foldersharing,
+            &mut self.undeclared,
+            "foldersharing",
+            value,
+        );
         self
     }
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
     #[inline]
     #[must_use]
-    pub fn videostreaming(
+    pub fn videostreaming<How>(
         mut self,
-        value: impl Into<QemuSpiceEnhancementsVideostreaming>,
+        value: impl IntoSetting<QemuSpiceEnhancementsVideostreaming, How>,
     ) -> Self {
-        self.videostreaming = Some(value.into());
+        property_string::set(
+            &mut self.videostreaming,
+            &mut self.undeclared,
+            "videostreaming",
+            value,
+        );
         self
     }
 }
 
-object!(QemuSpiceEnhancements {
-    optional: ["foldersharing" foldersharing, "videostreaming" videostreaming],
-    property_string: {
-        default_key: None,
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuSpiceEnhancements {
+impl Object for QemuSpiceEnhancements {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSpiceEnhancements",
+                required: &[],
+                optional: &["foldersharing", "videostreaming"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.foldersharing,
+                &mut self.videostreaming,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -15198,17 +17009,17 @@ pub enum QemuSpiceEnhancementsVideostreaming {
     /// The value `filter`.
     Filter,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
-    "off" Off, "all" All, "filter" Filter,
-});
+open_enum_impls!(
+    QemuSpiceEnhancementsVideostreaming : "off" Off, "all" All, "filter" Filter,
+);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
@@ -15297,59 +17108,114 @@ pub struct QemuStatusCurrent {
     pub extra: Extra,
 }
 
-object!(QemuStatusCurrent {
-    required: ["status" status],
-    optional: [
-        "agent" agent,
-        "balloon" balloon,
-        "balloon_min" balloon_min,
-        "ballooninfo" ballooninfo,
-        "blockstat" blockstat,
-        "clipboard" clipboard,
-        "cpu" cpu,
-        "cpus" cpus,
-        "disk" disk,
-        "diskread" diskread,
-        "diskwrite" diskwrite,
-        "freemem" freemem,
-        "ha" ha,
-        "lock" lock,
-        "maxdisk" maxdisk,
-        "maxmem" maxmem,
-        "mem" mem,
-        "memhost" memhost,
-        "name" name,
-        "netin" netin,
-        "netout" netout,
-        "nics" nics,
-        "pid" pid,
-        "pressurecpufull" pressurecpufull,
-        "pressurecpusome" pressurecpusome,
-        "pressureiofull" pressureiofull,
-        "pressureiosome" pressureiosome,
-        "pressurememoryfull" pressurememoryfull,
-        "pressurememorysome" pressurememorysome,
-        "proxmox-support" proxmox_support,
-        "qmpstatus" qmpstatus,
-        "running-machine" running_machine,
-        "running-qemu" running_qemu,
-        "serial" serial,
-        "shares" shares,
-        "spice" spice,
-        "tags" tags,
-        "template" template,
-        "uptime" uptime,
-        "vmid" vmid,
-    ],
-    others: extra,
-});
+impl Object for QemuStatusCurrent {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuStatusCurrent",
+                required: &["status"],
+                optional: &[
+                    "agent",
+                    "balloon",
+                    "balloon_min",
+                    "ballooninfo",
+                    "blockstat",
+                    "clipboard",
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "freemem",
+                    "ha",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "nics",
+                    "pid",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "proxmox-support",
+                    "qmpstatus",
+                    "running-machine",
+                    "running-qemu",
+                    "serial",
+                    "shares",
+                    "spice",
+                    "tags",
+                    "template",
+                    "uptime",
+                    "vmid",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.status,
+                &mut self.agent,
+                &mut self.balloon,
+                &mut self.balloon_min,
+                &mut self.ballooninfo,
+                &mut self.blockstat,
+                &mut self.clipboard,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.freemem,
+                &mut self.ha,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.nics,
+                &mut self.pid,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.proxmox_support,
+                &mut self.qmpstatus,
+                &mut self.running_machine,
+                &mut self.running_qemu,
+                &mut self.serial,
+                &mut self.shares,
+                &mut self.spice,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(QemuStatusCurrent);
 
 /// Hardware isolation of the guest by Intel TDX.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -15361,60 +17227,101 @@ pub struct QemuTdx {
     /// Port at which the quote generation service is reached over vsock.
     pub vsock_port: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuTdx {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(attestation: impl Into<bool>, type_: impl Into<String>) -> Self {
-        Self {
-            attestation: attestation.into(),
-            type_: type_.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0, How1>(
+        attestation: impl IntoValue<bool, How0>,
+        type_: impl IntoValue<String, How1>,
+    ) -> Self {
+        let mut new = Self::default();
+        property_string::put(
+            &mut new.attestation,
+            &mut new.undeclared,
+            "attestation",
+            attestation,
+        );
+        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        new
     }
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
     #[inline]
     #[must_use]
-    pub fn attestation(mut self, value: impl Into<bool>) -> Self {
-        self.attestation = value.into();
+    pub fn attestation<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        property_string::put(
+            &mut self.attestation,
+            &mut self.undeclared,
+            "attestation",
+            value,
+        );
         self
     }
     /// TDX variant.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<String>) -> Self {
-        self.type_ = value.into();
+    pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
     /// Context ID (CID) at which the quote generation service is reached over vsock.
     #[inline]
     #[must_use]
-    pub fn vsock_cid(mut self, value: impl Into<i64>) -> Self {
-        self.vsock_cid = Some(value.into());
+    pub fn vsock_cid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.vsock_cid,
+            &mut self.undeclared,
+            "vsock-cid",
+            value,
+        );
         self
     }
     /// Port at which the quote generation service is reached over vsock.
     #[inline]
     #[must_use]
-    pub fn vsock_port(mut self, value: impl Into<i64>) -> Self {
-        self.vsock_port = Some(value.into());
+    pub fn vsock_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(
+            &mut self.vsock_port,
+            &mut self.undeclared,
+            "vsock-port",
+            value,
+        );
         self
     }
 }
 
-object!(QemuTdx {
-    required: ["attestation" attestation, "type" type_],
-    optional: ["vsock-cid" vsock_cid, "vsock-port" vsock_port],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuTdx {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuTdx",
+                required: &["attestation", "type"],
+                optional: &["vsock-cid", "vsock-port"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.attestation,
+                &mut self.type_,
+                &mut self.vsock_cid,
+                &mut self.vsock_port,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuTdx);
 
@@ -15433,19 +17340,20 @@ pub enum QemuTermproxySerial {
     /// The value `serial3`.
     Serial3,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuTermproxySerial {
-    "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3" Serial3,
-});
+open_enum_impls!(
+    QemuTermproxySerial : "serial0" Serial0, "serial1" Serial1, "serial2" Serial2,
+    "serial3" Serial3,
+);
 
 /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -15459,66 +17367,100 @@ pub struct QemuTpmState {
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     pub version: Option<QemuTpmStateVersion>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuTpmState {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<VolumeId>) -> Self {
-        Self {
-            file: file.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        new
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
-        self.file = value.into();
+    pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
         self
     }
     /// Image format of the state volume.
     #[inline]
     #[must_use]
-    pub fn format(mut self, value: impl Into<QemuCloneFormat>) -> Self {
-        self.format = Some(value.into());
+    pub fn format<How>(mut self, value: impl IntoSetting<QemuCloneFormat, How>) -> Self {
+        property_string::set(&mut self.format, &mut self.undeclared, "format", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     #[inline]
     #[must_use]
-    pub fn import_from(mut self, value: impl Into<VolumeId>) -> Self {
-        self.import_from = Some(value.into());
+    pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        property_string::set(
+            &mut self.import_from,
+            &mut self.undeclared,
+            "import-from",
+            value,
+        );
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
-        self.size = Some(value.into());
+    pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
+        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
         self
     }
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     #[inline]
     #[must_use]
-    pub fn version(mut self, value: impl Into<QemuTpmStateVersion>) -> Self {
-        self.version = Some(value.into());
+    pub fn version<How>(
+        mut self,
+        value: impl IntoSetting<QemuTpmStateVersion, How>,
+    ) -> Self {
+        property_string::set(&mut self.version, &mut self.undeclared, "version", value);
         self
     }
 }
 
-object!(QemuTpmState {
-    required: ["file" file],
-    optional: ["format" format, "import-from" import_from, "size" size, "version" version],
-    property_string: {
-        default_key: Some("file"),
-        aliases: &[("volume", "file")],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuTpmState {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuTpmState",
+                required: &["file"],
+                optional: &["format", "import-from", "size", "version"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[("volume", "file")],
+                        key_aliases: &[],
+                        limits: &[
+                            ("file", Takes::Format("pve-volume-id-or-qm-path")),
+                            (
+                                "import-from",
+                                Takes::Format("pve-volume-id-or-absolute-path"),
+                            ),
+                            ("size", Takes::Format("disk-size")),
+                        ],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.file,
+                &mut self.format,
+                &mut self.import_from,
+                &mut self.size,
+                &mut self.version,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuTpmState);
 
@@ -15533,55 +17475,66 @@ pub enum QemuTpmStateVersion {
     /// The value `v2.0`.
     V20,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuTpmStateVersion {
-    "v1.2" V12, "v2.0" V20,
-});
+open_enum_impls!(QemuTpmStateVersion : "v1.2" V12, "v2.0" V20,);
 
 /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
     pub file: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuUnused {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<VolumeId>) -> Self {
-        Self {
-            file: file.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        new
     }
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
-        self.file = value.into();
+    pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
+        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
         self
     }
 }
 
-object!(QemuUnused {
-    required: ["file" file],
-    property_string: {
-        default_key: Some("file"),
-        aliases: &[("volume", "file")],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuUnused {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuUnused",
+                required: &["file"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[("volume", "file")],
+                        key_aliases: &[],
+                        limits: &[("file", Takes::Format("pve-volume-id"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.file, &mut self.undeclared],
+        );
+    }
+}
 
 property_string_impls!(QemuUnused);
 
@@ -15590,7 +17543,7 @@ property_string_impls!(QemuUnused);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
@@ -15600,7 +17553,7 @@ pub struct QemuUsb {
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     pub usb3: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuUsb {
@@ -15608,47 +17561,57 @@ impl QemuUsb {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
     #[inline]
     #[must_use]
-    pub fn host(mut self, value: impl Into<String>) -> Self {
-        self.host = Some(value.into());
+    pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.host, &mut self.undeclared, "host", value);
         self
     }
     /// Cluster-wide USB mapping to take the device from, instead of `host`.
     #[inline]
     #[must_use]
-    pub fn mapping(mut self, value: impl Into<String>) -> Self {
-        self.mapping = Some(value.into());
+    pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.mapping, &mut self.undeclared, "mapping", value);
         self
     }
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn usb3(mut self, value: impl Into<bool>) -> Self {
-        self.usb3 = Some(value.into());
+    pub fn usb3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(&mut self.usb3, &mut self.undeclared, "usb3", value);
         self
     }
 }
 
-object!(QemuUsb {
-    optional: ["host" host, "mapping" mapping, "usb3" usb3],
-    property_string: {
-        default_key: Some("host"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuUsb {
+impl Object for QemuUsb {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuUsb",
+                required: &[],
+                optional: &["host", "mapping", "usb3"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("host"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("mapping", Takes::Format("pve-configid"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.host,
+                &mut self.mapping,
+                &mut self.usb3,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -15659,7 +17622,7 @@ property_string_impls!(QemuUsb);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
@@ -15669,7 +17632,7 @@ pub struct QemuVga {
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
     pub type_: Option<QemuVgaType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuVga {
@@ -15677,47 +17640,65 @@ impl QemuVga {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     #[inline]
     #[must_use]
-    pub fn clipboard(mut self, value: impl Into<QemuClipboard>) -> Self {
-        self.clipboard = Some(value.into());
+    pub fn clipboard<How>(
+        mut self,
+        value: impl IntoSetting<QemuClipboard, How>,
+    ) -> Self {
+        property_string::set(
+            &mut self.clipboard,
+            &mut self.undeclared,
+            "clipboard",
+            value,
+        );
         self
     }
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     #[inline]
     #[must_use]
-    pub fn memory(mut self, value: impl Into<i64>) -> Self {
-        self.memory = Some(value.into());
+    pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        property_string::set(&mut self.memory, &mut self.undeclared, "memory", value);
         self
     }
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
     #[inline]
     #[must_use]
-    pub fn type_(mut self, value: impl Into<QemuVgaType>) -> Self {
-        self.type_ = Some(value.into());
+    pub fn type_<How>(mut self, value: impl IntoSetting<QemuVgaType, How>) -> Self {
+        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
         self
     }
 }
 
-object!(QemuVga {
-    optional: ["clipboard" clipboard, "memory" memory, "type" type_],
-    property_string: {
-        default_key: Some("type"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuVga {
+impl Object for QemuVga {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuVga",
+                required: &[],
+                optional: &["clipboard", "memory", "type"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("memory", Takes::Integer(4, 512))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.clipboard,
+                &mut self.memory,
+                &mut self.type_,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -15758,32 +17739,21 @@ pub enum QemuVgaType {
     /// The value `vmware`.
     Vmware,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuVgaType {
-    "cirrus" Cirrus,
-    "qxl" Qxl,
-    "qxl2" Qxl2,
-    "qxl3" Qxl3,
-    "qxl4" Qxl4,
-    "none" None,
-    "serial0" Serial0,
-    "serial1" Serial1,
-    "serial2" Serial2,
-    "serial3" Serial3,
-    "std" Std,
-    "virtio" Virtio,
-    "virtio-gl" VirtioGl,
-    "vmware" Vmware,
-});
+open_enum_impls!(
+    QemuVgaType : "cirrus" Cirrus, "qxl" Qxl, "qxl2" Qxl2, "qxl3" Qxl3, "qxl4" Qxl4,
+    "none" None, "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3"
+    Serial3, "std" Std, "virtio" Virtio, "virtio-gl" VirtioGl, "vmware" Vmware,
+);
 
 /// Directory of the host shared with the guest by Virtio-fs.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -15797,68 +17767,103 @@ pub struct QemuVirtiofs {
     /// Supports extended attributes on the share. Default: `false`.
     pub expose_xattr: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuVirtiofs {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(dirid: impl Into<String>) -> Self {
-        Self {
-            dirid: dirid.into(),
-            ..<Self as Object>::empty()
-        }
+    pub fn new<How0>(dirid: impl IntoValue<String, How0>) -> Self {
+        let mut new = Self::default();
+        property_string::put(&mut new.dirid, &mut new.undeclared, "dirid", dirid);
+        new
     }
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
     #[inline]
     #[must_use]
-    pub fn cache(mut self, value: impl Into<QemuVirtiofsCache>) -> Self {
-        self.cache = Some(value.into());
+    pub fn cache<How>(
+        mut self,
+        value: impl IntoSetting<QemuVirtiofsCache, How>,
+    ) -> Self {
+        property_string::set(&mut self.cache, &mut self.undeclared, "cache", value);
         self
     }
     /// Lets `O_DIRECT` opens by programs in the guest bypass the host's cache. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn direct_io(mut self, value: impl Into<bool>) -> Self {
-        self.direct_io = Some(value.into());
+    pub fn direct_io<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.direct_io,
+            &mut self.undeclared,
+            "direct-io",
+            value,
+        );
         self
     }
     /// Cluster-wide directory mapping to share; also the tag under which the guest mounts it.
     #[inline]
     #[must_use]
-    pub fn dirid(mut self, value: impl Into<String>) -> Self {
-        self.dirid = value.into();
+    pub fn dirid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        property_string::put(&mut self.dirid, &mut self.undeclared, "dirid", value);
         self
     }
     /// Supports POSIX ACLs on the share; includes extended attributes. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn expose_acl(mut self, value: impl Into<bool>) -> Self {
-        self.expose_acl = Some(value.into());
+    pub fn expose_acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.expose_acl,
+            &mut self.undeclared,
+            "expose-acl",
+            value,
+        );
         self
     }
     /// Supports extended attributes on the share. Default: `false`.
     #[inline]
     #[must_use]
-    pub fn expose_xattr(mut self, value: impl Into<bool>) -> Self {
-        self.expose_xattr = Some(value.into());
+    pub fn expose_xattr<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        property_string::set(
+            &mut self.expose_xattr,
+            &mut self.undeclared,
+            "expose-xattr",
+            value,
+        );
         self
     }
 }
 
-object!(QemuVirtiofs {
-    required: ["dirid" dirid],
-    optional: [
-        "cache" cache, "direct-io" direct_io, "expose-acl" expose_acl, "expose-xattr" expose_xattr,
-    ],
-    property_string: {
-        default_key: Some("dirid"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
+impl Object for QemuVirtiofs {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuVirtiofs",
+                required: &["dirid"],
+                optional: &["cache", "direct-io", "expose-acl", "expose-xattr"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("dirid"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[("dirid", Takes::Format("pve-configid"))],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [
+                &mut self.dirid,
+                &mut self.cache,
+                &mut self.direct_io,
+                &mut self.expose_acl,
+                &mut self.expose_xattr,
+                &mut self.undeclared,
+            ],
+        );
+    }
+}
 
 property_string_impls!(QemuVirtiofs);
 
@@ -15877,19 +17882,19 @@ pub enum QemuVirtiofsCache {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuVirtiofsCache {
-    "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
-});
+open_enum_impls!(
+    QemuVirtiofsCache : "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
+);
 
 /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -15897,7 +17902,7 @@ pub struct QemuWatchdog {
     /// Watchdog device shown to the guest.
     pub model: Option<QemuWatchdogModel>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub unknown: UnknownKeys,
+    pub undeclared: Undeclared,
 }
 
 impl QemuWatchdog {
@@ -15905,40 +17910,48 @@ impl QemuWatchdog {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ..<Self as Object>::empty()
-        }
+        Self::default()
     }
     /// What happens to the virtual machine when the watchdog expires.
     #[inline]
     #[must_use]
-    pub fn action(mut self, value: impl Into<String>) -> Self {
-        self.action = Some(value.into());
+    pub fn action<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        property_string::set(&mut self.action, &mut self.undeclared, "action", value);
         self
     }
     /// Watchdog device shown to the guest.
     #[inline]
     #[must_use]
-    pub fn model(mut self, value: impl Into<QemuWatchdogModel>) -> Self {
-        self.model = Some(value.into());
+    pub fn model<How>(
+        mut self,
+        value: impl IntoSetting<QemuWatchdogModel, How>,
+    ) -> Self {
+        property_string::set(&mut self.model, &mut self.undeclared, "model", value);
         self
     }
 }
 
-object!(QemuWatchdog {
-    optional: ["action" action, "model" model],
-    property_string: {
-        default_key: Some("model"),
-        aliases: &[],
-        key_aliases: &[],
-    },
-    others: unknown,
-});
-
-impl Default for QemuWatchdog {
+impl Object for QemuWatchdog {
     #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuWatchdog",
+                required: &[],
+                optional: &["action", "model"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("model"),
+                        aliases: &[],
+                        key_aliases: &[],
+                        limits: &[],
+                        between: &[],
+                    },
+                ),
+            },
+            &mut [&mut self.action, &mut self.model, &mut self.undeclared],
+        );
     }
 }
 
@@ -15955,9 +17968,7 @@ pub enum QemuWatchdogModel {
     /// The value `ib700`.
     Ib700,
     /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
+    Unlisted(Unlisted),
 }
 
-open_enum_impls!(QemuWatchdogModel {
-    "i6300esb" I6300esb, "ib700" Ib700,
-});
+open_enum_impls!(QemuWatchdogModel : "i6300esb" I6300esb, "ib700" Ib700,);

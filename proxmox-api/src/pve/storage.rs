@@ -53,10 +53,10 @@ impl StoragePath {
     /// * `type_`: Storage type; decides which other settings apply.
     /// * `storage`: Storage identifier, unique in the cluster.
     #[inline]
-    pub fn post(
+    pub fn post<How0, How1>(
         &self,
-        type_: impl Into<StorageType>,
-        storage: impl Into<StorageId>,
+        type_: impl IntoValue<StorageType, How0>,
+        storage: impl IntoValue<StorageId, How1>,
     ) -> StoragePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -64,6 +64,22 @@ impl StoragePath {
                 Permission::All("/storage", &["Datastore.Allocate"]),
             )
             .secrets(&["encryption-key", "keyring", "password"])
+            .limits(
+                &[
+                    ("storage", Takes::Format("pve-storage-id")),
+                    ("base", Takes::Format("pve-volume-id")),
+                    ("domain", Takes::Length(0, 256)),
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                    ("fs-name", Takes::Format("pve-configid")),
+                    ("max-protected-backups", Takes::Integer(-1, i64::MAX)),
+                    ("maxfiles", Takes::Integer(0, i64::MAX)),
+                    ("password", Takes::Length(0, 256)),
+                    ("port", Takes::Integer(1, 65535)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("create-base-path", Release::new(8, 0), None),
@@ -91,8 +107,8 @@ impl StoragePath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<StorageType>("type", type_);
-        request.call.set_as::<StorageId>("storage", storage);
+        request.call.set_as::<StorageType, How0>("type", type_);
+        request.call.set_as::<StorageId, How1>("storage", storage);
         StoragePost(request)
     }
 }
@@ -113,8 +129,8 @@ request_impls!(StorageGet: Vec<StorageItem>);
 impl StorageGet {
     /// Storage type; in the request, lists only storages of this type.
     #[inline]
-    pub fn type_(mut self, type_: impl Into<StorageType>) -> Self {
-        self.0.call.set_as::<StorageType>("type", type_);
+    pub fn type_<How>(mut self, type_: impl IntoSetting<StorageType, How>) -> Self {
+        self.0.call.set_some::<StorageType, How>("type", type_);
         self
     }
 }
@@ -133,389 +149,456 @@ request_impls!(StoragePost: Storage);
 impl StoragePost {
     /// Authentication methods for RBD.
     #[inline]
-    pub fn authsupported(mut self, authsupported: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("authsupported", authsupported);
+    pub fn authsupported<How>(
+        mut self,
+        authsupported: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("authsupported", authsupported);
         self
     }
     /// Volume the LVM group lives on, such as an iSCSI disk; activated before use.
     #[inline]
-    pub fn base(mut self, base: impl Into<VolumeId>) -> Self {
-        self.0.call.set_as::<VolumeId>("base", base);
+    pub fn base<How>(mut self, base: impl IntoSetting<VolumeId, How>) -> Self {
+        self.0.call.set_some::<VolumeId, How>("base", base);
         self
     }
     /// Block size of ZFS volumes.
     #[inline]
-    pub fn blocksize(mut self, blocksize: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("blocksize", blocksize);
+    pub fn blocksize<How>(mut self, blocksize: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("blocksize", blocksize);
         self
     }
     /// Bandwidth limits per kind of operation, in KiB/s.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<super::types::BandwidthLimits>) -> Self {
-        self.0.call.set_as::<super::types::BandwidthLimits>("bwlimit", bwlimit);
+    pub fn bwlimit<How>(
+        mut self,
+        bwlimit: impl IntoSetting<super::types::BandwidthLimits, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::BandwidthLimits, How>("bwlimit", bwlimit);
         self
     }
     /// Host group for views; COMSTAR only.
     #[inline]
-    pub fn comstar_hg(mut self, comstar_hg: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comstar_hg", comstar_hg);
+    pub fn comstar_hg<How>(mut self, comstar_hg: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comstar_hg", comstar_hg);
         self
     }
     /// Target group for views; COMSTAR only.
     #[inline]
-    pub fn comstar_tg(mut self, comstar_tg: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comstar_tg", comstar_tg);
+    pub fn comstar_tg<How>(mut self, comstar_tg: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comstar_tg", comstar_tg);
         self
     }
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     #[inline]
-    pub fn content(mut self, content: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("content", content);
+    pub fn content<How>(mut self, content: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("content", content);
         self
     }
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[inline]
-    pub fn content_dirs(mut self, content_dirs: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("content-dirs", content_dirs);
+    pub fn content_dirs<How>(
+        mut self,
+        content_dirs: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("content-dirs", content_dirs);
         self
     }
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[inline]
-    pub fn create_base_path(mut self, create_base_path: bool) -> Self {
-        self.0.call.set_bool("create-base-path", create_base_path);
+    pub fn create_base_path<How>(
+        mut self,
+        create_base_path: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("create-base-path", create_base_path);
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[inline]
-    pub fn create_subdirs(mut self, create_subdirs: bool) -> Self {
-        self.0.call.set_bool("create-subdirs", create_subdirs);
+    pub fn create_subdirs<How>(
+        mut self,
+        create_subdirs: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("create-subdirs", create_subdirs);
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
     #[inline]
-    pub fn data_pool(mut self, data_pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("data-pool", data_pool);
+    pub fn data_pool<How>(mut self, data_pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("data-pool", data_pool);
         self
     }
     /// Datastore on the backup server.
     #[inline]
-    pub fn datastore(mut self, datastore: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("datastore", datastore);
+    pub fn datastore<How>(mut self, datastore: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("datastore", datastore);
         self
     }
     /// Takes the storage out of use without removing it.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// SMB domain of the user. At most 256 characters.
     #[inline]
-    pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("domain", domain);
+    pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("domain", domain);
         self
     }
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
     #[inline]
-    pub fn encryption_key(mut self, encryption_key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("encryption-key", encryption_key);
+    pub fn encryption_key<How>(
+        mut self,
+        encryption_key: impl IntoSetting<Secret, How>,
+    ) -> Self {
+        self.0.call.set_some::<Secret, How>("encryption-key", encryption_key);
         self
     }
     /// Path the NFS server exports.
     #[inline]
-    pub fn export(mut self, export: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("export", export);
+    pub fn export<How>(mut self, export: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("export", export);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// Format of new disk images if none is named.
     #[inline]
-    pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
-        self.0.call.set_as::<super::types::DiskFormat>("format", format);
+    pub fn format<How>(
+        mut self,
+        format: impl IntoSetting<super::types::DiskFormat, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::DiskFormat, How>("format", format);
         self
     }
     /// Name of the Ceph file system.
     #[inline]
-    pub fn fs_name(mut self, fs_name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fs-name", fs_name);
+    pub fn fs_name<How>(mut self, fs_name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("fs-name", fs_name);
         self
     }
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
-    pub fn fuse(mut self, fuse: bool) -> Self {
-        self.0.call.set_bool("fuse", fuse);
+    pub fn fuse<How>(mut self, fuse: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("fuse", fuse);
         self
     }
     /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
     #[inline]
-    pub fn is_mountpoint(mut self, is_mountpoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("is_mountpoint", is_mountpoint);
+    pub fn is_mountpoint<How>(
+        mut self,
+        is_mountpoint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("is_mountpoint", is_mountpoint);
         self
     }
     /// Target software on the server of a ZFS over iSCSI storage.
     #[inline]
-    pub fn iscsiprovider(mut self, iscsiprovider: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("iscsiprovider", iscsiprovider);
+    pub fn iscsiprovider<How>(
+        mut self,
+        iscsiprovider: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("iscsiprovider", iscsiprovider);
         self
     }
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
-    pub fn keyring(mut self, keyring: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("keyring", keyring);
+    pub fn keyring<How>(mut self, keyring: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("keyring", keyring);
         self
     }
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
-    pub fn krbd(mut self, krbd: bool) -> Self {
-        self.0.call.set_bool("krbd", krbd);
+    pub fn krbd<How>(mut self, krbd: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("krbd", krbd);
         self
     }
     /// Target portal group; Linux LIO only.
     #[inline]
-    pub fn lio_tpg(mut self, lio_tpg: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lio_tpg", lio_tpg);
+    pub fn lio_tpg<How>(mut self, lio_tpg: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lio_tpg", lio_tpg);
         self
     }
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
     #[inline]
-    pub fn master_pubkey(mut self, master_pubkey: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("master-pubkey", master_pubkey);
+    pub fn master_pubkey<How>(
+        mut self,
+        master_pubkey: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("master-pubkey", master_pubkey);
         self
     }
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[inline]
-    pub fn max_protected_backups(mut self, max_protected_backups: i64) -> Self {
-        self.0.call.set_integer("max-protected-backups", max_protected_backups);
+    pub fn max_protected_backups<How>(
+        mut self,
+        max_protected_backups: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("max-protected-backups", max_protected_backups);
         self
     }
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
     #[inline]
-    pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set_integer("maxfiles", maxfiles);
+    pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
     /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
     #[inline]
-    pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.0.call.set_bool("mkdir", mkdir);
+    pub fn mkdir<How>(mut self, mkdir: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("mkdir", mkdir);
         self
     }
     /// Addresses of the monitors of an external Ceph cluster.
     #[inline]
-    pub fn monhost(mut self, monhost: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("monhost", monhost);
+    pub fn monhost<How>(mut self, monhost: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("monhost", monhost);
         self
     }
     /// Where the ZFS dataset is mounted.
     #[inline]
-    pub fn mountpoint(mut self, mountpoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("mountpoint", mountpoint);
+    pub fn mountpoint<How>(mut self, mountpoint: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("mountpoint", mountpoint);
         self
     }
     /// Namespace inside the datastore or the Ceph pool.
     #[inline]
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("namespace", namespace);
+    pub fn namespace<How>(mut self, namespace: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("namespace", namespace);
         self
     }
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
     #[inline]
-    pub fn nocow(mut self, nocow: bool) -> Self {
-        self.0.call.set_bool("nocow", nocow);
+    pub fn nocow<How>(mut self, nocow: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nocow", nocow);
         self
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Turns the write cache of the iSCSI target off.
     #[inline]
-    pub fn nowritecache(mut self, nowritecache: bool) -> Self {
-        self.0.call.set_bool("nowritecache", nowritecache);
+    pub fn nowritecache<How>(
+        mut self,
+        nowritecache: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("nowritecache", nowritecache);
         self
     }
     /// Extra mount options for NFS or CIFS, separated by commas.
     #[inline]
-    pub fn options(mut self, options: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("options", options);
+    pub fn options<How>(mut self, options: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("options", options);
         self
     }
     /// Password or token secret to log in with; kept on the nodes apart from the configuration. At most 256 characters.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// Directory that holds the storage, for directory-based types.
     #[inline]
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("path", path);
+    pub fn path<How>(mut self, path: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("path", path);
         self
     }
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
     /// iSCSI portal as host or IP address, with an optional port.
     #[inline]
-    pub fn portal(mut self, portal: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("portal", portal);
+    pub fn portal<How>(mut self, portal: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("portal", portal);
         self
     }
     /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
     #[inline]
-    pub fn preallocation(
+    pub fn preallocation<How>(
         mut self,
-        preallocation: impl Into<StoragePreallocation>,
+        preallocation: impl IntoSetting<StoragePreallocation, How>,
     ) -> Self {
-        self.0.call.set_as::<StoragePreallocation>("preallocation", preallocation);
+        self.0
+            .call
+            .set_some::<StoragePreallocation, How>("preallocation", preallocation);
         self
     }
     /// Retention rules for backups, applied from the shortest interval to the longest.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
-    pub fn saferemove(mut self, saferemove: bool) -> Self {
-        self.0.call.set_bool("saferemove", saferemove);
+    pub fn saferemove<How>(mut self, saferemove: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("saferemove", saferemove);
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[inline]
-    pub fn saferemove_stepsize(mut self, saferemove_stepsize: i64) -> Self {
-        self.0.call.set_integer("saferemove-stepsize", saferemove_stepsize);
+    pub fn saferemove_stepsize<How>(
+        mut self,
+        saferemove_stepsize: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("saferemove-stepsize", saferemove_stepsize);
         self
     }
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
     #[inline]
-    pub fn saferemove_throughput(
+    pub fn saferemove_throughput<How>(
         mut self,
-        saferemove_throughput: impl Into<String>,
+        saferemove_throughput: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("saferemove_throughput", saferemove_throughput);
+        self.0
+            .call
+            .set_some::<String, How>("saferemove_throughput", saferemove_throughput);
         self
     }
     /// Host name or IP address of the storage server.
     #[inline]
-    pub fn server(mut self, server: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server", server);
+    pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server", server);
         self
     }
     /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only together with `server`. Until 8.4.
     #[inline]
-    pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server2", server2);
+    pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server2", server2);
         self
     }
     /// Name of the SMB/CIFS share.
     #[inline]
-    pub fn share(mut self, share: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("share", share);
+    pub fn share<How>(mut self, share: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("share", share);
         self
     }
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
-    pub fn shared(mut self, shared: bool) -> Self {
-        self.0.call.set_bool("shared", shared);
+    pub fn shared<How>(mut self, shared: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("shared", shared);
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
     #[inline]
-    pub fn skip_cert_verification(mut self, skip_cert_verification: bool) -> Self {
-        self.0.call.set_bool("skip-cert-verification", skip_cert_verification);
+    pub fn skip_cert_verification<How>(
+        mut self,
+        skip_cert_verification: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("skip-cert-verification", skip_cert_verification);
         self
     }
     /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
     #[inline]
-    pub fn smbversion(mut self, smbversion: impl Into<StorageSmbversion>) -> Self {
-        self.0.call.set_as::<StorageSmbversion>("smbversion", smbversion);
+    pub fn smbversion<How>(
+        mut self,
+        smbversion: impl IntoSetting<StorageSmbversion, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageSmbversion, How>("smbversion", smbversion);
         self
     }
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
     #[inline]
-    pub fn snapshot_as_volume_chain(mut self, snapshot_as_volume_chain: bool) -> Self {
-        self.0.call.set_bool("snapshot-as-volume-chain", snapshot_as_volume_chain);
+    pub fn snapshot_as_volume_chain<How>(
+        mut self,
+        snapshot_as_volume_chain: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("snapshot-as-volume-chain", snapshot_as_volume_chain);
         self
     }
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
-    pub fn sparse(mut self, sparse: bool) -> Self {
-        self.0.call.set_bool("sparse", sparse);
+    pub fn sparse<How>(mut self, sparse: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("sparse", sparse);
         self
     }
     /// Directory below the share or file system to mount.
     #[inline]
-    pub fn subdir(mut self, subdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("subdir", subdir);
+    pub fn subdir<How>(mut self, subdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("subdir", subdir);
         self
     }
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
-    pub fn tagged_only(mut self, tagged_only: bool) -> Self {
-        self.0.call.set_bool("tagged_only", tagged_only);
+    pub fn tagged_only<How>(mut self, tagged_only: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tagged_only", tagged_only);
         self
     }
     /// Qualified name (IQN) of the iSCSI target.
     #[inline]
-    pub fn target(mut self, target: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("target", target);
+    pub fn target<How>(mut self, target: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("target", target);
         self
     }
     /// LVM thin pool in that group.
     #[inline]
-    pub fn thinpool(mut self, thinpool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("thinpool", thinpool);
+    pub fn thinpool<How>(mut self, thinpool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("thinpool", thinpool);
         self
     }
     /// How GlusterFS is reached. Until 8.4.
     #[inline]
-    pub fn transport(mut self, transport: impl Into<StorageTransport>) -> Self {
-        self.0.call.set_as::<StorageTransport>("transport", transport);
+    pub fn transport<How>(
+        mut self,
+        transport: impl IntoSetting<StorageTransport, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageTransport, How>("transport", transport);
         self
     }
     /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
     #[inline]
-    pub fn username(mut self, username: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("username", username);
+    pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("username", username);
         self
     }
     /// LVM volume group that holds the volumes.
     #[inline]
-    pub fn vgname(mut self, vgname: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("vgname", vgname);
+    pub fn vgname<How>(mut self, vgname: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("vgname", vgname);
         self
     }
     /// Name of the GlusterFS volume. Until 8.4.
     #[inline]
-    pub fn volume(mut self, volume: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("volume", volume);
+    pub fn volume<How>(mut self, volume: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("volume", volume);
         self
     }
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
     #[inline]
-    pub fn zfs_base_path(mut self, zfs_base_path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("zfs-base-path", zfs_base_path);
+    pub fn zfs_base_path<How>(
+        mut self,
+        zfs_base_path: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("zfs-base-path", zfs_base_path);
         self
     }
 }
@@ -563,6 +646,22 @@ impl StorageStoragePath {
                 Permission::All("/storage", &["Datastore.Allocate"]),
             )
             .secrets(&["encryption-key", "keyring", "password"])
+            .limits(
+                &[
+                    ("delete", Takes::Length(0, 4096)),
+                    ("digest", Takes::Length(0, 64)),
+                    ("domain", Takes::Length(0, 256)),
+                    (
+                        "fingerprint",
+                        Takes::Pattern(&["([A-Fa-f0-9]{2}:){31}[A-Fa-f0-9]{2}"]),
+                    ),
+                    ("fs-name", Takes::Format("pve-configid")),
+                    ("max-protected-backups", Takes::Integer(-1, i64::MAX)),
+                    ("maxfiles", Takes::Integer(0, i64::MAX)),
+                    ("password", Takes::Length(0, 256)),
+                    ("port", Takes::Integer(1, 65535)),
+                ],
+            )
             .partial(
                 &[
                     Partial::new("create-base-path", Release::new(8, 0), None),
@@ -620,329 +719,390 @@ request_impls!(StorageStoragePut: Storage);
 impl StorageStoragePut {
     /// Block size of ZFS volumes.
     #[inline]
-    pub fn blocksize(mut self, blocksize: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("blocksize", blocksize);
+    pub fn blocksize<How>(mut self, blocksize: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("blocksize", blocksize);
         self
     }
     /// Bandwidth limits per kind of operation, in KiB/s.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<super::types::BandwidthLimits>) -> Self {
-        self.0.call.set_as::<super::types::BandwidthLimits>("bwlimit", bwlimit);
+    pub fn bwlimit<How>(
+        mut self,
+        bwlimit: impl IntoSetting<super::types::BandwidthLimits, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::BandwidthLimits, How>("bwlimit", bwlimit);
         self
     }
     /// Host group for views; COMSTAR only.
     #[inline]
-    pub fn comstar_hg(mut self, comstar_hg: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comstar_hg", comstar_hg);
+    pub fn comstar_hg<How>(mut self, comstar_hg: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comstar_hg", comstar_hg);
         self
     }
     /// Target group for views; COMSTAR only.
     #[inline]
-    pub fn comstar_tg(mut self, comstar_tg: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("comstar_tg", comstar_tg);
+    pub fn comstar_tg<How>(mut self, comstar_tg: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("comstar_tg", comstar_tg);
         self
     }
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     #[inline]
-    pub fn content(mut self, content: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("content", content);
+    pub fn content<How>(mut self, content: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("content", content);
         self
     }
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[inline]
-    pub fn content_dirs(mut self, content_dirs: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("content-dirs", content_dirs);
+    pub fn content_dirs<How>(
+        mut self,
+        content_dirs: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some_list::<String, How>("content-dirs", content_dirs);
         self
     }
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[inline]
-    pub fn create_base_path(mut self, create_base_path: bool) -> Self {
-        self.0.call.set_bool("create-base-path", create_base_path);
+    pub fn create_base_path<How>(
+        mut self,
+        create_base_path: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("create-base-path", create_base_path);
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[inline]
-    pub fn create_subdirs(mut self, create_subdirs: bool) -> Self {
-        self.0.call.set_bool("create-subdirs", create_subdirs);
+    pub fn create_subdirs<How>(
+        mut self,
+        create_subdirs: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("create-subdirs", create_subdirs);
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
     #[inline]
-    pub fn data_pool(mut self, data_pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("data-pool", data_pool);
+    pub fn data_pool<How>(mut self, data_pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("data-pool", data_pool);
         self
     }
     /// Comma-separated names of settings to remove. At most 4096 characters.
     #[inline]
-    pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("delete", delete);
+    pub fn delete<How>(mut self, delete: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("delete", delete);
         self
     }
     /// Checksum of the storage configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
-    pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("digest", digest);
+    pub fn digest<How>(mut self, digest: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("digest", digest);
         self
     }
     /// Takes the storage out of use without removing it.
     #[inline]
-    pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set_bool("disable", disable);
+    pub fn disable<How>(mut self, disable: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
     /// SMB domain of the user. At most 256 characters.
     #[inline]
-    pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("domain", domain);
+    pub fn domain<How>(mut self, domain: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("domain", domain);
         self
     }
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
     #[inline]
-    pub fn encryption_key(mut self, encryption_key: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("encryption-key", encryption_key);
+    pub fn encryption_key<How>(
+        mut self,
+        encryption_key: impl IntoSetting<Secret, How>,
+    ) -> Self {
+        self.0.call.set_some::<Secret, How>("encryption-key", encryption_key);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
-    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fingerprint", fingerprint);
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("fingerprint", fingerprint);
         self
     }
     /// Format of new disk images if none is named.
     #[inline]
-    pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
-        self.0.call.set_as::<super::types::DiskFormat>("format", format);
+    pub fn format<How>(
+        mut self,
+        format: impl IntoSetting<super::types::DiskFormat, How>,
+    ) -> Self {
+        self.0.call.set_some::<super::types::DiskFormat, How>("format", format);
         self
     }
     /// Name of the Ceph file system.
     #[inline]
-    pub fn fs_name(mut self, fs_name: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("fs-name", fs_name);
+    pub fn fs_name<How>(mut self, fs_name: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("fs-name", fs_name);
         self
     }
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
-    pub fn fuse(mut self, fuse: bool) -> Self {
-        self.0.call.set_bool("fuse", fuse);
+    pub fn fuse<How>(mut self, fuse: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("fuse", fuse);
         self
     }
     /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
     #[inline]
-    pub fn is_mountpoint(mut self, is_mountpoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("is_mountpoint", is_mountpoint);
+    pub fn is_mountpoint<How>(
+        mut self,
+        is_mountpoint: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("is_mountpoint", is_mountpoint);
         self
     }
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
-    pub fn keyring(mut self, keyring: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("keyring", keyring);
+    pub fn keyring<How>(mut self, keyring: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("keyring", keyring);
         self
     }
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
-    pub fn krbd(mut self, krbd: bool) -> Self {
-        self.0.call.set_bool("krbd", krbd);
+    pub fn krbd<How>(mut self, krbd: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("krbd", krbd);
         self
     }
     /// Target portal group; Linux LIO only.
     #[inline]
-    pub fn lio_tpg(mut self, lio_tpg: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("lio_tpg", lio_tpg);
+    pub fn lio_tpg<How>(mut self, lio_tpg: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("lio_tpg", lio_tpg);
         self
     }
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
     #[inline]
-    pub fn master_pubkey(mut self, master_pubkey: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("master-pubkey", master_pubkey);
+    pub fn master_pubkey<How>(
+        mut self,
+        master_pubkey: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("master-pubkey", master_pubkey);
         self
     }
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[inline]
-    pub fn max_protected_backups(mut self, max_protected_backups: i64) -> Self {
-        self.0.call.set_integer("max-protected-backups", max_protected_backups);
+    pub fn max_protected_backups<How>(
+        mut self,
+        max_protected_backups: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("max-protected-backups", max_protected_backups);
         self
     }
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
     #[inline]
-    pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set_integer("maxfiles", maxfiles);
+    pub fn maxfiles<How>(mut self, maxfiles: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("maxfiles", maxfiles);
         self
     }
     /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
     #[inline]
-    pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.0.call.set_bool("mkdir", mkdir);
+    pub fn mkdir<How>(mut self, mkdir: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("mkdir", mkdir);
         self
     }
     /// Addresses of the monitors of an external Ceph cluster.
     #[inline]
-    pub fn monhost(mut self, monhost: impl Into<List>) -> Self {
-        self.0.call.set_as::<List>("monhost", monhost);
+    pub fn monhost<How>(mut self, monhost: impl IntoItemsSetting<String, How>) -> Self {
+        self.0.call.set_some_list::<String, How>("monhost", monhost);
         self
     }
     /// Where the ZFS dataset is mounted.
     #[inline]
-    pub fn mountpoint(mut self, mountpoint: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("mountpoint", mountpoint);
+    pub fn mountpoint<How>(mut self, mountpoint: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("mountpoint", mountpoint);
         self
     }
     /// Namespace inside the datastore or the Ceph pool.
     #[inline]
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("namespace", namespace);
+    pub fn namespace<How>(mut self, namespace: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("namespace", namespace);
         self
     }
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
     #[inline]
-    pub fn nocow(mut self, nocow: bool) -> Self {
-        self.0.call.set_bool("nocow", nocow);
+    pub fn nocow<How>(mut self, nocow: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("nocow", nocow);
         self
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
+    pub fn nodes<How>(mut self, nodes: impl IntoItemsSetting<NodeName, How>) -> Self {
+        self.0.call.set_some_list::<NodeName, How>("nodes", nodes);
         self
     }
     /// Turns the write cache of the iSCSI target off.
     #[inline]
-    pub fn nowritecache(mut self, nowritecache: bool) -> Self {
-        self.0.call.set_bool("nowritecache", nowritecache);
+    pub fn nowritecache<How>(
+        mut self,
+        nowritecache: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0.call.set_some::<bool, How>("nowritecache", nowritecache);
         self
     }
     /// Extra mount options for NFS or CIFS, separated by commas.
     #[inline]
-    pub fn options(mut self, options: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("options", options);
+    pub fn options<How>(mut self, options: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("options", options);
         self
     }
     /// Password or token secret to log in with; kept on the nodes apart from the configuration. At most 256 characters.
     #[inline]
-    pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        self.0.call.set_as::<Secret>("password", password);
+    pub fn password<How>(mut self, password: impl IntoSetting<Secret, How>) -> Self {
+        self.0.call.set_some::<Secret, How>("password", password);
         self
     }
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     #[inline]
-    pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("pool", pool);
+    pub fn pool<How>(mut self, pool: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("pool", pool);
         self
     }
     /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
     #[inline]
-    pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set_integer("port", port);
+    pub fn port<How>(mut self, port: impl IntoSetting<i64, How>) -> Self {
+        self.0.call.set_some::<i64, How>("port", port);
         self
     }
     /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
     #[inline]
-    pub fn preallocation(
+    pub fn preallocation<How>(
         mut self,
-        preallocation: impl Into<StoragePreallocation>,
+        preallocation: impl IntoSetting<StoragePreallocation, How>,
     ) -> Self {
-        self.0.call.set_as::<StoragePreallocation>("preallocation", preallocation);
+        self.0
+            .call
+            .set_some::<StoragePreallocation, How>("preallocation", preallocation);
         self
     }
     /// Retention rules for backups, applied from the shortest interval to the longest.
     #[inline]
-    pub fn prune_backups(
+    pub fn prune_backups<How>(
         mut self,
-        prune_backups: impl Into<super::types::PruneBackups>,
+        prune_backups: impl IntoSetting<super::types::PruneBackups, How>,
     ) -> Self {
-        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
+        self.0
+            .call
+            .set_some::<super::types::PruneBackups, How>("prune-backups", prune_backups);
         self
     }
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
-    pub fn saferemove(mut self, saferemove: bool) -> Self {
-        self.0.call.set_bool("saferemove", saferemove);
+    pub fn saferemove<How>(mut self, saferemove: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("saferemove", saferemove);
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[inline]
-    pub fn saferemove_stepsize(mut self, saferemove_stepsize: i64) -> Self {
-        self.0.call.set_integer("saferemove-stepsize", saferemove_stepsize);
+    pub fn saferemove_stepsize<How>(
+        mut self,
+        saferemove_stepsize: impl IntoSetting<i64, How>,
+    ) -> Self {
+        self.0.call.set_some::<i64, How>("saferemove-stepsize", saferemove_stepsize);
         self
     }
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
     #[inline]
-    pub fn saferemove_throughput(
+    pub fn saferemove_throughput<How>(
         mut self,
-        saferemove_throughput: impl Into<String>,
+        saferemove_throughput: impl IntoSetting<String, How>,
     ) -> Self {
-        self.0.call.set_as::<String>("saferemove_throughput", saferemove_throughput);
+        self.0
+            .call
+            .set_some::<String, How>("saferemove_throughput", saferemove_throughput);
         self
     }
     /// Host name or IP address of the storage server.
     #[inline]
-    pub fn server(mut self, server: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server", server);
+    pub fn server<How>(mut self, server: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server", server);
         self
     }
     /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only together with `server`. Until 8.4.
     #[inline]
-    pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("server2", server2);
+    pub fn server2<How>(mut self, server2: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("server2", server2);
         self
     }
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
-    pub fn shared(mut self, shared: bool) -> Self {
-        self.0.call.set_bool("shared", shared);
+    pub fn shared<How>(mut self, shared: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("shared", shared);
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
     #[inline]
-    pub fn skip_cert_verification(mut self, skip_cert_verification: bool) -> Self {
-        self.0.call.set_bool("skip-cert-verification", skip_cert_verification);
+    pub fn skip_cert_verification<How>(
+        mut self,
+        skip_cert_verification: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("skip-cert-verification", skip_cert_verification);
         self
     }
     /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
     #[inline]
-    pub fn smbversion(mut self, smbversion: impl Into<StorageSmbversion>) -> Self {
-        self.0.call.set_as::<StorageSmbversion>("smbversion", smbversion);
+    pub fn smbversion<How>(
+        mut self,
+        smbversion: impl IntoSetting<StorageSmbversion, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageSmbversion, How>("smbversion", smbversion);
         self
     }
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
     #[inline]
-    pub fn snapshot_as_volume_chain(mut self, snapshot_as_volume_chain: bool) -> Self {
-        self.0.call.set_bool("snapshot-as-volume-chain", snapshot_as_volume_chain);
+    pub fn snapshot_as_volume_chain<How>(
+        mut self,
+        snapshot_as_volume_chain: impl IntoSetting<bool, How>,
+    ) -> Self {
+        self.0
+            .call
+            .set_some::<bool, How>("snapshot-as-volume-chain", snapshot_as_volume_chain);
         self
     }
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
-    pub fn sparse(mut self, sparse: bool) -> Self {
-        self.0.call.set_bool("sparse", sparse);
+    pub fn sparse<How>(mut self, sparse: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("sparse", sparse);
         self
     }
     /// Directory below the share or file system to mount.
     #[inline]
-    pub fn subdir(mut self, subdir: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("subdir", subdir);
+    pub fn subdir<How>(mut self, subdir: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("subdir", subdir);
         self
     }
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
-    pub fn tagged_only(mut self, tagged_only: bool) -> Self {
-        self.0.call.set_bool("tagged_only", tagged_only);
+    pub fn tagged_only<How>(mut self, tagged_only: impl IntoSetting<bool, How>) -> Self {
+        self.0.call.set_some::<bool, How>("tagged_only", tagged_only);
         self
     }
     /// How GlusterFS is reached. Until 8.4.
     #[inline]
-    pub fn transport(mut self, transport: impl Into<StorageTransport>) -> Self {
-        self.0.call.set_as::<StorageTransport>("transport", transport);
+    pub fn transport<How>(
+        mut self,
+        transport: impl IntoSetting<StorageTransport, How>,
+    ) -> Self {
+        self.0.call.set_some::<StorageTransport, How>("transport", transport);
         self
     }
     /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
     #[inline]
-    pub fn username(mut self, username: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("username", username);
+    pub fn username<How>(mut self, username: impl IntoSetting<String, How>) -> Self {
+        self.0.call.set_some::<String, How>("username", username);
         self
     }
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
     #[inline]
-    pub fn zfs_base_path(mut self, zfs_base_path: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("zfs-base-path", zfs_base_path);
+    pub fn zfs_base_path<How>(
+        mut self,
+        zfs_base_path: impl IntoSetting<String, How>,
+    ) -> Self {
+        self.0.call.set_some::<String, How>("zfs-base-path", zfs_base_path);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.

@@ -37,36 +37,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("/vms/100"),
             },
             Parameter {
                 name: "roles",
                 known: true,
+                of: None,
                 sent: One("PVEAuditor,PVEAuditor"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "groups",
                 known: true,
+                of: None,
                 sent: One("admins,admins"),
             },
             Parameter {
                 name: "propagate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tokens",
                 known: true,
+                of: None,
                 sent: One("root@pam!ci,root@pam!ci"),
             },
             Parameter {
                 name: "users",
                 known: true,
+                of: None,
                 sent: One("someone@pve,someone@pve"),
             },
         ],
@@ -89,186 +96,223 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("ad"),
             },
             Parameter {
                 name: "realm",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
             Parameter {
                 name: "acr-values",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "audiences",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "autocreate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "base_dn",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "bind_dn",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "capath",
                 known: true,
+                of: None,
                 sent: One("/etc/ssl/certs"),
             },
             Parameter {
                 name: "case-sensitive",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cert",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "certkey",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "check-connection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "client-id",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "client-key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "default",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "domain",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "filter",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "group_classes",
                 known: true,
+                of: None,
                 sent: One("uid,uid"),
             },
             Parameter {
                 name: "group_dn",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "group_filter",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "group_name_attr",
                 known: true,
+                of: None,
                 sent: One("uid"),
             },
             Parameter {
                 name: "groups-autocreate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "groups-claim",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "groups-overwrite",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "issuer-url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("ldap"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "prompt",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "query-userinfo",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "scopes",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "secure",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "server1",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "server2",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sslversion",
                 known: true,
+                of: None,
                 sent: One("tlsv1"),
             },
             Parameter {
                 name: "sync-defaults-options",
                 known: true,
+                of: Some("RealmSyncOptions"),
                 sent: Parts(
                     &[
                         "enable-new=1",
@@ -282,11 +326,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "sync_attributes",
                 known: true,
+                of: None,
                 sent: One("email=mail,firstname=givenName"),
             },
             Parameter {
                 name: "tfa",
                 known: true,
+                of: Some("RealmTfa"),
                 sent: Parts(
                     &[
                         "digits=7",
@@ -301,21 +347,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "user_attr",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "user_classes",
                 known: true,
+                of: None,
                 sent: One("uid,uid"),
             },
             Parameter {
                 name: "username-claim",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "verify",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -338,186 +388,223 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "acr-values",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "audiences",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "autocreate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "base_dn",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "bind_dn",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "capath",
                 known: true,
+                of: None,
                 sent: One("/etc/ssl/certs"),
             },
             Parameter {
                 name: "case-sensitive",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cert",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "certkey",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "check-connection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "client-id",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "client-key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "default",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("verify,verify,user_classes"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "domain",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "filter",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "group_classes",
                 known: true,
+                of: None,
                 sent: One("uid,uid"),
             },
             Parameter {
                 name: "group_dn",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "group_filter",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "group_name_attr",
                 known: true,
+                of: None,
                 sent: One("uid"),
             },
             Parameter {
                 name: "groups-autocreate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "groups-claim",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "groups-overwrite",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "issuer-url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("ldap"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "prompt",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "query-userinfo",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "scopes",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "secure",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "server1",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "server2",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sslversion",
                 known: true,
+                of: None,
                 sent: One("tlsv1"),
             },
             Parameter {
                 name: "sync-defaults-options",
                 known: true,
+                of: Some("RealmSyncOptions"),
                 sent: Parts(
                     &[
                         "enable-new=1",
@@ -531,11 +618,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "sync_attributes",
                 known: true,
+                of: None,
                 sent: One("email=mail,firstname=givenName"),
             },
             Parameter {
                 name: "tfa",
                 known: true,
+                of: Some("RealmTfa"),
                 sent: Parts(
                     &[
                         "digits=7",
@@ -550,16 +639,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "user_attr",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "user_classes",
                 known: true,
+                of: None,
                 sent: One("uid,uid"),
             },
             Parameter {
                 name: "verify",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -582,31 +674,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "dry-run",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "enable-new",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "full",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "purge",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove-vanished",
                 known: true,
+                of: None,
                 sent: One("acl;entry"),
             },
             Parameter {
                 name: "scope",
                 known: true,
+                of: None,
                 sent: One("users"),
             },
         ],
@@ -629,11 +727,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "groupid",
                 known: true,
+                of: None,
                 sent: One("admins"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -656,6 +756,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -686,11 +787,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "realm",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
             Parameter {
                 name: "redirect-url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -705,16 +808,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "state",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "code",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "redirect-url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -729,16 +835,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "userid",
                 known: true,
+                of: None,
                 sent: One("someone@pve"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "confirmation-password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -753,11 +862,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("/vms/100"),
             },
             Parameter {
                 name: "userid",
                 known: true,
+                of: None,
                 sent: One("someone@pve"),
             },
         ],
@@ -780,11 +891,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "roleid",
                 known: true,
+                of: None,
                 sent: One("PVEAuditor"),
             },
             Parameter {
                 name: "privs",
                 known: true,
+                of: None,
                 sent: One("VM.Audit,VM.Audit"),
             },
         ],
@@ -807,11 +920,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "append",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "privs",
                 known: true,
+                of: None,
                 sent: One("VM.Audit,VM.Audit"),
             },
         ],
@@ -842,6 +957,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "response",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -864,31 +980,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("totp"),
             },
             Parameter {
                 name: "challenge",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "totp",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "value",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -911,16 +1033,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -935,6 +1060,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -957,41 +1083,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "new-format",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "otp",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("/vms/100"),
             },
             Parameter {
                 name: "privs",
                 known: true,
+                of: None,
                 sent: One("VM.Audit,VM.Audit"),
             },
             Parameter {
                 name: "realm",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
             Parameter {
                 name: "tfa-challenge",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -1006,11 +1140,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "full",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -1025,51 +1161,61 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "userid",
                 known: true,
+                of: None,
                 sent: One("someone@pve"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "email",
                 known: true,
+                of: None,
                 sent: One("admin@example.org"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "expire",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "firstname",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "groups",
                 known: true,
+                of: None,
                 sent: One("admins,admins"),
             },
             Parameter {
                 name: "keys",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "lastname",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -1092,46 +1238,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "append",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "email",
                 known: true,
+                of: None,
                 sent: One("admin@example.org"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "expire",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "firstname",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "groups",
                 known: true,
+                of: None,
                 sent: One("admins,admins"),
             },
             Parameter {
                 name: "keys",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "lastname",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -1154,6 +1309,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "multiple",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -1184,16 +1340,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "expire",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "privsep",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -1208,26 +1367,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("regenerate,regenerate,privsep"),
             },
             Parameter {
                 name: "expire",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "privsep",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "regenerate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -1258,26 +1422,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "authid",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vncticket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("/vms/100"),
             },
             Parameter {
                 name: "privs",
                 known: true,
+                of: None,
                 sent: One("VM.Audit,VM.Audit"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -1316,31 +1485,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "contact",
                 known: true,
+                of: None,
                 sent: One("admin@example.org,admin@example.org"),
             },
             Parameter {
                 name: "directory",
                 known: true,
+                of: None,
                 sent: One("https://acme.example.org/directory"),
             },
             Parameter {
                 name: "eab-hmac-key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "eab-kid",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "tos_url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -1363,6 +1538,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "contact",
                 known: true,
+                of: None,
                 sent: One("admin@example.org,admin@example.org"),
             },
         ],
@@ -1401,6 +1577,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "directory",
                 known: true,
+                of: None,
                 sent: One("https://acme.example.org/directory"),
             },
         ],
@@ -1415,6 +1592,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("dns"),
             },
         ],
@@ -1429,36 +1607,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("dns"),
             },
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "api",
                 known: true,
+                of: None,
                 sent: One("1984hosting"),
             },
             Parameter {
                 name: "data",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "validation-delay",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -1481,36 +1666,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "api",
                 known: true,
+                of: None,
                 sent: One("1984hosting"),
             },
             Parameter {
                 name: "data",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("validation-delay,validation-delay,nodes"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "validation-delay",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -1533,6 +1725,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "directory",
                 known: true,
+                of: None,
                 sent: One("https://acme.example.org/directory"),
             },
         ],
@@ -1555,141 +1748,169 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "all",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "compress",
                 known: true,
+                of: None,
                 sent: One("0"),
             },
             Parameter {
                 name: "dow",
                 known: true,
+                of: None,
                 sent: One("mon,mon"),
             },
             Parameter {
                 name: "dumpdir",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "exclude",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "exclude-path",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "fleecing",
                 known: true,
+                of: Some("BackupFleecing"),
                 sent: Parts(&["1", "storage=text"]),
             },
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "ionice",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "lockwait",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mailnotification",
                 known: true,
+                of: None,
                 sent: One("always"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: One("root@pam,root@pam"),
             },
             Parameter {
                 name: "maxfiles",
                 known: false,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("snapshot"),
             },
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "notes-template",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "notification-mode",
                 known: true,
+                of: None,
                 sent: One("auto"),
             },
             Parameter {
                 name: "notification-policy",
                 known: false,
+                of: None,
                 sent: One("always"),
             },
             Parameter {
                 name: "notification-target",
                 known: false,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "pbs-change-detection-mode",
                 known: true,
+                of: None,
                 sent: One("legacy"),
             },
             Parameter {
                 name: "performance",
                 known: true,
+                of: Some("BackupPerformance"),
                 sent: Parts(&["max-workers=7", "pbs-entries-max=7"]),
             },
             Parameter {
                 name: "pigz",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "protected",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -1705,66 +1926,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "quiet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "repeat-missed",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "script",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "starttime",
                 known: true,
+                of: None,
                 sent: One("02:30"),
             },
             Parameter {
                 name: "stdexcludes",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stopwait",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "tmpdir",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "zstd",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -1803,141 +2037,169 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "all",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "compress",
                 known: true,
+                of: None,
                 sent: One("0"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("zstd,zstd,vmid"),
             },
             Parameter {
                 name: "dow",
                 known: true,
+                of: None,
                 sent: One("mon,mon"),
             },
             Parameter {
                 name: "dumpdir",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "exclude",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "exclude-path",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "fleecing",
                 known: true,
+                of: Some("BackupFleecing"),
                 sent: Parts(&["1", "storage=text"]),
             },
             Parameter {
                 name: "ionice",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "lockwait",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mailnotification",
                 known: true,
+                of: None,
                 sent: One("always"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: One("root@pam,root@pam"),
             },
             Parameter {
                 name: "maxfiles",
                 known: false,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("snapshot"),
             },
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "notes-template",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "notification-mode",
                 known: true,
+                of: None,
                 sent: One("auto"),
             },
             Parameter {
                 name: "notification-policy",
                 known: false,
+                of: None,
                 sent: One("always"),
             },
             Parameter {
                 name: "notification-target",
                 known: false,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "pbs-change-detection-mode",
                 known: true,
+                of: None,
                 sent: One("legacy"),
             },
             Parameter {
                 name: "performance",
                 known: true,
+                of: Some("BackupPerformance"),
                 sent: Parts(&["max-workers=7", "pbs-entries-max=7"]),
             },
             Parameter {
                 name: "pigz",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "protected",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -1953,66 +2215,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "quiet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "repeat-missed",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "script",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "starttime",
                 known: true,
+                of: None,
                 sent: One("02:30"),
             },
             Parameter {
                 name: "stdexcludes",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stopwait",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "tmpdir",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "zstd",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -2059,31 +2334,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxworkers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "online",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: Many(&[One("100"), One("100")]),
             },
             Parameter {
                 name: "with-local-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -2098,26 +2379,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force-stop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxworkers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: Many(&[One("100"), One("100")]),
             },
         ],
@@ -2132,21 +2418,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxworkers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: Many(&[One("100"), One("100")]),
             },
         ],
@@ -2161,26 +2451,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxworkers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "statestorage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "to-disk",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: Many(&[One("100"), One("100")]),
             },
         ],
@@ -2211,56 +2506,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "nobackfill",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodeep-scrub",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodown",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "noin",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "noout",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "norebalance",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "norecover",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "noscrub",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "notieragent",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "noup",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "pause",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -2283,6 +2589,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "value",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -2297,6 +2604,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scope",
                 known: true,
+                of: None,
                 sent: One("all"),
             },
         ],
@@ -2327,26 +2635,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "clustername",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "link1",
                 known: true,
+                of: Some("CorosyncLink"),
                 sent: Parts(&["192.0.2.10", "priority=7"]),
             },
             Parameter {
                 name: "nodeid",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "token-coefficient",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "votes",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -2369,6 +2682,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -2383,11 +2697,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "hostname",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -2395,26 +2711,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "link1",
                 known: true,
+                of: Some("CorosyncLink"),
                 sent: Parts(&["192.0.2.10", "priority=7"]),
             },
             Parameter {
                 name: "nodeid",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "votes",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -2437,31 +2758,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "apiversion",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "link1",
                 known: true,
+                of: Some("CorosyncLink"),
                 sent: Parts(&["192.0.2.10", "priority=7"]),
             },
             Parameter {
                 name: "new_node_ip",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "nodeid",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "votes",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -2516,16 +2843,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -2548,21 +2878,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -2577,6 +2911,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -2599,21 +2934,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "group",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -2636,76 +2975,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pos",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
         ],
@@ -2736,81 +3090,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("type,type,sport"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "moveto",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
         ],
@@ -2825,6 +3195,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -2847,21 +3218,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -2884,16 +3259,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nomatch",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -2908,6 +3286,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -2930,16 +3309,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nomatch",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -2954,6 +3336,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -2984,41 +3367,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("policy_out,policy_out,policy_in"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ebtables",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "log_ratelimit",
                 known: true,
+                of: Some("FirewallLogRatelimit"),
                 sent: Parts(&["burst=7", "1", "rate=1/second"]),
             },
             Parameter {
                 name: "policy_forward",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
             Parameter {
                 name: "policy_in",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
             Parameter {
                 name: "policy_out",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
         ],
@@ -3033,6 +3424,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("alias"),
             },
         ],
@@ -3055,76 +3447,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pos",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
         ],
@@ -3147,81 +3554,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("type,type,sport"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "moveto",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
         ],
@@ -3236,6 +3659,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -3266,31 +3690,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "group",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nofailback",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "restricted",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("group"),
             },
         ],
@@ -3313,31 +3743,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("restricted,restricted,nofailback"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "nofailback",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "restricted",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -3360,6 +3796,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("ct"),
             },
         ],
@@ -3374,46 +3811,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "sid",
                 known: true,
+                of: None,
                 sent: One("vm:100"),
             },
             Parameter {
                 name: "auto-rebalance",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "failback",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "group",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "max_relocate",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "max_restart",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "state",
                 known: true,
+                of: None,
                 sent: One("started"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("ct"),
             },
         ],
@@ -3436,46 +3882,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "auto-rebalance",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("state,state,max_restart"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "failback",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "group",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "max_relocate",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "max_restart",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "state",
                 known: true,
+                of: None,
                 sent: One("started"),
             },
         ],
@@ -3490,6 +3945,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "purge",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -3504,6 +3960,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -3518,6 +3975,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -3532,11 +3990,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "resource",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("node-affinity"),
             },
         ],
@@ -3551,41 +4011,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("node-affinity"),
             },
             Parameter {
                 name: "rule",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "resources",
                 known: true,
+                of: None,
                 sent: One("vm:100,vm:100"),
             },
             Parameter {
                 name: "affinity",
                 known: true,
+                of: None,
                 sent: One("positive"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "strict",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -3608,46 +4076,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("node-affinity"),
             },
             Parameter {
                 name: "affinity",
                 known: true,
+                of: None,
                 sent: One("positive"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("strict,strict,resources"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "resources",
                 known: true,
+                of: None,
                 sent: One("vm:100,vm:100"),
             },
             Parameter {
                 name: "strict",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -3694,6 +4171,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "resource-mode",
                 known: true,
+                of: None,
                 sent: One("freeze"),
             },
         ],
@@ -3740,36 +4218,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enable-new",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "realm",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
             Parameter {
                 name: "remove-vanished",
                 known: true,
+                of: None,
                 sent: One("acl;entry"),
             },
             Parameter {
                 name: "scope",
                 known: true,
+                of: None,
                 sent: One("users"),
             },
         ],
@@ -3784,36 +4269,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("scope,scope,remove-vanished"),
             },
             Parameter {
                 name: "enable-new",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove-vanished",
                 known: true,
+                of: None,
                 sent: One("acl;entry"),
             },
             Parameter {
                 name: "scope",
                 known: true,
+                of: None,
                 sent: One("users"),
             },
         ],
@@ -3836,16 +4328,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "iterations",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "starttime",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -3860,6 +4355,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "max",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -3882,6 +4378,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "check-node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -3896,11 +4393,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "map",
                 known: true,
+                of: Some("DirMapping"),
                 sent: Many(
                     &[
                         Parts(&["node=pve1", "path=/mnt/store"]),
@@ -3911,6 +4410,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -3933,21 +4433,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("map,map,digest"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "map",
                 known: true,
+                of: Some("DirMapping"),
                 sent: Many(
                     &[
                         Parts(&["node=pve1", "path=/mnt/store"]),
@@ -3975,6 +4479,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "check-node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -3989,11 +4494,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "map",
                 known: true,
+                of: Some("PciMapping"),
                 sent: Many(
                     &[
                         Parts(
@@ -4022,16 +4529,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "live-migration-capable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "mdev",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -4054,26 +4564,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("mdev,mdev,map"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "live-migration-capable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "map",
                 known: true,
+                of: Some("PciMapping"),
                 sent: Many(
                     &[
                         Parts(
@@ -4102,6 +4617,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "mdev",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -4124,6 +4640,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "check-node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -4138,11 +4655,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "map",
                 known: true,
+                of: Some("UsbMapping"),
                 sent: Many(
                     &[
                         Parts(
@@ -4167,6 +4686,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -4189,6 +4709,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "map",
                 known: true,
+                of: Some("UsbMapping"),
                 sent: Many(
                     &[
                         Parts(
@@ -4213,16 +4734,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("digest,digest,description"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -4253,21 +4777,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "history",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "local-only",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "node-list",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "start-time",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -4298,116 +4826,139 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("graphite"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "api-path-prefix",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "bucket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "influxdbproto",
                 known: true,
+                of: None,
                 sent: One("udp"),
             },
             Parameter {
                 name: "max-body-size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mtu",
                 known: true,
+                of: None,
                 sent: One("512"),
             },
             Parameter {
                 name: "organization",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "otel-compression",
                 known: true,
+                of: None,
                 sent: One("none"),
             },
             Parameter {
                 name: "otel-headers",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "otel-max-body-size",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "otel-path",
                 known: true,
+                of: None,
                 sent: One("/v1/metrics"),
             },
             Parameter {
                 name: "otel-protocol",
                 known: true,
+                of: None,
                 sent: One("http"),
             },
             Parameter {
                 name: "otel-resource-attributes",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "otel-timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "otel-verify-ssl",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("proxmox.test"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("udp"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "verify-certificate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -4422,121 +4973,145 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "api-path-prefix",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "bucket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("verify-certificate,verify-certificate,token"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "influxdbproto",
                 known: true,
+                of: None,
                 sent: One("udp"),
             },
             Parameter {
                 name: "max-body-size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mtu",
                 known: true,
+                of: None,
                 sent: One("512"),
             },
             Parameter {
                 name: "organization",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "otel-compression",
                 known: true,
+                of: None,
                 sent: One("none"),
             },
             Parameter {
                 name: "otel-headers",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "otel-max-body-size",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "otel-path",
                 known: true,
+                of: None,
                 sent: One("/v1/metrics"),
             },
             Parameter {
                 name: "otel-protocol",
                 known: true,
+                of: None,
                 sent: One("http"),
             },
             Parameter {
                 name: "otel-resource-attributes",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "otel-timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "otel-verify-ssl",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("proxmox.test"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("udp"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "verify-certificate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -4559,6 +5134,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -4597,26 +5173,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -4639,31 +5220,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1"), One("server")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -4694,36 +5281,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "author",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "from-address",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: Many(&[One("root@pam"), One("root@pam")]),
             },
             Parameter {
                 name: "mailto-user",
                 known: true,
+                of: None,
                 sent: Many(&[One("someone@pve"), One("someone@pve")]),
             },
         ],
@@ -4746,41 +5340,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "author",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1"), One("mailto")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "from-address",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: Many(&[One("root@pam"), One("root@pam")]),
             },
             Parameter {
                 name: "mailto-user",
                 known: true,
+                of: None,
                 sent: Many(&[One("someone@pve"), One("someone@pve")]),
             },
         ],
@@ -4811,61 +5413,73 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "from-address",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "author",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: Many(&[One("root@pam"), One("root@pam")]),
             },
             Parameter {
                 name: "mailto-user",
                 known: true,
+                of: None,
                 sent: Many(&[One("someone@pve"), One("someone@pve")]),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("insecure"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -4888,66 +5502,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "author",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1"), One("server")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "from-address",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: Many(&[One("root@pam"), One("root@pam")]),
             },
             Parameter {
                 name: "mailto-user",
                 known: true,
+                of: None,
                 sent: Many(&[One("someone@pve"), One("someone@pve")]),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("insecure"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -4978,41 +5605,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "method",
                 known: true,
+                of: None,
                 sent: One("post"),
             },
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "body",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "header",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "secret",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
         ],
@@ -5035,46 +5670,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "body",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1"), One("secret")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "header",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "method",
                 known: true,
+                of: None,
                 sent: One("post"),
             },
             Parameter {
                 name: "secret",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -5121,46 +5765,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "invert-match",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "match-calendar",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "match-field",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "match-severity",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("all"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1")]),
             },
         ],
@@ -5183,51 +5836,61 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1"), One("mode")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "invert-match",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "match-calendar",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "match-field",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "match-severity",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("all"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1")]),
             },
         ],
@@ -5274,6 +5937,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: Some("BandwidthLimits"),
                 sent: Parts(
                     &[
                         "clone=0.5",
@@ -5287,16 +5951,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "consent-text",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "console",
                 known: true,
+                of: None,
                 sent: One("applet"),
             },
             Parameter {
                 name: "crs",
                 known: true,
+                of: Some("ResourceScheduling"),
                 sent: Parts(
                     &[
                         "ha=basic",
@@ -5312,76 +5979,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("webauthn,webauthn,user-tag-access"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "email_from",
                 known: true,
+                of: None,
                 sent: One("admin@example.org"),
             },
             Parameter {
                 name: "fencing",
                 known: true,
+                of: None,
                 sent: One("watchdog"),
             },
             Parameter {
                 name: "ha",
                 known: true,
+                of: Some("HaSettings"),
                 sent: Parts(&["shutdown_policy=freeze"]),
             },
             Parameter {
                 name: "http_proxy",
                 known: true,
+                of: None,
                 sent: One("http://proxy.example.org:3128"),
             },
             Parameter {
                 name: "keyboard",
                 known: true,
+                of: None,
                 sent: One("de"),
             },
             Parameter {
                 name: "language",
                 known: true,
+                of: None,
                 sent: One("ar"),
             },
             Parameter {
                 name: "location",
                 known: true,
+                of: Some("Location"),
                 sent: Parts(&["latitude=-89.5", "longitude=-179.5", "name=text"]),
             },
             Parameter {
                 name: "mac_prefix",
                 known: true,
+                of: None,
                 sent: One("BC:24:11"),
             },
             Parameter {
                 name: "max_workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "migration",
                 known: true,
+                of: Some("MigrationSettings"),
                 sent: Parts(&["network=192.0.2.0/24", "secure"]),
             },
             Parameter {
                 name: "migration_unsecure",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "next-id",
                 known: true,
+                of: Some("NextIdRange"),
                 sent: Parts(&["lower=7", "upper=7"]),
             },
             Parameter {
                 name: "notify",
                 known: true,
+                of: Some("NotificationSettings"),
                 sent: Parts(
                     &[
                         "fencing=always",
@@ -5396,16 +6078,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "registered-tags",
                 known: true,
+                of: None,
                 sent: One("tag1;tag2"),
             },
             Parameter {
                 name: "replication",
                 known: true,
+                of: Some("ReplicationSettings"),
                 sent: Parts(&["network=192.0.2.0/24", "secure"]),
             },
             Parameter {
                 name: "tag-style",
                 known: true,
+                of: Some("TagStyle"),
                 sent: Parts(
                     &[
                         "case-sensitive=1",
@@ -5418,16 +6103,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "u2f",
                 known: true,
+                of: Some("U2fSettings"),
                 sent: Parts(&["appid=text", "origin=text"]),
             },
             Parameter {
                 name: "user-tag-access",
                 known: true,
+                of: Some("UserTagAccess"),
                 sent: Parts(&["user-allow=none", "user-allow-list=tag1;tag1"]),
             },
             Parameter {
                 name: "webauthn",
                 known: true,
+                of: Some("WebauthnSettings"),
                 sent: Parts(&["allow-subdomains=1", "id=text", "origin=text", "rp=text"]),
             },
         ],
@@ -5450,11 +6138,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "accel",
                 known: true,
+                of: None,
                 sent: One("kvm"),
             },
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
         ],
@@ -5477,41 +6167,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cputype",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "reported-model",
                 known: true,
+                of: None,
                 sent: One("486"),
             },
             Parameter {
                 name: "flags",
                 known: true,
+                of: None,
                 sent: One("+aes;-pcid"),
             },
             Parameter {
                 name: "guest-phys-bits",
                 known: true,
+                of: None,
                 sent: One("32"),
             },
             Parameter {
                 name: "hidden",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hv-vendor-id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "level",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "phys-bits",
                 known: true,
+                of: None,
                 sent: One("host"),
             },
         ],
@@ -5534,46 +6232,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("reported-model,reported-model,phys-bits"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "flags",
                 known: true,
+                of: None,
                 sent: One("+aes;-pcid"),
             },
             Parameter {
                 name: "guest-phys-bits",
                 known: true,
+                of: None,
                 sent: One("32"),
             },
             Parameter {
                 name: "hidden",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hv-vendor-id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "level",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "phys-bits",
                 known: true,
+                of: None,
                 sent: One("host"),
             },
             Parameter {
                 name: "reported-model",
                 known: true,
+                of: None,
                 sent: One("486"),
             },
         ],
@@ -5604,46 +6311,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("100-0"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "rate",
                 known: true,
+                of: None,
                 sent: One("1.5"),
             },
             Parameter {
                 name: "remove_job",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -5666,41 +6382,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("source,source,schedule"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "rate",
                 known: true,
+                of: None,
                 sent: One("1.5"),
             },
             Parameter {
                 name: "remove_job",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "schedule",
                 known: true,
+                of: None,
                 sent: One("*/15"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -5715,11 +6439,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "keep",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -5734,6 +6460,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("vm"),
             },
         ],
@@ -5756,11 +6483,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "release-lock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -5775,16 +6504,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("bgp"),
             },
         ],
@@ -5799,96 +6531,115 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("bgp"),
             },
             Parameter {
                 name: "controller",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "asn",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "bgp-mode",
                 known: true,
+                of: None,
                 sent: One("auto"),
             },
             Parameter {
                 name: "bgp-multipath-as-path-relax",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ebgp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ebgp-multihop",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "fabric",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "isis-domain",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "isis-ifaces",
                 known: true,
+                of: None,
                 sent: One("eth0,eth0"),
             },
             Parameter {
                 name: "isis-net",
                 known: true,
+                of: None,
                 sent: One("49.0001.1921.6800.1002.00"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "loopback",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "peer-group-name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "peers",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "route-map-in",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "route-map-out",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -5903,11 +6654,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -5922,96 +6675,115 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "asn",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "bgp-mode",
                 known: true,
+                of: None,
                 sent: One("auto"),
             },
             Parameter {
                 name: "bgp-multipath-as-path-relax",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("route-map-out,route-map-out,route-map-in"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ebgp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ebgp-multihop",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "fabric",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "isis-domain",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "isis-ifaces",
                 known: true,
+                of: None,
                 sent: One("eth0,eth0"),
             },
             Parameter {
                 name: "isis-net",
                 known: true,
+                of: None,
                 sent: One("49.0001.1921.6800.1002.00"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "loopback",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "peer-group-name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "peers",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "route-map-in",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "route-map-out",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -6026,6 +6798,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6040,6 +6813,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("powerdns"),
             },
         ],
@@ -6054,26 +6828,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("powerdns"),
             },
             Parameter {
                 name: "dns",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -6081,21 +6860,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "reversemaskv6",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "reversev6mask",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "ttl",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -6118,16 +6901,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("url,url,ttl"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -6135,26 +6921,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "reversemaskv6",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "ttl",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6169,6 +6960,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6183,6 +6975,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -6205,11 +6998,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -6224,11 +7019,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -6243,56 +7040,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "protocol",
                 known: true,
+                of: None,
                 sent: One("openfabric"),
             },
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "area",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "csnp_interval",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "hello_interval",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "ip6_prefix",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "ip_prefix",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "persistent_keepalive",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "redistribute",
                 known: true,
+                of: Some("FabricRedistribute"),
                 sent: Many(
                     &[
                         Parts(&["route-map=item1", "source=bgp"]),
@@ -6303,6 +7111,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "route_filter",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -6325,56 +7134,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "protocol",
                 known: true,
+                of: None,
                 sent: One("openfabric"),
             },
             Parameter {
                 name: "area",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "csnp_interval",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("ip_prefix"), One("ip_prefix"), One("route_filter")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "hello_interval",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "ip6_prefix",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "ip_prefix",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "persistent_keepalive",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "redistribute",
                 known: true,
+                of: Some("FabricRedistribute"),
                 sent: Many(
                     &[
                         Parts(&["route-map=item1", "source=bgp"]),
@@ -6385,6 +7205,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "route_filter",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -6407,11 +7228,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -6426,11 +7249,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -6445,31 +7270,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "protocol",
                 known: true,
+                of: None,
                 sent: One("openfabric"),
             },
             Parameter {
                 name: "node_id",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "allowed_ips",
                 known: true,
+                of: None,
                 sent: Many(&[One("192.0.2.0/24"), One("192.0.2.0/24")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "endpoint",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "interfaces",
                 known: true,
+                of: Some("FabricInterface"),
                 sent: Many(
                     &[
                         Parts(
@@ -6494,21 +7325,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ip",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "ip6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::10"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "peers",
                 known: true,
+                of: Some("FabricPeer"),
                 sent: Many(
                     &[
                         Parts(
@@ -6537,11 +7372,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "public_key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "role",
                 known: true,
+                of: None,
                 sent: One("internal"),
             },
         ],
@@ -6564,31 +7401,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "protocol",
                 known: true,
+                of: None,
                 sent: One("openfabric"),
             },
             Parameter {
                 name: "allowed_ips",
                 known: true,
+                of: None,
                 sent: Many(&[One("192.0.2.0/24"), One("192.0.2.0/24")]),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("interfaces"), One("interfaces"), One("ip6")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "endpoint",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "interfaces",
                 known: true,
+                of: Some("FabricInterface"),
                 sent: Many(
                     &[
                         Parts(
@@ -6613,21 +7456,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ip",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "ip6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::10"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "peers",
                 known: true,
+                of: Some("FabricPeer"),
                 sent: Many(
                     &[
                         Parts(
@@ -6656,11 +7503,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "public_key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "role",
                 known: true,
+                of: None,
                 sent: One("internal"),
             },
         ],
@@ -6683,6 +7532,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("netbox"),
             },
         ],
@@ -6697,16 +7547,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("netbox"),
             },
             Parameter {
                 name: "ipam",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -6714,21 +7567,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "section",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6751,16 +7608,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("url,url,token"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -6768,21 +7628,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "section",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6797,6 +7661,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6819,6 +7684,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "allow-pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -6833,11 +7699,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6852,16 +7720,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "verbose",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -6876,16 +7747,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "entries",
                 known: true,
+                of: Some("PrefixListRule"),
                 sent: Many(
                     &[
                         Parts(
@@ -6912,6 +7786,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6934,16 +7809,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("entries"), One("entries"), One("entries")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "entries",
                 known: true,
+                of: Some("PrefixListRule"),
                 sent: Many(
                     &[
                         Parts(
@@ -6970,6 +7848,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -6984,6 +7863,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7006,31 +7886,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("permit"),
             },
             Parameter {
                 name: "prefix",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "ge",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "le",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "seq",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -7053,41 +7939,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("permit"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("le"), One("le"), One("seq")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ge",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "le",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "prefix",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "seq",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -7102,6 +7996,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7116,11 +8011,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "release-lock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7135,6 +8032,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7149,11 +8047,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7168,41 +8068,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "route-map-id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "order",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("permit"),
             },
             Parameter {
                 name: "call",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "exit-action",
                 known: true,
+                of: Some("RouteMapExitAction"),
                 sent: Parts(&["key=on-match-goto", "value=7"]),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "match",
                 known: true,
+                of: Some("RouteMapMatch"),
                 sent: Many(
                     &[
                         Parts(&["key=route-type", "value=text"]),
@@ -7213,6 +8121,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "set",
                 known: true,
+                of: Some("RouteMapSet"),
                 sent: Many(
                     &[
                         Parts(&["key=ip-next-hop-peer-address", "value=text"]),
@@ -7232,11 +8141,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7259,36 +8170,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("permit"),
             },
             Parameter {
                 name: "call",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: Many(&[One("set"), One("set"), One("exit-action")]),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "exit-action",
                 known: true,
+                of: Some("RouteMapExitAction"),
                 sent: Parts(&["key=on-match-goto", "value=7"]),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "match",
                 known: true,
+                of: Some("RouteMapMatch"),
                 sent: Many(
                     &[
                         Parts(&["key=route-type", "value=text"]),
@@ -7299,6 +8217,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "set",
                 known: true,
+                of: Some("RouteMapSet"),
                 sent: Many(
                     &[
                         Parts(&["key=ip-next-hop-peer-address", "value=text"]),
@@ -7318,6 +8237,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7332,11 +8252,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7351,41 +8273,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vnet",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "zone",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "alias",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "isolate-ports",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "tag",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("vnet"),
             },
             Parameter {
                 name: "vlanaware",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7400,11 +8330,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7419,41 +8351,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "alias",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("zone,zone,vlanaware"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "isolate-ports",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "tag",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vlanaware",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "zone",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7468,6 +8408,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7498,26 +8439,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("policy_forward,policy_forward,log_level_forward"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "log_level_forward",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "policy_forward",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
         ],
@@ -7540,76 +8486,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pos",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
         ],
@@ -7632,81 +8593,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("type,type,sport"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "moveto",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
         ],
@@ -7721,6 +8698,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7735,16 +8713,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "zone",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "ip",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "mac",
                 known: true,
+                of: None,
                 sent: One("BC:24:11:00:00:01"),
             },
         ],
@@ -7759,21 +8740,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "zone",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "ip",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "mac",
                 known: true,
+                of: None,
                 sent: One("BC:24:11:00:00:01"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -7788,16 +8773,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "zone",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "ip",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "mac",
                 known: true,
+                of: None,
                 sent: One("BC:24:11:00:00:01"),
             },
         ],
@@ -7812,11 +8800,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7831,21 +8821,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("subnet"),
             },
             Parameter {
                 name: "subnet",
                 known: true,
+                of: None,
                 sent: One("zone1-192.0.2.0-24"),
             },
             Parameter {
                 name: "dhcp-dns-server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "dhcp-range",
                 known: true,
+                of: Some("DhcpRange"),
                 sent: Many(
                     &[
                         Parts(&["end-address=192.0.2.10", "start-address=192.0.2.10"]),
@@ -7856,21 +8850,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "dnszoneprefix",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "gateway",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "snat",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7885,11 +8883,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7904,16 +8904,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("snat,snat,lock-token"),
             },
             Parameter {
                 name: "dhcp-dns-server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "dhcp-range",
                 known: true,
+                of: Some("DhcpRange"),
                 sent: Many(
                     &[
                         Parts(&["end-address=192.0.2.10", "start-address=192.0.2.10"]),
@@ -7924,26 +8927,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dnszoneprefix",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "gateway",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "snat",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -7958,6 +8966,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -7972,16 +8981,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("evpn"),
             },
         ],
@@ -7996,141 +9008,169 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("evpn"),
             },
             Parameter {
                 name: "zone",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "advertise-subnets",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bridge",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "bridge-disable-mac-learning",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "controller",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dhcp",
                 known: true,
+                of: None,
                 sent: One("dnsmasq"),
             },
             Parameter {
                 name: "disable-arp-nd-suppression",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "dns",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dnszone",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "dp-id",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "exitnodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "exitnodes-local-routing",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "exitnodes-primary",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "fabric",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "ipam",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mac",
                 known: true,
+                of: None,
                 sent: One("BC:24:11:00:00:01"),
             },
             Parameter {
                 name: "mtu",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "peers",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "reversedns",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rt-import",
                 known: true,
+                of: None,
                 sent: One("65000:1,65000:1"),
             },
             Parameter {
                 name: "secondary-controllers",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1")]),
             },
             Parameter {
                 name: "tag",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vlan-protocol",
                 known: true,
+                of: None,
                 sent: One("802.1q"),
             },
             Parameter {
                 name: "vrf-vxlan",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vxlan-port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -8145,11 +9185,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pending",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "running",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8164,141 +9206,169 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "advertise-subnets",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bridge",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "bridge-disable-mac-learning",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "controller",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("vxlan-port,vxlan-port,vrf-vxlan"),
             },
             Parameter {
                 name: "dhcp",
                 known: true,
+                of: None,
                 sent: One("dnsmasq"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable-arp-nd-suppression",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "dns",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dnszone",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "dp-id",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "exitnodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "exitnodes-local-routing",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "exitnodes-primary",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "fabric",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "ipam",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "mac",
                 known: true,
+                of: None,
                 sent: One("BC:24:11:00:00:01"),
             },
             Parameter {
                 name: "mtu",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "peers",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "reversedns",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rt-import",
                 known: true,
+                of: None,
                 sent: One("65000:1,65000:1"),
             },
             Parameter {
                 name: "secondary-controllers",
                 known: true,
+                of: None,
                 sent: Many(&[One("item1"), One("item1")]),
             },
             Parameter {
                 name: "tag",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vlan-protocol",
                 known: true,
+                of: None,
                 sent: One("802.1q"),
             },
             Parameter {
                 name: "vrf-vxlan",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vxlan-port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -8313,6 +9383,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "lock-token",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -8367,11 +9438,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "template",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -8394,11 +9467,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "version",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -8421,21 +9496,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("/vms/100"),
             },
             Parameter {
                 name: "index",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8450,11 +9529,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "handle",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -8477,11 +9558,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "notify",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "quiet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8520,6 +9603,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
         ],
@@ -8534,11 +9618,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "accel",
                 known: true,
+                of: None,
                 sent: One("kvm"),
             },
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
         ],
@@ -8553,6 +9639,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
         ],
@@ -8607,6 +9694,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "config-keys",
                 known: true,
+                of: None,
                 sent: One("global:key1"),
             },
         ],
@@ -8621,16 +9709,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "service",
                 known: true,
+                of: None,
                 sent: One("osd"),
             },
             Parameter {
                 name: "id",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("stop"),
             },
         ],
@@ -8677,11 +9768,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "add-storage",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "pg_num",
                 known: true,
+                of: None,
                 sent: One("8"),
             },
         ],
@@ -8696,11 +9789,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "remove-pools",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove-storages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8715,31 +9810,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cluster-network",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "disable_cephx",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "min_size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "network",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "pg_bits",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -8754,11 +9855,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -8781,6 +9884,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "hotstandby",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8835,6 +9939,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "mon-address",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
         ],
@@ -8865,41 +9970,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "dev",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "crush-device-class",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "db_dev",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "db_dev_size",
                 known: true,
+                of: None,
                 sent: One("1.5"),
             },
             Parameter {
                 name: "encrypted",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "osds-per-device",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "wal_dev",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "wal_dev_size",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8922,6 +10035,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cleanup",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8944,6 +10058,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("block"),
             },
         ],
@@ -8974,6 +10089,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "deep",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -8996,26 +10112,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "add_storages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "application",
                 known: true,
+                of: None,
                 sent: One("rbd"),
             },
             Parameter {
                 name: "crush_rule",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "erasure-coding",
                 known: true,
+                of: Some("CephErasureCoding"),
                 sent: Parts(
                     &[
                         "device-class=text",
@@ -9029,36 +10150,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "min_size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_autoscale_mode",
                 known: true,
+                of: None,
                 sent: One("on"),
             },
             Parameter {
                 name: "pg_num",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_num_min",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "target_size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "target_size_ratio",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
         ],
@@ -9081,46 +10209,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "application",
                 known: true,
+                of: None,
                 sent: One("rbd"),
             },
             Parameter {
                 name: "crush_rule",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "min_size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_autoscale_mode",
                 known: true,
+                of: None,
                 sent: One("on"),
             },
             Parameter {
                 name: "pg_num",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_num_min",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "target_size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "target_size_ratio",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
         ],
@@ -9135,16 +10272,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove_ecprofile",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove_storages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9159,6 +10299,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "verbose",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9181,26 +10322,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "add_storages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "application",
                 known: true,
+                of: None,
                 sent: One("rbd"),
             },
             Parameter {
                 name: "crush_rule",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "erasure-coding",
                 known: true,
+                of: Some("CephErasureCoding"),
                 sent: Parts(
                     &[
                         "device-class=text",
@@ -9214,36 +10360,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "min_size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_autoscale_mode",
                 known: true,
+                of: None,
                 sent: One("on"),
             },
             Parameter {
                 name: "pg_num",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_num_min",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "target_size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "target_size_ratio",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
         ],
@@ -9258,6 +10411,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "verbose",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9272,46 +10426,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "application",
                 known: true,
+                of: None,
                 sent: One("rbd"),
             },
             Parameter {
                 name: "crush_rule",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "min_size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_autoscale_mode",
                 known: true,
+                of: None,
                 sent: One("on"),
             },
             Parameter {
                 name: "pg_num",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pg_num_min",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "target_size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "target_size_ratio",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
         ],
@@ -9326,16 +10489,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove_ecprofile",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove_storages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9350,6 +10516,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "service",
                 known: true,
+                of: None,
                 sent: One("mon.a"),
             },
         ],
@@ -9372,6 +10539,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "service",
                 known: true,
+                of: None,
                 sent: One("mon.a"),
             },
         ],
@@ -9394,6 +10562,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "service",
                 known: true,
+                of: None,
                 sent: One("mon.a"),
             },
         ],
@@ -9424,6 +10593,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9438,6 +10608,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9460,21 +10631,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "certificates",
                 known: true,
+                of: None,
                 sent: One("-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----"),
             },
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "key",
                 known: true,
+                of: None,
                 sent: One("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----"),
             },
             Parameter {
                 name: "restart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9489,6 +10664,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "restart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9511,6 +10687,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "property",
                 known: true,
+                of: None,
                 sent: One("acme"),
             },
         ],
@@ -9525,6 +10702,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "acme",
                 known: true,
+                of: Some("NodeAcme"),
                 sent: Parts(
                     &["account=item1", "domains=host.example.org;host.example.org"],
                 ),
@@ -9532,6 +10710,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "acmedomain1",
                 known: true,
+                of: Some("AcmeDomain"),
                 sent: Parts(
                     &["alias=alias.example.org", "host.example.org", "plugin=item1"],
                 ),
@@ -9539,36 +10718,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ballooning-target",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("wakeonlan,wakeonlan,startall-onboot-delay"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "location",
                 known: true,
+                of: Some("Location"),
                 sent: Parts(&["latitude=-89.5", "longitude=-179.5", "name=text"]),
             },
             Parameter {
                 name: "startall-onboot-delay",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "wakeonlan",
                 known: true,
+                of: Some("WakeOnLan"),
                 sent: Parts(
                     &[
                         "bind-interface=eth0",
@@ -9605,21 +10791,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "device",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "add_storage",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "filesystem",
                 known: true,
+                of: None,
                 sent: One("ext4"),
             },
         ],
@@ -9634,11 +10824,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cleanup-config",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cleanup-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9653,11 +10845,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("/dev/sdb"),
             },
             Parameter {
                 name: "uuid",
                 known: true,
+                of: None,
                 sent: One("0a1b2c3d-0a1b"),
             },
         ],
@@ -9672,16 +10866,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "include-partitions",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skipsmart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("unused"),
             },
         ],
@@ -9704,16 +10901,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "device",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "add_storage",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9728,11 +10928,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cleanup-config",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cleanup-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9755,16 +10957,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "device",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "add_storage",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9779,16 +10984,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume-group",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "cleanup-config",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cleanup-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9803,11 +11011,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("/dev/sdb"),
             },
             Parameter {
                 name: "healthonly",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9822,6 +11032,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("/dev/sdb"),
             },
         ],
@@ -9844,36 +11055,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "raidlevel",
                 known: true,
+                of: None,
                 sent: One("single"),
             },
             Parameter {
                 name: "devices",
                 known: true,
+                of: None,
                 sent: One("text,text"),
             },
             Parameter {
                 name: "add_storage",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ashift",
                 known: true,
+                of: None,
                 sent: One("9"),
             },
             Parameter {
                 name: "compression",
                 known: true,
+                of: None,
                 sent: One("on"),
             },
             Parameter {
                 name: "draid-config",
                 known: true,
+                of: Some("ZfsDraidConfig"),
                 sent: Parts(&["data=7", "spares=7"]),
             },
         ],
@@ -9896,11 +11114,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cleanup-config",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cleanup-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -9923,21 +11143,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "search",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dns1",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "dns2",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "dns3",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -9952,6 +11176,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "commands",
                 known: true,
+                of: None,
                 sent: One("[]"),
             },
         ],
@@ -9974,21 +11199,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "since",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "until",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -10011,106 +11240,127 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("tcpflags,tcpflags,tcp_flags_log_level"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "log_level_forward",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "log_level_in",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "log_level_out",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "log_nf_conntrack",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ndp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nf_conntrack_allow_invalid",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nf_conntrack_helpers",
                 known: true,
+                of: None,
                 sent: One("ftp"),
             },
             Parameter {
                 name: "nf_conntrack_max",
                 known: true,
+                of: None,
                 sent: One("32768"),
             },
             Parameter {
                 name: "nf_conntrack_tcp_timeout_established",
                 known: true,
+                of: None,
                 sent: One("7875"),
             },
             Parameter {
                 name: "nf_conntrack_tcp_timeout_syn_recv",
                 known: true,
+                of: None,
                 sent: One("30"),
             },
             Parameter {
                 name: "nftables",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nosmurfs",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "protection_synflood",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "protection_synflood_burst",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "protection_synflood_rate",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "smurf_log_level",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "tcp_flags_log_level",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "tcpflags",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -10133,76 +11383,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pos",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
         ],
@@ -10225,81 +11490,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("type,type,sport"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "moveto",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
         ],
@@ -10314,6 +11595,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -10336,11 +11618,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pci-class-blacklist",
                 known: true,
+                of: None,
                 sent: One("text,text"),
             },
             Parameter {
                 name: "verbose",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -10403,11 +11687,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "data",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -10422,26 +11708,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "endcursor",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "lastentries",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "since",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "startcursor",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "until",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -10464,61 +11755,73 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "ostemplate",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("amd64"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cmode",
                 known: true,
+                of: None,
                 sent: One("shell"),
             },
             Parameter {
                 name: "console",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cores",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cpulimit",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "cpuunits",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "debug",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dev1",
                 known: true,
+                of: Some("LxcDevice"),
                 sent: Parts(
                     &["deny-write=1", "gid=7", "mode=0660", "/dev/fuse", "uid=7"],
                 ),
@@ -10526,16 +11829,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "entrypoint",
                 known: true,
+                of: None,
                 sent: One("/sbin/init"),
             },
             Parameter {
                 name: "env",
                 known: true,
+                of: None,
                 sent: One("A=b"),
             },
             Parameter {
                 name: "features",
                 known: true,
+                of: Some("LxcFeatures"),
                 sent: Parts(
                     &[
                         "force_rw_sys=1",
@@ -10550,41 +11856,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ha-managed",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hookscript",
                 known: true,
+                of: None,
                 sent: One("local:iso/debian-13.iso"),
             },
             Parameter {
                 name: "hostname",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "ignore-unpack-errors",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock",
                 known: true,
+                of: None,
                 sent: One("backup"),
             },
             Parameter {
                 name: "memory",
                 known: true,
+                of: None,
                 sent: One("16"),
             },
             Parameter {
                 name: "mp1",
                 known: true,
+                of: Some("LxcMountPoint"),
                 sent: Parts(
                     &[
                         "acl=1",
@@ -10605,11 +11919,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "nameserver",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "net1",
                 known: true,
+                of: Some("LxcNet"),
                 sent: Parts(
                     &[
                         "bridge=vmbr0",
@@ -10633,36 +11949,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "onboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ostype",
                 known: true,
+                of: None,
                 sent: One("debian"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "protection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "restore",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "rootfs",
                 known: true,
+                of: Some("LxcRootfs"),
                 sent: Parts(
                     &[
                         "acl=1",
@@ -10680,66 +12003,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "searchdomain",
                 known: true,
+                of: None,
                 sent: One("host.example.org,host.example.org"),
             },
             Parameter {
                 name: "ssh-public-keys",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "startup",
                 known: true,
+                of: Some("StartupOrder"),
                 sent: Parts(&["down=7", "7", "up=7"]),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "swap",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "tags",
                 known: true,
+                of: None,
                 sent: One("tag1,tag1"),
             },
             Parameter {
                 name: "template",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "timezone",
                 known: true,
+                of: None,
                 sent: One("host"),
             },
             Parameter {
                 name: "tty",
                 known: true,
+                of: None,
                 sent: One("6"),
             },
             Parameter {
                 name: "unique",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "unprivileged",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "unused1",
                 known: true,
+                of: Some("LxcUnused"),
                 sent: Parts(&["local:iso/debian-13.iso"]),
             },
         ],
@@ -10762,16 +12098,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "destroy-unreferenced-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "purge",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -10786,46 +12125,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "newid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "full",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hostname",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "snapname",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
         ],
@@ -10840,11 +12188,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "current",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "snapshot",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -10859,51 +12209,61 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("amd64"),
             },
             Parameter {
                 name: "cmode",
                 known: true,
+                of: None,
                 sent: One("shell"),
             },
             Parameter {
                 name: "console",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cores",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cpulimit",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "cpuunits",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "debug",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("net4,net4,net5"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dev1",
                 known: true,
+                of: Some("LxcDevice"),
                 sent: Parts(
                     &["deny-write=1", "gid=7", "mode=0660", "/dev/fuse", "uid=7"],
                 ),
@@ -10911,21 +12271,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "entrypoint",
                 known: true,
+                of: None,
                 sent: One("/sbin/init"),
             },
             Parameter {
                 name: "env",
                 known: true,
+                of: None,
                 sent: One("A=b"),
             },
             Parameter {
                 name: "features",
                 known: true,
+                of: Some("LxcFeatures"),
                 sent: Parts(
                     &[
                         "force_rw_sys=1",
@@ -10940,26 +12304,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "hookscript",
                 known: true,
+                of: None,
                 sent: One("local:iso/debian-13.iso"),
             },
             Parameter {
                 name: "hostname",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "lock",
                 known: true,
+                of: None,
                 sent: One("backup"),
             },
             Parameter {
                 name: "memory",
                 known: true,
+                of: None,
                 sent: One("16"),
             },
             Parameter {
                 name: "mp1",
                 known: true,
+                of: Some("LxcMountPoint"),
                 sent: Parts(
                     &[
                         "acl=1",
@@ -10980,11 +12349,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "nameserver",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "net1",
                 known: true,
+                of: Some("LxcNet"),
                 sent: Parts(
                     &[
                         "bridge=vmbr0",
@@ -11008,26 +12379,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "onboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ostype",
                 known: true,
+                of: None,
                 sent: One("debian"),
             },
             Parameter {
                 name: "protection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "revert",
                 known: true,
+                of: None,
                 sent: One("net6,net6"),
             },
             Parameter {
                 name: "rootfs",
                 known: true,
+                of: Some("LxcRootfs"),
                 sent: Parts(
                     &[
                         "acl=1",
@@ -11045,46 +12421,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "searchdomain",
                 known: true,
+                of: None,
                 sent: One("host.example.org,host.example.org"),
             },
             Parameter {
                 name: "startup",
                 known: true,
+                of: Some("StartupOrder"),
                 sent: Parts(&["down=7", "7", "up=7"]),
             },
             Parameter {
                 name: "swap",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "tags",
                 known: true,
+                of: None,
                 sent: One("tag1,tag1"),
             },
             Parameter {
                 name: "template",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "timezone",
                 known: true,
+                of: None,
                 sent: One("host"),
             },
             Parameter {
                 name: "tty",
                 known: true,
+                of: None,
                 sent: One("6"),
             },
             Parameter {
                 name: "unprivileged",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "unused1",
                 known: true,
+                of: Some("LxcUnused"),
                 sent: Parts(&["local:iso/debian-13.iso"]),
             },
         ],
@@ -11099,11 +12484,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "feature",
                 known: true,
+                of: None,
                 sent: One("snapshot"),
             },
             Parameter {
                 name: "snapname",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -11134,16 +12521,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11166,21 +12556,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -11195,6 +12589,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11217,21 +12612,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -11254,16 +12653,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nomatch",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -11278,6 +12680,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -11300,16 +12703,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nomatch",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -11324,6 +12730,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11338,21 +12745,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "since",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "until",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -11375,61 +12786,73 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("radv,radv,policy_out"),
             },
             Parameter {
                 name: "dhcp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ipfilter",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "log_level_in",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "log_level_out",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macfilter",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ndp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "policy_in",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
             Parameter {
                 name: "policy_out",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
             Parameter {
                 name: "radv",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -11444,6 +12867,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("alias"),
             },
         ],
@@ -11466,76 +12890,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pos",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
         ],
@@ -11558,81 +12997,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("type,type,sport"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "moveto",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
         ],
@@ -11647,6 +13102,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11669,6 +13125,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
         ],
@@ -11683,31 +13140,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "online",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "restart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "target-storage",
                 known: true,
+                of: None,
                 sent: One("local:other,local:other"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -11722,41 +13185,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume",
                 known: true,
+                of: None,
                 sent: One("rootfs"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "target-digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "target-vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "target-volume",
                 known: true,
+                of: None,
                 sent: One("rootfs"),
             },
         ],
@@ -11771,11 +13242,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "bridges",
                 known: true,
+                of: None,
                 sent: One("vmbr0,vmbr0"),
             },
             Parameter {
                 name: "storages",
                 known: true,
+                of: None,
                 sent: One("local,local"),
             },
         ],
@@ -11790,11 +13263,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "socket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ticket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11817,6 +13292,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target-endpoint",
                 known: true,
+                of: Some("RemoteEndpoint"),
                 sent: Parts(
                     &["apitoken=text", "fingerprint=text", "host=text", "port=7"],
                 ),
@@ -11824,41 +13300,49 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target-storage",
                 known: true,
+                of: None,
                 sent: One("local:other,local:other"),
             },
             Parameter {
                 name: "target-bridge",
                 known: true,
+                of: None,
                 sent: One("vmbr0:vmbr1,vmbr0:vmbr1"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "online",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "restart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "target-vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -11873,16 +13357,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("rootfs"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11897,16 +13384,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ds",
                 known: true,
+                of: None,
                 sent: One("item1,item1"),
             },
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -11921,11 +13411,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -11948,11 +13440,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "snapname",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -11975,6 +13469,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -11997,6 +13492,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -12011,6 +13507,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -12025,6 +13522,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "proxy",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -12055,6 +13553,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -12077,11 +13576,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "forceStop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -12096,11 +13597,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "debug",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -12115,11 +13618,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "overrule-shutdown",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -12158,16 +13663,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "height",
                 known: true,
+                of: None,
                 sent: One("16"),
             },
             Parameter {
                 name: "websocket",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "width",
                 known: true,
+                of: None,
                 sent: One("16"),
             },
         ],
@@ -12182,11 +13690,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("5900"),
             },
             Parameter {
                 name: "vncticket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -12201,26 +13711,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxworkers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "with-local-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -12243,6 +13758,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("bridge"),
             },
         ],
@@ -12257,141 +13773,169 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("bridge"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "address",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "address6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::10"),
             },
             Parameter {
                 name: "autostart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bond-primary",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "bond_mode",
                 known: true,
+                of: None,
                 sent: One("balance-rr"),
             },
             Parameter {
                 name: "bond_xmit_hash_policy",
                 known: true,
+                of: None,
                 sent: One("layer2"),
             },
             Parameter {
                 name: "bridge_ports",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "bridge_vids",
                 known: true,
+                of: None,
                 sent: One("2-100,2-100"),
             },
             Parameter {
                 name: "bridge_vlan_aware",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "cidr6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::/64"),
             },
             Parameter {
                 name: "comments",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comments6",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "gateway",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "gateway6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::10"),
             },
             Parameter {
                 name: "mtu",
                 known: true,
+                of: None,
                 sent: One("1280"),
             },
             Parameter {
                 name: "netmask",
                 known: true,
+                of: None,
                 sent: One("255.255.255.0"),
             },
             Parameter {
                 name: "netmask6",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "ovs_bonds",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "ovs_bridge",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "ovs_options",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ovs_ports",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "ovs_tag",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "slaves",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "vlan-id",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vlan-raw-device",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
         ],
@@ -12406,6 +13950,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "regenerate-frr",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -12436,141 +13981,169 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("bridge"),
             },
             Parameter {
                 name: "address",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "address6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::10"),
             },
             Parameter {
                 name: "autostart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bond-primary",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "bond_mode",
                 known: true,
+                of: None,
                 sent: One("balance-rr"),
             },
             Parameter {
                 name: "bond_xmit_hash_policy",
                 known: true,
+                of: None,
                 sent: One("layer2"),
             },
             Parameter {
                 name: "bridge_ports",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "bridge_vids",
                 known: true,
+                of: None,
                 sent: One("2-100,2-100"),
             },
             Parameter {
                 name: "bridge_vlan_aware",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "cidr6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::/64"),
             },
             Parameter {
                 name: "comments",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comments6",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("vlan-raw-device,vlan-raw-device,vlan-id"),
             },
             Parameter {
                 name: "gateway",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "gateway6",
                 known: true,
+                of: None,
                 sent: One("2001:db8::10"),
             },
             Parameter {
                 name: "mtu",
                 known: true,
+                of: None,
                 sent: One("1280"),
             },
             Parameter {
                 name: "netmask",
                 known: true,
+                of: None,
                 sent: One("255.255.255.0"),
             },
             Parameter {
                 name: "netmask6",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "ovs_bonds",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "ovs_bridge",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "ovs_options",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ovs_ports",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "ovs_tag",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "slaves",
                 known: true,
+                of: None,
                 sent: One("eth0 eth0"),
             },
             Parameter {
                 name: "vlan-id",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vlan-raw-device",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
         ],
@@ -12593,6 +14166,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "full",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -12607,21 +14181,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "acpi",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "affinity",
                 known: true,
+                of: None,
                 sent: One("0-3"),
             },
             Parameter {
                 name: "agent",
                 known: true,
+                of: Some("QemuAgent"),
                 sent: Parts(
                     &["1", "freeze-fs=1", "fstrim_cloned_disks=1", "type=virtio"],
                 ),
@@ -12629,11 +14207,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "allow-ksm",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "amd-sev",
                 known: true,
+                of: Some("QemuSev"),
                 sent: Parts(
                     &[
                         "allow-smt=1",
@@ -12647,91 +14227,109 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
             Parameter {
                 name: "archive",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "args",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "audio0",
                 known: true,
+                of: Some("QemuAudio"),
                 sent: Parts(&["device=ich9-intel-hda", "driver=spice"]),
             },
             Parameter {
                 name: "autostart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "balloon",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "bios",
                 known: true,
+                of: None,
                 sent: One("seabios"),
             },
             Parameter {
                 name: "boot",
                 known: true,
+                of: Some("QemuBoot"),
                 sent: Parts(&["text", "order=item1;item1"]),
             },
             Parameter {
                 name: "bootdisk",
                 known: true,
+                of: None,
                 sent: One("scsi0"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cdrom",
                 known: true,
+                of: None,
                 sent: One("none"),
             },
             Parameter {
                 name: "cicustom",
                 known: true,
+                of: Some("QemuCloudInitCustom"),
                 sent: Parts(&["meta=text", "network=text", "user=text", "vendor=text"]),
             },
             Parameter {
                 name: "cipassword",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "citype",
                 known: true,
+                of: None,
                 sent: One("configdrive2"),
             },
             Parameter {
                 name: "ciupgrade",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ciuser",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "cores",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cpu",
                 known: true,
+                of: Some("QemuCpu"),
                 sent: Parts(
                     &[
                         "text",
@@ -12748,21 +14346,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cpulimit",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "cpuunits",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "efidisk0",
                 known: true,
+                of: Some("QemuEfiDisk"),
                 sent: Parts(
                     &[
                         "efitype=2m",
@@ -12778,26 +14380,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "freeze",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ha-managed",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hookscript",
                 known: true,
+                of: None,
                 sent: One("local:iso/debian-13.iso"),
             },
             Parameter {
                 name: "hostpci1",
                 known: true,
+                of: Some("QemuHostPci"),
                 sent: Parts(
                     &[
                         "device-id=text",
@@ -12819,16 +14426,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "hotplug",
                 known: true,
+                of: None,
                 sent: One("network"),
             },
             Parameter {
                 name: "hugepages",
                 known: true,
+                of: None,
                 sent: One("any"),
             },
             Parameter {
                 name: "ide1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -12877,56 +14487,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "import-working-storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "intel-tdx",
                 known: true,
+                of: Some("QemuTdx"),
                 sent: Parts(&["attestation=1", "text", "vsock-cid=7", "vsock-port=7"]),
             },
             Parameter {
                 name: "ipconfig1",
                 known: true,
+                of: Some("QemuIpConfig"),
                 sent: Parts(&["gw=text", "gw6=text", "ip=text", "ip6=text"]),
             },
             Parameter {
                 name: "ivshmem",
                 known: true,
+                of: Some("QemuIvshmem"),
                 sent: Parts(&["name=item1", "size=7"]),
             },
             Parameter {
                 name: "keephugepages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "keyboard",
                 known: true,
+                of: None,
                 sent: One("de"),
             },
             Parameter {
                 name: "kvm",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "live-restore",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "localtime",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock",
                 known: true,
+                of: None,
                 sent: One("backup"),
             },
             Parameter {
                 name: "machine",
                 known: true,
+                of: Some("QemuMachine"),
                 sent: Parts(
                     &[
                         "aw-bits=32.5",
@@ -12940,31 +14561,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "memory",
                 known: true,
+                of: Some("QemuMemory"),
                 sent: Parts(&["16"]),
             },
             Parameter {
                 name: "migrate_downtime",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "migrate_speed",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "nameserver",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10 192.0.2.10"),
             },
             Parameter {
                 name: "net1",
                 known: true,
+                of: Some("QemuNet"),
                 sent: Parts(
                     &[
                         "e1000=BC:24:11:00:00:01",
@@ -12982,11 +14609,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "numa",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "numa1",
                 known: true,
+                of: Some("QemuNuma"),
                 sent: Parts(
                     &["cpus=0-1;0-1", "hostnodes=0;0", "memory=0.5", "policy=preferred"],
                 ),
@@ -12994,46 +14623,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "onboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ostype",
                 known: true,
+                of: None,
                 sent: One("other"),
             },
             Parameter {
                 name: "parallel1",
                 known: true,
+                of: None,
                 sent: One("/dev/parport0"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "protection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "reboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "rng0",
                 known: true,
+                of: Some("QemuRng"),
                 sent: Parts(&["max_bytes=7", "period=7", "/dev/urandom"]),
             },
             Parameter {
                 name: "running-nets-host-mtu",
                 known: false,
+                of: None,
                 sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "sata1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -13081,6 +14719,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scsi1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -13134,26 +14773,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scsihw",
                 known: true,
+                of: None,
                 sent: One("lsi"),
             },
             Parameter {
                 name: "searchdomain",
                 known: true,
+                of: None,
                 sent: One("item1 item1"),
             },
             Parameter {
                 name: "serial1",
                 known: true,
+                of: None,
                 sent: One("socket"),
             },
             Parameter {
                 name: "shares",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "smbios1",
                 known: true,
+                of: Some("QemuSmbios1"),
                 sent: Parts(
                     &[
                         "base64=1",
@@ -13170,66 +14814,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "smp",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "sockets",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "spice_enhancements",
                 known: true,
+                of: Some("QemuSpiceEnhancements"),
                 sent: Parts(&["foldersharing=1", "videostreaming=off"]),
             },
             Parameter {
                 name: "sshkeys",
                 known: true,
+                of: None,
                 sent: One("abc%20d"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "startdate",
                 known: true,
+                of: None,
                 sent: One("2026-01-31T12:00:00"),
             },
             Parameter {
                 name: "startup",
                 known: true,
+                of: Some("StartupOrder"),
                 sent: Parts(&["down=7", "7", "up=7"]),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "tablet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tags",
                 known: true,
+                of: None,
                 sent: One("tag1,tag1"),
             },
             Parameter {
                 name: "tdf",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "template",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tpmstate0",
                 known: true,
+                of: Some("QemuTpmState"),
                 sent: Parts(
                     &[
                         "local:iso/debian-13.iso",
@@ -13243,31 +14900,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "unique",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "unused1",
                 known: true,
+                of: Some("QemuUnused"),
                 sent: Parts(&["local:iso/debian-13.iso"]),
             },
             Parameter {
                 name: "usb1",
                 known: true,
+                of: Some("QemuUsb"),
                 sent: Parts(&["1-2.3", "mapping=item1", "usb3=1"]),
             },
             Parameter {
                 name: "vcpus",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vga",
                 known: true,
+                of: Some("QemuVga"),
                 sent: Parts(&["clipboard=vnc", "memory=7", "cirrus"]),
             },
             Parameter {
                 name: "virtio1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -13315,6 +14978,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "virtiofs1",
                 known: true,
+                of: Some("QemuVirtiofs"),
                 sent: Parts(
                     &[
                         "cache=auto",
@@ -13328,16 +14992,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmgenid",
                 known: true,
+                of: None,
                 sent: One("0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f"),
             },
             Parameter {
                 name: "vmstatestorage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "watchdog",
                 known: true,
+                of: Some("QemuWatchdog"),
                 sent: Parts(&["action=text", "i6300esb"]),
             },
         ],
@@ -13360,16 +15027,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "destroy-unreferenced-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "purge",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -13392,6 +15062,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "command",
                 known: true,
+                of: None,
                 sent: One("fsfreeze-freeze"),
             },
         ],
@@ -13406,11 +15077,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "command",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "input-data",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -13425,6 +15098,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "pid",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -13439,21 +15113,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "file",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "count",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "decode",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "offset",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -13468,16 +15146,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "file",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "encode",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -13620,16 +15301,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "crypted",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -13676,51 +15360,61 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "newid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "format",
                 known: true,
+                of: None,
                 sent: One("raw"),
             },
             Parameter {
                 name: "full",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "snapname",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
         ],
@@ -13751,6 +15445,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("user"),
             },
         ],
@@ -13765,11 +15460,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "current",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "snapshot",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -13784,16 +15481,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "acpi",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "affinity",
                 known: true,
+                of: None,
                 sent: One("0-3"),
             },
             Parameter {
                 name: "agent",
                 known: true,
+                of: Some("QemuAgent"),
                 sent: Parts(
                     &["1", "freeze-fs=1", "fstrim_cloned_disks=1", "type=virtio"],
                 ),
@@ -13801,11 +15501,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "allow-ksm",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "amd-sev",
                 known: true,
+                of: Some("QemuSev"),
                 sent: Parts(
                     &[
                         "allow-smt=1",
@@ -13819,86 +15521,103 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
             Parameter {
                 name: "args",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "audio0",
                 known: true,
+                of: Some("QemuAudio"),
                 sent: Parts(&["device=ich9-intel-hda", "driver=spice"]),
             },
             Parameter {
                 name: "autostart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "background_delay",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "balloon",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "bios",
                 known: true,
+                of: None,
                 sent: One("seabios"),
             },
             Parameter {
                 name: "boot",
                 known: true,
+                of: Some("QemuBoot"),
                 sent: Parts(&["text", "order=item1;item1"]),
             },
             Parameter {
                 name: "bootdisk",
                 known: true,
+                of: None,
                 sent: One("scsi0"),
             },
             Parameter {
                 name: "cdrom",
                 known: true,
+                of: None,
                 sent: One("none"),
             },
             Parameter {
                 name: "cicustom",
                 known: true,
+                of: Some("QemuCloudInitCustom"),
                 sent: Parts(&["meta=text", "network=text", "user=text", "vendor=text"]),
             },
             Parameter {
                 name: "cipassword",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "citype",
                 known: true,
+                of: None,
                 sent: One("configdrive2"),
             },
             Parameter {
                 name: "ciupgrade",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ciuser",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "cores",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cpu",
                 known: true,
+                of: Some("QemuCpu"),
                 sent: Parts(
                     &[
                         "text",
@@ -13915,31 +15634,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cpulimit",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "cpuunits",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("net4,net4,net5"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "efidisk0",
                 known: true,
+                of: Some("QemuEfiDisk"),
                 sent: Parts(
                     &[
                         "efitype=2m",
@@ -13955,21 +15680,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "freeze",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hookscript",
                 known: true,
+                of: None,
                 sent: One("local:iso/debian-13.iso"),
             },
             Parameter {
                 name: "hostpci1",
                 known: true,
+                of: Some("QemuHostPci"),
                 sent: Parts(
                     &[
                         "device-id=text",
@@ -13991,16 +15720,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "hotplug",
                 known: true,
+                of: None,
                 sent: One("network"),
             },
             Parameter {
                 name: "hugepages",
                 known: true,
+                of: None,
                 sent: One("any"),
             },
             Parameter {
                 name: "ide1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -14049,51 +15781,61 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "import-working-storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "intel-tdx",
                 known: true,
+                of: Some("QemuTdx"),
                 sent: Parts(&["attestation=1", "text", "vsock-cid=7", "vsock-port=7"]),
             },
             Parameter {
                 name: "ipconfig1",
                 known: true,
+                of: Some("QemuIpConfig"),
                 sent: Parts(&["gw=text", "gw6=text", "ip=text", "ip6=text"]),
             },
             Parameter {
                 name: "ivshmem",
                 known: true,
+                of: Some("QemuIvshmem"),
                 sent: Parts(&["name=item1", "size=7"]),
             },
             Parameter {
                 name: "keephugepages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "keyboard",
                 known: true,
+                of: None,
                 sent: One("de"),
             },
             Parameter {
                 name: "kvm",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "localtime",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock",
                 known: true,
+                of: None,
                 sent: One("backup"),
             },
             Parameter {
                 name: "machine",
                 known: true,
+                of: Some("QemuMachine"),
                 sent: Parts(
                     &[
                         "aw-bits=32.5",
@@ -14107,31 +15849,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "memory",
                 known: true,
+                of: Some("QemuMemory"),
                 sent: Parts(&["16"]),
             },
             Parameter {
                 name: "migrate_downtime",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "migrate_speed",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "nameserver",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10 192.0.2.10"),
             },
             Parameter {
                 name: "net1",
                 known: true,
+                of: Some("QemuNet"),
                 sent: Parts(
                     &[
                         "e1000=BC:24:11:00:00:01",
@@ -14149,11 +15897,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "numa",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "numa1",
                 known: true,
+                of: Some("QemuNuma"),
                 sent: Parts(
                     &["cpus=0-1;0-1", "hostnodes=0;0", "memory=0.5", "policy=preferred"],
                 ),
@@ -14161,46 +15911,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "onboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ostype",
                 known: true,
+                of: None,
                 sent: One("other"),
             },
             Parameter {
                 name: "parallel1",
                 known: true,
+                of: None,
                 sent: One("/dev/parport0"),
             },
             Parameter {
                 name: "protection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "reboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "revert",
                 known: true,
+                of: None,
                 sent: One("net6,net6"),
             },
             Parameter {
                 name: "rng0",
                 known: true,
+                of: Some("QemuRng"),
                 sent: Parts(&["max_bytes=7", "period=7", "/dev/urandom"]),
             },
             Parameter {
                 name: "running-nets-host-mtu",
                 known: false,
+                of: None,
                 sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "sata1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -14248,6 +16007,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scsi1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -14301,31 +16061,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scsihw",
                 known: true,
+                of: None,
                 sent: One("lsi"),
             },
             Parameter {
                 name: "searchdomain",
                 known: true,
+                of: None,
                 sent: One("item1 item1"),
             },
             Parameter {
                 name: "serial1",
                 known: true,
+                of: None,
                 sent: One("socket"),
             },
             Parameter {
                 name: "shares",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "smbios1",
                 known: true,
+                of: Some("QemuSmbios1"),
                 sent: Parts(
                     &[
                         "base64=1",
@@ -14342,56 +16108,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "smp",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "sockets",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "spice_enhancements",
                 known: true,
+                of: Some("QemuSpiceEnhancements"),
                 sent: Parts(&["foldersharing=1", "videostreaming=off"]),
             },
             Parameter {
                 name: "sshkeys",
                 known: true,
+                of: None,
                 sent: One("abc%20d"),
             },
             Parameter {
                 name: "startdate",
                 known: true,
+                of: None,
                 sent: One("2026-01-31T12:00:00"),
             },
             Parameter {
                 name: "startup",
                 known: true,
+                of: Some("StartupOrder"),
                 sent: Parts(&["down=7", "7", "up=7"]),
             },
             Parameter {
                 name: "tablet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tags",
                 known: true,
+                of: None,
                 sent: One("tag1,tag1"),
             },
             Parameter {
                 name: "tdf",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "template",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tpmstate0",
                 known: true,
+                of: Some("QemuTpmState"),
                 sent: Parts(
                     &[
                         "local:iso/debian-13.iso",
@@ -14405,26 +16182,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "unused1",
                 known: true,
+                of: Some("QemuUnused"),
                 sent: Parts(&["local:iso/debian-13.iso"]),
             },
             Parameter {
                 name: "usb1",
                 known: true,
+                of: Some("QemuUsb"),
                 sent: Parts(&["1-2.3", "mapping=item1", "usb3=1"]),
             },
             Parameter {
                 name: "vcpus",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vga",
                 known: true,
+                of: Some("QemuVga"),
                 sent: Parts(&["clipboard=vnc", "memory=7", "cirrus"]),
             },
             Parameter {
                 name: "virtio1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -14472,6 +16254,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "virtiofs1",
                 known: true,
+                of: Some("QemuVirtiofs"),
                 sent: Parts(
                     &[
                         "cache=auto",
@@ -14485,16 +16268,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmgenid",
                 known: true,
+                of: None,
                 sent: One("0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f"),
             },
             Parameter {
                 name: "vmstatestorage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "watchdog",
                 known: true,
+                of: Some("QemuWatchdog"),
                 sent: Parts(&["action=text", "i6300esb"]),
             },
         ],
@@ -14509,16 +16295,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "acpi",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "affinity",
                 known: true,
+                of: None,
                 sent: One("0-3"),
             },
             Parameter {
                 name: "agent",
                 known: true,
+                of: Some("QemuAgent"),
                 sent: Parts(
                     &["1", "freeze-fs=1", "fstrim_cloned_disks=1", "type=virtio"],
                 ),
@@ -14526,11 +16315,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "allow-ksm",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "amd-sev",
                 known: true,
+                of: Some("QemuSev"),
                 sent: Parts(
                     &[
                         "allow-smt=1",
@@ -14544,81 +16335,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "arch",
                 known: true,
+                of: None,
                 sent: One("x86_64"),
             },
             Parameter {
                 name: "args",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "audio0",
                 known: true,
+                of: Some("QemuAudio"),
                 sent: Parts(&["device=ich9-intel-hda", "driver=spice"]),
             },
             Parameter {
                 name: "autostart",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "balloon",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "bios",
                 known: true,
+                of: None,
                 sent: One("seabios"),
             },
             Parameter {
                 name: "boot",
                 known: true,
+                of: Some("QemuBoot"),
                 sent: Parts(&["text", "order=item1;item1"]),
             },
             Parameter {
                 name: "bootdisk",
                 known: true,
+                of: None,
                 sent: One("scsi0"),
             },
             Parameter {
                 name: "cdrom",
                 known: true,
+                of: None,
                 sent: One("none"),
             },
             Parameter {
                 name: "cicustom",
                 known: true,
+                of: Some("QemuCloudInitCustom"),
                 sent: Parts(&["meta=text", "network=text", "user=text", "vendor=text"]),
             },
             Parameter {
                 name: "cipassword",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "citype",
                 known: true,
+                of: None,
                 sent: One("configdrive2"),
             },
             Parameter {
                 name: "ciupgrade",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ciuser",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "cores",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "cpu",
                 known: true,
+                of: Some("QemuCpu"),
                 sent: Parts(
                     &[
                         "text",
@@ -14635,31 +16442,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cpulimit",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "cpuunits",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("net4,net4,net5"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "efidisk0",
                 known: true,
+                of: Some("QemuEfiDisk"),
                 sent: Parts(
                     &[
                         "efitype=2m",
@@ -14675,21 +16488,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "freeze",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "hookscript",
                 known: true,
+                of: None,
                 sent: One("local:iso/debian-13.iso"),
             },
             Parameter {
                 name: "hostpci1",
                 known: true,
+                of: Some("QemuHostPci"),
                 sent: Parts(
                     &[
                         "device-id=text",
@@ -14711,16 +16528,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "hotplug",
                 known: true,
+                of: None,
                 sent: One("network"),
             },
             Parameter {
                 name: "hugepages",
                 known: true,
+                of: None,
                 sent: One("any"),
             },
             Parameter {
                 name: "ide1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -14769,46 +16589,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "intel-tdx",
                 known: true,
+                of: Some("QemuTdx"),
                 sent: Parts(&["attestation=1", "text", "vsock-cid=7", "vsock-port=7"]),
             },
             Parameter {
                 name: "ipconfig1",
                 known: true,
+                of: Some("QemuIpConfig"),
                 sent: Parts(&["gw=text", "gw6=text", "ip=text", "ip6=text"]),
             },
             Parameter {
                 name: "ivshmem",
                 known: true,
+                of: Some("QemuIvshmem"),
                 sent: Parts(&["name=item1", "size=7"]),
             },
             Parameter {
                 name: "keephugepages",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "keyboard",
                 known: true,
+                of: None,
                 sent: One("de"),
             },
             Parameter {
                 name: "kvm",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "localtime",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lock",
                 known: true,
+                of: None,
                 sent: One("backup"),
             },
             Parameter {
                 name: "machine",
                 known: true,
+                of: Some("QemuMachine"),
                 sent: Parts(
                     &[
                         "aw-bits=32.5",
@@ -14822,31 +16651,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "memory",
                 known: true,
+                of: Some("QemuMemory"),
                 sent: Parts(&["16"]),
             },
             Parameter {
                 name: "migrate_downtime",
                 known: true,
+                of: None,
                 sent: One("0.5"),
             },
             Parameter {
                 name: "migrate_speed",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("host.example.org"),
             },
             Parameter {
                 name: "nameserver",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10 192.0.2.10"),
             },
             Parameter {
                 name: "net1",
                 known: true,
+                of: Some("QemuNet"),
                 sent: Parts(
                     &[
                         "e1000=BC:24:11:00:00:01",
@@ -14864,11 +16699,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "numa",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "numa1",
                 known: true,
+                of: Some("QemuNuma"),
                 sent: Parts(
                     &["cpus=0-1;0-1", "hostnodes=0;0", "memory=0.5", "policy=preferred"],
                 ),
@@ -14876,46 +16713,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "onboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ostype",
                 known: true,
+                of: None,
                 sent: One("other"),
             },
             Parameter {
                 name: "parallel1",
                 known: true,
+                of: None,
                 sent: One("/dev/parport0"),
             },
             Parameter {
                 name: "protection",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "reboot",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "revert",
                 known: true,
+                of: None,
                 sent: One("net6,net6"),
             },
             Parameter {
                 name: "rng0",
                 known: true,
+                of: Some("QemuRng"),
                 sent: Parts(&["max_bytes=7", "period=7", "/dev/urandom"]),
             },
             Parameter {
                 name: "running-nets-host-mtu",
                 known: false,
+                of: None,
                 sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "sata1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -14963,6 +16809,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scsi1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -15016,31 +16863,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "scsihw",
                 known: true,
+                of: None,
                 sent: One("lsi"),
             },
             Parameter {
                 name: "searchdomain",
                 known: true,
+                of: None,
                 sent: One("item1 item1"),
             },
             Parameter {
                 name: "serial1",
                 known: true,
+                of: None,
                 sent: One("socket"),
             },
             Parameter {
                 name: "shares",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "smbios1",
                 known: true,
+                of: Some("QemuSmbios1"),
                 sent: Parts(
                     &[
                         "base64=1",
@@ -15057,56 +16910,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "smp",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "sockets",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "spice_enhancements",
                 known: true,
+                of: Some("QemuSpiceEnhancements"),
                 sent: Parts(&["foldersharing=1", "videostreaming=off"]),
             },
             Parameter {
                 name: "sshkeys",
                 known: true,
+                of: None,
                 sent: One("abc%20d"),
             },
             Parameter {
                 name: "startdate",
                 known: true,
+                of: None,
                 sent: One("2026-01-31T12:00:00"),
             },
             Parameter {
                 name: "startup",
                 known: true,
+                of: Some("StartupOrder"),
                 sent: Parts(&["down=7", "7", "up=7"]),
             },
             Parameter {
                 name: "tablet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tags",
                 known: true,
+                of: None,
                 sent: One("tag1,tag1"),
             },
             Parameter {
                 name: "tdf",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "template",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "tpmstate0",
                 known: true,
+                of: Some("QemuTpmState"),
                 sent: Parts(
                     &[
                         "local:iso/debian-13.iso",
@@ -15120,26 +16984,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "unused1",
                 known: true,
+                of: Some("QemuUnused"),
                 sent: Parts(&["local:iso/debian-13.iso"]),
             },
             Parameter {
                 name: "usb1",
                 known: true,
+                of: Some("QemuUsb"),
                 sent: Parts(&["1-2.3", "mapping=item1", "usb3=1"]),
             },
             Parameter {
                 name: "vcpus",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vga",
                 known: true,
+                of: Some("QemuVga"),
                 sent: Parts(&["clipboard=vnc", "memory=7", "cirrus"]),
             },
             Parameter {
                 name: "virtio1",
                 known: true,
+                of: Some("QemuDrive"),
                 sent: Parts(
                     &[
                         "aio=native",
@@ -15187,6 +17056,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "virtiofs1",
                 known: true,
+                of: Some("QemuVirtiofs"),
                 sent: Parts(
                     &[
                         "cache=auto",
@@ -15200,16 +17070,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmgenid",
                 known: true,
+                of: None,
                 sent: One("0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f"),
             },
             Parameter {
                 name: "vmstatestorage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "watchdog",
                 known: true,
+                of: Some("QemuWatchdog"),
                 sent: Parts(&["action=text", "i6300esb"]),
             },
         ],
@@ -15224,6 +17097,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("start"),
             },
         ],
@@ -15238,11 +17112,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "feature",
                 known: true,
+                of: None,
                 sent: One("snapshot"),
             },
             Parameter {
                 name: "snapname",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -15273,16 +17149,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -15305,21 +17184,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -15334,6 +17217,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -15356,21 +17240,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "rename",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
         ],
@@ -15393,16 +17281,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cidr",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nomatch",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -15417,6 +17308,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -15439,16 +17331,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nomatch",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -15463,6 +17358,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -15477,21 +17373,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "since",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "until",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -15514,61 +17414,73 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("radv,radv,policy_out"),
             },
             Parameter {
                 name: "dhcp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ipfilter",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "log_level_in",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "log_level_out",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macfilter",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "ndp",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "policy_in",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
             Parameter {
                 name: "policy_out",
                 known: true,
+                of: None,
                 sent: One("ACCEPT"),
             },
             Parameter {
                 name: "radv",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -15583,6 +17495,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("alias"),
             },
         ],
@@ -15605,76 +17518,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pos",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
         ],
@@ -15697,81 +17625,97 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "action",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("type,type,sport"),
             },
             Parameter {
                 name: "dest",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "dport",
                 known: true,
+                of: None,
                 sent: One("8006"),
             },
             Parameter {
                 name: "enable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "icmp-type",
                 known: true,
+                of: None,
                 sent: One("echo-request"),
             },
             Parameter {
                 name: "iface",
                 known: true,
+                of: None,
                 sent: One("eth0"),
             },
             Parameter {
                 name: "log",
                 known: true,
+                of: None,
                 sent: One("emerg"),
             },
             Parameter {
                 name: "macro",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "moveto",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "proto",
                 known: true,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "sport",
                 known: true,
+                of: None,
                 sent: One("1024"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("in"),
             },
         ],
@@ -15786,6 +17730,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -15800,6 +17745,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
         ],
@@ -15814,46 +17760,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "migration_network",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "migration_type",
                 known: true,
+                of: None,
                 sent: One("secure"),
             },
             Parameter {
                 name: "online",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "targetstorage",
                 known: true,
+                of: None,
                 sent: One("local:other,local:other"),
             },
             Parameter {
                 name: "with-conntrack-state",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "with-local-disks",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -15868,6 +17823,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "command",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -15882,46 +17838,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("ide0"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "format",
                 known: true,
+                of: None,
                 sent: One("raw"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "target-digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "target-disk",
                 known: true,
+                of: None,
                 sent: One("ide0"),
             },
             Parameter {
                 name: "target-vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -15936,11 +17901,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "bridges",
                 known: true,
+                of: None,
                 sent: One("vmbr0,vmbr0"),
             },
             Parameter {
                 name: "storages",
                 known: true,
+                of: None,
                 sent: One("local,local"),
             },
         ],
@@ -15955,11 +17922,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "socket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "ticket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -15982,6 +17951,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target-endpoint",
                 known: true,
+                of: Some("RemoteEndpoint"),
                 sent: Parts(
                     &["apitoken=text", "fingerprint=text", "host=text", "port=7"],
                 ),
@@ -15989,31 +17959,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target-storage",
                 known: true,
+                of: None,
                 sent: One("local:other,local:other"),
             },
             Parameter {
                 name: "target-bridge",
                 known: true,
+                of: None,
                 sent: One("vmbr0:vmbr1,vmbr0:vmbr1"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "online",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "target-vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -16028,21 +18004,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("ide0"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16057,16 +18037,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ds",
                 known: true,
+                of: None,
                 sent: One("item1,item1"),
             },
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -16081,11 +18064,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -16100,11 +18085,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16127,16 +18114,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "snapname",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vmstate",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16159,6 +18149,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16181,6 +18172,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "description",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -16195,6 +18187,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16209,6 +18202,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "proxy",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -16239,6 +18233,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -16253,6 +18248,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16267,11 +18263,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "nocheck",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16286,21 +18284,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "forceStop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "keepActive",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -16315,11 +18317,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force-cpu",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "machine",
                 known: true,
+                of: Some("QemuMachine"),
                 sent: Parts(
                     &[
                         "aw-bits=32.5",
@@ -16333,46 +18337,55 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "migratedfrom",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "migration_network",
                 known: true,
+                of: None,
                 sent: One("192.0.2.0/24"),
             },
             Parameter {
                 name: "migration_type",
                 known: true,
+                of: None,
                 sent: One("secure"),
             },
             Parameter {
                 name: "nets-host-mtu",
                 known: true,
+                of: None,
                 sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stateuri",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "targetstorage",
                 known: true,
+                of: None,
                 sent: One("local:other,local:other"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "with-conntrack-state",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16387,26 +18400,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "keepActive",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "migratedfrom",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
             Parameter {
                 name: "overrule-shutdown",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -16421,16 +18439,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "skiplock",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "statestorage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "todisk",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16445,6 +18466,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "disk",
                 known: true,
+                of: None,
                 sent: One("ide0"),
             },
         ],
@@ -16459,6 +18481,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "serial",
                 known: true,
+                of: None,
                 sent: One("serial0"),
             },
         ],
@@ -16473,11 +18496,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "idlist",
                 known: true,
+                of: None,
                 sent: One("item1,item1"),
             },
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16492,11 +18517,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "generate-password",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "websocket",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16511,11 +18538,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("5900"),
             },
             Parameter {
                 name: "vncticket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -16530,6 +18559,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "reference",
                 known: true,
+                of: None,
                 sent: One("library/alpine"),
             },
         ],
@@ -16544,11 +18574,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("https://example.org/image.iso?x=1&y=2"),
             },
             Parameter {
                 name: "verify-certificates",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -16563,6 +18595,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "guest",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -16585,11 +18618,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -16628,16 +18663,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ds",
                 known: true,
+                of: None,
                 sent: One("item1,item1"),
             },
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -16652,11 +18690,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -16679,21 +18719,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "domain",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -16708,6 +18752,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -16722,6 +18767,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "portal",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -16744,6 +18790,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vg",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
         ],
@@ -16758,6 +18805,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -16772,21 +18820,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -16794,6 +18846,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -16968,16 +19021,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cmd",
                 known: true,
+                of: None,
                 sent: One("ceph_install"),
             },
             Parameter {
                 name: "cmd-opts",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "proxy",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
         ],
@@ -16992,16 +19048,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
         ],
@@ -17024,6 +19083,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "command",
                 known: true,
+                of: None,
                 sent: One("reboot"),
             },
         ],
@@ -17038,21 +19098,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force-stop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "timeout",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
         ],
@@ -17067,26 +19131,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("images,images"),
             },
             Parameter {
                 name: "enabled",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "format",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
         ],
@@ -17109,11 +19178,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("images"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -17128,21 +19199,25 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
             Parameter {
                 name: "filename",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "size",
                 known: true,
+                of: None,
                 sent: One("10G"),
             },
             Parameter {
                 name: "format",
                 known: true,
+                of: None,
                 sent: One("raw"),
             },
         ],
@@ -17165,11 +19240,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "target_node",
                 known: true,
+                of: None,
                 sent: One("pve1"),
             },
         ],
@@ -17184,11 +19261,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "notes",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "protected",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -17203,6 +19282,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "delay",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -17217,36 +19297,43 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "url",
                 known: true,
+                of: None,
                 sent: One("https://example.org/image.iso?x=1&y=2"),
             },
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("iso"),
             },
             Parameter {
                 name: "filename",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "checksum",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "checksum-algorithm",
                 known: true,
+                of: None,
                 sent: One("md5"),
             },
             Parameter {
                 name: "compression",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "verify-certificates",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -17261,16 +19348,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "filepath",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "tar",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -17285,11 +19375,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "filepath",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -17312,6 +19404,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -17326,11 +19419,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "reference",
                 known: true,
+                of: None,
                 sent: One("registry.example.org/library/alpine:3.20"),
             },
             Parameter {
                 name: "filename",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -17345,6 +19440,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -17360,11 +19456,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("qemu"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -17379,6 +19477,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -17394,11 +19493,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("qemu"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -17413,16 +19514,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "ds",
                 known: true,
+                of: None,
                 sent: One("item1,item1"),
             },
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -17437,11 +19541,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timeframe",
                 known: true,
+                of: None,
                 sent: One("hour"),
             },
             Parameter {
                 name: "cf",
                 known: true,
+                of: None,
                 sent: One("AVERAGE"),
             },
         ],
@@ -17464,26 +19570,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("iso"),
             },
             Parameter {
                 name: "filename",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "checksum",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "checksum-algorithm",
                 known: true,
+                of: None,
                 sent: One("md5"),
             },
             Parameter {
                 name: "tmpfilename",
                 known: true,
+                of: None,
                 sent: One("/var/tmp/pveupload-0a1b2c3d"),
             },
         ],
@@ -17506,6 +19617,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "force",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
         ],
@@ -17520,6 +19632,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "key",
                 known: true,
+                of: None,
                 sent: One("pve2c-0123456789"),
             },
         ],
@@ -17542,11 +19655,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "max-workers",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
         ],
@@ -17561,26 +19676,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "service",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "since",
                 known: true,
+                of: None,
                 sent: One("2026-01-31 12:00:00"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "until",
                 known: true,
+                of: None,
                 sent: One("2026-01-31 12:00:00"),
             },
         ],
@@ -17595,51 +19715,61 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "errors",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "since",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "source",
                 known: true,
+                of: None,
                 sent: One("archive"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "statusfilter",
                 known: true,
+                of: None,
                 sent: One("ok,ok"),
             },
             Parameter {
                 name: "typefilter",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "until",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "userfilter",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100"),
             },
         ],
@@ -17670,16 +19800,19 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "download",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "limit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "start",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -17702,11 +19835,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cmd",
                 known: true,
+                of: None,
                 sent: One("ceph_install"),
             },
             Parameter {
                 name: "cmd-opts",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -17729,6 +19864,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "timezone",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -17751,26 +19887,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "cmd",
                 known: true,
+                of: None,
                 sent: One("ceph_install"),
             },
             Parameter {
                 name: "cmd-opts",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "height",
                 known: true,
+                of: None,
                 sent: One("16"),
             },
             Parameter {
                 name: "websocket",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "width",
                 known: true,
+                of: None,
                 sent: One("16"),
             },
         ],
@@ -17785,11 +19926,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("5900"),
             },
             Parameter {
                 name: "vncticket",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -17804,121 +19947,145 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "all",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "compress",
                 known: true,
+                of: None,
                 sent: One("0"),
             },
             Parameter {
                 name: "dumpdir",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "exclude",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "exclude-path",
                 known: true,
+                of: None,
                 sent: Many(&[One("a b&c=d;e+f%41/ü"), One("a b&c=d;e+f%41/ü")]),
             },
             Parameter {
                 name: "fleecing",
                 known: true,
+                of: Some("BackupFleecing"),
                 sent: Parts(&["1", "storage=text"]),
             },
             Parameter {
                 name: "ionice",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "job-id",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "lockwait",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mailnotification",
                 known: true,
+                of: None,
                 sent: One("always"),
             },
             Parameter {
                 name: "mailto",
                 known: true,
+                of: None,
                 sent: One("root@pam,root@pam"),
             },
             Parameter {
                 name: "maxfiles",
                 known: false,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mode",
                 known: true,
+                of: None,
                 sent: One("snapshot"),
             },
             Parameter {
                 name: "notes-template",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "notification-mode",
                 known: true,
+                of: None,
                 sent: One("auto"),
             },
             Parameter {
                 name: "notification-policy",
                 known: false,
+                of: None,
                 sent: One("always"),
             },
             Parameter {
                 name: "notification-target",
                 known: false,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "pbs-change-detection-mode",
                 known: true,
+                of: None,
                 sent: One("legacy"),
             },
             Parameter {
                 name: "performance",
                 known: true,
+                of: Some("BackupPerformance"),
                 sent: Parts(&["max-workers=7", "pbs-entries-max=7"]),
             },
             Parameter {
                 name: "pigz",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "protected",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -17934,56 +20101,67 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "quiet",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "remove",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "script",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "stdexcludes",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stdout",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stop",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "stopwait",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "tmpdir",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vmid",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
             Parameter {
                 name: "zstd",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
         ],
@@ -17998,6 +20176,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
         ],
@@ -18012,6 +20191,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -18034,11 +20214,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "poolid",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("qemu"),
             },
         ],
@@ -18053,11 +20235,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "poolid",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
         ],
@@ -18072,31 +20256,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "poolid",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
             Parameter {
                 name: "allow-move",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local,local"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
         ],
@@ -18111,6 +20301,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "poolid",
                 known: true,
+                of: None,
                 sent: One("pool1"),
             },
         ],
@@ -18125,6 +20316,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("qemu"),
             },
         ],
@@ -18139,26 +20331,31 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "allow-move",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "comment",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local,local"),
             },
             Parameter {
                 name: "vms",
                 known: true,
+                of: None,
                 sent: One("100,101"),
             },
         ],
@@ -18181,6 +20378,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("btrfs"),
             },
         ],
@@ -18195,31 +20393,37 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "type",
                 known: true,
+                of: None,
                 sent: One("btrfs"),
             },
             Parameter {
                 name: "storage",
                 known: true,
+                of: None,
                 sent: One("local"),
             },
             Parameter {
                 name: "authsupported",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "base",
                 known: true,
+                of: None,
                 sent: One("local:iso/debian-13.iso"),
             },
             Parameter {
                 name: "blocksize",
                 known: true,
+                of: None,
                 sent: One("16k"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: Some("BandwidthLimits"),
                 sent: Parts(
                     &[
                         "clone=0.5",
@@ -18233,66 +20437,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comstar_hg",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comstar_tg",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("images,images"),
             },
             Parameter {
                 name: "content-dirs",
                 known: true,
+                of: None,
                 sent: One("iso=templates,iso=templates"),
             },
             Parameter {
                 name: "create-base-path",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "create-subdirs",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "data-pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "datastore",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "domain",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "encryption-key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "export",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -18300,131 +20517,157 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "format",
                 known: true,
+                of: None,
                 sent: One("raw"),
             },
             Parameter {
                 name: "fs-name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "fuse",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "is_mountpoint",
                 known: true,
+                of: None,
                 sent: One("no"),
             },
             Parameter {
                 name: "iscsiprovider",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "keyring",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "krbd",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lio_tpg",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "master-pubkey",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "max-protected-backups",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxfiles",
                 known: false,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mkdir",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "monhost",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "mountpoint",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
             Parameter {
                 name: "namespace",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nocow",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "nowritecache",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "options",
                 known: true,
+                of: None,
                 sent: One("vers=4.2"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "path",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "portal",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "preallocation",
                 known: true,
+                of: None,
                 sent: One("off"),
             },
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -18440,101 +20683,121 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "saferemove",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "saferemove-stepsize",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "saferemove_throughput",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "server2",
                 known: false,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "share",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "shared",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skip-cert-verification",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "smbversion",
                 known: true,
+                of: None,
                 sent: One("default"),
             },
             Parameter {
                 name: "snapshot-as-volume-chain",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "sparse",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "subdir",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
             Parameter {
                 name: "tagged_only",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "target",
                 known: true,
+                of: None,
                 sent: One("pve2"),
             },
             Parameter {
                 name: "thinpool",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
             Parameter {
                 name: "transport",
                 known: false,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "vgname",
                 known: true,
+                of: None,
                 sent: One("pve"),
             },
             Parameter {
                 name: "volume",
                 known: false,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "zfs-base-path",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
         ],
@@ -18557,11 +20820,13 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "blocksize",
                 known: true,
+                of: None,
                 sent: One("16k"),
             },
             Parameter {
                 name: "bwlimit",
                 known: true,
+                of: Some("BandwidthLimits"),
                 sent: Parts(
                     &[
                         "clone=0.5",
@@ -18575,66 +20840,79 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "comstar_hg",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "comstar_tg",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "content",
                 known: true,
+                of: None,
                 sent: One("images,images"),
             },
             Parameter {
                 name: "content-dirs",
                 known: true,
+                of: None,
                 sent: One("iso=templates,iso=templates"),
             },
             Parameter {
                 name: "create-base-path",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "create-subdirs",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "data-pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "delete",
                 known: true,
+                of: None,
                 sent: One("zfs-base-path,zfs-base-path,username"),
             },
             Parameter {
                 name: "digest",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "disable",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "domain",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "encryption-key",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "fingerprint",
                 known: true,
+                of: None,
                 sent: One(
                     "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
                 ),
@@ -18642,116 +20920,139 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "format",
                 known: true,
+                of: None,
                 sent: One("raw"),
             },
             Parameter {
                 name: "fs-name",
                 known: true,
+                of: None,
                 sent: One("item1"),
             },
             Parameter {
                 name: "fuse",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "is_mountpoint",
                 known: true,
+                of: None,
                 sent: One("no"),
             },
             Parameter {
                 name: "keyring",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "krbd",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "lio_tpg",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "master-pubkey",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "max-protected-backups",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "maxfiles",
                 known: false,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "mkdir",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "monhost",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10,192.0.2.10"),
             },
             Parameter {
                 name: "mountpoint",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
             Parameter {
                 name: "namespace",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "nocow",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "nodes",
                 known: true,
+                of: None,
                 sent: One("pve1,pve1"),
             },
             Parameter {
                 name: "nowritecache",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "options",
                 known: true,
+                of: None,
                 sent: One("vers=4.2"),
             },
             Parameter {
                 name: "password",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "pool",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "port",
                 known: true,
+                of: None,
                 sent: One("7"),
             },
             Parameter {
                 name: "preallocation",
                 known: true,
+                of: None,
                 sent: One("off"),
             },
             Parameter {
                 name: "prune-backups",
                 known: true,
+                of: Some("PruneBackups"),
                 sent: Parts(
                     &[
                         "keep-all=1",
@@ -18767,76 +21068,91 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "saferemove",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "saferemove-stepsize",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "saferemove_throughput",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "server",
                 known: true,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "server2",
                 known: false,
+                of: None,
                 sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "shared",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "skip-cert-verification",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "smbversion",
                 known: true,
+                of: None,
                 sent: One("default"),
             },
             Parameter {
                 name: "snapshot-as-volume-chain",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "sparse",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "subdir",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
             Parameter {
                 name: "tagged_only",
                 known: true,
+                of: None,
                 sent: One("1"),
             },
             Parameter {
                 name: "transport",
                 known: false,
+                of: None,
                 sent: One("tcp"),
             },
             Parameter {
                 name: "username",
                 known: true,
+                of: None,
                 sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "zfs-base-path",
                 known: true,
+                of: None,
                 sent: One("/mnt/store"),
             },
         ],
