@@ -186,7 +186,7 @@ fn a_property_string_reads_every_form_and_writes_back_what_it_read() {
             "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1"
         );
     }
-    let drive: QemuDrive = "local-lvm:vm-100-disk-0,size=32G,next=1".parse().unwrap();
+    let drive = QemuDrive::from("local-lvm:vm-100-disk-0,size=32G,next=1");
     assert_eq!(drive.file.storage(), Some("local-lvm"));
     assert_eq!(
         drive.size.as_ref().and_then(|size| size.bytes()),

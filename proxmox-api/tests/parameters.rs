@@ -260,3 +260,270 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
     assert!(error.contains("`net0`") && error.contains("`x`"), "{error}");
     assert!(pve.requests().iter().all(|request| request.method == "GET"));
 }
+
+#[tokio::test]
+async fn what_no_release_takes_is_not_sent_unless_asked_for() {
+    let (pve, client) = start().await;
+    let config = client.nodes().node("pve1").qemu().vmid(100).config();
+    for (error, wanted) in [
+        (
+            refused(config.put().cores(-1)).await,
+            "the parameter `cores` takes integers from 1; not \"-1\"",
+        ),
+        (
+            refused(config.put().net(99, QemuNet::virtio())).await,
+            "the parameter `net99` takes the indexes 0 to 31; not \"99\"",
+        ),
+        (
+            refused(config.put().net(300, QemuNet::virtio())).await,
+            "the parameter `net300` takes the indexes 0 to 31; not \"300\"",
+        ),
+        (
+            refused(config.put().param("net32", "virtio")).await,
+            "the parameter `net32` takes the indexes 0 to 31; not \"32\"",
+        ),
+        (
+            refused(config.put().cores(u64::MAX)).await,
+            "the parameter `cores` takes integers of 64 bits with a sign; not \"18446744073709551615\"",
+        ),
+        (
+            refused(config.put().cpulimit(129)).await,
+            "the parameter `cpulimit` takes numbers from 0 to 128; not \"129\"",
+        ),
+        (
+            refused(config.put().bootdisk("floppy0")).await,
+            "the parameter `bootdisk` takes texts that match `(ide|sata|scsi|virtio)\\d+`; not \"floppy0\"",
+        ),
+        (
+            refused(config.put().net(0, QemuNet::new("virtoi"))).await,
+            "for its key `model`; not \"virtoi\"",
+        ),
+        (
+            refused(config.put().net(0, QemuNet::virtio().tag(4095))).await,
+            "the parameter `net0` takes integers from 1 to 4094 for its key `tag`; not \"4095\"",
+        ),
+    ] {
+        assert!(error.ends_with(wanted), "{error}\n{wanted}");
+    }
+    let agent = client.nodes().node("pve1").qemu().vmid(100).agent();
+    let error = refused(agent.exec().post().command(["0"])).await;
+    assert!(error.contains("more than one element"), "{error}");
+    let secret = client.access().password().put("1234", "root@pam");
+    let error = refused(secret).await;
+    assert!(!error.contains("1234"), "{error}");
+    assert!(pve.requests().is_empty());
+
+    // A later value makes up for an earlier one.
+    config.put().cores(-1).cores(2).await.unwrap();
+    // A newer server may take more; what would arrive as something else stays refused.
+    let bold = Client::builder(pve.url())
+        .ca_pem(pve.ca_pem())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .retry(RetryPolicy::none())
+        .check_parameters(false)
+        .build()
+        .unwrap();
+    let config = bold.nodes().node("pve1").qemu().vmid(100).config();
+    let error = config.put().cores(-1).await.unwrap_err();
+    assert!(matches!(error, Error::Api(_)), "{error}");
+    refused(config.put().tags(["a b"])).await;
+}
+
+/// Calls as people write them; that they compile is what is proved, and that they arrive as the plain ones do.
+#[test]
+#[allow(
+    clippy::needless_borrows_for_generic_args,
+    clippy::cloned_ref_to_slice_refs,
+    reason = "people write it"
+)]
+fn setters_take_what_people_have() {
+    use std::collections::{BTreeSet, HashSet};
+
+    use proxmox_api::pve::Root;
+    use proxmox_api::pve::qemu::{QemuBios, QemuMemory, QemuOstype};
+    use proxmox_api::value::formats::UserId;
+
+    struct Spec {
+        cores: u32,
+        memory: u64,
+        sockets: usize,
+        name: String,
+        tags: Vec<String>,
+        os: QemuOstype,
+        bios: Option<QemuBios>,
+        onboot: Option<bool>,
+        note: Option<String>,
+        net: QemuNet,
+    }
+    let spec = Spec {
+        cores: 2,
+        memory: 4096,
+        sockets: 1,
+        name: "web".into(),
+        tags: vec!["a".into(), "b".into()],
+        os: QemuOstype::L26,
+        bios: None,
+        onboot: Some(true),
+        note: None,
+        net: QemuNet::virtio().bridge("vmbr0"),
+    };
+    let qemu = Root::detached().nodes().node("pve1").qemu();
+    let full = |given: &Call| -> Vec<(String, String)> {
+        let one = |value: &ParamValue| match value {
+            ParamValue::One(text) => text.clone(),
+            ParamValue::Many(texts) => texts.join("|"),
+        };
+        let params = given.params().iter();
+        params
+            .map(|(key, value)| (key.to_owned(), one(value)))
+            .collect()
+    };
+    let plain = qemu
+        .post(100)
+        .cores(2)
+        .memory("4096")
+        .sockets(1)
+        .name("web")
+        .tags("a,b")
+        .ostype("l26")
+        .onboot(true)
+        .net(0, "virtio,bridge=vmbr0");
+    for request in [
+        qemu.post(100_u32)
+            .cores(spec.cores)
+            .memory(spec.memory)
+            .sockets(spec.sockets)
+            .name(&spec.name)
+            .tags(&spec.tags)
+            .ostype(&spec.os)
+            .bios(&spec.bios)
+            .onboot(spec.onboot)
+            .description(&spec.note)
+            .net(0, &spec.net),
+        qemu.post(100_i64)
+            .cores(&spec.cores)
+            .memory(4096)
+            .sockets(Some(1_u8))
+            .name(spec.name.as_str())
+            .tags(spec.tags.iter())
+            .ostype(spec.os.clone())
+            .bios(None::<QemuBios>)
+            .onboot(&Some(true))
+            .description(spec.note.as_deref())
+            .net(0_usize, spec.net.clone()),
+        qemu.post(100_usize)
+            .cores(Some(2))
+            .memory(QemuMemory::new(4096_u32))
+            .sockets(&1)
+            .name(Some("web"))
+            .tags(["a", "b"])
+            .ostype(Some(&spec.os))
+            .bios(spec.bios.as_ref())
+            .onboot(&true)
+            .description(None::<String>)
+            .net(0_u64, Some(&spec.net)),
+        qemu.post(&100)
+            .cores(2_i128)
+            .memory(Some(4096))
+            .sockets(1_isize)
+            .name(String::from("web"))
+            .tags(Some(&spec.tags))
+            .ostype(QemuOstype::L26)
+            .onboot(Some(&true))
+            .net(0_i32, String::from("virtio,bridge=vmbr0")),
+    ] {
+        assert_eq!(full(request.call()), full(plain.call()));
+    }
+    let lists = [
+        qemu.post(1).tags(&["a", "b"]),
+        qemu.post(1).tags(&["a", "b"][..]),
+        qemu.post(1).tags(vec!["a", "b"]),
+        qemu.post(1).tags(spec.tags.as_slice()),
+        qemu.post(1)
+            .tags(spec.tags.iter().map(|tag| tag.to_lowercase())),
+        qemu.post(1)
+            .tags(spec.tags.iter().filter(|tag| !tag.is_empty())),
+        qemu.post(1).tags(BTreeSet::from(["a", "b"])),
+        qemu.post(1)
+            .tags(&BTreeSet::from(["a".to_owned(), "b".to_owned()])),
+        qemu.post(1).tags("a;b"),
+        qemu.post(1).tags(&String::from("a b")),
+        qemu.post(1).tags(List::<String>::from("a,b")),
+        qemu.post(1).tags(&List::<String>::from("a,b")),
+        qemu.post(1).tags(Some(["a", "b"])),
+        qemu.post(1).tags(Some("a,b")),
+        qemu.post(1).tags(&Some(spec.tags.clone())),
+    ];
+    for request in &lists {
+        assert_eq!(sent(request.call(), "tags"), "a,b");
+    }
+    assert!(
+        qemu.post(1)
+            .tags(None::<Vec<String>>)
+            .call()
+            .params()
+            .get("tags")
+            .is_none()
+    );
+    let backup = Root::detached().nodes().node("pve1").vzdump();
+    for request in [
+        backup.post().vmid([100, 101]),
+        backup.post().vmid([100_u32, 101]),
+        backup.post().vmid(&[100_i64, 101]),
+        backup.post().vmid(vec![100_u64, 101]),
+        backup.post().vmid(100..=101),
+        backup.post().vmid("100,101"),
+        backup.post().vmid([100_usize, 101].iter()),
+        backup.post().vmid(Some(&[100_u32, 101])),
+    ] {
+        assert_eq!(sent(request.call(), "vmid"), "100,101");
+    }
+    assert_eq!(
+        sent(backup.post().vmid(HashSet::from([7_u32])).call(), "vmid"),
+        "7"
+    );
+    let acl = Root::detached().access().acl();
+    let user = UserId::from("ci@pve");
+    for request in [
+        acl.put("/", "PVEAuditor").users("ci@pve"),
+        acl.put("/", ["PVEAuditor"]).users(["ci@pve"]),
+        acl.put("/", vec![String::from("PVEAuditor")])
+            .users(&[user.clone()]),
+        acl.put("/", &["PVEAuditor"]).users([&user]),
+        acl.put("/", "PVEAuditor").users(&String::from("ci@pve")),
+    ] {
+        assert_eq!(sent(request.call(), "users"), "ci@pve");
+    }
+    let exec = Root::detached()
+        .nodes()
+        .node("pve1")
+        .qemu()
+        .vmid(100)
+        .agent()
+        .exec();
+    let words: Vec<String> = "ls -l /".split(' ').map(str::to_owned).collect();
+    for request in [
+        exec.post().command(["ls", "-l", "/"]),
+        exec.post().command(&words),
+        exec.post().command(words.iter()),
+        exec.post().command("ls -l /".split(' ')),
+    ] {
+        assert_eq!(
+            request.call().params().get("command"),
+            Some(&ParamValue::Many(words.clone()))
+        );
+    }
+    let more =
+        serde_json::json!({ "cores": 2, "onboot": true, "name": "web", "description": null });
+    let request = qemu.post(100).params(more.as_object().unwrap().clone());
+    assert_eq!(
+        full(request.call())[1..],
+        [("cores", "2"), ("name", "web"), ("onboot", "1")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    );
+    fn generic<R: ApiRequest>(request: R) -> R {
+        ApiRequest::param(request, "x", Some(1_u64)).params([("y", "z")])
+    }
+    let request = generic(qemu.post(100)).cores(2);
+    assert_eq!(sent(request.call(), "x"), "1");
+}

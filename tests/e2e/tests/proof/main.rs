@@ -9,4 +9,5 @@ mod properties;
 mod releases;
 mod replay;
 mod secrets;
+mod strict;
 mod wires;

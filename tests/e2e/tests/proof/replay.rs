@@ -330,6 +330,10 @@ fn recorded_property_strings_keep_their_meaning() {
                 kept_as_text += 1;
                 println!("  kept as text: {name} {text:?}");
             }
+            // Of another release, or with a value that no release takes.
+            (Err(error), Meaning::Keys(_)) => {
+                println!("  only leniently: {name} {text:?}: {error}")
+            }
             (strict, _) => panic!("{name}: {text:?} is {wanted:?}, read as {strict:?}"),
         }
         *types.entry(name).or_default() += 1;
