@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/access`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessPath(pub(crate) At);
-
-place_impls!(AccessPath);
 
 impl Client {
     /// `/access`
@@ -49,10 +47,8 @@ impl AccessPath {
 /// The path `/access/acl`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessAclPath(pub(crate) At);
-
-place_impls!(AccessAclPath);
 
 impl AccessPath {
     /// `/access/acl`
@@ -121,7 +117,7 @@ impl AccessAclPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessAclPut(pub(crate) Request<()>);
 
-request_impls!(AccessAclPut : ());
+request_impls!(AccessAclPut:());
 
 impl AccessAclPut {
     /// Revokes the named roles instead of granting them.
@@ -159,10 +155,8 @@ impl AccessAclPut {
 /// The path `/access/domains`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessDomainsPath(pub(crate) At);
-
-place_impls!(AccessDomainsPath);
 
 impl AccessPath {
     /// `/access/domains`
@@ -271,7 +265,7 @@ impl AccessDomainsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
 
-request_impls!(AccessDomainsPost : ());
+request_impls!(AccessDomainsPost:());
 
 impl AccessDomainsPost {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
@@ -572,10 +566,8 @@ impl AccessDomainsPost {
 /// The path `/access/domains/{realm}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessDomainsRealmPath(pub(crate) At);
-
-place_impls!(AccessDomainsRealmPath);
 
 impl AccessDomainsPath {
     /// `/access/domains/{realm}`
@@ -691,7 +683,7 @@ impl AccessDomainsRealmPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
 
-request_impls!(AccessDomainsRealmPut : ());
+request_impls!(AccessDomainsRealmPut:());
 
 impl AccessDomainsRealmPut {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
@@ -1001,10 +993,8 @@ impl AccessDomainsRealmPut {
 /// The path `/access/domains/{realm}/sync`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessDomainsRealmSyncPath(pub(crate) At);
-
-place_impls!(AccessDomainsRealmSyncPath);
 
 impl AccessDomainsRealmPath {
     /// `/access/domains/{realm}/sync`
@@ -1061,7 +1051,7 @@ impl AccessDomainsRealmSyncPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmSyncPost(pub(crate) Request<Task>);
 
-request_impls!(AccessDomainsRealmSyncPost : Task);
+request_impls!(AccessDomainsRealmSyncPost: Task);
 
 impl AccessDomainsRealmSyncPost {
     /// Only logs what would change. Default: `false`.
@@ -1111,10 +1101,8 @@ impl AccessDomainsRealmSyncPost {
 /// The path `/access/groups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessGroupsPath(pub(crate) At);
-
-place_impls!(AccessGroupsPath);
 
 impl AccessPath {
     /// `/access/groups`
@@ -1175,7 +1163,7 @@ impl AccessGroupsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
 
-request_impls!(AccessGroupsPost : ());
+request_impls!(AccessGroupsPost:());
 
 impl AccessGroupsPost {
     /// Free text about the group.
@@ -1189,10 +1177,8 @@ impl AccessGroupsPost {
 /// The path `/access/groups/{groupid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessGroupsGroupidPath(pub(crate) At);
-
-place_impls!(AccessGroupsGroupidPath);
 
 impl AccessGroupsPath {
     /// `/access/groups/{groupid}`
@@ -1257,7 +1243,7 @@ impl AccessGroupsGroupidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
 
-request_impls!(AccessGroupsGroupidPut : ());
+request_impls!(AccessGroupsGroupidPut:());
 
 impl AccessGroupsGroupidPut {
     /// Free text about the group.
@@ -1271,10 +1257,8 @@ impl AccessGroupsGroupidPut {
 /// The path `/access/openid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessOpenidPath(pub(crate) At);
-
-place_impls!(AccessOpenidPath);
 
 impl AccessPath {
     /// `/access/openid`
@@ -1305,10 +1289,8 @@ impl AccessOpenidPath {
 /// The path `/access/openid/auth-url`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessOpenidAuthUrlPath(pub(crate) At);
-
-place_impls!(AccessOpenidAuthUrlPath);
 
 impl AccessOpenidPath {
     /// `/access/openid/auth-url`
@@ -1355,10 +1337,8 @@ impl AccessOpenidAuthUrlPath {
 /// The path `/access/openid/login`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessOpenidLoginPath(pub(crate) At);
-
-place_impls!(AccessOpenidLoginPath);
 
 impl AccessOpenidPath {
     /// `/access/openid/login`
@@ -1410,10 +1390,8 @@ impl AccessOpenidLoginPath {
 /// The path `/access/password`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessPasswordPath(pub(crate) At);
-
-place_impls!(AccessPasswordPath);
 
 impl AccessPath {
     /// `/access/password`
@@ -1491,7 +1469,7 @@ impl AccessPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPasswordPut(pub(crate) Request<()>);
 
-request_impls!(AccessPasswordPut : ());
+request_impls!(AccessPasswordPut:());
 
 impl AccessPasswordPut {
     /// Password of the user who makes this call, as confirmation. At most 64 characters. Since 8.1.
@@ -1510,10 +1488,8 @@ impl AccessPasswordPut {
 /// The path `/access/permissions`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessPermissionsPath(pub(crate) At);
-
-place_impls!(AccessPermissionsPath);
 
 impl AccessPath {
     /// `/access/permissions`
@@ -1568,7 +1544,7 @@ pub struct AccessPermissionsGet(
     pub(crate) Request<BTreeMap<String, BTreeMap<String, bool>>>,
 );
 
-request_impls!(AccessPermissionsGet : BTreeMap < String, BTreeMap < String, bool > >);
+request_impls!(AccessPermissionsGet: BTreeMap<String, BTreeMap<String, bool>>);
 
 impl AccessPermissionsGet {
     /// Reports on this object path only.
@@ -1588,10 +1564,8 @@ impl AccessPermissionsGet {
 /// The path `/access/roles`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessRolesPath(pub(crate) At);
-
-place_impls!(AccessRolesPath);
 
 impl AccessPath {
     /// `/access/roles`
@@ -1644,7 +1618,7 @@ impl AccessRolesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
 
-request_impls!(AccessRolesPost : ());
+request_impls!(AccessRolesPost:());
 
 impl AccessRolesPost {
     /// Privileges of the role, separated by commas.
@@ -1658,10 +1632,8 @@ impl AccessRolesPost {
 /// The path `/access/roles/{roleid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessRolesRoleidPath(pub(crate) At);
-
-place_impls!(AccessRolesRoleidPath);
 
 impl AccessRolesPath {
     /// `/access/roles/{roleid}`
@@ -1726,7 +1698,7 @@ impl AccessRolesRoleidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
 
-request_impls!(AccessRolesRoleidPut : ());
+request_impls!(AccessRolesRoleidPut:());
 
 impl AccessRolesRoleidPut {
     /// Adds the given privileges to the present ones instead of replacing them. Only together with `privs`.
@@ -1746,10 +1718,8 @@ impl AccessRolesRoleidPut {
 /// The path `/access/tfa`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessTfaPath(pub(crate) At);
-
-place_impls!(AccessTfaPath);
 
 impl AccessPath {
     /// `/access/tfa`
@@ -1820,10 +1790,8 @@ impl AccessTfaPath {
 /// The path `/access/tfa/{userid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessTfaUseridPath(pub(crate) At);
-
-place_impls!(AccessTfaUseridPath);
 
 impl AccessTfaPath {
     /// `/access/tfa/{userid}`
@@ -1898,7 +1866,7 @@ impl AccessTfaUseridPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaUserid>);
 
-request_impls!(AccessTfaUseridPost : AccessTfaUserid);
+request_impls!(AccessTfaUseridPost: AccessTfaUserid);
 
 impl AccessTfaUseridPost {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -1939,10 +1907,8 @@ impl AccessTfaUseridPost {
 /// The path `/access/tfa/{userid}/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessTfaUseridIdPath(pub(crate) At);
-
-place_impls!(AccessTfaUseridIdPath);
 
 impl AccessTfaUseridPath {
     /// `/access/tfa/{userid}/{id}`
@@ -2027,7 +1993,7 @@ impl AccessTfaUseridIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdPut(pub(crate) Request<()>);
 
-request_impls!(AccessTfaUseridIdPut : ());
+request_impls!(AccessTfaUseridIdPut:());
 
 impl AccessTfaUseridIdPut {
     /// Text by which the user tells entries apart. At most 255 characters.
@@ -2064,7 +2030,7 @@ impl AccessTfaUseridIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdDelete(pub(crate) Request<()>);
 
-request_impls!(AccessTfaUseridIdDelete : ());
+request_impls!(AccessTfaUseridIdDelete:());
 
 impl AccessTfaUseridIdDelete {
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
@@ -2078,10 +2044,8 @@ impl AccessTfaUseridIdDelete {
 /// The path `/access/ticket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessTicketPath(pub(crate) At);
-
-place_impls!(AccessTicketPath);
 
 impl AccessPath {
     /// `/access/ticket`
@@ -2152,7 +2116,7 @@ impl AccessTicketPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
 
-request_impls!(AccessTicketPost : AccessTicket);
+request_impls!(AccessTicketPost: AccessTicket);
 
 impl AccessTicketPost {
     /// Asks for the newer form of challenge tickets; current servers use it anyway. Default: `true`.
@@ -2199,10 +2163,8 @@ impl AccessTicketPost {
 /// The path `/access/users`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessUsersPath(pub(crate) At);
-
-place_impls!(AccessUsersPath);
 
 impl AccessPath {
     /// `/access/users`
@@ -2280,7 +2242,7 @@ impl AccessUsersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersGet(pub(crate) Request<Vec<AccessUsersItem>>);
 
-request_impls!(AccessUsersGet : Vec < AccessUsersItem >);
+request_impls!(AccessUsersGet: Vec<AccessUsersItem>);
 
 impl AccessUsersGet {
     /// Returns only accounts whose `enable` flag has this value.
@@ -2306,7 +2268,7 @@ impl AccessUsersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
 
-request_impls!(AccessUsersPost : ());
+request_impls!(AccessUsersPost:());
 
 impl AccessUsersPost {
     /// Free text about the user. At most 2048 characters.
@@ -2368,10 +2330,8 @@ impl AccessUsersPost {
 /// The path `/access/users/{userid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessUsersUseridPath(pub(crate) At);
-
-place_impls!(AccessUsersUseridPath);
 
 impl AccessUsersPath {
     /// `/access/users/{userid}`
@@ -2443,7 +2403,7 @@ impl AccessUsersUseridPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
 
-request_impls!(AccessUsersUseridPut : ());
+request_impls!(AccessUsersUseridPut:());
 
 impl AccessUsersUseridPut {
     /// Adds the given groups to the present ones instead of replacing them. Only together with `groups`.
@@ -2505,10 +2465,8 @@ impl AccessUsersUseridPut {
 /// The path `/access/users/{userid}/tfa`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessUsersUseridTfaPath(pub(crate) At);
-
-place_impls!(AccessUsersUseridTfaPath);
 
 impl AccessUsersUseridPath {
     /// `/access/users/{userid}/tfa`
@@ -2548,7 +2506,7 @@ impl AccessUsersUseridTfaPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
 
-request_impls!(AccessUsersUseridTfaGet : AccessUsersTfa);
+request_impls!(AccessUsersUseridTfaGet: AccessUsersTfa);
 
 impl AccessUsersUseridTfaGet {
     /// Asks for all second-factor kinds of the user as a list. Default: `false`.
@@ -2562,10 +2520,8 @@ impl AccessUsersUseridTfaGet {
 /// The path `/access/users/{userid}/token`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessUsersUseridTokenPath(pub(crate) At);
-
-place_impls!(AccessUsersUseridTokenPath);
 
 impl AccessUsersUseridPath {
     /// `/access/users/{userid}/token`
@@ -2598,10 +2554,8 @@ impl AccessUsersUseridTokenPath {
 /// The path `/access/users/{userid}/token/{tokenid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessUsersUseridTokenTokenidPath(pub(crate) At);
-
-place_impls!(AccessUsersUseridTokenTokenidPath);
 
 impl AccessUsersUseridTokenPath {
     /// `/access/users/{userid}/token/{tokenid}`
@@ -2697,7 +2651,7 @@ impl AccessUsersUseridTokenTokenidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
 
-request_impls!(AccessUsersUseridTokenTokenidPost : AccessUsersTokenPost);
+request_impls!(AccessUsersUseridTokenTokenidPost: AccessUsersTokenPost);
 
 impl AccessUsersUseridTokenTokenidPost {
     /// Free text about the token.
@@ -2729,7 +2683,7 @@ impl AccessUsersUseridTokenTokenidPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
 
-request_impls!(AccessUsersUseridTokenTokenidPut : AccessUsersTokenPut);
+request_impls!(AccessUsersUseridTokenTokenidPut: AccessUsersTokenPut);
 
 impl AccessUsersUseridTokenTokenidPut {
     /// Free text about the token.
@@ -2773,10 +2727,8 @@ impl AccessUsersUseridTokenTokenidPut {
 /// The path `/access/users/{userid}/unlock-tfa`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessUsersUseridUnlockTfaPath(pub(crate) At);
-
-place_impls!(AccessUsersUseridUnlockTfaPath);
 
 impl AccessUsersUseridPath {
     /// `/access/users/{userid}/unlock-tfa`
@@ -2810,10 +2762,8 @@ impl AccessUsersUseridUnlockTfaPath {
 /// The path `/access/vncticket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessVncticketPath(pub(crate) At);
-
-place_impls!(AccessVncticketPath);
 
 impl AccessPath {
     /// `/access/vncticket`
@@ -2875,7 +2825,7 @@ impl AccessVncticketPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessVncticketPost(pub(crate) Request<()>);
 
-request_impls!(AccessVncticketPost : ());
+request_impls!(AccessVncticketPost:());
 
 impl AccessVncticketPost {
     /// Port the ticket has to belong to.
@@ -2889,7 +2839,7 @@ impl AccessVncticketPost {
 /// One element of the answer to `GET /access/acl`.
 ///
 /// Used by `GET /access/acl`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessAclItem {
     /// Object path of the entry, such as `/vms/100` or `/storage`.
@@ -2906,30 +2856,11 @@ pub struct AccessAclItem {
     pub extra: Extra,
 }
 
-impl Object for AccessAclItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessAclItem",
-                required: &["path", "roleid", "type", "ugid"],
-                optional: &["propagate"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.path,
-                &mut self.roleid,
-                &mut self.type_,
-                &mut self.ugid,
-                &mut self.propagate,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessAclItem);
+object!(AccessAclItem {
+    required: ["path" path, "roleid" roleid, "type" type_, "ugid" ugid],
+    optional: ["propagate" propagate],
+    others: extra,
+});
 
 /// Whether the role is granted to a user, a group or a token.
 ///
@@ -2944,15 +2875,17 @@ pub enum AccessAclType {
     /// The value `token`.
     Token,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(AccessAclType : "user" User, "group" Group, "token" Token,);
+open_enum_impls!(AccessAclType {
+    "user" User, "group" Group, "token" Token,
+});
 
 /// The answer to `GET /access/domains/{realm}`.
 ///
 /// Used by `GET /access/domains/{realm}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
@@ -3045,117 +2978,66 @@ pub struct AccessDomain {
     pub extra: Extra,
 }
 
-impl Object for AccessDomain {
+object!(AccessDomain {
+    optional: [
+        "acr-values" acr_values,
+        "audiences" audiences,
+        "autocreate" autocreate,
+        "base_dn" base_dn,
+        "bind_dn" bind_dn,
+        "capath" capath,
+        "case-sensitive" case_sensitive,
+        "cert" cert,
+        "certkey" certkey,
+        "client-id" client_id,
+        "client-key" client_key,
+        "comment" comment,
+        "default" default,
+        "digest" digest,
+        "domain" domain,
+        "filter" filter,
+        "group_classes" group_classes,
+        "group_dn" group_dn,
+        "group_filter" group_filter,
+        "group_name_attr" group_name_attr,
+        "groups-autocreate" groups_autocreate,
+        "groups-claim" groups_claim,
+        "groups-overwrite" groups_overwrite,
+        "issuer-url" issuer_url,
+        "mode" mode,
+        "plugin" plugin,
+        "port" port,
+        "prompt" prompt,
+        "query-userinfo" query_userinfo,
+        "realm" realm,
+        "scopes" scopes,
+        "secure" secure,
+        "server1" server1,
+        "server2" server2,
+        "sslversion" sslversion,
+        "sync-defaults-options" sync_defaults_options,
+        "sync_attributes" sync_attributes,
+        "tfa" tfa,
+        "type" type_,
+        "user_attr" user_attr,
+        "user_classes" user_classes,
+        "username-claim" username_claim,
+        "verify" verify,
+    ],
+    others: extra,
+});
+
+impl Default for AccessDomain {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessDomain",
-                required: &[],
-                optional: &[
-                    "acr-values",
-                    "audiences",
-                    "autocreate",
-                    "base_dn",
-                    "bind_dn",
-                    "capath",
-                    "case-sensitive",
-                    "cert",
-                    "certkey",
-                    "client-id",
-                    "client-key",
-                    "comment",
-                    "default",
-                    "digest",
-                    "domain",
-                    "filter",
-                    "group_classes",
-                    "group_dn",
-                    "group_filter",
-                    "group_name_attr",
-                    "groups-autocreate",
-                    "groups-claim",
-                    "groups-overwrite",
-                    "issuer-url",
-                    "mode",
-                    "plugin",
-                    "port",
-                    "prompt",
-                    "query-userinfo",
-                    "realm",
-                    "scopes",
-                    "secure",
-                    "server1",
-                    "server2",
-                    "sslversion",
-                    "sync-defaults-options",
-                    "sync_attributes",
-                    "tfa",
-                    "type",
-                    "user_attr",
-                    "user_classes",
-                    "username-claim",
-                    "verify",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.acr_values,
-                &mut self.audiences,
-                &mut self.autocreate,
-                &mut self.base_dn,
-                &mut self.bind_dn,
-                &mut self.capath,
-                &mut self.case_sensitive,
-                &mut self.cert,
-                &mut self.certkey,
-                &mut self.client_id,
-                &mut self.client_key,
-                &mut self.comment,
-                &mut self.default,
-                &mut self.digest,
-                &mut self.domain,
-                &mut self.filter,
-                &mut self.group_classes,
-                &mut self.group_dn,
-                &mut self.group_filter,
-                &mut self.group_name_attr,
-                &mut self.groups_autocreate,
-                &mut self.groups_claim,
-                &mut self.groups_overwrite,
-                &mut self.issuer_url,
-                &mut self.mode,
-                &mut self.plugin,
-                &mut self.port,
-                &mut self.prompt,
-                &mut self.query_userinfo,
-                &mut self.realm,
-                &mut self.scopes,
-                &mut self.secure,
-                &mut self.server1,
-                &mut self.server2,
-                &mut self.sslversion,
-                &mut self.sync_defaults_options,
-                &mut self.sync_attributes,
-                &mut self.tfa,
-                &mut self.type_,
-                &mut self.user_attr,
-                &mut self.user_classes,
-                &mut self.username_claim,
-                &mut self.verify,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessDomain);
 
 /// One element of the answer to `GET /access/domains`.
 ///
 /// Used by `GET /access/domains`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
@@ -3172,30 +3054,11 @@ pub struct AccessDomainsItem {
     pub extra: Extra,
 }
 
-impl Object for AccessDomainsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessDomainsItem",
-                required: &["realm", "type"],
-                optional: &["comment", "default", "tfa"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.realm,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.default,
-                &mut self.tfa,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessDomainsItem);
+object!(AccessDomainsItem {
+    required: ["realm" realm, "type" type_],
+    optional: ["comment" comment, "default" default, "tfa" tfa],
+    others: extra,
+});
 
 /// How the LDAP connection is encrypted.
 ///
@@ -3210,12 +3073,12 @@ pub enum AccessDomainsMode {
     /// The value `ldap+starttls`.
     LdapPlusStarttls,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    AccessDomainsMode : "ldap" Ldap, "ldaps" Ldaps, "ldap+starttls" LdapPlusStarttls,
-);
+open_enum_impls!(AccessDomainsMode {
+    "ldap" Ldap, "ldaps" Ldaps, "ldap+starttls" LdapPlusStarttls,
+});
 
 /// TLS version of LDAPS connections; choose 1.2 or later.
 ///
@@ -3232,13 +3095,12 @@ pub enum AccessDomainsSslversion {
     /// The value `tlsv1_3`.
     Tlsv13,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    AccessDomainsSslversion : "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12,
-    "tlsv1_3" Tlsv13,
-);
+open_enum_impls!(AccessDomainsSslversion {
+    "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12, "tlsv1_3" Tlsv13,
+});
 
 /// Second factor that all users of the realm have to present.
 ///
@@ -3251,10 +3113,12 @@ pub enum AccessDomainsTfa {
     /// The value `oath`.
     Oath,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(AccessDomainsTfa : "yubico" Yubico, "oath" Oath,);
+open_enum_impls!(AccessDomainsTfa {
+    "yubico" Yubico, "oath" Oath,
+});
 
 /// Kind of the realm.
 ///
@@ -3273,17 +3137,17 @@ pub enum AccessDomainsType {
     /// The value `pve`.
     Pve,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    AccessDomainsType : "ad" Ad, "ldap" Ldap, "openid" Openid, "pam" Pam, "pve" Pve,
-);
+open_enum_impls!(AccessDomainsType {
+    "ad" Ad, "ldap" Ldap, "openid" Openid, "pam" Pam, "pve" Pve,
+});
 
 /// The answer to `GET /access/groups/{groupid}`.
 ///
 /// Used by `GET /access/groups/{groupid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessGroup {
     /// Free text about the group.
@@ -3294,28 +3158,16 @@ pub struct AccessGroup {
     pub extra: Extra,
 }
 
-impl Object for AccessGroup {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessGroup",
-                required: &["members"],
-                optional: &["comment"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.members, &mut self.comment, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(AccessGroup);
+object!(AccessGroup {
+    required: ["members" members],
+    optional: ["comment" comment],
+    others: extra,
+});
 
 /// One element of the answer to `GET /access/groups`.
 ///
 /// Used by `GET /access/groups`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessGroupsItem {
     /// Free text about the group.
@@ -3328,28 +3180,16 @@ pub struct AccessGroupsItem {
     pub extra: Extra,
 }
 
-impl Object for AccessGroupsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessGroupsItem",
-                required: &["groupid"],
-                optional: &["comment", "users"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.groupid, &mut self.comment, &mut self.users, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(AccessGroupsItem);
+object!(AccessGroupsItem {
+    required: ["groupid" groupid],
+    optional: ["comment" comment, "users" users],
+    others: extra,
+});
 
 /// The answer to `POST /access/openid/login`.
 ///
 /// Used by `POST /access/openid/login`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessOpenidLogin {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -3366,35 +3206,18 @@ pub struct AccessOpenidLogin {
     pub extra: Extra,
 }
 
-impl Object for AccessOpenidLogin {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessOpenidLogin",
-                required: &["CSRFPreventionToken", "cap", "ticket", "username"],
-                optional: &["clustername"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.csrf_prevention_token,
-                &mut self.cap,
-                &mut self.ticket,
-                &mut self.username,
-                &mut self.clustername,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessOpenidLogin);
+object!(AccessOpenidLogin {
+    required: [
+        "CSRFPreventionToken" csrf_prevention_token, "cap" cap, "ticket" ticket, "username" username,
+    ],
+    optional: ["clustername" clustername],
+    others: extra,
+});
 
 /// The answer to `GET /access/roles/{roleid}`.
 ///
 /// Used by `GET /access/roles/{roleid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRole {
     /// Permits adding, changing and removing storages, and deleting volumes.
@@ -3497,127 +3320,71 @@ pub struct AccessRole {
     pub extra: Extra,
 }
 
-impl Object for AccessRole {
+object!(AccessRole {
+    optional: [
+        "Datastore.Allocate" datastore_allocate,
+        "Datastore.AllocateSpace" datastore_allocate_space,
+        "Datastore.AllocateTemplate" datastore_allocate_template,
+        "Datastore.Audit" datastore_audit,
+        "Group.Allocate" group_allocate,
+        "Mapping.Audit" mapping_audit,
+        "Mapping.Modify" mapping_modify,
+        "Mapping.Use" mapping_use,
+        "Permissions.Modify" permissions_modify,
+        "Pool.Allocate" pool_allocate,
+        "Pool.Audit" pool_audit,
+        "Realm.Allocate" realm_allocate,
+        "Realm.AllocateUser" realm_allocate_user,
+        "SDN.Allocate" sdn_allocate,
+        "SDN.Audit" sdn_audit,
+        "SDN.Use" sdn_use,
+        "Sys.AccessNetwork" sys_access_network,
+        "Sys.Audit" sys_audit,
+        "Sys.Console" sys_console,
+        "Sys.Incoming" sys_incoming,
+        "Sys.Modify" sys_modify,
+        "Sys.PowerMgmt" sys_power_mgmt,
+        "Sys.Syslog" sys_syslog,
+        "User.Modify" user_modify,
+        "VM.Allocate" vm_allocate,
+        "VM.Audit" vm_audit,
+        "VM.Backup" vm_backup,
+        "VM.Clone" vm_clone,
+        "VM.Config.CDROM" vm_config_cdrom,
+        "VM.Config.CPU" vm_config_cpu,
+        "VM.Config.Cloudinit" vm_config_cloudinit,
+        "VM.Config.Disk" vm_config_disk,
+        "VM.Config.HWType" vm_config_hw_type,
+        "VM.Config.Memory" vm_config_memory,
+        "VM.Config.Network" vm_config_network,
+        "VM.Config.Options" vm_config_options,
+        "VM.Console" vm_console,
+        "VM.GuestAgent.Audit" vm_guest_agent_audit,
+        "VM.GuestAgent.FileRead" vm_guest_agent_file_read,
+        "VM.GuestAgent.FileSystemMgmt" vm_guest_agent_file_system_mgmt,
+        "VM.GuestAgent.FileWrite" vm_guest_agent_file_write,
+        "VM.GuestAgent.Unrestricted" vm_guest_agent_unrestricted,
+        "VM.Migrate" vm_migrate,
+        "VM.Monitor" vm_monitor,
+        "VM.PowerMgmt" vm_power_mgmt,
+        "VM.Replicate" vm_replicate,
+        "VM.Snapshot" vm_snapshot,
+        "VM.Snapshot.Rollback" vm_snapshot_rollback,
+    ],
+    others: extra,
+});
+
+impl Default for AccessRole {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessRole",
-                required: &[],
-                optional: &[
-                    "Datastore.Allocate",
-                    "Datastore.AllocateSpace",
-                    "Datastore.AllocateTemplate",
-                    "Datastore.Audit",
-                    "Group.Allocate",
-                    "Mapping.Audit",
-                    "Mapping.Modify",
-                    "Mapping.Use",
-                    "Permissions.Modify",
-                    "Pool.Allocate",
-                    "Pool.Audit",
-                    "Realm.Allocate",
-                    "Realm.AllocateUser",
-                    "SDN.Allocate",
-                    "SDN.Audit",
-                    "SDN.Use",
-                    "Sys.AccessNetwork",
-                    "Sys.Audit",
-                    "Sys.Console",
-                    "Sys.Incoming",
-                    "Sys.Modify",
-                    "Sys.PowerMgmt",
-                    "Sys.Syslog",
-                    "User.Modify",
-                    "VM.Allocate",
-                    "VM.Audit",
-                    "VM.Backup",
-                    "VM.Clone",
-                    "VM.Config.CDROM",
-                    "VM.Config.CPU",
-                    "VM.Config.Cloudinit",
-                    "VM.Config.Disk",
-                    "VM.Config.HWType",
-                    "VM.Config.Memory",
-                    "VM.Config.Network",
-                    "VM.Config.Options",
-                    "VM.Console",
-                    "VM.GuestAgent.Audit",
-                    "VM.GuestAgent.FileRead",
-                    "VM.GuestAgent.FileSystemMgmt",
-                    "VM.GuestAgent.FileWrite",
-                    "VM.GuestAgent.Unrestricted",
-                    "VM.Migrate",
-                    "VM.Monitor",
-                    "VM.PowerMgmt",
-                    "VM.Replicate",
-                    "VM.Snapshot",
-                    "VM.Snapshot.Rollback",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.datastore_allocate,
-                &mut self.datastore_allocate_space,
-                &mut self.datastore_allocate_template,
-                &mut self.datastore_audit,
-                &mut self.group_allocate,
-                &mut self.mapping_audit,
-                &mut self.mapping_modify,
-                &mut self.mapping_use,
-                &mut self.permissions_modify,
-                &mut self.pool_allocate,
-                &mut self.pool_audit,
-                &mut self.realm_allocate,
-                &mut self.realm_allocate_user,
-                &mut self.sdn_allocate,
-                &mut self.sdn_audit,
-                &mut self.sdn_use,
-                &mut self.sys_access_network,
-                &mut self.sys_audit,
-                &mut self.sys_console,
-                &mut self.sys_incoming,
-                &mut self.sys_modify,
-                &mut self.sys_power_mgmt,
-                &mut self.sys_syslog,
-                &mut self.user_modify,
-                &mut self.vm_allocate,
-                &mut self.vm_audit,
-                &mut self.vm_backup,
-                &mut self.vm_clone,
-                &mut self.vm_config_cdrom,
-                &mut self.vm_config_cpu,
-                &mut self.vm_config_cloudinit,
-                &mut self.vm_config_disk,
-                &mut self.vm_config_hw_type,
-                &mut self.vm_config_memory,
-                &mut self.vm_config_network,
-                &mut self.vm_config_options,
-                &mut self.vm_console,
-                &mut self.vm_guest_agent_audit,
-                &mut self.vm_guest_agent_file_read,
-                &mut self.vm_guest_agent_file_system_mgmt,
-                &mut self.vm_guest_agent_file_write,
-                &mut self.vm_guest_agent_unrestricted,
-                &mut self.vm_migrate,
-                &mut self.vm_monitor,
-                &mut self.vm_power_mgmt,
-                &mut self.vm_replicate,
-                &mut self.vm_snapshot,
-                &mut self.vm_snapshot_rollback,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessRole);
 
 /// One element of the answer to `GET /access/roles`.
 ///
 /// Used by `GET /access/roles`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessRolesItem {
     /// Privileges of the role, separated by commas.
@@ -3630,28 +3397,16 @@ pub struct AccessRolesItem {
     pub extra: Extra,
 }
 
-impl Object for AccessRolesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessRolesItem",
-                required: &["roleid"],
-                optional: &["privs", "special"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.roleid, &mut self.privs, &mut self.special, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(AccessRolesItem);
+object!(AccessRolesItem {
+    required: ["roleid" roleid],
+    optional: ["privs" privs, "special" special],
+    others: extra,
+});
 
 /// The answer to `POST /access/tfa`.
 ///
 /// Used by `POST /access/tfa`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
@@ -3660,28 +3415,22 @@ pub struct AccessTfa {
     pub extra: Extra,
 }
 
-impl Object for AccessTfa {
+object!(AccessTfa {
+    optional: ["ticket" ticket],
+    others: extra,
+});
+
+impl Default for AccessTfa {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessTfa",
-                required: &[],
-                optional: &["ticket"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.ticket, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessTfa);
 
 /// One element of the answer to `GET /access/tfa`.
 ///
 /// Used by `GET /access/tfa`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaItem {
     /// Second-factor entries of the user.
@@ -3696,29 +3445,11 @@ pub struct AccessTfaItem {
     pub extra: Extra,
 }
 
-impl Object for AccessTfaItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessTfaItem",
-                required: &["entries", "userid"],
-                optional: &["tfa-locked-until", "totp-locked"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.entries,
-                &mut self.userid,
-                &mut self.tfa_locked_until,
-                &mut self.totp_locked,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessTfaItem);
+object!(AccessTfaItem {
+    required: ["entries" entries, "userid" userid],
+    optional: ["tfa-locked-until" tfa_locked_until, "totp-locked" totp_locked],
+    others: extra,
+});
 
 /// Kind of second factor.
 ///
@@ -3737,18 +3468,17 @@ pub enum AccessTfaType {
     /// The value `yubico`.
     Yubico,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    AccessTfaType : "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery,
-    "yubico" Yubico,
-);
+open_enum_impls!(AccessTfaType {
+    "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery, "yubico" Yubico,
+});
 
 /// The answer to `POST /access/tfa/{userid}`.
 ///
 /// Used by `POST /access/tfa/{userid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -3761,28 +3491,22 @@ pub struct AccessTfaUserid {
     pub extra: Extra,
 }
 
-impl Object for AccessTfaUserid {
+object!(AccessTfaUserid {
+    optional: ["challenge" challenge, "id" id, "recovery" recovery],
+    others: extra,
+});
+
+impl Default for AccessTfaUserid {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessTfaUserid",
-                required: &[],
-                optional: &["challenge", "id", "recovery"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.challenge, &mut self.id, &mut self.recovery, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessTfaUserid);
 
 /// Second-factor entries of the user.
 ///
 /// Used by `GET /access/tfa`, `GET /access/tfa/{userid}`, `GET /access/tfa/{userid}/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
@@ -3799,35 +3523,16 @@ pub struct AccessTfaUseridItem {
     pub extra: Extra,
 }
 
-impl Object for AccessTfaUseridItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessTfaUseridItem",
-                required: &["created", "id", "type"],
-                optional: &["description", "enable"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.created,
-                &mut self.id,
-                &mut self.type_,
-                &mut self.description,
-                &mut self.enable,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessTfaUseridItem);
+object!(AccessTfaUseridItem {
+    required: ["created" created, "id" id, "type" type_],
+    optional: ["description" description, "enable" enable],
+    others: extra,
+});
 
 /// The answer to `POST /access/ticket`.
 ///
 /// Used by `POST /access/ticket`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -3844,41 +3549,28 @@ pub struct AccessTicket {
     pub extra: Extra,
 }
 
-impl Object for AccessTicket {
+object!(AccessTicket {
+    optional: [
+        "CSRFPreventionToken" csrf_prevention_token,
+        "cap" cap,
+        "clustername" clustername,
+        "ticket" ticket,
+        "username" username,
+    ],
+    others: extra,
+});
+
+impl Default for AccessTicket {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessTicket",
-                required: &[],
-                optional: &[
-                    "CSRFPreventionToken",
-                    "cap",
-                    "clustername",
-                    "ticket",
-                    "username",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.csrf_prevention_token,
-                &mut self.cap,
-                &mut self.clustername,
-                &mut self.ticket,
-                &mut self.username,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessTicket);
 
 /// The answer to `GET /access/users/{userid}`.
 ///
 /// Used by `GET /access/users/{userid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUser {
     /// Free text about the user. At most 2048 characters.
@@ -3903,49 +3595,32 @@ pub struct AccessUser {
     pub extra: Extra,
 }
 
-impl Object for AccessUser {
+object!(AccessUser {
+    optional: [
+        "comment" comment,
+        "email" email,
+        "enable" enable,
+        "expire" expire,
+        "firstname" firstname,
+        "groups" groups,
+        "keys" keys,
+        "lastname" lastname,
+        "tokens" tokens,
+    ],
+    others: extra,
+});
+
+impl Default for AccessUser {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUser",
-                required: &[],
-                optional: &[
-                    "comment",
-                    "email",
-                    "enable",
-                    "expire",
-                    "firstname",
-                    "groups",
-                    "keys",
-                    "lastname",
-                    "tokens",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.comment,
-                &mut self.email,
-                &mut self.enable,
-                &mut self.expire,
-                &mut self.firstname,
-                &mut self.groups,
-                &mut self.keys,
-                &mut self.lastname,
-                &mut self.tokens,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessUser);
 
 /// One element of the answer to `GET /access/users`.
 ///
 /// Used by `GET /access/users`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersItem {
     /// Free text about the user. At most 2048 characters.
@@ -3978,56 +3653,29 @@ pub struct AccessUsersItem {
     pub extra: Extra,
 }
 
-impl Object for AccessUsersItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUsersItem",
-                required: &["userid"],
-                optional: &[
-                    "comment",
-                    "email",
-                    "enable",
-                    "expire",
-                    "firstname",
-                    "groups",
-                    "keys",
-                    "lastname",
-                    "realm-type",
-                    "tfa-locked-until",
-                    "tokens",
-                    "totp-locked",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.userid,
-                &mut self.comment,
-                &mut self.email,
-                &mut self.enable,
-                &mut self.expire,
-                &mut self.firstname,
-                &mut self.groups,
-                &mut self.keys,
-                &mut self.lastname,
-                &mut self.realm_type,
-                &mut self.tfa_locked_until,
-                &mut self.tokens,
-                &mut self.totp_locked,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessUsersItem);
+object!(AccessUsersItem {
+    required: ["userid" userid],
+    optional: [
+        "comment" comment,
+        "email" email,
+        "enable" enable,
+        "expire" expire,
+        "firstname" firstname,
+        "groups" groups,
+        "keys" keys,
+        "lastname" lastname,
+        "realm-type" realm_type,
+        "tfa-locked-until" tfa_locked_until,
+        "tokens" tokens,
+        "totp-locked" totp_locked,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /access/users/{userid}/tfa`.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTfa {
     /// Second factor demanded by the realm of the user; missing if there is none.
@@ -4040,23 +3688,17 @@ pub struct AccessUsersTfa {
     pub extra: Extra,
 }
 
-impl Object for AccessUsersTfa {
+object!(AccessUsersTfa {
+    optional: ["realm" realm, "types" types, "user" user],
+    others: extra,
+});
+
+impl Default for AccessUsersTfa {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUsersTfa",
-                required: &[],
-                optional: &["realm", "types", "user"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.realm, &mut self.types, &mut self.user, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessUsersTfa);
 
 /// Second factor demanded by the realm of the user; missing if there is none.
 ///
@@ -4069,10 +3711,12 @@ pub enum AccessUsersTfaRealm {
     /// The value `yubico`.
     Yubico,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(AccessUsersTfaRealm : "oath" Oath, "yubico" Yubico,);
+open_enum_impls!(AccessUsersTfaRealm {
+    "oath" Oath, "yubico" Yubico,
+});
 
 /// Second-factor kinds the user has set up.
 ///
@@ -4091,13 +3735,12 @@ pub enum AccessUsersTfaTypes {
     /// The value `recovery`.
     Recovery,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    AccessUsersTfaTypes : "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn,
-    "recovery" Recovery,
-);
+open_enum_impls!(AccessUsersTfaTypes {
+    "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn, "recovery" Recovery,
+});
 
 /// Second factor the user has set up; only in the form without `multiple`.
 ///
@@ -4110,15 +3753,17 @@ pub enum AccessUsersTfaUser {
     /// The value `u2f`.
     U2f,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(AccessUsersTfaUser : "oath" Oath, "u2f" U2f,);
+open_enum_impls!(AccessUsersTfaUser {
+    "oath" Oath, "u2f" U2f,
+});
 
 /// Settings of one API token; the key is the token ID.
 ///
 /// Used by `GET /access/users/{userid}`, `GET /access/users/{userid}/token/{tokenid}`, `POST /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenGet {
     /// Free text about the token.
@@ -4131,33 +3776,22 @@ pub struct AccessUsersTokenGet {
     pub extra: Extra,
 }
 
-impl Object for AccessUsersTokenGet {
+object!(AccessUsersTokenGet {
+    optional: ["comment" comment, "expire" expire, "privsep" privsep],
+    others: extra,
+});
+
+impl Default for AccessUsersTokenGet {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUsersTokenGet",
-                required: &[],
-                optional: &["comment", "expire", "privsep"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.comment,
-                &mut self.expire,
-                &mut self.privsep,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessUsersTokenGet);
 
 /// API tokens of the user.
 ///
 /// Used by `GET /access/users`, `GET /access/users/{userid}/token`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenItem {
     /// Free text about the token.
@@ -4172,34 +3806,16 @@ pub struct AccessUsersTokenItem {
     pub extra: Extra,
 }
 
-impl Object for AccessUsersTokenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUsersTokenItem",
-                required: &["tokenid"],
-                optional: &["comment", "expire", "privsep"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.tokenid,
-                &mut self.comment,
-                &mut self.expire,
-                &mut self.privsep,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessUsersTokenItem);
+object!(AccessUsersTokenItem {
+    required: ["tokenid" tokenid],
+    optional: ["comment" comment, "expire" expire, "privsep" privsep],
+    others: extra,
+});
 
 /// The answer to `POST /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `POST /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPost {
     /// Complete token ID in the form `name@realm!token`.
@@ -4212,33 +3828,15 @@ pub struct AccessUsersTokenPost {
     pub extra: Extra,
 }
 
-impl Object for AccessUsersTokenPost {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUsersTokenPost",
-                required: &["full-tokenid", "info", "value"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.full_tokenid,
-                &mut self.info,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(AccessUsersTokenPost);
+object!(AccessUsersTokenPost {
+    required: ["full-tokenid" full_tokenid, "info" info, "value" value],
+    others: extra,
+});
 
 /// The answer to `PUT /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `PUT /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPut {
     /// Free text about the token.
@@ -4255,37 +3853,30 @@ pub struct AccessUsersTokenPut {
     pub extra: Extra,
 }
 
-impl Object for AccessUsersTokenPut {
+object!(AccessUsersTokenPut {
+    optional: [
+        "comment" comment,
+        "expire" expire,
+        "full-tokenid" full_tokenid,
+        "privsep" privsep,
+        "value" value,
+    ],
+    others: extra,
+});
+
+impl Default for AccessUsersTokenPut {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AccessUsersTokenPut",
-                required: &[],
-                optional: &["comment", "expire", "full-tokenid", "privsep", "value"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.comment,
-                &mut self.expire,
-                &mut self.full_tokenid,
-                &mut self.privsep,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(AccessUsersTokenPut);
 
 /// Options a sync uses where the call does not give its own, as a property string.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RealmSyncOptions {
     /// Whether imported users may log in right away.
@@ -4299,7 +3890,7 @@ pub struct RealmSyncOptions {
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RealmSyncOptions {
@@ -4307,7 +3898,7 @@ impl RealmSyncOptions {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Whether imported users may log in right away.
     #[inline]
@@ -4315,7 +3906,7 @@ impl RealmSyncOptions {
     pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.enable_new,
-            &mut self.undeclared,
+            &mut self.unknown,
             "enable-new",
             value,
         );
@@ -4325,14 +3916,14 @@ impl RealmSyncOptions {
     #[inline]
     #[must_use]
     pub fn full<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.full, &mut self.undeclared, "full", value);
+        property_string::set(&mut self.full, &mut self.unknown, "full", value);
         self
     }
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
     pub fn purge<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.purge, &mut self.undeclared, "purge", value);
+        property_string::set(&mut self.purge, &mut self.unknown, "purge", value);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
@@ -4341,7 +3932,7 @@ impl RealmSyncOptions {
     pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.remove_vanished,
-            &mut self.undeclared,
+            &mut self.unknown,
             "remove-vanished",
             value,
         );
@@ -4354,39 +3945,35 @@ impl RealmSyncOptions {
         mut self,
         value: impl IntoSetting<super::types::RealmSyncScope, How>,
     ) -> Self {
-        property_string::set(&mut self.scope, &mut self.undeclared, "scope", value);
+        property_string::set(&mut self.scope, &mut self.unknown, "scope", value);
         self
     }
 }
 
-impl Object for RealmSyncOptions {
+object!(RealmSyncOptions {
+    optional: [
+        "enable-new" enable_new,
+        "full" full,
+        "purge" purge,
+        "remove-vanished" remove_vanished,
+        "scope" scope,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("scope", Takes::OneOf(<super::types::RealmSyncScope as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for RealmSyncOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RealmSyncOptions",
-                required: &[],
-                optional: &["enable-new", "full", "purge", "remove-vanished", "scope"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.enable_new,
-                &mut self.full,
-                &mut self.purge,
-                &mut self.remove_vanished,
-                &mut self.scope,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -4397,7 +3984,7 @@ property_string_impls!(RealmSyncOptions);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RealmTfa {
     /// Number of digits of a one-time code; `oath` only.
@@ -4413,7 +4000,7 @@ pub struct RealmTfa {
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     pub url: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RealmTfa {
@@ -4421,84 +4008,65 @@ impl RealmTfa {
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Number of digits of a one-time code; `oath` only.
     #[inline]
     #[must_use]
     pub fn digits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.digits, &mut self.undeclared, "digits", value);
+        property_string::set(&mut self.digits, &mut self.unknown, "digits", value);
         self
     }
     /// ID under which the Yubico service knows this installation; `yubico` only.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.id, &mut self.undeclared, "id", value);
+        property_string::set(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// Secret key for requests to the Yubico service; `yubico` only.
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
-        property_string::set(&mut self.key, &mut self.undeclared, "key", value);
+        property_string::set(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Seconds for which a one-time code holds; `oath` only.
     #[inline]
     #[must_use]
     pub fn step<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.step, &mut self.undeclared, "step", value);
+        property_string::set(&mut self.step, &mut self.unknown, "step", value);
         self
     }
     /// Kind of second factor.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     #[inline]
     #[must_use]
     pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.url, &mut self.undeclared, "url", value);
+        property_string::set(&mut self.url, &mut self.unknown, "url", value);
         self
     }
 }
 
-impl Object for RealmTfa {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RealmTfa",
-                required: &["type"],
-                optional: &["digits", "id", "key", "step", "url"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.digits,
-                &mut self.id,
-                &mut self.key,
-                &mut self.step,
-                &mut self.url,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(RealmTfa {
+    required: ["type" type_],
+    optional: ["digits" digits, "id" id, "key" key, "step" step, "url" url],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RealmTfa);

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterPath(pub(crate) At);
-
-place_impls!(ClusterPath);
 
 impl Client {
     /// `/cluster`
@@ -49,10 +47,8 @@ impl ClusterPath {
 /// The path `/cluster/backup`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBackupPath(pub(crate) At);
-
-place_impls!(ClusterBackupPath);
 
 impl ClusterPath {
     /// `/cluster/backup`
@@ -181,7 +177,7 @@ impl ClusterBackupPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
 
-request_impls!(ClusterBackupPost : ());
+request_impls!(ClusterBackupPost:());
 
 impl ClusterBackupPost {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -509,10 +505,8 @@ impl ClusterBackupPost {
 /// The path `/cluster/backup-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBackupInfoPath(pub(crate) At);
-
-place_impls!(ClusterBackupInfoPath);
 
 impl ClusterPath {
     /// `/cluster/backup-info`
@@ -543,10 +537,8 @@ impl ClusterBackupInfoPath {
 /// The path `/cluster/backup-info/not-backed-up`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBackupInfoNotBackedUpPath(pub(crate) At);
-
-place_impls!(ClusterBackupInfoNotBackedUpPath);
 
 impl ClusterBackupInfoPath {
     /// `/cluster/backup-info/not-backed-up`
@@ -577,10 +569,8 @@ impl ClusterBackupInfoNotBackedUpPath {
 /// The path `/cluster/backup/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBackupIdPath(pub(crate) At);
-
-place_impls!(ClusterBackupIdPath);
 
 impl ClusterBackupPath {
     /// `/cluster/backup/{id}`
@@ -730,7 +720,7 @@ impl ClusterBackupIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterBackupIdPut : ());
+request_impls!(ClusterBackupIdPut:());
 
 impl ClusterBackupIdPut {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -1064,10 +1054,8 @@ impl ClusterBackupIdPut {
 /// The path `/cluster/backup/{id}/included_volumes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBackupIdIncludedVolumesPath(pub(crate) At);
-
-place_impls!(ClusterBackupIdIncludedVolumesPath);
 
 impl ClusterBackupIdPath {
     /// `/cluster/backup/{id}/included_volumes`
@@ -1098,10 +1086,8 @@ impl ClusterBackupIdIncludedVolumesPath {
 /// The path `/cluster/bulk-action`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBulkActionPath(pub(crate) At);
-
-place_impls!(ClusterBulkActionPath);
 
 impl ClusterPath {
     /// `/cluster/bulk-action`
@@ -1135,10 +1121,8 @@ impl ClusterBulkActionPath {
 /// The path `/cluster/bulk-action/guest`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestPath(pub(crate) At);
-
-place_impls!(ClusterBulkActionGuestPath);
 
 impl ClusterBulkActionPath {
     /// `/cluster/bulk-action/guest`
@@ -1172,10 +1156,8 @@ impl ClusterBulkActionGuestPath {
 /// The path `/cluster/bulk-action/guest/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestMigratePath(pub(crate) At);
-
-place_impls!(ClusterBulkActionGuestMigratePath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/migrate`
@@ -1243,7 +1225,7 @@ impl ClusterBulkActionGuestMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestMigratePost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestMigratePost : Task);
+request_impls!(ClusterBulkActionGuestMigratePost: Task);
 
 impl ClusterBulkActionGuestMigratePost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `1`.
@@ -1284,10 +1266,8 @@ impl ClusterBulkActionGuestMigratePost {
 /// The path `/cluster/bulk-action/guest/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestShutdownPath(pub(crate) At);
-
-place_impls!(ClusterBulkActionGuestShutdownPath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/shutdown`
@@ -1347,7 +1327,7 @@ impl ClusterBulkActionGuestShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestShutdownPost : Task);
+request_impls!(ClusterBulkActionGuestShutdownPost: Task);
 
 impl ClusterBulkActionGuestShutdownPost {
     /// Whether guests that are still running after the timeout are stopped hard. Default: `true`.
@@ -1385,10 +1365,8 @@ impl ClusterBulkActionGuestShutdownPost {
 /// The path `/cluster/bulk-action/guest/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestStartPath(pub(crate) At);
-
-place_impls!(ClusterBulkActionGuestStartPath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/start`
@@ -1448,7 +1426,7 @@ impl ClusterBulkActionGuestStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestStartPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestStartPost : Task);
+request_impls!(ClusterBulkActionGuestStartPost: Task);
 
 impl ClusterBulkActionGuestStartPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
@@ -1480,10 +1458,8 @@ impl ClusterBulkActionGuestStartPost {
 /// The path `/cluster/bulk-action/guest/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterBulkActionGuestSuspendPath(pub(crate) At);
-
-place_impls!(ClusterBulkActionGuestSuspendPath);
 
 impl ClusterBulkActionGuestPath {
     /// `/cluster/bulk-action/guest/suspend`
@@ -1579,7 +1555,7 @@ impl ClusterBulkActionGuestSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestSuspendPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterBulkActionGuestSuspendPost : Task);
+request_impls!(ClusterBulkActionGuestSuspendPost: Task);
 
 impl ClusterBulkActionGuestSuspendPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
@@ -1620,10 +1596,8 @@ impl ClusterBulkActionGuestSuspendPost {
 /// The path `/cluster/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigPath(pub(crate) At);
-
-place_impls!(ClusterConfigPath);
 
 impl ClusterPath {
     /// `/cluster/config`
@@ -1692,7 +1666,7 @@ impl ClusterConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterConfigPost : Task);
+request_impls!(ClusterConfigPost: Task);
 
 impl ClusterConfigPost {
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
@@ -1731,10 +1705,8 @@ impl ClusterConfigPost {
 /// The path `/cluster/config/apiversion`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigApiversionPath(pub(crate) At);
-
-place_impls!(ClusterConfigApiversionPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/apiversion`
@@ -1765,10 +1737,8 @@ impl ClusterConfigApiversionPath {
 /// The path `/cluster/config/join`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigJoinPath(pub(crate) At);
-
-place_impls!(ClusterConfigJoinPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/join`
@@ -1844,7 +1814,7 @@ impl ClusterConfigJoinPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinGet(pub(crate) Request<ClusterConfigJoin>);
 
-request_impls!(ClusterConfigJoinGet : ClusterConfigJoin);
+request_impls!(ClusterConfigJoinGet: ClusterConfigJoin);
 
 impl ClusterConfigJoinGet {
     /// Member that the joining node should contact.
@@ -1866,7 +1836,7 @@ impl ClusterConfigJoinGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinPost(pub(crate) Request<Task>);
 
-request_impls!(ClusterConfigJoinPost : Task);
+request_impls!(ClusterConfigJoinPost: Task);
 
 impl ClusterConfigJoinPost {
     /// Goes on although a node of that name is already configured.
@@ -1902,10 +1872,8 @@ impl ClusterConfigJoinPost {
 /// The path `/cluster/config/nodes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigNodesPath(pub(crate) At);
-
-place_impls!(ClusterConfigNodesPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/nodes`
@@ -1936,10 +1904,8 @@ impl ClusterConfigNodesPath {
 /// The path `/cluster/config/nodes/{node}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigNodesNodePath(pub(crate) At);
-
-place_impls!(ClusterConfigNodesNodePath);
 
 impl ClusterConfigNodesPath {
     /// `/cluster/config/nodes/{node}`
@@ -1997,7 +1963,7 @@ impl ClusterConfigNodesNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigNodesNodePost(pub(crate) Request<ClusterConfigNode>);
 
-request_impls!(ClusterConfigNodesNodePost : ClusterConfigNode);
+request_impls!(ClusterConfigNodesNodePost: ClusterConfigNode);
 
 impl ClusterConfigNodesNodePost {
     /// Version of the join protocol the new node speaks.
@@ -2048,10 +2014,8 @@ impl ClusterConfigNodesNodePost {
 /// The path `/cluster/config/qdevice`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigQdevicePath(pub(crate) At);
-
-place_impls!(ClusterConfigQdevicePath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/qdevice`
@@ -2082,10 +2046,8 @@ impl ClusterConfigQdevicePath {
 /// The path `/cluster/config/totem`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfigTotemPath(pub(crate) At);
-
-place_impls!(ClusterConfigTotemPath);
 
 impl ClusterConfigPath {
     /// `/cluster/config/totem`
@@ -2118,10 +2080,8 @@ impl ClusterConfigTotemPath {
 /// The path `/cluster/jobs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterJobsPath(pub(crate) At);
-
-place_impls!(ClusterJobsPath);
 
 impl ClusterPath {
     /// `/cluster/jobs`
@@ -2152,10 +2112,8 @@ impl ClusterJobsPath {
 /// The path `/cluster/jobs/realm-sync`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterJobsRealmSyncPath(pub(crate) At);
-
-place_impls!(ClusterJobsRealmSyncPath);
 
 impl ClusterJobsPath {
     /// `/cluster/jobs/realm-sync`
@@ -2189,10 +2147,8 @@ impl ClusterJobsRealmSyncPath {
 /// The path `/cluster/jobs/realm-sync/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterJobsRealmSyncIdPath(pub(crate) At);
-
-place_impls!(ClusterJobsRealmSyncIdPath);
 
 impl ClusterJobsRealmSyncPath {
     /// `/cluster/jobs/realm-sync/{id}`
@@ -2339,7 +2295,7 @@ impl ClusterJobsRealmSyncIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterJobsRealmSyncIdPost : ());
+request_impls!(ClusterJobsRealmSyncIdPost:());
 
 impl ClusterJobsRealmSyncIdPost {
     /// Free text about the job. At most 512 characters.
@@ -2397,7 +2353,7 @@ impl ClusterJobsRealmSyncIdPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterJobsRealmSyncIdPut : ());
+request_impls!(ClusterJobsRealmSyncIdPut:());
 
 impl ClusterJobsRealmSyncIdPut {
     /// Free text about the job. At most 512 characters.
@@ -2453,10 +2409,8 @@ impl ClusterJobsRealmSyncIdPut {
 /// The path `/cluster/jobs/schedule-analyze`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterJobsScheduleAnalyzePath(pub(crate) At);
-
-place_impls!(ClusterJobsScheduleAnalyzePath);
 
 impl ClusterJobsPath {
     /// `/cluster/jobs/schedule-analyze`
@@ -2506,7 +2460,7 @@ pub struct ClusterJobsScheduleAnalyzeGet(
     pub(crate) Request<Vec<ClusterJobsScheduleAnalyzeItem>>,
 );
 
-request_impls!(ClusterJobsScheduleAnalyzeGet : Vec < ClusterJobsScheduleAnalyzeItem >);
+request_impls!(ClusterJobsScheduleAnalyzeGet: Vec<ClusterJobsScheduleAnalyzeItem>);
 
 impl ClusterJobsScheduleAnalyzeGet {
     /// Number of times to compute. From 1 to 100. Default: `10`.
@@ -2526,10 +2480,8 @@ impl ClusterJobsScheduleAnalyzeGet {
 /// The path `/cluster/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterLogPath(pub(crate) At);
-
-place_impls!(ClusterLogPath);
 
 impl ClusterPath {
     /// `/cluster/log`
@@ -2575,7 +2527,7 @@ impl ClusterLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);
 
-request_impls!(ClusterLogGet : Vec < ClusterLogItem >);
+request_impls!(ClusterLogGet: Vec<ClusterLogItem>);
 
 impl ClusterLogGet {
     /// Number of entries to return at most. At least 1.
@@ -2589,10 +2541,8 @@ impl ClusterLogGet {
 /// The path `/cluster/mapping`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingPath(pub(crate) At);
-
-place_impls!(ClusterMappingPath);
 
 impl ClusterPath {
     /// `/cluster/mapping`
@@ -2626,10 +2576,8 @@ impl ClusterMappingPath {
 /// The path `/cluster/mapping/dir`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingDirPath(pub(crate) At);
-
-place_impls!(ClusterMappingDirPath);
 
 impl ClusterMappingPath {
     /// `/cluster/mapping/dir`
@@ -2705,7 +2653,7 @@ impl ClusterMappingDirPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirGet(pub(crate) Request<Vec<ClusterMappingDirItem>>);
 
-request_impls!(ClusterMappingDirGet : Vec < ClusterMappingDirItem >);
+request_impls!(ClusterMappingDirGet: Vec<ClusterMappingDirItem>);
 
 impl ClusterMappingDirGet {
     /// Node whose entries are checked; problems are listed in `checks`.
@@ -2730,7 +2678,7 @@ impl ClusterMappingDirGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingDirPost : ());
+request_impls!(ClusterMappingDirPost:());
 
 impl ClusterMappingDirPost {
     /// Free text about the directory. At most 4096 characters.
@@ -2747,10 +2695,8 @@ impl ClusterMappingDirPost {
 /// The path `/cluster/mapping/dir/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingDirIdPath(pub(crate) At);
-
-place_impls!(ClusterMappingDirIdPath);
 
 impl ClusterMappingDirPath {
     /// `/cluster/mapping/dir/{id}`
@@ -2837,7 +2783,7 @@ impl ClusterMappingDirIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingDirIdPut : ());
+request_impls!(ClusterMappingDirIdPut:());
 
 impl ClusterMappingDirIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
@@ -2881,10 +2827,8 @@ impl ClusterMappingDirIdPut {
 /// The path `/cluster/mapping/pci`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingPciPath(pub(crate) At);
-
-place_impls!(ClusterMappingPciPath);
 
 impl ClusterMappingPath {
     /// `/cluster/mapping/pci`
@@ -2963,7 +2907,7 @@ impl ClusterMappingPciPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingPciItem>>);
 
-request_impls!(ClusterMappingPciGet : Vec < ClusterMappingPciItem >);
+request_impls!(ClusterMappingPciGet: Vec<ClusterMappingPciItem>);
 
 impl ClusterMappingPciGet {
     /// Node whose entries are checked; problems are listed in `checks`.
@@ -2988,7 +2932,7 @@ impl ClusterMappingPciGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingPciPost : ());
+request_impls!(ClusterMappingPciPost:());
 
 impl ClusterMappingPciPost {
     /// Free text about the device. At most 4096 characters.
@@ -3022,10 +2966,8 @@ impl ClusterMappingPciPost {
 /// The path `/cluster/mapping/pci/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingPciIdPath(pub(crate) At);
-
-place_impls!(ClusterMappingPciIdPath);
 
 impl ClusterMappingPciPath {
     /// `/cluster/mapping/pci/{id}`
@@ -3115,7 +3057,7 @@ impl ClusterMappingPciIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingPciIdPut : ());
+request_impls!(ClusterMappingPciIdPut:());
 
 impl ClusterMappingPciIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
@@ -3176,10 +3118,8 @@ impl ClusterMappingPciIdPut {
 /// The path `/cluster/mapping/usb`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingUsbPath(pub(crate) At);
-
-place_impls!(ClusterMappingUsbPath);
 
 impl ClusterMappingPath {
     /// `/cluster/mapping/usb`
@@ -3255,7 +3195,7 @@ impl ClusterMappingUsbPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbGet(pub(crate) Request<Vec<ClusterMappingUsbItem>>);
 
-request_impls!(ClusterMappingUsbGet : Vec < ClusterMappingUsbItem >);
+request_impls!(ClusterMappingUsbGet: Vec<ClusterMappingUsbItem>);
 
 impl ClusterMappingUsbGet {
     /// Node whose entries are checked; problems are listed in `error`.
@@ -3280,7 +3220,7 @@ impl ClusterMappingUsbGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingUsbPost : ());
+request_impls!(ClusterMappingUsbPost:());
 
 impl ClusterMappingUsbPost {
     /// Free text about the device. At most 4096 characters.
@@ -3297,10 +3237,8 @@ impl ClusterMappingUsbPost {
 /// The path `/cluster/mapping/usb/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMappingUsbIdPath(pub(crate) At);
-
-place_impls!(ClusterMappingUsbIdPath);
 
 impl ClusterMappingUsbPath {
     /// `/cluster/mapping/usb/{id}`
@@ -3394,7 +3332,7 @@ impl ClusterMappingUsbIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMappingUsbIdPut : ());
+request_impls!(ClusterMappingUsbIdPut:());
 
 impl ClusterMappingUsbIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
@@ -3429,10 +3367,8 @@ impl ClusterMappingUsbIdPut {
 /// The path `/cluster/metrics`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMetricsPath(pub(crate) At);
-
-place_impls!(ClusterMetricsPath);
 
 impl ClusterPath {
     /// `/cluster/metrics`
@@ -3463,10 +3399,8 @@ impl ClusterMetricsPath {
 /// The path `/cluster/metrics/export`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMetricsExportPath(pub(crate) At);
-
-place_impls!(ClusterMetricsExportPath);
 
 impl ClusterMetricsPath {
     /// `/cluster/metrics/export`
@@ -3505,7 +3439,7 @@ impl ClusterMetricsExportPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsExportGet(pub(crate) Request<ClusterMetricsExport>);
 
-request_impls!(ClusterMetricsExportGet : ClusterMetricsExport);
+request_impls!(ClusterMetricsExportGet: ClusterMetricsExport);
 
 impl ClusterMetricsExportGet {
     /// Adds past values, everything available or what is newer than `start-time`. Default: `false`.
@@ -3537,10 +3471,8 @@ impl ClusterMetricsExportGet {
 /// The path `/cluster/metrics/server`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMetricsServerPath(pub(crate) At);
-
-place_impls!(ClusterMetricsServerPath);
 
 impl ClusterMetricsPath {
     /// `/cluster/metrics/server`
@@ -3571,10 +3503,8 @@ impl ClusterMetricsServerPath {
 /// The path `/cluster/metrics/server/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterMetricsServerIdPath(pub(crate) At);
-
-place_impls!(ClusterMetricsServerIdPath);
 
 impl ClusterMetricsServerPath {
     /// `/cluster/metrics/server/{id}`
@@ -3728,7 +3658,7 @@ impl ClusterMetricsServerIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterMetricsServerIdPost : ());
+request_impls!(ClusterMetricsServerIdPost:());
 
 impl ClusterMetricsServerIdPost {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -3921,7 +3851,7 @@ impl ClusterMetricsServerIdPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterMetricsServerIdPut : ());
+request_impls!(ClusterMetricsServerIdPut:());
 
 impl ClusterMetricsServerIdPut {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -4126,10 +4056,8 @@ impl ClusterMetricsServerIdPut {
 /// The path `/cluster/nextid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterNextidPath(pub(crate) At);
-
-place_impls!(ClusterNextidPath);
 
 impl ClusterPath {
     /// `/cluster/nextid`
@@ -4165,7 +4093,7 @@ impl ClusterNextidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNextidGet(pub(crate) Request<i64>);
 
-request_impls!(ClusterNextidGet : i64);
+request_impls!(ClusterNextidGet: i64);
 
 impl ClusterNextidGet {
     /// VMID to check; the call fails if it is in use. From 100 to 999999999.
@@ -4179,10 +4107,8 @@ impl ClusterNextidGet {
 /// The path `/cluster/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterOptionsPath(pub(crate) At);
-
-place_impls!(ClusterOptionsPath);
 
 impl ClusterPath {
     /// `/cluster/options`
@@ -4255,7 +4181,7 @@ impl ClusterOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterOptionsPut : ());
+request_impls!(ClusterOptionsPut:());
 
 impl ClusterOptionsPut {
     /// Default bandwidth limits in KiB/s by kind of operation.
@@ -4464,10 +4390,8 @@ impl ClusterOptionsPut {
 /// The path `/cluster/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterQemuPath(pub(crate) At);
-
-place_impls!(ClusterQemuPath);
 
 impl ClusterPath {
     /// `/cluster/qemu`
@@ -4501,10 +4425,8 @@ impl ClusterQemuPath {
 /// The path `/cluster/qemu/cpu-flags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterQemuCpuFlagsPath(pub(crate) At);
-
-place_impls!(ClusterQemuCpuFlagsPath);
 
 impl ClusterQemuPath {
     /// `/cluster/qemu/cpu-flags`
@@ -4550,7 +4472,7 @@ impl ClusterQemuCpuFlagsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFlag>>);
 
-request_impls!(ClusterQemuCpuFlagsGet : Vec < super::types::QemuCpuFlag >);
+request_impls!(ClusterQemuCpuFlagsGet: Vec<super::types::QemuCpuFlag>);
 
 impl ClusterQemuCpuFlagsGet {
     /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`). Default: `kvm`.
@@ -4576,10 +4498,8 @@ impl ClusterQemuCpuFlagsGet {
 /// The path `/cluster/qemu/custom-cpu-models`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterQemuCustomCpuModelsPath(pub(crate) At);
-
-place_impls!(ClusterQemuCustomCpuModelsPath);
 
 impl ClusterQemuPath {
     /// `/cluster/qemu/custom-cpu-models`
@@ -4674,7 +4594,7 @@ impl ClusterQemuCustomCpuModelsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterQemuCustomCpuModelsPost : ());
+request_impls!(ClusterQemuCustomCpuModelsPost:());
 
 impl ClusterQemuCustomCpuModelsPost {
     /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
@@ -4724,10 +4644,8 @@ impl ClusterQemuCustomCpuModelsPost {
 /// The path `/cluster/qemu/custom-cpu-models/{cputype}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterQemuCustomCpuModelsCputypePath(pub(crate) At);
-
-place_impls!(ClusterQemuCustomCpuModelsCputypePath);
 
 impl ClusterQemuCustomCpuModelsPath {
     /// `/cluster/qemu/custom-cpu-models/{cputype}`
@@ -4826,7 +4744,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsCputypePut(pub(crate) Request<()>);
 
-request_impls!(ClusterQemuCustomCpuModelsCputypePut : ());
+request_impls!(ClusterQemuCustomCpuModelsCputypePut:());
 
 impl ClusterQemuCustomCpuModelsCputypePut {
     /// Comma-separated properties to remove from the model.
@@ -4908,10 +4826,8 @@ impl ClusterQemuCustomCpuModelsCputypePut {
 /// The path `/cluster/replication`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterReplicationPath(pub(crate) At);
-
-place_impls!(ClusterReplicationPath);
 
 impl ClusterPath {
     /// `/cluster/replication`
@@ -4988,7 +4904,7 @@ impl ClusterReplicationPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationPost(pub(crate) Request<()>);
 
-request_impls!(ClusterReplicationPost : ());
+request_impls!(ClusterReplicationPost:());
 
 impl ClusterReplicationPost {
     /// Free text about the job. At most 4096 characters.
@@ -5037,10 +4953,8 @@ impl ClusterReplicationPost {
 /// The path `/cluster/replication/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterReplicationIdPath(pub(crate) At);
-
-place_impls!(ClusterReplicationIdPath);
 
 impl ClusterReplicationPath {
     /// `/cluster/replication/{id}`
@@ -5113,7 +5027,7 @@ impl ClusterReplicationIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterReplicationIdPut : ());
+request_impls!(ClusterReplicationIdPut:());
 
 impl ClusterReplicationIdPut {
     /// Free text about the job. At most 4096 characters.
@@ -5186,7 +5100,7 @@ impl ClusterReplicationIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterReplicationIdDelete : ());
+request_impls!(ClusterReplicationIdDelete:());
 
 impl ClusterReplicationIdDelete {
     /// Deletes the job at once and leaves its snapshots and copies behind. Default: `false`.
@@ -5206,10 +5120,8 @@ impl ClusterReplicationIdDelete {
 /// The path `/cluster/resources`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterResourcesPath(pub(crate) At);
-
-place_impls!(ClusterResourcesPath);
 
 impl ClusterPath {
     /// `/cluster/resources`
@@ -5273,7 +5185,7 @@ impl ClusterResourcesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterResourcesGet(pub(crate) Request<Vec<ClusterResourcesItem>>);
 
-request_impls!(ClusterResourcesGet : Vec < ClusterResourcesItem >);
+request_impls!(ClusterResourcesGet: Vec<ClusterResourcesItem>);
 
 impl ClusterResourcesGet {
     /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
@@ -5290,10 +5202,8 @@ impl ClusterResourcesGet {
 /// The path `/cluster/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterStatusPath(pub(crate) At);
-
-place_impls!(ClusterStatusPath);
 
 impl ClusterPath {
     /// `/cluster/status`
@@ -5324,10 +5234,8 @@ impl ClusterStatusPath {
 /// The path `/cluster/tasks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterTasksPath(pub(crate) At);
-
-place_impls!(ClusterTasksPath);
 
 impl ClusterPath {
     /// `/cluster/tasks`
@@ -5368,7 +5276,7 @@ impl ClusterTasksPath {
 /// The answer to `GET /cluster/backup/{id}/included_volumes`.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumes {
     /// Guests of the job.
@@ -5377,28 +5285,15 @@ pub struct ClusterBackupIncludedVolumes {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupIncludedVolumes {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupIncludedVolumes",
-                required: &["children"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.children, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterBackupIncludedVolumes);
+object!(ClusterBackupIncludedVolumes {
+    required: ["children" children],
+    others: extra,
+});
 
 /// Volumes of the guest.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     /// Configuration key of the volume, such as `scsi0` or `rootfs`.
@@ -5415,35 +5310,16 @@ pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupIncludedVolumesChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupIncludedVolumesChildrenChildrenItem",
-                required: &["id", "included", "name", "reason"],
-                optional: &["leaf"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.included,
-                &mut self.name,
-                &mut self.reason,
-                &mut self.leaf,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterBackupIncludedVolumesChildrenChildrenItem);
+object!(ClusterBackupIncludedVolumesChildrenChildrenItem {
+    required: ["id" id, "included" included, "name" name, "reason" reason],
+    optional: ["leaf" leaf],
+    others: extra,
+});
 
 /// Guests of the job.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumesChildrenItem {
     /// Volumes of the guest.
@@ -5460,30 +5336,11 @@ pub struct ClusterBackupIncludedVolumesChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupIncludedVolumesChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupIncludedVolumesChildrenItem",
-                required: &["id", "type"],
-                optional: &["children", "leaf", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.type_,
-                &mut self.children,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterBackupIncludedVolumesChildrenItem);
+object!(ClusterBackupIncludedVolumesChildrenItem {
+    required: ["id" id, "type" type_],
+    optional: ["children" children, "leaf" leaf, "name" name],
+    others: extra,
+});
 
 /// Kind of guest; `unknown` if it was deleted without being removed from the job.
 ///
@@ -5498,17 +5355,17 @@ pub enum ClusterBackupIncludedVolumesType {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterBackupIncludedVolumesType : "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
-);
+open_enum_impls!(ClusterBackupIncludedVolumesType {
+    "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
+});
 
 /// One element of the answer to `GET /cluster/backup-info/not-backed-up`.
 ///
 /// Used by `GET /cluster/backup-info/not-backed-up`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupInfoNotBackedUpItem {
     /// Guest name.
@@ -5521,28 +5378,16 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupInfoNotBackedUpItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupInfoNotBackedUpItem",
-                required: &["type", "vmid"],
-                optional: &["name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.type_, &mut self.vmid, &mut self.name, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterBackupInfoNotBackedUpItem);
+object!(ClusterBackupInfoNotBackedUpItem {
+    required: ["type" type_, "vmid" vmid],
+    optional: ["name" name],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/backup`.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupItem {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -5631,112 +5476,57 @@ pub struct ClusterBackupItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupItem",
-                required: &["id"],
-                optional: &[
-                    "all",
-                    "bwlimit",
-                    "comment",
-                    "compress",
-                    "dumpdir",
-                    "enabled",
-                    "exclude",
-                    "exclude-path",
-                    "fleecing",
-                    "ionice",
-                    "lockwait",
-                    "mailnotification",
-                    "mailto",
-                    "maxfiles",
-                    "mode",
-                    "next-run",
-                    "node",
-                    "notes-template",
-                    "notification-mode",
-                    "notification-policy",
-                    "notification-target",
-                    "pbs-change-detection-mode",
-                    "performance",
-                    "pigz",
-                    "pool",
-                    "protected",
-                    "prune-backups",
-                    "quiet",
-                    "remove",
-                    "repeat-missed",
-                    "schedule",
-                    "script",
-                    "stdexcludes",
-                    "stop",
-                    "stopwait",
-                    "storage",
-                    "tmpdir",
-                    "type",
-                    "vmid",
-                    "zstd",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.all,
-                &mut self.bwlimit,
-                &mut self.comment,
-                &mut self.compress,
-                &mut self.dumpdir,
-                &mut self.enabled,
-                &mut self.exclude,
-                &mut self.exclude_path,
-                &mut self.fleecing,
-                &mut self.ionice,
-                &mut self.lockwait,
-                &mut self.mailnotification,
-                &mut self.mailto,
-                &mut self.maxfiles,
-                &mut self.mode,
-                &mut self.next_run,
-                &mut self.node,
-                &mut self.notes_template,
-                &mut self.notification_mode,
-                &mut self.notification_policy,
-                &mut self.notification_target,
-                &mut self.pbs_change_detection_mode,
-                &mut self.performance,
-                &mut self.pigz,
-                &mut self.pool,
-                &mut self.protected,
-                &mut self.prune_backups,
-                &mut self.quiet,
-                &mut self.remove,
-                &mut self.repeat_missed,
-                &mut self.schedule,
-                &mut self.script,
-                &mut self.stdexcludes,
-                &mut self.stop,
-                &mut self.stopwait,
-                &mut self.storage,
-                &mut self.tmpdir,
-                &mut self.type_,
-                &mut self.vmid,
-                &mut self.zstd,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterBackupItem);
+object!(ClusterBackupItem {
+    required: ["id" id],
+    optional: [
+        "all" all,
+        "bwlimit" bwlimit,
+        "comment" comment,
+        "compress" compress,
+        "dumpdir" dumpdir,
+        "enabled" enabled,
+        "exclude" exclude,
+        "exclude-path" exclude_path,
+        "fleecing" fleecing,
+        "ionice" ionice,
+        "lockwait" lockwait,
+        "mailnotification" mailnotification,
+        "mailto" mailto,
+        "maxfiles" maxfiles,
+        "mode" mode,
+        "next-run" next_run,
+        "node" node,
+        "notes-template" notes_template,
+        "notification-mode" notification_mode,
+        "notification-policy" notification_policy,
+        "notification-target" notification_target,
+        "pbs-change-detection-mode" pbs_change_detection_mode,
+        "performance" performance,
+        "pigz" pigz,
+        "pool" pool,
+        "protected" protected,
+        "prune-backups" prune_backups,
+        "quiet" quiet,
+        "remove" remove,
+        "repeat-missed" repeat_missed,
+        "schedule" schedule,
+        "script" script,
+        "stdexcludes" stdexcludes,
+        "stop" stop,
+        "stopwait" stopwait,
+        "storage" storage,
+        "tmpdir" tmpdir,
+        "type" type_,
+        "vmid" vmid,
+        "zstd" zstd,
+    ],
+    others: extra,
+});
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupPruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -5757,45 +5547,30 @@ pub struct ClusterBackupPruneBackups {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupPruneBackups {
+object!(ClusterBackupPruneBackups {
+    optional: [
+        "keep-all" keep_all,
+        "keep-daily" keep_daily,
+        "keep-hourly" keep_hourly,
+        "keep-last" keep_last,
+        "keep-monthly" keep_monthly,
+        "keep-weekly" keep_weekly,
+        "keep-yearly" keep_yearly,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterBackupPruneBackups {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupPruneBackups",
-                required: &[],
-                optional: &[
-                    "keep-all",
-                    "keep-daily",
-                    "keep-hourly",
-                    "keep-last",
-                    "keep-monthly",
-                    "keep-weekly",
-                    "keep-yearly",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.keep_all,
-                &mut self.keep_daily,
-                &mut self.keep_hourly,
-                &mut self.keep_last,
-                &mut self.keep_monthly,
-                &mut self.keep_weekly,
-                &mut self.keep_yearly,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterBackupPruneBackups);
 
 /// The answer to `GET /cluster/config/join`.
 ///
 /// Used by `GET /cluster/config/join`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigJoin {
     /// Digest of the corosync configuration.
@@ -5810,34 +5585,20 @@ pub struct ClusterConfigJoin {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigJoin {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigJoin",
-                required: &["config_digest", "nodelist", "preferred_node", "totem"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.config_digest,
-                &mut self.nodelist,
-                &mut self.preferred_node,
-                &mut self.totem,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterConfigJoin);
+object!(ClusterConfigJoin {
+    required: [
+        "config_digest" config_digest,
+        "nodelist" nodelist,
+        "preferred_node" preferred_node,
+        "totem" totem,
+    ],
+    others: extra,
+});
 
 /// Members of the cluster.
 ///
 /// Used by `GET /cluster/config/join`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigJoinNodelistItem {
     /// Node name.
@@ -5870,56 +5631,29 @@ pub struct ClusterConfigJoinNodelistItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigJoinNodelistItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigJoinNodelistItem",
-                required: &["name"],
-                optional: &[
-                    "nodeid",
-                    "pve_addr",
-                    "pve_fp",
-                    "quorum_votes",
-                    "ring0_addr",
-                    "ring1_addr",
-                    "ring2_addr",
-                    "ring3_addr",
-                    "ring4_addr",
-                    "ring5_addr",
-                    "ring6_addr",
-                    "ring7_addr",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.nodeid,
-                &mut self.pve_addr,
-                &mut self.pve_fp,
-                &mut self.quorum_votes,
-                &mut self.ring0_addr,
-                &mut self.ring1_addr,
-                &mut self.ring2_addr,
-                &mut self.ring3_addr,
-                &mut self.ring4_addr,
-                &mut self.ring5_addr,
-                &mut self.ring6_addr,
-                &mut self.ring7_addr,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterConfigJoinNodelistItem);
+object!(ClusterConfigJoinNodelistItem {
+    required: ["name" name],
+    optional: [
+        "nodeid" nodeid,
+        "pve_addr" pve_addr,
+        "pve_fp" pve_fp,
+        "quorum_votes" quorum_votes,
+        "ring0_addr" ring0_addr,
+        "ring1_addr" ring1_addr,
+        "ring2_addr" ring2_addr,
+        "ring3_addr" ring3_addr,
+        "ring4_addr" ring4_addr,
+        "ring5_addr" ring5_addr,
+        "ring6_addr" ring6_addr,
+        "ring7_addr" ring7_addr,
+    ],
+    others: extra,
+});
 
 /// The answer to `POST /cluster/config/nodes/{node}`.
 ///
 /// Used by `POST /cluster/config/nodes/{node}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigNode {
     /// Key that protects the cluster communication; a secret.
@@ -5932,33 +5666,17 @@ pub struct ClusterConfigNode {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigNode {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigNode",
-                required: &["corosync_authkey", "corosync_conf", "warnings"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.corosync_authkey,
-                &mut self.corosync_conf,
-                &mut self.warnings,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterConfigNode);
+object!(ClusterConfigNode {
+    required: [
+        "corosync_authkey" corosync_authkey, "corosync_conf" corosync_conf, "warnings" warnings,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/config/nodes`.
 ///
 /// Used by `GET /cluster/config/nodes`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
     /// Node name.
@@ -5989,54 +5707,28 @@ pub struct ClusterConfigNodesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigNodesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigNodesItem",
-                required: &["node"],
-                optional: &[
-                    "name",
-                    "nodeid",
-                    "quorum_votes",
-                    "ring0_addr",
-                    "ring1_addr",
-                    "ring2_addr",
-                    "ring3_addr",
-                    "ring4_addr",
-                    "ring5_addr",
-                    "ring6_addr",
-                    "ring7_addr",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.node,
-                &mut self.name,
-                &mut self.nodeid,
-                &mut self.quorum_votes,
-                &mut self.ring0_addr,
-                &mut self.ring1_addr,
-                &mut self.ring2_addr,
-                &mut self.ring3_addr,
-                &mut self.ring4_addr,
-                &mut self.ring5_addr,
-                &mut self.ring6_addr,
-                &mut self.ring7_addr,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterConfigNodesItem);
+object!(ClusterConfigNodesItem {
+    required: ["node" node],
+    optional: [
+        "name" name,
+        "nodeid" nodeid,
+        "quorum_votes" quorum_votes,
+        "ring0_addr" ring0_addr,
+        "ring1_addr" ring1_addr,
+        "ring2_addr" ring2_addr,
+        "ring3_addr" ring3_addr,
+        "ring4_addr" ring4_addr,
+        "ring5_addr" ring5_addr,
+        "ring6_addr" ring6_addr,
+        "ring7_addr" ring7_addr,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/config/qdevice`.
 ///
 /// Used by `GET /cluster/config/qdevice`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigQdevice {
     /// How the vote is decided, such as `Fifty-Fifty split`.
@@ -6057,45 +5749,30 @@ pub struct ClusterConfigQdevice {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigQdevice {
+object!(ClusterConfigQdevice {
+    optional: [
+        "Algorithm" algorithm,
+        "Echo reply" echo_reply,
+        "Last poll call" last_poll_call,
+        "Model" model,
+        "QNetd host" q_netd_host,
+        "State" state,
+        "Tie-breaker" tie_breaker,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterConfigQdevice {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigQdevice",
-                required: &[],
-                optional: &[
-                    "Algorithm",
-                    "Echo reply",
-                    "Last poll call",
-                    "Model",
-                    "QNetd host",
-                    "State",
-                    "Tie-breaker",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.algorithm,
-                &mut self.echo_reply,
-                &mut self.last_poll_call,
-                &mut self.model,
-                &mut self.q_netd_host,
-                &mut self.state,
-                &mut self.tie_breaker,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterConfigQdevice);
 
 /// Totem section of the corosync configuration.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
     /// Name of the cluster.
@@ -6132,61 +5809,38 @@ pub struct ClusterConfigTotem {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigTotem {
+object!(ClusterConfigTotem {
+    optional: [
+        "cluster_name" cluster_name,
+        "config_version" config_version,
+        "consensus" consensus,
+        "crypto_cipher" crypto_cipher,
+        "crypto_hash" crypto_hash,
+        "interface" interface,
+        "ip_version" ip_version,
+        "link_mode" link_mode,
+        "netmtu" netmtu,
+        "rrp_mode" rrp_mode,
+        "secauth" secauth,
+        "token" token,
+        "token_coefficient" token_coefficient,
+        "transport" transport,
+        "version" version,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterConfigTotem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigTotem",
-                required: &[],
-                optional: &[
-                    "cluster_name",
-                    "config_version",
-                    "consensus",
-                    "crypto_cipher",
-                    "crypto_hash",
-                    "interface",
-                    "ip_version",
-                    "link_mode",
-                    "netmtu",
-                    "rrp_mode",
-                    "secauth",
-                    "token",
-                    "token_coefficient",
-                    "transport",
-                    "version",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cluster_name,
-                &mut self.config_version,
-                &mut self.consensus,
-                &mut self.crypto_cipher,
-                &mut self.crypto_hash,
-                &mut self.interface,
-                &mut self.ip_version,
-                &mut self.link_mode,
-                &mut self.netmtu,
-                &mut self.rrp_mode,
-                &mut self.secauth,
-                &mut self.token,
-                &mut self.token_coefficient,
-                &mut self.transport,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterConfigTotem);
 
 /// Settings of one corosync link.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterConfigTotemInterfaceValue {
     /// Address or network the link is bound to.
@@ -6211,49 +5865,32 @@ pub struct ClusterConfigTotemInterfaceValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterConfigTotemInterfaceValue {
+object!(ClusterConfigTotemInterfaceValue {
+    optional: [
+        "bindnetaddr" bindnetaddr,
+        "knet_link_priority" knet_link_priority,
+        "knet_ping_interval" knet_ping_interval,
+        "knet_ping_timeout" knet_ping_timeout,
+        "knet_transport" knet_transport,
+        "linknumber" linknumber,
+        "mcastaddr" mcastaddr,
+        "mcastport" mcastport,
+        "ringnumber" ringnumber,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterConfigTotemInterfaceValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterConfigTotemInterfaceValue",
-                required: &[],
-                optional: &[
-                    "bindnetaddr",
-                    "knet_link_priority",
-                    "knet_ping_interval",
-                    "knet_ping_timeout",
-                    "knet_transport",
-                    "linknumber",
-                    "mcastaddr",
-                    "mcastport",
-                    "ringnumber",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bindnetaddr,
-                &mut self.knet_link_priority,
-                &mut self.knet_ping_interval,
-                &mut self.knet_ping_timeout,
-                &mut self.knet_transport,
-                &mut self.linknumber,
-                &mut self.mcastaddr,
-                &mut self.mcastport,
-                &mut self.ringnumber,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterConfigTotemInterfaceValue);
 
 /// The answer to `GET /cluster/jobs/realm-sync/{id}`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
@@ -6278,49 +5915,32 @@ pub struct ClusterJobsRealmSync {
     pub extra: Extra,
 }
 
-impl Object for ClusterJobsRealmSync {
+object!(ClusterJobsRealmSync {
+    optional: [
+        "comment" comment,
+        "enable-new" enable_new,
+        "enabled" enabled,
+        "id" id,
+        "realm" realm,
+        "remove-vanished" remove_vanished,
+        "schedule" schedule,
+        "scope" scope,
+        "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterJobsRealmSync {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterJobsRealmSync",
-                required: &[],
-                optional: &[
-                    "comment",
-                    "enable-new",
-                    "enabled",
-                    "id",
-                    "realm",
-                    "remove-vanished",
-                    "schedule",
-                    "scope",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.comment,
-                &mut self.enable_new,
-                &mut self.enabled,
-                &mut self.id,
-                &mut self.realm,
-                &mut self.remove_vanished,
-                &mut self.schedule,
-                &mut self.scope,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterJobsRealmSync);
 
 /// One element of the answer to `GET /cluster/jobs/realm-sync`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
@@ -6349,52 +5969,27 @@ pub struct ClusterJobsRealmSyncItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterJobsRealmSyncItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterJobsRealmSyncItem",
-                required: &["id"],
-                optional: &[
-                    "comment",
-                    "enable-new",
-                    "enabled",
-                    "last-run",
-                    "next-run",
-                    "realm",
-                    "remove-vanished",
-                    "schedule",
-                    "scope",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.comment,
-                &mut self.enable_new,
-                &mut self.enabled,
-                &mut self.last_run,
-                &mut self.next_run,
-                &mut self.realm,
-                &mut self.remove_vanished,
-                &mut self.schedule,
-                &mut self.scope,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterJobsRealmSyncItem);
+object!(ClusterJobsRealmSyncItem {
+    required: ["id" id],
+    optional: [
+        "comment" comment,
+        "enable-new" enable_new,
+        "enabled" enabled,
+        "last-run" last_run,
+        "next-run" next_run,
+        "realm" realm,
+        "remove-vanished" remove_vanished,
+        "schedule" schedule,
+        "scope" scope,
+        "type" type_,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/jobs/schedule-analyze`.
 ///
 /// Used by `GET /cluster/jobs/schedule-analyze`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterJobsScheduleAnalyzeItem {
     /// Unix time in seconds at which the schedule fires.
@@ -6405,28 +6000,15 @@ pub struct ClusterJobsScheduleAnalyzeItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterJobsScheduleAnalyzeItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterJobsScheduleAnalyzeItem",
-                required: &["timestamp", "utc"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.timestamp, &mut self.utc, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterJobsScheduleAnalyzeItem);
+object!(ClusterJobsScheduleAnalyzeItem {
+    required: ["timestamp" timestamp, "utc" utc],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/log`.
 ///
 /// Used by `GET /cluster/log`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
     /// The number of the line and the node that wrote it, as `7:pve1`: unique in the cluster.
@@ -6451,39 +6033,18 @@ pub struct ClusterLogItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterLogItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterLogItem",
-                required: &["msg", "node", "pid", "pri", "tag", "time", "uid", "user"],
-                optional: &["id"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.msg,
-                &mut self.node,
-                &mut self.pid,
-                &mut self.pri,
-                &mut self.tag,
-                &mut self.time,
-                &mut self.uid,
-                &mut self.user,
-                &mut self.id,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterLogItem);
+object!(ClusterLogItem {
+    required: [
+        "msg" msg, "node" node, "pid" pid, "pri" pri, "tag" tag, "time" time, "uid" uid, "user" user,
+    ],
+    optional: ["id" id],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/mapping/dir/{id}`.
 ///
 /// Used by `GET /cluster/mapping/dir/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDir {
     /// Free text about the directory.
@@ -6500,35 +6061,24 @@ pub struct ClusterMappingDir {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingDir {
+object!(ClusterMappingDir {
+    optional: [
+        "description" description, "digest" digest, "id" id, "map" map, "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterMappingDir {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingDir",
-                required: &[],
-                optional: &["description", "digest", "id", "map", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.description,
-                &mut self.digest,
-                &mut self.id,
-                &mut self.map,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterMappingDir);
 
 /// Problems found with `check-node`.
 ///
 /// Used by `GET /cluster/mapping/dir`, `GET /cluster/mapping/pci`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDirChecksItem {
     /// Text of the problem.
@@ -6539,28 +6089,15 @@ pub struct ClusterMappingDirChecksItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingDirChecksItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingDirChecksItem",
-                required: &["message", "severity"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.message, &mut self.severity, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterMappingDirChecksItem);
+object!(ClusterMappingDirChecksItem {
+    required: ["message" message, "severity" severity],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/mapping/dir`.
 ///
 /// Used by `GET /cluster/mapping/dir`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
@@ -6579,36 +6116,16 @@ pub struct ClusterMappingDirItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingDirItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingDirItem",
-                required: &["id", "map"],
-                optional: &["checks", "description", "digest", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.map,
-                &mut self.checks,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterMappingDirItem);
+object!(ClusterMappingDirItem {
+    required: ["id" id, "map" map],
+    optional: ["checks" checks, "description" description, "digest" digest, "type" type_],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/mapping/pci/{id}`.
 ///
 /// Used by `GET /cluster/mapping/pci/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingPci {
     /// Free text about the device.
@@ -6629,45 +6146,30 @@ pub struct ClusterMappingPci {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingPci {
+object!(ClusterMappingPci {
+    optional: [
+        "description" description,
+        "digest" digest,
+        "id" id,
+        "live-migration-capable" live_migration_capable,
+        "map" map,
+        "mdev" mdev,
+        "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterMappingPci {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingPci",
-                required: &[],
-                optional: &[
-                    "description",
-                    "digest",
-                    "id",
-                    "live-migration-capable",
-                    "map",
-                    "mdev",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.description,
-                &mut self.digest,
-                &mut self.id,
-                &mut self.live_migration_capable,
-                &mut self.map,
-                &mut self.mdev,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterMappingPci);
 
 /// One element of the answer to `GET /cluster/mapping/pci`.
 ///
 /// Used by `GET /cluster/mapping/pci`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
@@ -6690,40 +6192,18 @@ pub struct ClusterMappingPciItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingPciItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingPciItem",
-                required: &["id", "map"],
-                optional: &[
-                    "checks",
-                    "description",
-                    "digest",
-                    "live-migration-capable",
-                    "mdev",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.map,
-                &mut self.checks,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.live_migration_capable,
-                &mut self.mdev,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterMappingPciItem);
+object!(ClusterMappingPciItem {
+    required: ["id" id, "map" map],
+    optional: [
+        "checks" checks,
+        "description" description,
+        "digest" digest,
+        "live-migration-capable" live_migration_capable,
+        "mdev" mdev,
+        "type" type_,
+    ],
+    others: extra,
+});
 
 /// How serious the problem is.
 ///
@@ -6736,15 +6216,17 @@ pub enum ClusterMappingSeverity {
     /// The value `error`.
     Error,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterMappingSeverity : "warning" Warning, "error" Error,);
+open_enum_impls!(ClusterMappingSeverity {
+    "warning" Warning, "error" Error,
+});
 
 /// The answer to `GET /cluster/mapping/usb/{id}`.
 ///
 /// Used by `GET /cluster/mapping/usb/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsb {
     /// Free text about the device.
@@ -6761,35 +6243,24 @@ pub struct ClusterMappingUsb {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingUsb {
+object!(ClusterMappingUsb {
+    optional: [
+        "description" description, "digest" digest, "id" id, "map" map, "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterMappingUsb {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingUsb",
-                required: &[],
-                optional: &["description", "digest", "id", "map", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.description,
-                &mut self.digest,
-                &mut self.id,
-                &mut self.map,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterMappingUsb);
 
 /// Problems found with `check-node`.
 ///
 /// Used by `GET /cluster/mapping/usb`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbErrorItem {
     /// Text of the problem.
@@ -6800,28 +6271,22 @@ pub struct ClusterMappingUsbErrorItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingUsbErrorItem {
+object!(ClusterMappingUsbErrorItem {
+    optional: ["message" message, "severity" severity],
+    others: extra,
+});
+
+impl Default for ClusterMappingUsbErrorItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingUsbErrorItem",
-                required: &[],
-                optional: &["message", "severity"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.message, &mut self.severity, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterMappingUsbErrorItem);
 
 /// One element of the answer to `GET /cluster/mapping/usb`.
 ///
 /// Used by `GET /cluster/mapping/usb`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
@@ -6842,37 +6307,18 @@ pub struct ClusterMappingUsbItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMappingUsbItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMappingUsbItem",
-                required: &["id", "map"],
-                optional: &["description", "digest", "error", "errors", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.map,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.error,
-                &mut self.errors,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterMappingUsbItem);
+object!(ClusterMappingUsbItem {
+    required: ["id" id, "map" map],
+    optional: [
+        "description" description, "digest" digest, "error" error, "errors" errors, "type" type_,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/metrics/export`.
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
@@ -6881,28 +6327,15 @@ pub struct ClusterMetricsExport {
     pub extra: Extra,
 }
 
-impl Object for ClusterMetricsExport {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMetricsExport",
-                required: &["data"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.data, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterMetricsExport);
+object!(ClusterMetricsExport {
+    required: ["data" data],
+    others: extra,
+});
 
 /// Measured values, sorted by time.
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsExportDataItem {
     /// Object the value belongs to, such as `node/pve1` or `qemu/100`.
@@ -6919,30 +6352,12 @@ pub struct ClusterMetricsExportDataItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMetricsExportDataItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMetricsExportDataItem",
-                required: &["id", "metric", "timestamp", "type", "value"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.metric,
-                &mut self.timestamp,
-                &mut self.type_,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterMetricsExportDataItem);
+object!(ClusterMetricsExportDataItem {
+    required: [
+        "id" id, "metric" metric, "timestamp" timestamp, "type" type_, "value" value,
+    ],
+    others: extra,
+});
 
 /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
 ///
@@ -6957,17 +6372,17 @@ pub enum ClusterMetricsExportType {
     /// The value `derive`.
     Derive,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterMetricsExportType : "gauge" Gauge, "counter" Counter, "derive" Derive,
-);
+open_enum_impls!(ClusterMetricsExportType {
+    "gauge" Gauge, "counter" Counter, "derive" Derive,
+});
 
 /// The answer to `GET /cluster/metrics/server/{id}`.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -7024,76 +6439,43 @@ pub struct ClusterMetricsServer {
     pub extra: Extra,
 }
 
-impl Object for ClusterMetricsServer {
+object!(ClusterMetricsServer {
+    optional: [
+        "api-path-prefix" api_path_prefix,
+        "bucket" bucket,
+        "digest" digest,
+        "disable" disable,
+        "id" id,
+        "influxdbproto" influxdbproto,
+        "max-body-size" max_body_size,
+        "mtu" mtu,
+        "organization" organization,
+        "otel-compression" otel_compression,
+        "otel-headers" otel_headers,
+        "otel-max-body-size" otel_max_body_size,
+        "otel-path" otel_path,
+        "otel-protocol" otel_protocol,
+        "otel-resource-attributes" otel_resource_attributes,
+        "otel-timeout" otel_timeout,
+        "otel-verify-ssl" otel_verify_ssl,
+        "path" path,
+        "port" port,
+        "proto" proto,
+        "server" server,
+        "timeout" timeout,
+        "token" token,
+        "type" type_,
+        "verify-certificate" verify_certificate,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterMetricsServer {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMetricsServer",
-                required: &[],
-                optional: &[
-                    "api-path-prefix",
-                    "bucket",
-                    "digest",
-                    "disable",
-                    "id",
-                    "influxdbproto",
-                    "max-body-size",
-                    "mtu",
-                    "organization",
-                    "otel-compression",
-                    "otel-headers",
-                    "otel-max-body-size",
-                    "otel-path",
-                    "otel-protocol",
-                    "otel-resource-attributes",
-                    "otel-timeout",
-                    "otel-verify-ssl",
-                    "path",
-                    "port",
-                    "proto",
-                    "server",
-                    "timeout",
-                    "token",
-                    "type",
-                    "verify-certificate",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.api_path_prefix,
-                &mut self.bucket,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.id,
-                &mut self.influxdbproto,
-                &mut self.max_body_size,
-                &mut self.mtu,
-                &mut self.organization,
-                &mut self.otel_compression,
-                &mut self.otel_headers,
-                &mut self.otel_max_body_size,
-                &mut self.otel_path,
-                &mut self.otel_protocol,
-                &mut self.otel_resource_attributes,
-                &mut self.otel_timeout,
-                &mut self.otel_verify_ssl,
-                &mut self.path,
-                &mut self.port,
-                &mut self.proto,
-                &mut self.server,
-                &mut self.timeout,
-                &mut self.token,
-                &mut self.type_,
-                &mut self.verify_certificate,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterMetricsServer);
 
 /// InfluxDB: protocol used to send data.
 ///
@@ -7108,17 +6490,17 @@ pub enum ClusterMetricsServerInfluxdbproto {
     /// The value `https`.
     Https,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterMetricsServerInfluxdbproto : "udp" Udp, "http" Http, "https" Https,
-);
+open_enum_impls!(ClusterMetricsServerInfluxdbproto {
+    "udp" Udp, "http" Http, "https" Https,
+});
 
 /// One element of the answer to `GET /cluster/metrics/server`.
 ///
 /// Used by `GET /cluster/metrics/server`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
@@ -7135,30 +6517,11 @@ pub struct ClusterMetricsServerItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterMetricsServerItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterMetricsServerItem",
-                required: &["disable", "id", "type"],
-                optional: &["port", "server"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.disable,
-                &mut self.id,
-                &mut self.type_,
-                &mut self.port,
-                &mut self.server,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterMetricsServerItem);
+object!(ClusterMetricsServerItem {
+    required: ["disable" disable, "id" id, "type" type_],
+    optional: ["port" port, "server" server],
+    others: extra,
+});
 
 /// OpenTelemetry: how request bodies are compressed.
 ///
@@ -7171,10 +6534,12 @@ pub enum ClusterMetricsServerOtelCompression {
     /// The value `gzip`.
     Gzip,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterMetricsServerOtelCompression : "none" None, "gzip" Gzip,);
+open_enum_impls!(ClusterMetricsServerOtelCompression {
+    "none" None, "gzip" Gzip,
+});
 
 /// OpenTelemetry: whether requests are encrypted.
 ///
@@ -7187,10 +6552,12 @@ pub enum ClusterMetricsServerOtelProtocol {
     /// The value `https`.
     Https,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterMetricsServerOtelProtocol : "http" Http, "https" Https,);
+open_enum_impls!(ClusterMetricsServerOtelProtocol {
+    "http" Http, "https" Https,
+});
 
 /// Graphite: protocol used to send data.
 ///
@@ -7203,10 +6570,12 @@ pub enum ClusterMetricsServerProto {
     /// The value `tcp`.
     Tcp,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterMetricsServerProto : "udp" Udp, "tcp" Tcp,);
+open_enum_impls!(ClusterMetricsServerProto {
+    "udp" Udp, "tcp" Tcp,
+});
 
 /// Kind of metric server.
 ///
@@ -7221,18 +6590,17 @@ pub enum ClusterMetricsServerType {
     /// The value `opentelemetry`.
     Opentelemetry,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterMetricsServerType : "graphite" Graphite, "influxdb" Influxdb, "opentelemetry"
-    Opentelemetry,
-);
+open_enum_impls!(ClusterMetricsServerType {
+    "graphite" Graphite, "influxdb" Influxdb, "opentelemetry" Opentelemetry,
+});
 
 /// The answer to `GET /cluster/options`.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
@@ -7289,81 +6657,48 @@ pub struct ClusterOptions {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptions {
+object!(ClusterOptions {
+    optional: [
+        "allowed-tags" allowed_tags,
+        "bwlimit" bwlimit,
+        "consent-text" consent_text,
+        "console" console,
+        "crs" crs,
+        "description" description,
+        "email_from" email_from,
+        "fencing" fencing,
+        "ha" ha,
+        "http_proxy" http_proxy,
+        "keyboard" keyboard,
+        "language" language,
+        "location" location,
+        "mac_prefix" mac_prefix,
+        "max_workers" max_workers,
+        "migration" migration,
+        "migration_unsecure" migration_unsecure,
+        "next-id" next_id,
+        "notify" notify,
+        "registered-tags" registered_tags,
+        "replication" replication,
+        "tag-style" tag_style,
+        "u2f" u2f,
+        "user-tag-access" user_tag_access,
+        "webauthn" webauthn,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptions",
-                required: &[],
-                optional: &[
-                    "allowed-tags",
-                    "bwlimit",
-                    "consent-text",
-                    "console",
-                    "crs",
-                    "description",
-                    "email_from",
-                    "fencing",
-                    "ha",
-                    "http_proxy",
-                    "keyboard",
-                    "language",
-                    "location",
-                    "mac_prefix",
-                    "max_workers",
-                    "migration",
-                    "migration_unsecure",
-                    "next-id",
-                    "notify",
-                    "registered-tags",
-                    "replication",
-                    "tag-style",
-                    "u2f",
-                    "user-tag-access",
-                    "webauthn",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.allowed_tags,
-                &mut self.bwlimit,
-                &mut self.consent_text,
-                &mut self.console,
-                &mut self.crs,
-                &mut self.description,
-                &mut self.email_from,
-                &mut self.fencing,
-                &mut self.ha,
-                &mut self.http_proxy,
-                &mut self.keyboard,
-                &mut self.language,
-                &mut self.location,
-                &mut self.mac_prefix,
-                &mut self.max_workers,
-                &mut self.migration,
-                &mut self.migration_unsecure,
-                &mut self.next_id,
-                &mut self.notify,
-                &mut self.registered_tags,
-                &mut self.replication,
-                &mut self.tag_style,
-                &mut self.u2f,
-                &mut self.user_tag_access,
-                &mut self.webauthn,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptions);
 
 /// Settings of the scheduler that picks nodes for HA resources.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsCrs {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
@@ -7384,40 +6719,25 @@ pub struct ClusterOptionsCrs {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsCrs {
+object!(ClusterOptionsCrs {
+    optional: [
+        "ha" ha,
+        "ha-auto-rebalance" ha_auto_rebalance,
+        "ha-auto-rebalance-hold-duration" ha_auto_rebalance_hold_duration,
+        "ha-auto-rebalance-margin" ha_auto_rebalance_margin,
+        "ha-auto-rebalance-method" ha_auto_rebalance_method,
+        "ha-auto-rebalance-threshold" ha_auto_rebalance_threshold,
+        "ha-rebalance-on-start" ha_rebalance_on_start,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterOptionsCrs {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsCrs",
-                required: &[],
-                optional: &[
-                    "ha",
-                    "ha-auto-rebalance",
-                    "ha-auto-rebalance-hold-duration",
-                    "ha-auto-rebalance-margin",
-                    "ha-auto-rebalance-method",
-                    "ha-auto-rebalance-threshold",
-                    "ha-rebalance-on-start",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ha,
-                &mut self.ha_auto_rebalance,
-                &mut self.ha_auto_rebalance_hold_duration,
-                &mut self.ha_auto_rebalance_margin,
-                &mut self.ha_auto_rebalance_method,
-                &mut self.ha_auto_rebalance_threshold,
-                &mut self.ha_rebalance_on_start,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsCrs);
 
 /// How failed nodes are fenced; everything but the watchdog is experimental.
 ///
@@ -7432,17 +6752,17 @@ pub enum ClusterOptionsFencing {
     /// The value `both`.
     Both,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsFencing : "watchdog" Watchdog, "hardware" Hardware, "both" Both,
-);
+open_enum_impls!(ClusterOptionsFencing {
+    "watchdog" Watchdog, "hardware" Hardware, "both" Both,
+});
 
 /// Settings of the HA stack.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsGetHa {
     /// What becomes of HA resources when their node is shut down or rebooted.
@@ -7451,23 +6771,17 @@ pub struct ClusterOptionsGetHa {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsGetHa {
+object!(ClusterOptionsGetHa {
+    optional: ["shutdown_policy" shutdown_policy],
+    others: extra,
+});
+
+impl Default for ClusterOptionsGetHa {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsGetHa",
-                required: &[],
-                optional: &["shutdown_policy"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.shutdown_policy, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsGetHa);
 
 /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
 ///
@@ -7482,10 +6796,12 @@ pub enum ClusterOptionsHa {
     /// The value `dynamic`.
     Dynamic,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterOptionsHa : "basic" Basic, "static" Static, "dynamic" Dynamic,);
+open_enum_impls!(ClusterOptionsHa {
+    "basic" Basic, "static" Static, "dynamic" Dynamic,
+});
 
 /// How possible moves are rated.
 ///
@@ -7498,12 +6814,12 @@ pub enum ClusterOptionsHaAutoRebalanceMethod {
     /// The value `topsis`.
     Topsis,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsHaAutoRebalanceMethod : "bruteforce" Bruteforce, "topsis" Topsis,
-);
+open_enum_impls!(ClusterOptionsHaAutoRebalanceMethod {
+    "bruteforce" Bruteforce, "topsis" Topsis,
+});
 
 /// Default language of the web interface.
 ///
@@ -7566,20 +6882,43 @@ pub enum ClusterOptionsLanguage {
     /// The value `ukr`.
     Ukr,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsLanguage : "ca" Ca, "da" Da, "de" De, "en" En, "es" Es, "eu" Eu, "fa"
-    Fa, "fr" Fr, "he" He, "it" It, "ja" Ja, "nb" Nb, "nn" Nn, "pl" Pl, "pt_BR" PtBr, "ru"
-    Ru, "sl" Sl, "sv" Sv, "tr" Tr, "zh_CN" ZhCn, "zh_TW" ZhTw, "ar" Ar, "hr" Hr, "ka" Ka,
-    "kr" Kr, "nl" Nl, "ukr" Ukr,
-);
+open_enum_impls!(ClusterOptionsLanguage {
+    "ca" Ca,
+    "da" Da,
+    "de" De,
+    "en" En,
+    "es" Es,
+    "eu" Eu,
+    "fa" Fa,
+    "fr" Fr,
+    "he" He,
+    "it" It,
+    "ja" Ja,
+    "nb" Nb,
+    "nn" Nn,
+    "pl" Pl,
+    "pt_BR" PtBr,
+    "ru" Ru,
+    "sl" Sl,
+    "sv" Sv,
+    "tr" Tr,
+    "zh_CN" ZhCn,
+    "zh_TW" ZhTw,
+    "ar" Ar,
+    "hr" Hr,
+    "ka" Ka,
+    "kr" Kr,
+    "nl" Nl,
+    "ukr" Ukr,
+});
 
 /// Where the cluster stands.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsLocation {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -7592,33 +6931,22 @@ pub struct ClusterOptionsLocation {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsLocation {
+object!(ClusterOptionsLocation {
+    optional: ["latitude" latitude, "longitude" longitude, "name" name],
+    others: extra,
+});
+
+impl Default for ClusterOptionsLocation {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsLocation",
-                required: &[],
-                optional: &["latitude", "longitude", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.latitude,
-                &mut self.longitude,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsLocation);
 
 /// Settings for migrating guests.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsMigration {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
@@ -7629,28 +6957,22 @@ pub struct ClusterOptionsMigration {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsMigration {
+object!(ClusterOptionsMigration {
+    optional: ["network" network, "type" type_],
+    others: extra,
+});
+
+impl Default for ClusterOptionsMigration {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsMigration",
-                required: &[],
-                optional: &["network", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.network, &mut self.type_, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsMigration);
 
 /// Range from which free VMIDs are suggested.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsNextId {
     /// First VMID of the range.
@@ -7661,28 +6983,22 @@ pub struct ClusterOptionsNextId {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsNextId {
+object!(ClusterOptionsNextId {
+    optional: ["lower" lower, "upper" upper],
+    others: extra,
+});
+
+impl Default for ClusterOptionsNextId {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsNextId",
-                required: &[],
-                optional: &["lower", "upper"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.lower, &mut self.upper, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsNextId);
 
 /// Which events are reported; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsNotify {
     /// Whether fenced nodes are reported; superseded by notification matchers.
@@ -7701,38 +7017,24 @@ pub struct ClusterOptionsNotify {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsNotify {
+object!(ClusterOptionsNotify {
+    optional: [
+        "fencing" fencing,
+        "package-updates" package_updates,
+        "replication" replication,
+        "target-fencing" target_fencing,
+        "target-package-updates" target_package_updates,
+        "target-replication" target_replication,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterOptionsNotify {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsNotify",
-                required: &[],
-                optional: &[
-                    "fencing",
-                    "package-updates",
-                    "replication",
-                    "target-fencing",
-                    "target-package-updates",
-                    "target-replication",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.fencing,
-                &mut self.package_updates,
-                &mut self.replication,
-                &mut self.target_fencing,
-                &mut self.target_package_updates,
-                &mut self.target_replication,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsNotify);
 
 /// Whether fenced nodes are reported; superseded by notification matchers.
 ///
@@ -7745,10 +7047,12 @@ pub enum ClusterOptionsNotifyFencing {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterOptionsNotifyFencing : "always" Always, "never" Never,);
+open_enum_impls!(ClusterOptionsNotifyFencing {
+    "always" Always, "never" Never,
+});
 
 /// Whether tags are sorted or keep their configured order.
 ///
@@ -7761,10 +7065,12 @@ pub enum ClusterOptionsOrdering {
     /// The value `alphabetical`.
     Alphabetical,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterOptionsOrdering : "config" Config, "alphabetical" Alphabetical,);
+open_enum_impls!(ClusterOptionsOrdering {
+    "config" Config, "alphabetical" Alphabetical,
+});
 
 /// When pending package updates are reported; superseded by notification matchers.
 ///
@@ -7779,12 +7085,12 @@ pub enum ClusterOptionsPackageUpdates {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsPackageUpdates : "auto" Auto, "always" Always, "never" Never,
-);
+open_enum_impls!(ClusterOptionsPackageUpdates {
+    "auto" Auto, "always" Always, "never" Never,
+});
 
 /// Whether failed replications are reported; superseded by notification matchers.
 ///
@@ -7797,10 +7103,12 @@ pub enum ClusterOptionsReplication {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterOptionsReplication : "always" Always, "never" Never,);
+open_enum_impls!(ClusterOptionsReplication {
+    "always" Always, "never" Never,
+});
 
 /// Form in which the resource tree draws tags.
 ///
@@ -7817,12 +7125,12 @@ pub enum ClusterOptionsShape {
     /// The value `none`.
     None,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsShape : "full" Full, "circle" Circle, "dense" Dense, "none" None,
-);
+open_enum_impls!(ClusterOptionsShape {
+    "full" Full, "circle" Circle, "dense" Dense, "none" None,
+});
 
 /// What becomes of HA resources when their node is shut down or rebooted.
 ///
@@ -7839,18 +7147,17 @@ pub enum ClusterOptionsShutdownPolicy {
     /// The value `migrate`.
     Migrate,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsShutdownPolicy : "freeze" Freeze, "failover" Failover, "conditional"
-    Conditional, "migrate" Migrate,
-);
+open_enum_impls!(ClusterOptionsShutdownPolicy {
+    "freeze" Freeze, "failover" Failover, "conditional" Conditional, "migrate" Migrate,
+});
 
 /// How tags look in the web interface.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsTagStyle {
     /// Whether tags that differ only in upper and lower case count as different.
@@ -7865,29 +7172,19 @@ pub struct ClusterOptionsTagStyle {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsTagStyle {
+object!(ClusterOptionsTagStyle {
+    optional: [
+        "case-sensitive" case_sensitive, "color-map" color_map, "ordering" ordering, "shape" shape,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterOptionsTagStyle {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsTagStyle",
-                required: &[],
-                optional: &["case-sensitive", "color-map", "ordering", "shape"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.case_sensitive,
-                &mut self.color_map,
-                &mut self.ordering,
-                &mut self.shape,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsTagStyle);
 
 /// Whether migration traffic is encrypted; switch that off only on private networks.
 ///
@@ -7900,15 +7197,17 @@ pub enum ClusterOptionsType {
     /// The value `insecure`.
     Insecure,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterOptionsType : "secure" Secure, "insecure" Insecure,);
+open_enum_impls!(ClusterOptionsType {
+    "secure" Secure, "insecure" Insecure,
+});
 
 /// Settings for U2F keys.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsU2f {
     /// U2F application ID; the origin if not set.
@@ -7919,23 +7218,17 @@ pub struct ClusterOptionsU2f {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsU2f {
+object!(ClusterOptionsU2f {
+    optional: ["appid" appid, "origin" origin],
+    others: extra,
+});
+
+impl Default for ClusterOptionsU2f {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsU2f",
-                required: &[],
-                optional: &["appid", "origin"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.appid, &mut self.origin, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsU2f);
 
 /// Whether users may set no tags, listed ones, also those already in use, or any.
 ///
@@ -7952,17 +7245,17 @@ pub enum ClusterOptionsUserAllow {
     /// The value `free`.
     Free,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterOptionsUserAllow : "none" None, "list" List, "existing" Existing, "free" Free,
-);
+open_enum_impls!(ClusterOptionsUserAllow {
+    "none" None, "list" List, "existing" Existing, "free" Free,
+});
 
 /// Which tags users may set on guests they administer.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsUserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any.
@@ -7973,28 +7266,22 @@ pub struct ClusterOptionsUserTagAccess {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsUserTagAccess {
+object!(ClusterOptionsUserTagAccess {
+    optional: ["user-allow" user_allow, "user-allow-list" user_allow_list],
+    others: extra,
+});
+
+impl Default for ClusterOptionsUserTagAccess {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsUserTagAccess",
-                required: &[],
-                optional: &["user-allow", "user-allow-list"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.user_allow, &mut self.user_allow_list, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsUserTagAccess);
 
 /// Settings for WebAuthn.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterOptionsWebauthn {
     /// Whether subdomains of the origin are accepted as well.
@@ -8009,34 +7296,22 @@ pub struct ClusterOptionsWebauthn {
     pub extra: Extra,
 }
 
-impl Object for ClusterOptionsWebauthn {
+object!(ClusterOptionsWebauthn {
+    optional: ["allow-subdomains" allow_subdomains, "id" id, "origin" origin, "rp" rp],
+    others: extra,
+});
+
+impl Default for ClusterOptionsWebauthn {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterOptionsWebauthn",
-                required: &[],
-                optional: &["allow-subdomains", "id", "origin", "rp"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.allow_subdomains,
-                &mut self.id,
-                &mut self.origin,
-                &mut self.rp,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterOptionsWebauthn);
 
 /// The answer to `GET /cluster/qemu/custom-cpu-models`.
 ///
 /// Used by `GET /cluster/qemu/custom-cpu-models`, `GET /cluster/qemu/custom-cpu-models/{cputype}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterQemuCustomCpuModelsItem {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
@@ -8061,44 +7336,27 @@ pub struct ClusterQemuCustomCpuModelsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterQemuCustomCpuModelsItem {
+object!(ClusterQemuCustomCpuModelsItem {
+    optional: [
+        "cputype" cputype,
+        "digest" digest,
+        "flags" flags,
+        "guest-phys-bits" guest_phys_bits,
+        "hidden" hidden,
+        "hv-vendor-id" hv_vendor_id,
+        "level" level,
+        "phys-bits" phys_bits,
+        "reported-model" reported_model,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterQemuCustomCpuModelsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterQemuCustomCpuModelsItem",
-                required: &[],
-                optional: &[
-                    "cputype",
-                    "digest",
-                    "flags",
-                    "guest-phys-bits",
-                    "hidden",
-                    "hv-vendor-id",
-                    "level",
-                    "phys-bits",
-                    "reported-model",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cputype,
-                &mut self.digest,
-                &mut self.flags,
-                &mut self.guest_phys_bits,
-                &mut self.hidden,
-                &mut self.hv_vendor_id,
-                &mut self.level,
-                &mut self.phys_bits,
-                &mut self.reported_model,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterQemuCustomCpuModelsItem);
 
 /// QEMU CPU model on which this one builds and as which the guest sees it.
 ///
@@ -8329,58 +7587,127 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `Westmere-IBRS`.
     WestmereIbrs,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterQemuCustomCpuModelsReportedModel : "486" V486, "a64fx" A64fx, "athlon" Athlon,
-    "Broadwell" Broadwell, "Broadwell-IBRS" BroadwellIbrs, "Broadwell-noTSX"
-    BroadwellNoTsx, "Broadwell-noTSX-IBRS" BroadwellNoTsxIbrs, "Cascadelake-Server"
-    CascadelakeServer, "Cascadelake-Server-noTSX" CascadelakeServerNoTsx,
-    "Cascadelake-Server-v2" CascadelakeServerV2, "Cascadelake-Server-v4"
-    CascadelakeServerV4, "Cascadelake-Server-v5" CascadelakeServerV5, "ClearwaterForest"
-    ClearwaterForest, "ClearwaterForest-v2" ClearwaterForestV2, "ClearwaterForest-v3"
-    ClearwaterForestV3, "Conroe" Conroe, "Cooperlake" Cooperlake, "Cooperlake-v2"
-    CooperlakeV2, "core2duo" Core2duo, "coreduo" Coreduo, "cortex-a35" CortexA35,
-    "cortex-a53" CortexA53, "cortex-a55" CortexA55, "cortex-a57" CortexA57, "cortex-a710"
-    CortexA710, "cortex-a72" CortexA72, "cortex-a76" CortexA76, "cortex-a78ae"
-    CortexA78ae, "DiamondRapids" DiamondRapids, "EPYC" Epyc, "EPYC-Genoa" EpycGenoa,
-    "EPYC-Genoa-v2" EpycGenoaV2, "EPYC-IBPB" EpycIbpb, "EPYC-Milan" EpycMilan,
-    "EPYC-Milan-v2" EpycMilanV2, "EPYC-Milan-v3" EpycMilanV3, "EPYC-Rome" EpycRome,
-    "EPYC-Rome-v2" EpycRomeV2, "EPYC-Rome-v3" EpycRomeV3, "EPYC-Rome-v4" EpycRomeV4,
-    "EPYC-Rome-v5" EpycRomeV5, "EPYC-Turin" EpycTurin, "EPYC-v3" EpycV3, "EPYC-v4"
-    EpycV4, "EPYC-v5" EpycV5, "GraniteRapids" GraniteRapids, "GraniteRapids-v2"
-    GraniteRapidsV2, "GraniteRapids-v3" GraniteRapidsV3, "GraniteRapids-v4"
-    GraniteRapidsV4, "GraniteRapids-v5" GraniteRapidsV5, "Haswell" Haswell,
-    "Haswell-IBRS" HaswellIbrs, "Haswell-noTSX" HaswellNoTsx, "Haswell-noTSX-IBRS"
-    HaswellNoTsxIbrs, "host" Host, "Icelake-Client" IcelakeClient, "Icelake-Client-noTSX"
-    IcelakeClientNoTsx, "Icelake-Server" IcelakeServer, "Icelake-Server-noTSX"
-    IcelakeServerNoTsx, "Icelake-Server-v3" IcelakeServerV3, "Icelake-Server-v4"
-    IcelakeServerV4, "Icelake-Server-v5" IcelakeServerV5, "Icelake-Server-v6"
-    IcelakeServerV6, "Icelake-Server-v7" IcelakeServerV7, "IvyBridge" IvyBridge,
-    "IvyBridge-IBRS" IvyBridgeIbrs, "KnightsMill" KnightsMill, "kvm32" Kvm32, "kvm64"
-    Kvm64, "max" Max, "Nehalem" Nehalem, "Nehalem-IBRS" NehalemIbrs, "neoverse-n1"
-    NeoverseN1, "neoverse-n2" NeoverseN2, "neoverse-v1" NeoverseV1, "Opteron_G1"
-    OpteronG1, "Opteron_G2" OpteronG2, "Opteron_G3" OpteronG3, "Opteron_G4" OpteronG4,
-    "Opteron_G5" OpteronG5, "Penryn" Penryn, "pentium" Pentium, "pentium2" Pentium2,
-    "pentium3" Pentium3, "phenom" Phenom, "qemu32" Qemu32, "qemu64" Qemu64, "SandyBridge"
-    SandyBridge, "SandyBridge-IBRS" SandyBridgeIbrs, "SapphireRapids" SapphireRapids,
-    "SapphireRapids-v2" SapphireRapidsV2, "SapphireRapids-v3" SapphireRapidsV3,
-    "SapphireRapids-v4" SapphireRapidsV4, "SapphireRapids-v5" SapphireRapidsV5,
-    "SapphireRapids-v6" SapphireRapidsV6, "SierraForest" SierraForest, "SierraForest-v2"
-    SierraForestV2, "SierraForest-v3" SierraForestV3, "SierraForest-v4" SierraForestV4,
-    "SierraForest-v5" SierraForestV5, "Skylake-Client" SkylakeClient,
-    "Skylake-Client-IBRS" SkylakeClientIbrs, "Skylake-Client-noTSX-IBRS"
-    SkylakeClientNoTsxIbrs, "Skylake-Client-v4" SkylakeClientV4, "Skylake-Server"
-    SkylakeServer, "Skylake-Server-IBRS" SkylakeServerIbrs, "Skylake-Server-noTSX-IBRS"
-    SkylakeServerNoTsxIbrs, "Skylake-Server-v4" SkylakeServerV4, "Skylake-Server-v5"
-    SkylakeServerV5, "Westmere" Westmere, "Westmere-IBRS" WestmereIbrs,
-);
+open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel {
+    "486" V486,
+    "a64fx" A64fx,
+    "athlon" Athlon,
+    "Broadwell" Broadwell,
+    "Broadwell-IBRS" BroadwellIbrs,
+    "Broadwell-noTSX" BroadwellNoTsx,
+    "Broadwell-noTSX-IBRS" BroadwellNoTsxIbrs,
+    "Cascadelake-Server" CascadelakeServer,
+    "Cascadelake-Server-noTSX" CascadelakeServerNoTsx,
+    "Cascadelake-Server-v2" CascadelakeServerV2,
+    "Cascadelake-Server-v4" CascadelakeServerV4,
+    "Cascadelake-Server-v5" CascadelakeServerV5,
+    "ClearwaterForest" ClearwaterForest,
+    "ClearwaterForest-v2" ClearwaterForestV2,
+    "ClearwaterForest-v3" ClearwaterForestV3,
+    "Conroe" Conroe,
+    "Cooperlake" Cooperlake,
+    "Cooperlake-v2" CooperlakeV2,
+    "core2duo" Core2duo,
+    "coreduo" Coreduo,
+    "cortex-a35" CortexA35,
+    "cortex-a53" CortexA53,
+    "cortex-a55" CortexA55,
+    "cortex-a57" CortexA57,
+    "cortex-a710" CortexA710,
+    "cortex-a72" CortexA72,
+    "cortex-a76" CortexA76,
+    "cortex-a78ae" CortexA78ae,
+    "DiamondRapids" DiamondRapids,
+    "EPYC" Epyc,
+    "EPYC-Genoa" EpycGenoa,
+    "EPYC-Genoa-v2" EpycGenoaV2,
+    "EPYC-IBPB" EpycIbpb,
+    "EPYC-Milan" EpycMilan,
+    "EPYC-Milan-v2" EpycMilanV2,
+    "EPYC-Milan-v3" EpycMilanV3,
+    "EPYC-Rome" EpycRome,
+    "EPYC-Rome-v2" EpycRomeV2,
+    "EPYC-Rome-v3" EpycRomeV3,
+    "EPYC-Rome-v4" EpycRomeV4,
+    "EPYC-Rome-v5" EpycRomeV5,
+    "EPYC-Turin" EpycTurin,
+    "EPYC-v3" EpycV3,
+    "EPYC-v4" EpycV4,
+    "EPYC-v5" EpycV5,
+    "GraniteRapids" GraniteRapids,
+    "GraniteRapids-v2" GraniteRapidsV2,
+    "GraniteRapids-v3" GraniteRapidsV3,
+    "GraniteRapids-v4" GraniteRapidsV4,
+    "GraniteRapids-v5" GraniteRapidsV5,
+    "Haswell" Haswell,
+    "Haswell-IBRS" HaswellIbrs,
+    "Haswell-noTSX" HaswellNoTsx,
+    "Haswell-noTSX-IBRS" HaswellNoTsxIbrs,
+    "host" Host,
+    "Icelake-Client" IcelakeClient,
+    "Icelake-Client-noTSX" IcelakeClientNoTsx,
+    "Icelake-Server" IcelakeServer,
+    "Icelake-Server-noTSX" IcelakeServerNoTsx,
+    "Icelake-Server-v3" IcelakeServerV3,
+    "Icelake-Server-v4" IcelakeServerV4,
+    "Icelake-Server-v5" IcelakeServerV5,
+    "Icelake-Server-v6" IcelakeServerV6,
+    "Icelake-Server-v7" IcelakeServerV7,
+    "IvyBridge" IvyBridge,
+    "IvyBridge-IBRS" IvyBridgeIbrs,
+    "KnightsMill" KnightsMill,
+    "kvm32" Kvm32,
+    "kvm64" Kvm64,
+    "max" Max,
+    "Nehalem" Nehalem,
+    "Nehalem-IBRS" NehalemIbrs,
+    "neoverse-n1" NeoverseN1,
+    "neoverse-n2" NeoverseN2,
+    "neoverse-v1" NeoverseV1,
+    "Opteron_G1" OpteronG1,
+    "Opteron_G2" OpteronG2,
+    "Opteron_G3" OpteronG3,
+    "Opteron_G4" OpteronG4,
+    "Opteron_G5" OpteronG5,
+    "Penryn" Penryn,
+    "pentium" Pentium,
+    "pentium2" Pentium2,
+    "pentium3" Pentium3,
+    "phenom" Phenom,
+    "qemu32" Qemu32,
+    "qemu64" Qemu64,
+    "SandyBridge" SandyBridge,
+    "SandyBridge-IBRS" SandyBridgeIbrs,
+    "SapphireRapids" SapphireRapids,
+    "SapphireRapids-v2" SapphireRapidsV2,
+    "SapphireRapids-v3" SapphireRapidsV3,
+    "SapphireRapids-v4" SapphireRapidsV4,
+    "SapphireRapids-v5" SapphireRapidsV5,
+    "SapphireRapids-v6" SapphireRapidsV6,
+    "SierraForest" SierraForest,
+    "SierraForest-v2" SierraForestV2,
+    "SierraForest-v3" SierraForestV3,
+    "SierraForest-v4" SierraForestV4,
+    "SierraForest-v5" SierraForestV5,
+    "Skylake-Client" SkylakeClient,
+    "Skylake-Client-IBRS" SkylakeClientIbrs,
+    "Skylake-Client-noTSX-IBRS" SkylakeClientNoTsxIbrs,
+    "Skylake-Client-v4" SkylakeClientV4,
+    "Skylake-Server" SkylakeServer,
+    "Skylake-Server-IBRS" SkylakeServerIbrs,
+    "Skylake-Server-noTSX-IBRS" SkylakeServerNoTsxIbrs,
+    "Skylake-Server-v4" SkylakeServerV4,
+    "Skylake-Server-v5" SkylakeServerV5,
+    "Westmere" Westmere,
+    "Westmere-IBRS" WestmereIbrs,
+});
 
 /// The answer to `GET /cluster/replication/{id}`.
 ///
 /// Used by `GET /cluster/replication/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterReplication {
     /// Free text about the job. At most 4096 characters.
@@ -8411,50 +7738,24 @@ pub struct ClusterReplication {
     pub extra: Extra,
 }
 
-impl Object for ClusterReplication {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterReplication",
-                required: &["guest", "id", "jobnum", "target", "type"],
-                optional: &[
-                    "comment",
-                    "digest",
-                    "disable",
-                    "rate",
-                    "remove_job",
-                    "schedule",
-                    "source",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.guest,
-                &mut self.id,
-                &mut self.jobnum,
-                &mut self.target,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.disable,
-                &mut self.rate,
-                &mut self.remove_job,
-                &mut self.schedule,
-                &mut self.source,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterReplication);
+object!(ClusterReplication {
+    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
+    optional: [
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "rate" rate,
+        "remove_job" remove_job,
+        "schedule" schedule,
+        "source" source,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/replication`.
 ///
 /// Used by `GET /cluster/replication`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterReplicationItem {
     /// Free text about the job. At most 4096 characters.
@@ -8483,43 +7784,18 @@ pub struct ClusterReplicationItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterReplicationItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterReplicationItem",
-                required: &["guest", "id", "jobnum", "target", "type"],
-                optional: &[
-                    "comment",
-                    "disable",
-                    "rate",
-                    "remove_job",
-                    "schedule",
-                    "source",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.guest,
-                &mut self.id,
-                &mut self.jobnum,
-                &mut self.target,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.rate,
-                &mut self.remove_job,
-                &mut self.schedule,
-                &mut self.source,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterReplicationItem);
+object!(ClusterReplicationItem {
+    required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
+    optional: [
+        "comment" comment,
+        "disable" disable,
+        "rate" rate,
+        "remove_job" remove_job,
+        "schedule" schedule,
+        "source" source,
+    ],
+    others: extra,
+});
 
 /// Marks the job for removal; `full` also deletes the copies on the target node.
 ///
@@ -8532,10 +7808,12 @@ pub enum ClusterReplicationRemoveJob {
     /// The value `full`.
     Full,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterReplicationRemoveJob : "local" Local, "full" Full,);
+open_enum_impls!(ClusterReplicationRemoveJob {
+    "local" Local, "full" Full,
+});
 
 /// Kind of replication.
 ///
@@ -8546,10 +7824,12 @@ pub enum ClusterReplicationType {
     /// The value `local`.
     Local,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterReplicationType : "local" Local,);
+open_enum_impls!(ClusterReplicationType {
+    "local" Local,
+});
 
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
@@ -8574,13 +7854,19 @@ pub enum ClusterResourcesGetResultType {
     /// The value `network`. Since 9.1.
     Network,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterResourcesGetResultType : "node" Node, "storage" Storage, "pool" Pool, "qemu"
-    Qemu, "lxc" Lxc, "openvz" Openvz, "sdn" Sdn, "network" Network,
-);
+open_enum_impls!(ClusterResourcesGetResultType {
+    "node" Node,
+    "storage" Storage,
+    "pool" Pool,
+    "qemu" Qemu,
+    "lxc" Lxc,
+    "openvz" Openvz,
+    "sdn" Sdn,
+    "network" Network,
+});
 
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
@@ -8597,12 +7883,12 @@ pub enum ClusterResourcesGetType {
     /// The value `sdn`.
     Sdn,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterResourcesGetType : "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
-);
+open_enum_impls!(ClusterResourcesGetType {
+    "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
+});
 
 /// CPU architecture of the node.
 ///
@@ -8615,15 +7901,17 @@ pub enum ClusterResourcesHostArch {
     /// The value `aarch64`.
     Aarch64,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterResourcesHostArch : "x86_64" X8664, "aarch64" Aarch64,);
+open_enum_impls!(ClusterResourcesHostArch {
+    "x86_64" X8664, "aarch64" Aarch64,
+});
 
 /// One element of the answer to `GET /cluster/resources`.
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterResourcesItem {
     /// Control group version of the node, 1 or 2.
@@ -8700,94 +7988,45 @@ pub struct ClusterResourcesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterResourcesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterResourcesItem",
-                required: &["id", "type"],
-                optional: &[
-                    "cgroup-mode",
-                    "content",
-                    "cpu",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "hastate",
-                    "host-arch",
-                    "level",
-                    "lock",
-                    "maxcpu",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "name",
-                    "netin",
-                    "netout",
-                    "network",
-                    "network-type",
-                    "node",
-                    "plugintype",
-                    "pool",
-                    "protocol",
-                    "sdn",
-                    "shared",
-                    "status",
-                    "storage",
-                    "tags",
-                    "template",
-                    "uptime",
-                    "vmid",
-                    "zone-type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.type_,
-                &mut self.cgroup_mode,
-                &mut self.content,
-                &mut self.cpu,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.hastate,
-                &mut self.host_arch,
-                &mut self.level,
-                &mut self.lock,
-                &mut self.maxcpu,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.network,
-                &mut self.network_type,
-                &mut self.node,
-                &mut self.plugintype,
-                &mut self.pool,
-                &mut self.protocol,
-                &mut self.sdn,
-                &mut self.shared,
-                &mut self.status,
-                &mut self.storage,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.uptime,
-                &mut self.vmid,
-                &mut self.zone_type,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterResourcesItem);
+object!(ClusterResourcesItem {
+    required: ["id" id, "type" type_],
+    optional: [
+        "cgroup-mode" cgroup_mode,
+        "content" content,
+        "cpu" cpu,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "hastate" hastate,
+        "host-arch" host_arch,
+        "level" level,
+        "lock" lock,
+        "maxcpu" maxcpu,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "network" network,
+        "network-type" network_type,
+        "node" node,
+        "plugintype" plugintype,
+        "pool" pool,
+        "protocol" protocol,
+        "sdn" sdn,
+        "shared" shared,
+        "status" status,
+        "storage" storage,
+        "tags" tags,
+        "template" template,
+        "uptime" uptime,
+        "vmid" vmid,
+        "zone-type" zone_type,
+    ],
+    others: extra,
+});
 
 /// Kind of network, for networks.
 ///
@@ -8800,15 +8039,17 @@ pub enum ClusterResourcesNetworkType {
     /// The value `zone`.
     Zone,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterResourcesNetworkType : "fabric" Fabric, "zone" Zone,);
+open_enum_impls!(ClusterResourcesNetworkType {
+    "fabric" Fabric, "zone" Zone,
+});
 
 /// One element of the answer to `GET /cluster/status`.
 ///
 /// Used by `GET /cluster/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterStatusItem {
     /// ID of the entry: `cluster`, or `node/` and the node name.
@@ -8837,45 +8078,20 @@ pub struct ClusterStatusItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterStatusItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterStatusItem",
-                required: &["id", "name", "type"],
-                optional: &[
-                    "ip",
-                    "level",
-                    "local",
-                    "nodeid",
-                    "nodes",
-                    "online",
-                    "quorate",
-                    "version",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.name,
-                &mut self.type_,
-                &mut self.ip,
-                &mut self.level,
-                &mut self.local,
-                &mut self.nodeid,
-                &mut self.nodes,
-                &mut self.online,
-                &mut self.quorate,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterStatusItem);
+object!(ClusterStatusItem {
+    required: ["id" id, "name" name, "type" type_],
+    optional: [
+        "ip" ip,
+        "level" level,
+        "local" local,
+        "nodeid" nodeid,
+        "nodes" nodes,
+        "online" online,
+        "quorate" quorate,
+        "version" version,
+    ],
+    others: extra,
+});
 
 /// Whether the entry is the cluster or a node, which decides what other fields it has.
 ///
@@ -8888,15 +8104,17 @@ pub enum ClusterStatusType {
     /// The value `node`.
     Node,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterStatusType : "cluster" Cluster, "node" Node,);
+open_enum_impls!(ClusterStatusType {
+    "cluster" Cluster, "node" Node,
+});
 
 /// One element of the answer to `GET /cluster/tasks`.
 ///
 /// Used by `GET /cluster/tasks`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
     /// When the task ended; absent while it runs. In seconds since 1970.
@@ -8927,56 +8145,30 @@ pub struct ClusterTasksItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterTasksItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterTasksItem",
-                required: &["upid"],
-                optional: &[
-                    "endtime",
-                    "id",
-                    "node",
-                    "pid",
-                    "pstart",
-                    "saved",
-                    "starttime",
-                    "status",
-                    "tokenid",
-                    "type",
-                    "user",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.upid,
-                &mut self.endtime,
-                &mut self.id,
-                &mut self.node,
-                &mut self.pid,
-                &mut self.pstart,
-                &mut self.saved,
-                &mut self.starttime,
-                &mut self.status,
-                &mut self.tokenid,
-                &mut self.type_,
-                &mut self.user,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterTasksItem);
+object!(ClusterTasksItem {
+    required: ["upid" upid],
+    optional: [
+        "endtime" endtime,
+        "id" id,
+        "node" node,
+        "pid" pid,
+        "pstart" pstart,
+        "saved" saved,
+        "starttime" starttime,
+        "status" status,
+        "tokenid" tokenid,
+        "type" type_,
+        "user" user,
+    ],
+    others: extra,
+});
 
 /// Address and priority of the node on corosync link n.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/config`, `GET /cluster/config/join`, `POST /cluster/config/join`, `POST /cluster/config/nodes/{node}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CorosyncLink {
     /// Host name or IP address of the node on this link.
@@ -8984,7 +8176,7 @@ pub struct CorosyncLink {
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
     pub priority: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl CorosyncLink {
@@ -8992,57 +8184,40 @@ impl CorosyncLink {
     #[inline]
     #[must_use]
     pub fn new<How0>(address: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.address, &mut new.undeclared, "address", address);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.address, &mut new.unknown, "address", address);
         new
     }
     /// Host name or IP address of the node on this link.
     #[inline]
     #[must_use]
     pub fn address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.address, &mut self.undeclared, "address", value);
+        property_string::put(&mut self.address, &mut self.unknown, "address", value);
         self
     }
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
     #[inline]
     #[must_use]
     pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.priority,
-            &mut self.undeclared,
-            "priority",
-            value,
-        );
+        property_string::set(&mut self.priority, &mut self.unknown, "priority", value);
         self
     }
 }
 
-impl Object for CorosyncLink {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CorosyncLink",
-                required: &["address"],
-                optional: &["priority"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("address"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("address", Takes::Format("address")),
-                            ("priority", Takes::Integer(0, 255)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.address, &mut self.priority, &mut self.undeclared],
-        );
-    }
-}
+object!(CorosyncLink {
+    required: ["address" address],
+    optional: ["priority" priority],
+    property_string: {
+        default_key: Some("address"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("address", Takes::Format("address")), ("priority", Takes::Integer(0, 255)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(CorosyncLink);
 
@@ -9051,7 +8226,7 @@ property_string_impls!(CorosyncLink);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/dir`, `POST /cluster/mapping/dir`, `GET /cluster/mapping/dir/{id}`, `PUT /cluster/mapping/dir/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DirMapping {
     /// Node this entry is for.
@@ -9059,7 +8234,7 @@ pub struct DirMapping {
     /// Absolute path of the directory on the node.
     pub path: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl DirMapping {
@@ -9070,50 +8245,38 @@ impl DirMapping {
         node: impl IntoValue<NodeName, How0>,
         path: impl IntoValue<String, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
-        property_string::put(&mut new.path, &mut new.undeclared, "path", path);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.node, &mut new.unknown, "node", node);
+        property_string::put(&mut new.path, &mut new.unknown, "path", path);
         new
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
+        property_string::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// Absolute path of the directory on the node.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.path, &mut self.undeclared, "path", value);
+        property_string::put(&mut self.path, &mut self.unknown, "path", value);
         self
     }
 }
 
-impl Object for DirMapping {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "DirMapping",
-                required: &["node", "path"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("node", Takes::Format("pve-node"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.node, &mut self.path, &mut self.undeclared],
-        );
-    }
-}
+object!(DirMapping {
+    required: ["node" node, "path" path],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("node", Takes::Format("pve-node"))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(DirMapping);
 
@@ -9122,13 +8285,13 @@ property_string_impls!(DirMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
     pub shutdown_policy: ClusterOptionsShutdownPolicy,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl HaSettings {
@@ -9138,10 +8301,10 @@ impl HaSettings {
     pub fn new<How0>(
         shutdown_policy: impl IntoValue<ClusterOptionsShutdownPolicy, How0>,
     ) -> Self {
-        let mut new = Self::default();
+        let mut new = <Self as Object>::empty();
         property_string::put(
             &mut new.shutdown_policy,
-            &mut new.undeclared,
+            &mut new.unknown,
             "shutdown_policy",
             shutdown_policy,
         );
@@ -9156,7 +8319,7 @@ impl HaSettings {
     ) -> Self {
         property_string::put(
             &mut self.shutdown_policy,
-            &mut self.undeclared,
+            &mut self.unknown,
             "shutdown_policy",
             value,
         );
@@ -9164,29 +8327,21 @@ impl HaSettings {
     }
 }
 
-impl Object for HaSettings {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "HaSettings",
-                required: &["shutdown_policy"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.shutdown_policy, &mut self.undeclared],
-        );
-    }
-}
+object!(HaSettings {
+    required: ["shutdown_policy" shutdown_policy],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+            "shutdown_policy", Takes::OneOf(<ClusterOptionsShutdownPolicy as OpenEnum>::KNOWN_VALUES.0),
+        ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(HaSettings);
 
@@ -9195,7 +8350,7 @@ property_string_impls!(HaSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
@@ -9203,7 +8358,7 @@ pub struct MigrationSettings {
     /// Whether migration traffic is encrypted; switch that off only on private networks. Default: `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl MigrationSettings {
@@ -9211,49 +8366,41 @@ impl MigrationSettings {
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.network, &mut self.undeclared, "network", value);
+        property_string::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Whether migration traffic is encrypted; switch that off only on private networks. Default: `secure`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
 
-impl Object for MigrationSettings {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "MigrationSettings",
-                required: &["type"],
-                optional: &["network"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("network", Takes::Format("CIDR"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.type_, &mut self.network, &mut self.undeclared],
-        );
-    }
-}
+object!(MigrationSettings {
+    required: ["type" type_],
+    optional: ["network" network],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("network", Takes::Format("CIDR")),
+            ("type", Takes::OneOf(<ClusterOptionsType as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(MigrationSettings);
 
@@ -9262,7 +8409,7 @@ property_string_impls!(MigrationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NextIdRange {
     /// First VMID of the range. Default: `100`.
@@ -9270,7 +8417,7 @@ pub struct NextIdRange {
     /// End of the range; not part of it. Default: `1000000`.
     pub upper: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl NextIdRange {
@@ -9278,45 +8425,40 @@ impl NextIdRange {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// First VMID of the range. Default: `100`.
     #[inline]
     #[must_use]
     pub fn lower<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.lower, &mut self.undeclared, "lower", value);
+        property_string::set(&mut self.lower, &mut self.unknown, "lower", value);
         self
     }
     /// End of the range; not part of it. Default: `1000000`.
     #[inline]
     #[must_use]
     pub fn upper<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.upper, &mut self.undeclared, "upper", value);
+        property_string::set(&mut self.upper, &mut self.unknown, "upper", value);
         self
     }
 }
 
-impl Object for NextIdRange {
+object!(NextIdRange {
+    optional: ["lower" lower, "upper" upper],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for NextIdRange {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NextIdRange",
-                required: &[],
-                optional: &["lower", "upper"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.lower, &mut self.upper, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -9327,7 +8469,7 @@ property_string_impls!(NextIdRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
@@ -9343,7 +8485,7 @@ pub struct NotificationSettings {
     /// Target for notifications about failed replications; superseded by notification matchers. Since 8.1.
     pub target_replication: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl NotificationSettings {
@@ -9351,7 +8493,7 @@ impl NotificationSettings {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
     #[inline]
@@ -9360,7 +8502,7 @@ impl NotificationSettings {
         mut self,
         value: impl IntoSetting<ClusterOptionsNotifyFencing, How>,
     ) -> Self {
-        property_string::set(&mut self.fencing, &mut self.undeclared, "fencing", value);
+        property_string::set(&mut self.fencing, &mut self.unknown, "fencing", value);
         self
     }
     /// When pending package updates are reported; superseded by notification matchers. Default: `auto`.
@@ -9372,7 +8514,7 @@ impl NotificationSettings {
     ) -> Self {
         property_string::set(
             &mut self.package_updates,
-            &mut self.undeclared,
+            &mut self.unknown,
             "package-updates",
             value,
         );
@@ -9387,7 +8529,7 @@ impl NotificationSettings {
     ) -> Self {
         property_string::set(
             &mut self.replication,
-            &mut self.undeclared,
+            &mut self.unknown,
             "replication",
             value,
         );
@@ -9399,7 +8541,7 @@ impl NotificationSettings {
     pub fn target_fencing<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.target_fencing,
-            &mut self.undeclared,
+            &mut self.unknown,
             "target-fencing",
             value,
         );
@@ -9414,7 +8556,7 @@ impl NotificationSettings {
     ) -> Self {
         property_string::set(
             &mut self.target_package_updates,
-            &mut self.undeclared,
+            &mut self.unknown,
             "target-package-updates",
             value,
         );
@@ -9429,7 +8571,7 @@ impl NotificationSettings {
     ) -> Self {
         property_string::set(
             &mut self.target_replication,
-            &mut self.undeclared,
+            &mut self.unknown,
             "target-replication",
             value,
         );
@@ -9437,42 +8579,40 @@ impl NotificationSettings {
     }
 }
 
-impl Object for NotificationSettings {
+object!(NotificationSettings {
+    optional: [
+        "fencing" fencing,
+        "package-updates" package_updates,
+        "replication" replication,
+        "target-fencing" target_fencing,
+        "target-package-updates" target_package_updates,
+        "target-replication" target_replication,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+                "fencing", Takes::OneOf(<ClusterOptionsNotifyFencing as OpenEnum>::KNOWN_VALUES.0),
+            ),
+            (
+                "package-updates",
+                Takes::OneOf(<ClusterOptionsPackageUpdates as OpenEnum>::KNOWN_VALUES.0),
+            ),
+            (
+                "replication", Takes::OneOf(<ClusterOptionsReplication as OpenEnum>::KNOWN_VALUES.0),
+            ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for NotificationSettings {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NotificationSettings",
-                required: &[],
-                optional: &[
-                    "fencing",
-                    "package-updates",
-                    "replication",
-                    "target-fencing",
-                    "target-package-updates",
-                    "target-replication",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.fencing,
-                &mut self.package_updates,
-                &mut self.replication,
-                &mut self.target_fencing,
-                &mut self.target_package_updates,
-                &mut self.target_replication,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -9483,7 +8623,7 @@ property_string_impls!(NotificationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/pci`, `POST /cluster/mapping/pci`, `GET /cluster/mapping/pci/{id}`, `PUT /cluster/mapping/pci/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PciMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -9499,7 +8639,7 @@ pub struct PciMapping {
     /// Subsystem vendor and device ID that has to be found there.
     pub subsystem_id: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl PciMapping {
@@ -9511,10 +8651,10 @@ impl PciMapping {
         node: impl IntoValue<NodeName, How1>,
         path: impl IntoValue<String, How2>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.id, &mut new.undeclared, "id", id);
-        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
-        property_string::put(&mut new.path, &mut new.undeclared, "path", path);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.id, &mut new.unknown, "id", id);
+        property_string::put(&mut new.node, &mut new.unknown, "node", node);
+        property_string::put(&mut new.path, &mut new.unknown, "path", path);
         new
     }
     /// Free text about the device on this node. At most 4096 characters.
@@ -9523,7 +8663,7 @@ impl PciMapping {
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.description,
-            &mut self.undeclared,
+            &mut self.unknown,
             "description",
             value,
         );
@@ -9533,7 +8673,7 @@ impl PciMapping {
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.id, &mut self.undeclared, "id", value);
+        property_string::put(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// IOMMU group that the device has to be found in.
@@ -9542,7 +8682,7 @@ impl PciMapping {
     pub fn iommugroup<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.iommugroup,
-            &mut self.undeclared,
+            &mut self.unknown,
             "iommugroup",
             value,
         );
@@ -9552,14 +8692,14 @@ impl PciMapping {
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
+        property_string::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// PCI address, without the function for a whole device; of several, joined by `;`, a free one is used.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.path, &mut self.undeclared, "path", value);
+        property_string::put(&mut self.path, &mut self.unknown, "path", value);
         self
     }
     /// Subsystem vendor and device ID that has to be found there.
@@ -9568,7 +8708,7 @@ impl PciMapping {
     pub fn subsystem_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.subsystem_id,
-            &mut self.undeclared,
+            &mut self.unknown,
             "subsystem-id",
             value,
         );
@@ -9576,56 +8716,33 @@ impl PciMapping {
     }
 }
 
-impl Object for PciMapping {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PciMapping",
-                required: &["id", "node", "path"],
-                optional: &["description", "iommugroup", "subsystem-id"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("description", Takes::Length(0, 4096)),
-                            (
-                                "id",
-                                Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"]),
-                            ),
-                            ("node", Takes::Format("pve-node")),
-                            (
-                                "path",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?;)*[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?",
-                                    ],
-                                ),
-                            ),
-                            (
-                                "subsystem-id",
-                                Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"]),
-                            ),
-                        ],
-                        between: &[],
-                    },
+object!(PciMapping {
+    required: ["id" id, "node" node, "path" path],
+    optional: [
+        "description" description, "iommugroup" iommugroup, "subsystem-id" subsystem_id,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("description", Takes::Length(0, 4096)),
+            ("id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
+            ("node", Takes::Format("pve-node")),
+            (
+                "path",
+                Takes::Pattern(
+                    &[
+                    "(?:[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?;)*[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:.[a-f0-9])?",
+                ],
                 ),
-            },
-            &mut [
-                &mut self.id,
-                &mut self.node,
-                &mut self.path,
-                &mut self.description,
-                &mut self.iommugroup,
-                &mut self.subsystem_id,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+            ),
+            ("subsystem-id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(PciMapping);
 
@@ -9634,7 +8751,7 @@ property_string_impls!(PciMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
@@ -9642,7 +8759,7 @@ pub struct ReplicationSettings {
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl ReplicationSettings {
@@ -9650,49 +8767,41 @@ impl ReplicationSettings {
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Network in CIDR notation that carries replication.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.network, &mut self.undeclared, "network", value);
+        property_string::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
 
-impl Object for ReplicationSettings {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ReplicationSettings",
-                required: &["type"],
-                optional: &["network"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("network", Takes::Format("CIDR"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.type_, &mut self.network, &mut self.undeclared],
-        );
-    }
-}
+object!(ReplicationSettings {
+    required: ["type" type_],
+    optional: ["network" network],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("network", Takes::Format("CIDR")),
+            ("type", Takes::OneOf(<ClusterOptionsType as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(ReplicationSettings);
 
@@ -9701,7 +8810,7 @@ property_string_impls!(ReplicationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
@@ -9719,7 +8828,7 @@ pub struct ResourceScheduling {
     /// Whether a node is picked anew when a stopped HA resource is started. Default: `false`.
     pub ha_rebalance_on_start: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl ResourceScheduling {
@@ -9727,13 +8836,13 @@ impl ResourceScheduling {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
     #[inline]
     #[must_use]
     pub fn ha<How>(mut self, value: impl IntoSetting<ClusterOptionsHa, How>) -> Self {
-        property_string::set(&mut self.ha, &mut self.undeclared, "ha", value);
+        property_string::set(&mut self.ha, &mut self.unknown, "ha", value);
         self
     }
     /// Whether HA resources are moved on their own when the load of the nodes differs too much. Default: `false`. Since 9.1.
@@ -9742,7 +8851,7 @@ impl ResourceScheduling {
     pub fn ha_auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.ha_auto_rebalance,
-            &mut self.undeclared,
+            &mut self.unknown,
             "ha-auto-rebalance",
             value,
         );
@@ -9757,7 +8866,7 @@ impl ResourceScheduling {
     ) -> Self {
         property_string::set(
             &mut self.ha_auto_rebalance_hold_duration,
-            &mut self.undeclared,
+            &mut self.unknown,
             "ha-auto-rebalance-hold-duration",
             value,
         );
@@ -9772,7 +8881,7 @@ impl ResourceScheduling {
     ) -> Self {
         property_string::set(
             &mut self.ha_auto_rebalance_margin,
-            &mut self.undeclared,
+            &mut self.unknown,
             "ha-auto-rebalance-margin",
             value,
         );
@@ -9787,7 +8896,7 @@ impl ResourceScheduling {
     ) -> Self {
         property_string::set(
             &mut self.ha_auto_rebalance_method,
-            &mut self.undeclared,
+            &mut self.unknown,
             "ha-auto-rebalance-method",
             value,
         );
@@ -9802,7 +8911,7 @@ impl ResourceScheduling {
     ) -> Self {
         property_string::set(
             &mut self.ha_auto_rebalance_threshold,
-            &mut self.undeclared,
+            &mut self.unknown,
             "ha-auto-rebalance-threshold",
             value,
         );
@@ -9817,7 +8926,7 @@ impl ResourceScheduling {
     ) -> Self {
         property_string::set(
             &mut self.ha_rebalance_on_start,
-            &mut self.undeclared,
+            &mut self.unknown,
             "ha-rebalance-on-start",
             value,
         );
@@ -9825,74 +8934,46 @@ impl ResourceScheduling {
     }
 }
 
-impl Object for ResourceScheduling {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ResourceScheduling",
-                required: &[],
-                optional: &[
-                    "ha",
-                    "ha-auto-rebalance",
-                    "ha-auto-rebalance-hold-duration",
-                    "ha-auto-rebalance-margin",
-                    "ha-auto-rebalance-method",
-                    "ha-auto-rebalance-threshold",
-                    "ha-rebalance-on-start",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "ha-auto-rebalance-hold-duration",
-                                Takes::Number(0.0, f64::INFINITY),
-                            ),
-                            (
-                                "ha-auto-rebalance-margin",
-                                Takes::Number(0.0, f64::INFINITY),
-                            ),
-                            (
-                                "ha-auto-rebalance-threshold",
-                                Takes::Number(0.0, f64::INFINITY),
-                            ),
-                        ],
-                        between: &[
-                            Between::With(
-                                "ha-auto-rebalance-hold-duration",
-                                "ha-auto-rebalance",
-                            ),
-                            Between::With(
-                                "ha-auto-rebalance-margin",
-                                "ha-auto-rebalance",
-                            ),
-                            Between::With(
-                                "ha-auto-rebalance-method",
-                                "ha-auto-rebalance",
-                            ),
-                            Between::With(
-                                "ha-auto-rebalance-threshold",
-                                "ha-auto-rebalance",
-                            ),
-                        ],
-                    },
+object!(ResourceScheduling {
+    optional: [
+        "ha" ha,
+        "ha-auto-rebalance" ha_auto_rebalance,
+        "ha-auto-rebalance-hold-duration" ha_auto_rebalance_hold_duration,
+        "ha-auto-rebalance-margin" ha_auto_rebalance_margin,
+        "ha-auto-rebalance-method" ha_auto_rebalance_method,
+        "ha-auto-rebalance-threshold" ha_auto_rebalance_threshold,
+        "ha-rebalance-on-start" ha_rebalance_on_start,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("ha-auto-rebalance-hold-duration", Takes::Number(0.0, f64::INFINITY)),
+            ("ha-auto-rebalance-margin", Takes::Number(0.0, f64::INFINITY)),
+            ("ha-auto-rebalance-threshold", Takes::Number(0.0, f64::INFINITY)),
+            ("ha", Takes::OneOf(<ClusterOptionsHa as OpenEnum>::KNOWN_VALUES.0)),
+            (
+                "ha-auto-rebalance-method",
+                Takes::OneOf(
+                    <ClusterOptionsHaAutoRebalanceMethod as OpenEnum>::KNOWN_VALUES.0,
                 ),
-            },
-            &mut [
-                &mut self.ha,
-                &mut self.ha_auto_rebalance,
-                &mut self.ha_auto_rebalance_hold_duration,
-                &mut self.ha_auto_rebalance_margin,
-                &mut self.ha_auto_rebalance_method,
-                &mut self.ha_auto_rebalance_threshold,
-                &mut self.ha_rebalance_on_start,
-                &mut self.undeclared,
-            ],
-        );
+            ),
+        ],
+        between: &[
+            Between::With("ha-auto-rebalance-hold-duration", "ha-auto-rebalance"),
+            Between::With("ha-auto-rebalance-margin", "ha-auto-rebalance"),
+            Between::With("ha-auto-rebalance-method", "ha-auto-rebalance"),
+            Between::With("ha-auto-rebalance-threshold", "ha-auto-rebalance"),
+        ],
+    },
+    others: unknown,
+});
+
+impl Default for ResourceScheduling {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -9903,7 +8984,7 @@ property_string_impls!(ResourceScheduling);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct TagStyle {
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
@@ -9915,7 +8996,7 @@ pub struct TagStyle {
     /// Form in which the resource tree draws tags. Default: `circle`.
     pub shape: Option<ClusterOptionsShape>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl TagStyle {
@@ -9923,7 +9004,7 @@ impl TagStyle {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
     #[inline]
@@ -9931,7 +9012,7 @@ impl TagStyle {
     pub fn case_sensitive<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.case_sensitive,
-            &mut self.undeclared,
+            &mut self.unknown,
             "case-sensitive",
             value,
         );
@@ -9941,12 +9022,7 @@ impl TagStyle {
     #[inline]
     #[must_use]
     pub fn color_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.color_map,
-            &mut self.undeclared,
-            "color-map",
-            value,
-        );
+        property_string::set(&mut self.color_map, &mut self.unknown, "color-map", value);
         self
     }
     /// Whether tags are sorted or keep their configured order. Default: `alphabetical`.
@@ -9956,12 +9032,7 @@ impl TagStyle {
         mut self,
         value: impl IntoSetting<ClusterOptionsOrdering, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.ordering,
-            &mut self.undeclared,
-            "ordering",
-            value,
-        );
+        property_string::set(&mut self.ordering, &mut self.unknown, "ordering", value);
         self
     }
     /// Form in which the resource tree draws tags. Default: `circle`.
@@ -9971,47 +9042,42 @@ impl TagStyle {
         mut self,
         value: impl IntoSetting<ClusterOptionsShape, How>,
     ) -> Self {
-        property_string::set(&mut self.shape, &mut self.undeclared, "shape", value);
+        property_string::set(&mut self.shape, &mut self.unknown, "shape", value);
         self
     }
 }
 
-impl Object for TagStyle {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "TagStyle",
-                required: &[],
-                optional: &["case-sensitive", "color-map", "ordering", "shape"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "color-map",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*):[0-9a-fA-F]{6}(?::[0-9a-fA-F]{6})?)(?:;(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*):[0-9a-fA-F]{6}(?::[0-9a-fA-F]{6})?))*",
-                                    ],
-                                ),
-                            ),
-                        ],
-                        between: &[],
-                    },
+object!(TagStyle {
+    optional: [
+        "case-sensitive" case_sensitive, "color-map" color_map, "ordering" ordering, "shape" shape,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+                "color-map",
+                Takes::Pattern(
+                    &[
+                    "(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*):[0-9a-fA-F]{6}(?::[0-9a-fA-F]{6})?)(?:;(?:(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*):[0-9a-fA-F]{6}(?::[0-9a-fA-F]{6})?))*",
+                ],
                 ),
-            },
-            &mut [
-                &mut self.case_sensitive,
-                &mut self.color_map,
-                &mut self.ordering,
-                &mut self.shape,
-                &mut self.undeclared,
-            ],
-        );
+            ),
+            (
+                "ordering", Takes::OneOf(<ClusterOptionsOrdering as OpenEnum>::KNOWN_VALUES.0),
+            ),
+            ("shape", Takes::OneOf(<ClusterOptionsShape as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for TagStyle {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10022,7 +9088,7 @@ property_string_impls!(TagStyle);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct U2fSettings {
     /// U2F application ID; the origin if not set.
@@ -10030,7 +9096,7 @@ pub struct U2fSettings {
     /// U2F origin, where it is not the address the web interface is reached at.
     pub origin: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl U2fSettings {
@@ -10038,45 +9104,40 @@ impl U2fSettings {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// U2F application ID; the origin if not set.
     #[inline]
     #[must_use]
     pub fn appid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.appid, &mut self.undeclared, "appid", value);
+        property_string::set(&mut self.appid, &mut self.unknown, "appid", value);
         self
     }
     /// U2F origin, where it is not the address the web interface is reached at.
     #[inline]
     #[must_use]
     pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.origin, &mut self.undeclared, "origin", value);
+        property_string::set(&mut self.origin, &mut self.unknown, "origin", value);
         self
     }
 }
 
-impl Object for U2fSettings {
+object!(U2fSettings {
+    optional: ["appid" appid, "origin" origin],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for U2fSettings {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "U2fSettings",
-                required: &[],
-                optional: &["appid", "origin"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.appid, &mut self.origin, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10087,7 +9148,7 @@ property_string_impls!(U2fSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/usb`, `POST /cluster/mapping/usb`, `GET /cluster/mapping/usb/{id}`, `PUT /cluster/mapping/usb/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct UsbMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -10099,7 +9160,7 @@ pub struct UsbMapping {
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     pub path: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl UsbMapping {
@@ -10110,9 +9171,9 @@ impl UsbMapping {
         id: impl IntoValue<String, How0>,
         node: impl IntoValue<NodeName, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.id, &mut new.undeclared, "id", id);
-        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.id, &mut new.unknown, "id", id);
+        property_string::put(&mut new.node, &mut new.unknown, "node", node);
         new
     }
     /// Free text about the device on this node. At most 4096 characters.
@@ -10121,7 +9182,7 @@ impl UsbMapping {
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.description,
-            &mut self.undeclared,
+            &mut self.unknown,
             "description",
             value,
         );
@@ -10131,65 +9192,42 @@ impl UsbMapping {
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.id, &mut self.undeclared, "id", value);
+        property_string::put(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
+        property_string::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.path, &mut self.undeclared, "path", value);
+        property_string::set(&mut self.path, &mut self.unknown, "path", value);
         self
     }
 }
 
-impl Object for UsbMapping {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "UsbMapping",
-                required: &["id", "node"],
-                optional: &["description", "path"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("description", Takes::Length(0, 4096)),
-                            (
-                                "id",
-                                Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"]),
-                            ),
-                            ("node", Takes::Format("pve-node")),
-                            (
-                                "path",
-                                Takes::Pattern(&["(?:^(\\d+)\\-(\\d+(\\.\\d+)*)$)"]),
-                            ),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.id,
-                &mut self.node,
-                &mut self.description,
-                &mut self.path,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(UsbMapping {
+    required: ["id" id, "node" node],
+    optional: ["description" description, "path" path],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("description", Takes::Length(0, 4096)),
+            ("id", Takes::Pattern(&["(?:^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$)"])),
+            ("node", Takes::Format("pve-node")),
+            ("path", Takes::Pattern(&["(?:^(\\d+)\\-(\\d+(\\.\\d+)*)$)"])),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(UsbMapping);
 
@@ -10198,7 +9236,7 @@ property_string_impls!(UsbMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
@@ -10206,7 +9244,7 @@ pub struct UserTagAccess {
     /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl UserTagAccess {
@@ -10214,7 +9252,7 @@ impl UserTagAccess {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
     #[inline]
@@ -10225,7 +9263,7 @@ impl UserTagAccess {
     ) -> Self {
         property_string::set(
             &mut self.user_allow,
-            &mut self.undeclared,
+            &mut self.unknown,
             "user-allow",
             value,
         );
@@ -10240,7 +9278,7 @@ impl UserTagAccess {
     ) -> Self {
         property_string::set_list(
             &mut self.user_allow_list,
-            &mut self.undeclared,
+            &mut self.unknown,
             "user-allow-list",
             value,
         );
@@ -10248,36 +9286,34 @@ impl UserTagAccess {
     }
 }
 
-impl Object for UserTagAccess {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "UserTagAccess",
-                required: &[],
-                optional: &["user-allow", "user-allow-list"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "user-allow-list",
-                                Takes::Pattern(
-                                    &[
-                                        "(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*)(?:;(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*))*",
-                                    ],
-                                ),
-                            ),
-                        ],
-                        between: &[],
-                    },
+object!(UserTagAccess {
+    optional: ["user-allow" user_allow, "user-allow-list" user_allow_list],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+                "user-allow-list",
+                Takes::Pattern(
+                    &[
+                    "(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*)(?:;(?i:[a-z0-9_][a-z0-9_\\-\\+\\.]*))*",
+                ],
                 ),
-            },
-            &mut [&mut self.user_allow, &mut self.user_allow_list, &mut self.undeclared],
-        );
+            ),
+            (
+                "user-allow", Takes::OneOf(<ClusterOptionsUserAllow as OpenEnum>::KNOWN_VALUES.0),
+            ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for UserTagAccess {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10288,7 +9324,7 @@ property_string_impls!(UserTagAccess);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct WebauthnSettings {
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
@@ -10300,7 +9336,7 @@ pub struct WebauthnSettings {
     /// Relying party name, any text; changing it may break registered keys.
     pub rp: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl WebauthnSettings {
@@ -10308,7 +9344,7 @@ impl WebauthnSettings {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
     #[inline]
@@ -10316,7 +9352,7 @@ impl WebauthnSettings {
     pub fn allow_subdomains<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.allow_subdomains,
-            &mut self.undeclared,
+            &mut self.unknown,
             "allow-subdomains",
             value,
         );
@@ -10326,52 +9362,41 @@ impl WebauthnSettings {
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.id, &mut self.undeclared, "id", value);
+        property_string::set(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// Address the web interface is opened at, with `https://`; changing it may break registered keys.
     #[inline]
     #[must_use]
     pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.origin, &mut self.undeclared, "origin", value);
+        property_string::set(&mut self.origin, &mut self.unknown, "origin", value);
         self
     }
     /// Relying party name, any text; changing it may break registered keys.
     #[inline]
     #[must_use]
     pub fn rp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.rp, &mut self.undeclared, "rp", value);
+        property_string::set(&mut self.rp, &mut self.unknown, "rp", value);
         self
     }
 }
 
-impl Object for WebauthnSettings {
+object!(WebauthnSettings {
+    optional: ["allow-subdomains" allow_subdomains, "id" id, "origin" origin, "rp" rp],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for WebauthnSettings {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "WebauthnSettings",
-                required: &[],
-                optional: &["allow-subdomains", "id", "origin", "rp"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.allow_subdomains,
-                &mut self.id,
-                &mut self.origin,
-                &mut self.rp,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 

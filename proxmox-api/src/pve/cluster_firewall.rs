@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallPath(pub(crate) At);
-
-place_impls!(ClusterFirewallPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/firewall`
@@ -40,10 +38,8 @@ impl ClusterFirewallPath {
 /// The path `/cluster/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallAliasesPath(pub(crate) At);
-
-place_impls!(ClusterFirewallAliasesPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/aliases`
@@ -108,7 +104,7 @@ impl ClusterFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesPost : ());
+request_impls!(ClusterFirewallAliasesPost:());
 
 impl ClusterFirewallAliasesPost {
     /// Comment on the entry.
@@ -122,10 +118,8 @@ impl ClusterFirewallAliasesPost {
 /// The path `/cluster/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallAliasesNamePath(pub(crate) At);
-
-place_impls!(ClusterFirewallAliasesNamePath);
 
 impl ClusterFirewallAliasesPath {
     /// `/cluster/firewall/aliases/{name}`
@@ -203,7 +197,7 @@ impl ClusterFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesNamePut : ());
+request_impls!(ClusterFirewallAliasesNamePut:());
 
 impl ClusterFirewallAliasesNamePut {
     /// Comment on the entry.
@@ -235,7 +229,7 @@ impl ClusterFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallAliasesNameDelete : ());
+request_impls!(ClusterFirewallAliasesNameDelete:());
 
 impl ClusterFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -249,10 +243,8 @@ impl ClusterFirewallAliasesNameDelete {
 /// The path `/cluster/firewall/groups`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsPath(pub(crate) At);
-
-place_impls!(ClusterFirewallGroupsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/groups`
@@ -317,7 +309,7 @@ impl ClusterFirewallGroupsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsPost : ());
+request_impls!(ClusterFirewallGroupsPost:());
 
 impl ClusterFirewallGroupsPost {
     /// Comment on the entry.
@@ -343,10 +335,8 @@ impl ClusterFirewallGroupsPost {
 /// The path `/cluster/firewall/groups/{group}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsGroupPath(pub(crate) At);
-
-place_impls!(ClusterFirewallGroupsGroupPath);
 
 impl ClusterFirewallGroupsPath {
     /// `/cluster/firewall/groups/{group}`
@@ -436,7 +426,7 @@ impl ClusterFirewallGroupsGroupPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPost : ());
+request_impls!(ClusterFirewallGroupsGroupPost:());
 
 impl ClusterFirewallGroupsGroupPost {
     /// Comment on the entry.
@@ -525,10 +515,8 @@ impl ClusterFirewallGroupsGroupPost {
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallGroupsGroupPosPath(pub(crate) At);
-
-place_impls!(ClusterFirewallGroupsGroupPosPath);
 
 impl ClusterFirewallGroupsGroupPath {
     /// `/cluster/firewall/groups/{group}/{pos}`
@@ -604,7 +592,7 @@ impl ClusterFirewallGroupsGroupPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPosPut : ());
+request_impls!(ClusterFirewallGroupsGroupPosPut:());
 
 impl ClusterFirewallGroupsGroupPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -726,7 +714,7 @@ impl ClusterFirewallGroupsGroupPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallGroupsGroupPosDelete : ());
+request_impls!(ClusterFirewallGroupsGroupPosDelete:());
 
 impl ClusterFirewallGroupsGroupPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -740,10 +728,8 @@ impl ClusterFirewallGroupsGroupPosDelete {
 /// The path `/cluster/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetPath(pub(crate) At);
-
-place_impls!(ClusterFirewallIpsetPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/ipset`
@@ -808,7 +794,7 @@ impl ClusterFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetPost : ());
+request_impls!(ClusterFirewallIpsetPost:());
 
 impl ClusterFirewallIpsetPost {
     /// Comment on the entry.
@@ -834,10 +820,8 @@ impl ClusterFirewallIpsetPost {
 /// The path `/cluster/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetNamePath(pub(crate) At);
-
-place_impls!(ClusterFirewallIpsetNamePath);
 
 impl ClusterFirewallIpsetPath {
     /// `/cluster/firewall/ipset/{name}`
@@ -907,7 +891,7 @@ impl ClusterFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNamePost : ());
+request_impls!(ClusterFirewallIpsetNamePost:());
 
 impl ClusterFirewallIpsetNamePost {
     /// Comment on the entry.
@@ -933,7 +917,7 @@ impl ClusterFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameDelete : ());
+request_impls!(ClusterFirewallIpsetNameDelete:());
 
 impl ClusterFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
@@ -947,10 +931,8 @@ impl ClusterFirewallIpsetNameDelete {
 /// The path `/cluster/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallIpsetNameCidrPath(pub(crate) At);
-
-place_impls!(ClusterFirewallIpsetNameCidrPath);
 
 impl ClusterFirewallIpsetNamePath {
     /// `/cluster/firewall/ipset/{name}/{cidr}`
@@ -1018,7 +1000,7 @@ impl ClusterFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameCidrPut : ());
+request_impls!(ClusterFirewallIpsetNameCidrPut:());
 
 impl ClusterFirewallIpsetNameCidrPut {
     /// Comment on the entry.
@@ -1050,7 +1032,7 @@ impl ClusterFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallIpsetNameCidrDelete : ());
+request_impls!(ClusterFirewallIpsetNameCidrDelete:());
 
 impl ClusterFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1064,10 +1046,8 @@ impl ClusterFirewallIpsetNameCidrDelete {
 /// The path `/cluster/firewall/macros`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallMacrosPath(pub(crate) At);
-
-place_impls!(ClusterFirewallMacrosPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/macros`
@@ -1098,10 +1078,8 @@ impl ClusterFirewallMacrosPath {
 /// The path `/cluster/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallOptionsPath(pub(crate) At);
-
-place_impls!(ClusterFirewallOptionsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/options`
@@ -1152,7 +1130,7 @@ impl ClusterFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallOptionsPut : ());
+request_impls!(ClusterFirewallOptionsPut:());
 
 impl ClusterFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -1237,10 +1215,8 @@ impl ClusterFirewallOptionsPut {
 /// The path `/cluster/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallRefsPath(pub(crate) At);
-
-place_impls!(ClusterFirewallRefsPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/refs`
@@ -1275,7 +1251,7 @@ impl ClusterFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
 
-request_impls!(ClusterFirewallRefsGet : Vec < ClusterFirewallRefsItem >);
+request_impls!(ClusterFirewallRefsGet: Vec<ClusterFirewallRefsItem>);
 
 impl ClusterFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
@@ -1292,10 +1268,8 @@ impl ClusterFirewallRefsGet {
 /// The path `/cluster/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallRulesPath(pub(crate) At);
-
-place_impls!(ClusterFirewallRulesPath);
 
 impl ClusterFirewallPath {
     /// `/cluster/firewall/rules`
@@ -1366,7 +1340,7 @@ impl ClusterFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPost : ());
+request_impls!(ClusterFirewallRulesPost:());
 
 impl ClusterFirewallRulesPost {
     /// Comment on the entry.
@@ -1455,10 +1429,8 @@ impl ClusterFirewallRulesPost {
 /// The path `/cluster/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(ClusterFirewallRulesPosPath);
 
 impl ClusterFirewallRulesPath {
     /// `/cluster/firewall/rules/{pos}`
@@ -1534,7 +1506,7 @@ impl ClusterFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPosPut : ());
+request_impls!(ClusterFirewallRulesPosPut:());
 
 impl ClusterFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -1656,7 +1628,7 @@ impl ClusterFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterFirewallRulesPosDelete : ());
+request_impls!(ClusterFirewallRulesPosDelete:());
 
 impl ClusterFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1670,7 +1642,7 @@ impl ClusterFirewallRulesPosDelete {
 /// One element of the answer to `GET /cluster/firewall/groups`.
 ///
 /// Used by `GET /cluster/firewall/groups`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
@@ -1683,28 +1655,16 @@ pub struct ClusterFirewallGroupsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallGroupsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallGroupsItem",
-                required: &["digest", "group"],
-                optional: &["comment"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.digest, &mut self.group, &mut self.comment, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterFirewallGroupsItem);
+object!(ClusterFirewallGroupsItem {
+    required: ["digest" digest, "group" group],
+    optional: ["comment" comment],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/firewall/macros`.
 ///
 /// Used by `GET /cluster/firewall/macros`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallMacrosItem {
     /// What the macro is for.
@@ -1715,28 +1675,15 @@ pub struct ClusterFirewallMacrosItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallMacrosItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallMacrosItem",
-                required: &["descr", "macro"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.descr, &mut self.macro_, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterFirewallMacrosItem);
+object!(ClusterFirewallMacrosItem {
+    required: ["descr" descr, "macro" macro_],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/firewall/options`.
 ///
 /// Used by `GET /cluster/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1757,45 +1704,30 @@ pub struct ClusterFirewallOptions {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallOptions {
+object!(ClusterFirewallOptions {
+    optional: [
+        "digest" digest,
+        "ebtables" ebtables,
+        "enable" enable,
+        "log_ratelimit" log_ratelimit,
+        "policy_forward" policy_forward,
+        "policy_in" policy_in,
+        "policy_out" policy_out,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterFirewallOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallOptions",
-                required: &[],
-                optional: &[
-                    "digest",
-                    "ebtables",
-                    "enable",
-                    "log_ratelimit",
-                    "policy_forward",
-                    "policy_in",
-                    "policy_out",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.ebtables,
-                &mut self.enable,
-                &mut self.log_ratelimit,
-                &mut self.policy_forward,
-                &mut self.policy_in,
-                &mut self.policy_out,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterFirewallOptions);
 
 /// One element of the answer to `GET /cluster/firewall/refs`.
 ///
 /// Used by `GET /cluster/firewall/refs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterFirewallRefsItem {
     /// Comment on the entry.
@@ -1812,37 +1744,18 @@ pub struct ClusterFirewallRefsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallRefsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterFirewallRefsItem",
-                required: &["name", "ref", "type"],
-                optional: &["comment", "scope"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.ref_,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.scope,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterFirewallRefsItem);
+object!(ClusterFirewallRefsItem {
+    required: ["name" name, "ref" ref_, "type" type_],
+    optional: ["comment" comment, "scope" scope],
+    others: extra,
+});
 
 /// Limit on how much is logged.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallLogRatelimit {
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
@@ -1852,7 +1765,7 @@ pub struct FirewallLogRatelimit {
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     pub rate: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FirewallLogRatelimit {
@@ -1860,29 +1773,29 @@ impl FirewallLogRatelimit {
     #[inline]
     #[must_use]
     pub fn new<How0>(enable: impl IntoValue<bool, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.enable, &mut new.undeclared, "enable", enable);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.enable, &mut new.unknown, "enable", enable);
         new
     }
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
     #[inline]
     #[must_use]
     pub fn burst<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.burst, &mut self.undeclared, "burst", value);
+        property_string::set(&mut self.burst, &mut self.unknown, "burst", value);
         self
     }
     /// Whether logging is limited. Default: `true`.
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
-        property_string::put(&mut self.enable, &mut self.undeclared, "enable", value);
+        property_string::put(&mut self.enable, &mut self.unknown, "enable", value);
         self
     }
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.rate, &mut self.undeclared, "rate", value);
+        property_string::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
 }
@@ -1892,44 +1805,25 @@ impl From<bool> for FirewallLogRatelimit {
     fn from(value: bool) -> Self {
         Self {
             enable: value,
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
 
-impl Object for FirewallLogRatelimit {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallLogRatelimit",
-                required: &["enable"],
-                optional: &["burst", "rate"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("enable"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("burst", Takes::Integer(0, i64::MAX)),
-                            (
-                                "rate",
-                                Takes::Pattern(&["[1-9][0-9]*\\/(second|minute|hour|day)"]),
-                            ),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.enable,
-                &mut self.burst,
-                &mut self.rate,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(FirewallLogRatelimit {
+    required: ["enable" enable],
+    optional: ["burst" burst, "rate" rate],
+    property_string: {
+        default_key: Some("enable"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("burst", Takes::Integer(0, i64::MAX)),
+            ("rate", Takes::Pattern(&["[1-9][0-9]*\\/(second|minute|hour|day)"])),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FirewallLogRatelimit);

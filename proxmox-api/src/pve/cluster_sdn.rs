@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/cluster/sdn`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPath(pub(crate) At);
-
-place_impls!(ClusterSdnPath);
 
 impl super::cluster::ClusterPath {
     /// `/cluster/sdn`
@@ -66,7 +64,7 @@ impl ClusterSdnPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPut(pub(crate) Request<Task>);
 
-request_impls!(ClusterSdnPut : Task);
+request_impls!(ClusterSdnPut: Task);
 
 impl ClusterSdnPut {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -89,10 +87,8 @@ impl ClusterSdnPut {
 /// The path `/cluster/sdn/controllers`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnControllersPath(pub(crate) At);
-
-place_impls!(ClusterSdnControllersPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/controllers`
@@ -178,7 +174,7 @@ impl ClusterSdnControllersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
 
-request_impls!(ClusterSdnControllersGet : Vec < ClusterSdnControllersItem >);
+request_impls!(ClusterSdnControllersGet: Vec<ClusterSdnControllersItem>);
 
 impl ClusterSdnControllersGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -213,7 +209,7 @@ impl ClusterSdnControllersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersPost : ());
+request_impls!(ClusterSdnControllersPost:());
 
 impl ClusterSdnControllersPost {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -352,10 +348,8 @@ impl ClusterSdnControllersPost {
 /// The path `/cluster/sdn/controllers/{controller}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnControllersControllerPath(pub(crate) At);
-
-place_impls!(ClusterSdnControllersControllerPath);
 
 impl ClusterSdnControllersPath {
     /// `/cluster/sdn/controllers/{controller}`
@@ -445,7 +439,7 @@ pub struct ClusterSdnControllersControllerGet(
     pub(crate) Request<ClusterSdnControllersItem>,
 );
 
-request_impls!(ClusterSdnControllersControllerGet : ClusterSdnControllersItem);
+request_impls!(ClusterSdnControllersControllerGet: ClusterSdnControllersItem);
 
 impl ClusterSdnControllersControllerGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -471,7 +465,7 @@ impl ClusterSdnControllersControllerGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersControllerPut : ());
+request_impls!(ClusterSdnControllersControllerPut:());
 
 impl ClusterSdnControllersControllerPut {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -634,7 +628,7 @@ impl ClusterSdnControllersControllerPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnControllersControllerDelete : ());
+request_impls!(ClusterSdnControllersControllerDelete:());
 
 impl ClusterSdnControllersControllerDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -648,10 +642,8 @@ impl ClusterSdnControllersControllerDelete {
 /// The path `/cluster/sdn/dns`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnDnsPath(pub(crate) At);
-
-place_impls!(ClusterSdnDnsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/dns`
@@ -734,7 +726,7 @@ impl ClusterSdnDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
 
-request_impls!(ClusterSdnDnsGet : Vec < ClusterSdnDnsItem >);
+request_impls!(ClusterSdnDnsGet: Vec<ClusterSdnDnsItem>);
 
 impl ClusterSdnDnsGet {
     /// Kind of the DNS server; in the request, lists only entries of this kind.
@@ -757,7 +749,7 @@ impl ClusterSdnDnsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsPost : ());
+request_impls!(ClusterSdnDnsPost:());
 
 impl ClusterSdnDnsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
@@ -804,10 +796,8 @@ impl ClusterSdnDnsPost {
 /// The path `/cluster/sdn/dns/{dns}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnDnsDnsPath(pub(crate) At);
-
-place_impls!(ClusterSdnDnsDnsPath);
 
 impl ClusterSdnDnsPath {
     /// `/cluster/sdn/dns/{dns}`
@@ -888,7 +878,7 @@ impl ClusterSdnDnsDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsDnsPut : ());
+request_impls!(ClusterSdnDnsDnsPut:());
 
 impl ClusterSdnDnsDnsPut {
     /// Names of settings to remove. At most 4096 characters.
@@ -962,7 +952,7 @@ impl ClusterSdnDnsDnsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnDnsDnsDelete : ());
+request_impls!(ClusterSdnDnsDnsDelete:());
 
 impl ClusterSdnDnsDnsDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -976,10 +966,8 @@ impl ClusterSdnDnsDnsDelete {
 /// The path `/cluster/sdn/dry-run`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnDryRunPath(pub(crate) At);
-
-place_impls!(ClusterSdnDryRunPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/dry-run`
@@ -1021,10 +1009,8 @@ impl ClusterSdnDryRunPath {
 /// The path `/cluster/sdn/fabrics`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/fabrics`
@@ -1058,10 +1044,8 @@ impl ClusterSdnFabricsPath {
 /// The path `/cluster/sdn/fabrics/all`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsAllPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsAllPath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/all`
@@ -1127,7 +1111,7 @@ impl ClusterSdnFabricsAllPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsAllGet(pub(crate) Request<ClusterSdnFabricsAll>);
 
-request_impls!(ClusterSdnFabricsAllGet : ClusterSdnFabricsAll);
+request_impls!(ClusterSdnFabricsAllGet: ClusterSdnFabricsAll);
 
 impl ClusterSdnFabricsAllGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1147,10 +1131,8 @@ impl ClusterSdnFabricsAllGet {
 /// The path `/cluster/sdn/fabrics/fabric`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsFabricPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsFabricPath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/fabric`
@@ -1235,7 +1217,7 @@ pub struct ClusterSdnFabricsFabricGet(
     pub(crate) Request<Vec<ClusterSdnFabricsFabricGetItem>>,
 );
 
-request_impls!(ClusterSdnFabricsFabricGet : Vec < ClusterSdnFabricsFabricGetItem >);
+request_impls!(ClusterSdnFabricsFabricGet: Vec<ClusterSdnFabricsFabricGetItem>);
 
 impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1263,7 +1245,7 @@ impl ClusterSdnFabricsFabricGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsFabricPost : ());
+request_impls!(ClusterSdnFabricsFabricPost:());
 
 impl ClusterSdnFabricsFabricPost {
     /// Area as a number or in dotted form; OSPF.
@@ -1348,10 +1330,8 @@ impl ClusterSdnFabricsFabricPost {
 /// The path `/cluster/sdn/fabrics/fabric/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsFabricIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsFabricIdPath);
 
 impl ClusterSdnFabricsFabricPath {
     /// `/cluster/sdn/fabrics/fabric/{id}`
@@ -1460,7 +1440,7 @@ impl ClusterSdnFabricsFabricIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsFabricIdPut : ());
+request_impls!(ClusterSdnFabricsFabricIdPut:());
 
 impl ClusterSdnFabricsFabricIdPut {
     /// Area as a number or in dotted form; OSPF.
@@ -1560,10 +1540,8 @@ impl ClusterSdnFabricsFabricIdPut {
 /// The path `/cluster/sdn/fabrics/node`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodePath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsNodePath);
 
 impl ClusterSdnFabricsPath {
     /// `/cluster/sdn/fabrics/node`
@@ -1617,7 +1595,7 @@ impl ClusterSdnFabricsNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeGet(pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>);
 
-request_impls!(ClusterSdnFabricsNodeGet : Vec < ClusterSdnFabricsNodeItem >);
+request_impls!(ClusterSdnFabricsNodeGet: Vec<ClusterSdnFabricsNodeItem>);
 
 impl ClusterSdnFabricsNodeGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1637,10 +1615,8 @@ impl ClusterSdnFabricsNodeGet {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodeFabricIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsNodeFabricIdPath);
 
 impl ClusterSdnFabricsNodePath {
     /// `/cluster/sdn/fabrics/node/{fabric_id}`
@@ -1744,7 +1720,7 @@ pub struct ClusterSdnFabricsNodeFabricIdGet(
     pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>,
 );
 
-request_impls!(ClusterSdnFabricsNodeFabricIdGet : Vec < ClusterSdnFabricsNodeItem >);
+request_impls!(ClusterSdnFabricsNodeFabricIdGet: Vec<ClusterSdnFabricsNodeItem>);
 
 impl ClusterSdnFabricsNodeFabricIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1772,7 +1748,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsNodeFabricIdPost : ());
+request_impls!(ClusterSdnFabricsNodeFabricIdPost:());
 
 impl ClusterSdnFabricsNodeFabricIdPost {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -1852,10 +1828,8 @@ impl ClusterSdnFabricsNodeFabricIdPost {
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPath);
 
 impl ClusterSdnFabricsNodeFabricIdPath {
     /// `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
@@ -1974,7 +1948,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut : ());
+request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut:());
 
 impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -2069,10 +2043,8 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
 /// The path `/cluster/sdn/ipams`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsPath(pub(crate) At);
-
-place_impls!(ClusterSdnIpamsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/ipams`
@@ -2149,7 +2121,7 @@ impl ClusterSdnIpamsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
 
-request_impls!(ClusterSdnIpamsGet : Vec < ClusterSdnIpamsItem >);
+request_impls!(ClusterSdnIpamsGet: Vec<ClusterSdnIpamsItem>);
 
 impl ClusterSdnIpamsGet {
     /// Kind of the IP address manager; in the request, lists only entries of this kind.
@@ -2172,7 +2144,7 @@ impl ClusterSdnIpamsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsPost : ());
+request_impls!(ClusterSdnIpamsPost:());
 
 impl ClusterSdnIpamsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
@@ -2213,10 +2185,8 @@ impl ClusterSdnIpamsPost {
 /// The path `/cluster/sdn/ipams/{ipam}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsIpamPath(pub(crate) At);
-
-place_impls!(ClusterSdnIpamsIpamPath);
 
 impl ClusterSdnIpamsPath {
     /// `/cluster/sdn/ipams/{ipam}`
@@ -2297,7 +2267,7 @@ impl ClusterSdnIpamsIpamPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsIpamPut : ());
+request_impls!(ClusterSdnIpamsIpamPut:());
 
 impl ClusterSdnIpamsIpamPut {
     /// Names of settings to remove. At most 4096 characters.
@@ -2362,7 +2332,7 @@ impl ClusterSdnIpamsIpamPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnIpamsIpamDelete : ());
+request_impls!(ClusterSdnIpamsIpamDelete:());
 
 impl ClusterSdnIpamsIpamDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -2376,10 +2346,8 @@ impl ClusterSdnIpamsIpamDelete {
 /// The path `/cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnIpamsIpamStatusPath(pub(crate) At);
-
-place_impls!(ClusterSdnIpamsIpamStatusPath);
 
 impl ClusterSdnIpamsIpamPath {
     /// `/cluster/sdn/ipams/{ipam}/status`
@@ -2421,10 +2389,8 @@ impl ClusterSdnIpamsIpamStatusPath {
 /// The path `/cluster/sdn/lock`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnLockPath(pub(crate) At);
-
-place_impls!(ClusterSdnLockPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/lock`
@@ -2475,7 +2441,7 @@ impl ClusterSdnLockPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockPost(pub(crate) Request<String>);
 
-request_impls!(ClusterSdnLockPost : String);
+request_impls!(ClusterSdnLockPost: String);
 
 impl ClusterSdnLockPost {
     /// Takes the lock even though there are pending changes. Default: `false`.
@@ -2500,7 +2466,7 @@ impl ClusterSdnLockPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnLockDelete : ());
+request_impls!(ClusterSdnLockDelete:());
 
 impl ClusterSdnLockDelete {
     /// Breaks the lock without its token. Default: `false`.
@@ -2520,10 +2486,8 @@ impl ClusterSdnLockDelete {
 /// The path `/cluster/sdn/prefix-lists`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/prefix-lists`
@@ -2590,7 +2554,7 @@ impl ClusterSdnPrefixListsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
 
-request_impls!(ClusterSdnPrefixListsGet : Vec < ClusterSdnPrefixListsItem >);
+request_impls!(ClusterSdnPrefixListsGet: Vec<ClusterSdnPrefixListsItem>);
 
 impl ClusterSdnPrefixListsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -2624,7 +2588,7 @@ impl ClusterSdnPrefixListsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsPost : ());
+request_impls!(ClusterSdnPrefixListsPost:());
 
 impl ClusterSdnPrefixListsPost {
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -2653,10 +2617,8 @@ impl ClusterSdnPrefixListsPost {
 /// The path `/cluster/sdn/prefix-lists/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsIdPath);
 
 impl ClusterSdnPrefixListsPath {
     /// `/cluster/sdn/prefix-lists/{id}`
@@ -2727,7 +2689,7 @@ impl ClusterSdnPrefixListsIdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdPut : ());
+request_impls!(ClusterSdnPrefixListsIdPut:());
 
 impl ClusterSdnPrefixListsIdPut {
     /// Names of settings to remove.
@@ -2779,7 +2741,7 @@ impl ClusterSdnPrefixListsIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdDelete : ());
+request_impls!(ClusterSdnPrefixListsIdDelete:());
 
 impl ClusterSdnPrefixListsIdDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2793,10 +2755,8 @@ impl ClusterSdnPrefixListsIdDelete {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdEntriesPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsIdEntriesPath);
 
 impl ClusterSdnPrefixListsIdPath {
     /// `/cluster/sdn/prefix-lists/{id}/entries`
@@ -2869,7 +2829,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesPost : ());
+request_impls!(ClusterSdnPrefixListsIdEntriesPost:());
 
 impl ClusterSdnPrefixListsIdEntriesPost {
     /// Smallest prefix length that still matches. From 0 to 128.
@@ -2901,10 +2861,8 @@ impl ClusterSdnPrefixListsIdEntriesPost {
 /// The path `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPath(pub(crate) At);
-
-place_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPath);
 
 impl ClusterSdnPrefixListsIdEntriesPath {
     /// `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
@@ -2985,7 +2943,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut : ());
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut:());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// What happens to routes that match: `permit` or `deny`.
@@ -3063,7 +3021,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete : ());
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete:());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -3077,10 +3035,8 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
 /// The path `/cluster/sdn/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRollbackPath(pub(crate) At);
-
-place_impls!(ClusterSdnRollbackPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/rollback`
@@ -3118,7 +3074,7 @@ impl ClusterSdnRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRollbackPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRollbackPost : ());
+request_impls!(ClusterSdnRollbackPost:());
 
 impl ClusterSdnRollbackPost {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -3141,10 +3097,8 @@ impl ClusterSdnRollbackPost {
 /// The path `/cluster/sdn/route-maps`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/route-maps`
@@ -3190,7 +3144,7 @@ impl ClusterSdnRouteMapsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
 
-request_impls!(ClusterSdnRouteMapsGet : Vec < ClusterSdnRouteMapsItem >);
+request_impls!(ClusterSdnRouteMapsGet: Vec<ClusterSdnRouteMapsItem>);
 
 impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
@@ -3204,10 +3158,8 @@ impl ClusterSdnRouteMapsGet {
 /// The path `/cluster/sdn/route-maps/entries`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesPath);
 
 impl ClusterSdnRouteMapsPath {
     /// `/cluster/sdn/route-maps/entries`
@@ -3284,7 +3236,7 @@ pub struct ClusterSdnRouteMapsEntriesGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-request_impls!(ClusterSdnRouteMapsEntriesGet : Vec < ClusterSdnRouteMapsEntriesItem >);
+request_impls!(ClusterSdnRouteMapsEntriesGet: Vec<ClusterSdnRouteMapsEntriesItem>);
 
 impl ClusterSdnRouteMapsEntriesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3312,7 +3264,7 @@ impl ClusterSdnRouteMapsEntriesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesPost : ());
+request_impls!(ClusterSdnRouteMapsEntriesPost:());
 
 impl ClusterSdnRouteMapsEntriesPost {
     /// Route map to run next on a route that matches.
@@ -3365,10 +3317,8 @@ impl ClusterSdnRouteMapsEntriesPost {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdPath);
 
 impl ClusterSdnRouteMapsEntriesPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}`
@@ -3418,9 +3368,7 @@ pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-request_impls!(
-    ClusterSdnRouteMapsEntriesRouteMapIdGet : Vec < ClusterSdnRouteMapsEntriesItem >
-);
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdGet: Vec<ClusterSdnRouteMapsEntriesItem>);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3440,10 +3388,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryPath);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}/entry`
@@ -3457,10 +3403,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 /// The path `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath(pub(crate) At);
-
-place_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryPath {
     /// `/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
@@ -3541,7 +3485,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut : ());
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut:());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// What happens to routes that match: `permit` or `deny`.
@@ -3631,7 +3575,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete : ());
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete:());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -3645,10 +3589,8 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
 /// The path `/cluster/sdn/vnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/vnets`
@@ -3730,7 +3672,7 @@ impl ClusterSdnVnetsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
 
-request_impls!(ClusterSdnVnetsGet : Vec < ClusterSdnVnetsItem >);
+request_impls!(ClusterSdnVnetsGet: Vec<ClusterSdnVnetsItem>);
 
 impl ClusterSdnVnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3756,7 +3698,7 @@ impl ClusterSdnVnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsPost : ());
+request_impls!(ClusterSdnVnetsPost:());
 
 impl ClusterSdnVnetsPost {
     /// Free text that describes the VNet. At most 256 characters.
@@ -3806,10 +3748,8 @@ impl ClusterSdnVnetsPost {
 /// The path `/cluster/sdn/vnets/{vnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetPath);
 
 impl ClusterSdnVnetsPath {
     /// `/cluster/sdn/vnets/{vnet}`
@@ -3890,7 +3830,7 @@ impl ClusterSdnVnetsVnetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
 
-request_impls!(ClusterSdnVnetsVnetGet : ClusterSdnVnetsItem);
+request_impls!(ClusterSdnVnetsVnetGet: ClusterSdnVnetsItem);
 
 impl ClusterSdnVnetsVnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -3916,7 +3856,7 @@ impl ClusterSdnVnetsVnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetPut : ());
+request_impls!(ClusterSdnVnetsVnetPut:());
 
 impl ClusterSdnVnetsVnetPut {
     /// Free text that describes the VNet. At most 256 characters.
@@ -3987,7 +3927,7 @@ impl ClusterSdnVnetsVnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetDelete : ());
+request_impls!(ClusterSdnVnetsVnetDelete:());
 
 impl ClusterSdnVnetsVnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -4001,10 +3941,8 @@ impl ClusterSdnVnetsVnetDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall`
@@ -4038,10 +3976,8 @@ impl ClusterSdnVnetsVnetFirewallPath {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallOptionsPath);
 
 impl ClusterSdnVnetsVnetFirewallPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/options`
@@ -4100,7 +4036,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut : ());
+request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut:());
 
 impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -4160,10 +4096,8 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallRulesPath);
 
 impl ClusterSdnVnetsVnetFirewallPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/rules`
@@ -4243,7 +4177,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPost : ());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPost:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// Comment on the entry.
@@ -4332,10 +4266,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetFirewallRulesPosPath);
 
 impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
@@ -4423,7 +4355,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut : ());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -4547,7 +4479,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete : ());
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete:());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -4561,10 +4493,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/ips`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetIpsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetIpsPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/ips`
@@ -4666,7 +4596,7 @@ impl ClusterSdnVnetsVnetIpsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsPost : ());
+request_impls!(ClusterSdnVnetsVnetIpsPost:());
 
 impl ClusterSdnVnetsVnetIpsPost {
     /// MAC address of the guest's network card.
@@ -4688,7 +4618,7 @@ impl ClusterSdnVnetsVnetIpsPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsPut : ());
+request_impls!(ClusterSdnVnetsVnetIpsPut:());
 
 impl ClusterSdnVnetsVnetIpsPut {
     /// MAC address of the guest's network card.
@@ -4716,7 +4646,7 @@ impl ClusterSdnVnetsVnetIpsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetIpsDelete : ());
+request_impls!(ClusterSdnVnetsVnetIpsDelete:());
 
 impl ClusterSdnVnetsVnetIpsDelete {
     /// MAC address of the guest's network card.
@@ -4730,10 +4660,8 @@ impl ClusterSdnVnetsVnetIpsDelete {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetSubnetsPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetSubnetsPath);
 
 impl ClusterSdnVnetsVnetPath {
     /// `/cluster/sdn/vnets/{vnet}/subnets`
@@ -4799,7 +4727,7 @@ pub struct ClusterSdnVnetsVnetSubnetsGet(
     pub(crate) Request<Vec<ClusterSdnVnetsSubnetsItem>>,
 );
 
-request_impls!(ClusterSdnVnetsVnetSubnetsGet : Vec < ClusterSdnVnetsSubnetsItem >);
+request_impls!(ClusterSdnVnetsVnetSubnetsGet: Vec<ClusterSdnVnetsSubnetsItem>);
 
 impl ClusterSdnVnetsVnetSubnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -4825,7 +4753,7 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsPost : ());
+request_impls!(ClusterSdnVnetsVnetSubnetsPost:());
 
 impl ClusterSdnVnetsVnetSubnetsPost {
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
@@ -4878,10 +4806,8 @@ impl ClusterSdnVnetsVnetSubnetsPost {
 /// The path `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPath(pub(crate) At);
-
-place_impls!(ClusterSdnVnetsVnetSubnetsSubnetPath);
 
 impl ClusterSdnVnetsVnetSubnetsPath {
     /// `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`
@@ -4958,7 +4884,7 @@ pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
     pub(crate) Request<ClusterSdnVnetsSubnetsItem>,
 );
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet : ClusterSdnVnetsSubnetsItem);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet: ClusterSdnVnetsSubnetsItem);
 
 impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -4984,7 +4910,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut : ());
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut:());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// Names of settings to remove. At most 4096 characters.
@@ -5061,7 +4987,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete : ());
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete:());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -5075,10 +5001,8 @@ impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
 /// The path `/cluster/sdn/zones`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnZonesPath(pub(crate) At);
-
-place_impls!(ClusterSdnZonesPath);
 
 impl ClusterSdnPath {
     /// `/cluster/sdn/zones`
@@ -5162,7 +5086,7 @@ impl ClusterSdnZonesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
 
-request_impls!(ClusterSdnZonesGet : Vec < ClusterSdnZonesItem >);
+request_impls!(ClusterSdnZonesGet: Vec<ClusterSdnZonesItem>);
 
 impl ClusterSdnZonesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -5197,7 +5121,7 @@ impl ClusterSdnZonesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesPost : ());
+request_impls!(ClusterSdnZonesPost:());
 
 impl ClusterSdnZonesPost {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -5407,10 +5331,8 @@ impl ClusterSdnZonesPost {
 /// The path `/cluster/sdn/zones/{zone}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ClusterSdnZonesZonePath(pub(crate) At);
-
-place_impls!(ClusterSdnZonesZonePath);
 
 impl ClusterSdnZonesPath {
     /// `/cluster/sdn/zones/{zone}`
@@ -5496,7 +5418,7 @@ impl ClusterSdnZonesZonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
 
-request_impls!(ClusterSdnZonesZoneGet : ClusterSdnZonesItem);
+request_impls!(ClusterSdnZonesZoneGet: ClusterSdnZonesItem);
 
 impl ClusterSdnZonesZoneGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -5522,7 +5444,7 @@ impl ClusterSdnZonesZoneGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesZonePut : ());
+request_impls!(ClusterSdnZonesZonePut:());
 
 impl ClusterSdnZonesZonePut {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -5756,7 +5678,7 @@ impl ClusterSdnZonesZonePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
 
-request_impls!(ClusterSdnZonesZoneDelete : ());
+request_impls!(ClusterSdnZonesZoneDelete:());
 
 impl ClusterSdnZonesZoneDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -5778,10 +5700,12 @@ pub enum ClusterSdnAction {
     /// The value `deny`.
     Deny,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnAction : "permit" Permit, "deny" Deny,);
+open_enum_impls!(ClusterSdnAction {
+    "permit" Permit, "deny" Deny,
+});
 
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
@@ -5796,17 +5720,17 @@ pub enum ClusterSdnControllersBgpMode {
     /// The value `internal`.
     Internal,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnControllersBgpMode : "auto" Auto, "external" External, "internal" Internal,
-);
+open_enum_impls!(ClusterSdnControllersBgpMode {
+    "auto" Auto, "external" External, "internal" Internal,
+});
 
 /// The answer to `GET /cluster/sdn/controllers`.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -5857,73 +5781,37 @@ pub struct ClusterSdnControllersItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnControllersItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnControllersItem",
-                required: &["controller", "type"],
-                optional: &[
-                    "asn",
-                    "bgp-mode",
-                    "bgp-multipath-as-path-relax",
-                    "bgp-multipath-as-relax",
-                    "digest",
-                    "ebgp",
-                    "ebgp-multihop",
-                    "fabric",
-                    "isis-domain",
-                    "isis-ifaces",
-                    "isis-net",
-                    "loopback",
-                    "node",
-                    "nodes",
-                    "peer-group-name",
-                    "peers",
-                    "pending",
-                    "route-map-in",
-                    "route-map-out",
-                    "state",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.controller,
-                &mut self.type_,
-                &mut self.asn,
-                &mut self.bgp_mode,
-                &mut self.bgp_multipath_as_path_relax,
-                &mut self.bgp_multipath_as_relax,
-                &mut self.digest,
-                &mut self.ebgp,
-                &mut self.ebgp_multihop,
-                &mut self.fabric,
-                &mut self.isis_domain,
-                &mut self.isis_ifaces,
-                &mut self.isis_net,
-                &mut self.loopback,
-                &mut self.node,
-                &mut self.nodes,
-                &mut self.peer_group_name,
-                &mut self.peers,
-                &mut self.pending,
-                &mut self.route_map_in,
-                &mut self.route_map_out,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnControllersItem);
+object!(ClusterSdnControllersItem {
+    required: ["controller" controller, "type" type_],
+    optional: [
+        "asn" asn,
+        "bgp-mode" bgp_mode,
+        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
+        "bgp-multipath-as-relax" bgp_multipath_as_relax,
+        "digest" digest,
+        "ebgp" ebgp,
+        "ebgp-multihop" ebgp_multihop,
+        "fabric" fabric,
+        "isis-domain" isis_domain,
+        "isis-ifaces" isis_ifaces,
+        "isis-net" isis_net,
+        "loopback" loopback,
+        "node" node,
+        "nodes" nodes,
+        "peer-group-name" peer_group_name,
+        "peers" peers,
+        "pending" pending,
+        "route-map-in" route_map_in,
+        "route-map-out" route_map_out,
+        "state" state,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -5964,60 +5852,35 @@ pub struct ClusterSdnControllersPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnControllersPending {
+object!(ClusterSdnControllersPending {
+    optional: [
+        "asn" asn,
+        "bgp-mode" bgp_mode,
+        "bgp-multipath-as-path-relax" bgp_multipath_as_path_relax,
+        "bgp-multipath-as-relax" bgp_multipath_as_relax,
+        "ebgp" ebgp,
+        "ebgp-multihop" ebgp_multihop,
+        "fabric" fabric,
+        "isis-domain" isis_domain,
+        "isis-ifaces" isis_ifaces,
+        "isis-net" isis_net,
+        "loopback" loopback,
+        "node" node,
+        "nodes" nodes,
+        "peer-group-name" peer_group_name,
+        "peers" peers,
+        "route-map-in" route_map_in,
+        "route-map-out" route_map_out,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnControllersPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnControllersPending",
-                required: &[],
-                optional: &[
-                    "asn",
-                    "bgp-mode",
-                    "bgp-multipath-as-path-relax",
-                    "bgp-multipath-as-relax",
-                    "ebgp",
-                    "ebgp-multihop",
-                    "fabric",
-                    "isis-domain",
-                    "isis-ifaces",
-                    "isis-net",
-                    "loopback",
-                    "node",
-                    "nodes",
-                    "peer-group-name",
-                    "peers",
-                    "route-map-in",
-                    "route-map-out",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.asn,
-                &mut self.bgp_mode,
-                &mut self.bgp_multipath_as_path_relax,
-                &mut self.bgp_multipath_as_relax,
-                &mut self.ebgp,
-                &mut self.ebgp_multihop,
-                &mut self.fabric,
-                &mut self.isis_domain,
-                &mut self.isis_ifaces,
-                &mut self.isis_net,
-                &mut self.loopback,
-                &mut self.node,
-                &mut self.nodes,
-                &mut self.peer_group_name,
-                &mut self.peers,
-                &mut self.route_map_in,
-                &mut self.route_map_out,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnControllersPending);
 
 /// Kind of the controller; in the request, lists only controllers of this kind.
 ///
@@ -6034,17 +5897,17 @@ pub enum ClusterSdnControllersType {
     /// The value `isis`.
     Isis,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnControllersType : "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
-);
+open_enum_impls!(ClusterSdnControllersType {
+    "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
+});
 
 /// The answer to `GET /cluster/sdn/dns`.
 ///
 /// Used by `GET /cluster/sdn/dns`, `GET /cluster/sdn/dns/{dns}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6069,43 +5932,20 @@ pub struct ClusterSdnDnsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnDnsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnDnsItem",
-                required: &["dns"],
-                optional: &[
-                    "digest",
-                    "fingerprint",
-                    "key",
-                    "reversemaskv6",
-                    "reversev6mask",
-                    "ttl",
-                    "type",
-                    "url",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dns,
-                &mut self.digest,
-                &mut self.fingerprint,
-                &mut self.key,
-                &mut self.reversemaskv6,
-                &mut self.reversev6mask,
-                &mut self.ttl,
-                &mut self.type_,
-                &mut self.url,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnDnsItem);
+object!(ClusterSdnDnsItem {
+    required: ["dns" dns],
+    optional: [
+        "digest" digest,
+        "fingerprint" fingerprint,
+        "key" key,
+        "reversemaskv6" reversemaskv6,
+        "reversev6mask" reversev6mask,
+        "ttl" ttl,
+        "type" type_,
+        "url" url,
+    ],
+    others: extra,
+});
 
 /// Kind of the DNS server; in the request, lists only entries of this kind.
 ///
@@ -6116,15 +5956,17 @@ pub enum ClusterSdnDnsType {
     /// The value `powerdns`.
     Powerdns,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnDnsType : "powerdns" Powerdns,);
+open_enum_impls!(ClusterSdnDnsType {
+    "powerdns" Powerdns,
+});
 
 /// The answer to `GET /cluster/sdn/dry-run`.
 ///
 /// Used by `GET /cluster/sdn/dry-run`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
@@ -6135,28 +5977,22 @@ pub struct ClusterSdnDryRun {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnDryRun {
+object!(ClusterSdnDryRun {
+    optional: ["frr-diff" frr_diff, "interfaces-diff" interfaces_diff],
+    others: extra,
+});
+
+impl Default for ClusterSdnDryRun {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnDryRun",
-                required: &[],
-                optional: &["frr-diff", "interfaces-diff"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.frr_diff, &mut self.interfaces_diff, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnDryRun);
 
 /// The answer to `GET /cluster/sdn/fabrics/all`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsAll {
     /// All fabrics.
@@ -6167,23 +6003,10 @@ pub struct ClusterSdnFabricsAll {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsAll {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsAll",
-                required: &["fabrics", "nodes"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.fabrics, &mut self.nodes, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterSdnFabricsAll);
+object!(ClusterSdnFabricsAll {
+    required: ["fabrics" fabrics, "nodes" nodes],
+    others: extra,
+});
 
 /// Names of settings to remove.
 ///
@@ -6212,20 +6035,26 @@ pub enum ClusterSdnFabricsFabricDelete {
     /// The value `persistent_keepalive`. Since 9.2.
     PersistentKeepalive,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnFabricsFabricDelete : "ip_prefix" IpPrefix, "ip6_prefix" Ip6Prefix,
-    "hello_interval" HelloInterval, "csnp_interval" CsnpInterval, "route_filter"
-    RouteFilter, "redistribute" Redistribute, "route_map_in" RouteMapIn, "route_map_out"
-    RouteMapOut, "area" Area, "persistent_keepalive" PersistentKeepalive,
-);
+open_enum_impls!(ClusterSdnFabricsFabricDelete {
+    "ip_prefix" IpPrefix,
+    "ip6_prefix" Ip6Prefix,
+    "hello_interval" HelloInterval,
+    "csnp_interval" CsnpInterval,
+    "route_filter" RouteFilter,
+    "redistribute" Redistribute,
+    "route_map_in" RouteMapIn,
+    "route_map_out" RouteMapOut,
+    "area" Area,
+    "persistent_keepalive" PersistentKeepalive,
+});
 
 /// The answer to `GET /cluster/sdn/fabrics/fabric`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricGetItem {
     /// Area as a number or in dotted form; OSPF.
@@ -6256,54 +6085,28 @@ pub struct ClusterSdnFabricsFabricGetItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsFabricGetItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsFabricGetItem",
-                required: &["id"],
-                optional: &[
-                    "area",
-                    "csnp_interval",
-                    "digest",
-                    "hello_interval",
-                    "ip6_prefix",
-                    "ip_prefix",
-                    "lock-token",
-                    "persistent_keepalive",
-                    "protocol",
-                    "redistribute",
-                    "route_filter",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.area,
-                &mut self.csnp_interval,
-                &mut self.digest,
-                &mut self.hello_interval,
-                &mut self.ip6_prefix,
-                &mut self.ip_prefix,
-                &mut self.lock_token,
-                &mut self.persistent_keepalive,
-                &mut self.protocol,
-                &mut self.redistribute,
-                &mut self.route_filter,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnFabricsFabricGetItem);
+object!(ClusterSdnFabricsFabricGetItem {
+    required: ["id" id],
+    optional: [
+        "area" area,
+        "csnp_interval" csnp_interval,
+        "digest" digest,
+        "hello_interval" hello_interval,
+        "ip6_prefix" ip6_prefix,
+        "ip_prefix" ip_prefix,
+        "lock-token" lock_token,
+        "persistent_keepalive" persistent_keepalive,
+        "protocol" protocol,
+        "redistribute" redistribute,
+        "route_filter" route_filter,
+    ],
+    others: extra,
+});
 
 /// All fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -6334,50 +6137,30 @@ pub struct ClusterSdnFabricsFabricItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsFabricItem {
+object!(ClusterSdnFabricsFabricItem {
+    optional: [
+        "area" area,
+        "csnp_interval" csnp_interval,
+        "digest" digest,
+        "hello_interval" hello_interval,
+        "id" id,
+        "ip6_prefix" ip6_prefix,
+        "ip_prefix" ip_prefix,
+        "lock-token" lock_token,
+        "persistent_keepalive" persistent_keepalive,
+        "protocol" protocol,
+        "redistribute" redistribute,
+        "route_filter" route_filter,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnFabricsFabricItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsFabricItem",
-                required: &[],
-                optional: &[
-                    "area",
-                    "csnp_interval",
-                    "digest",
-                    "hello_interval",
-                    "id",
-                    "ip6_prefix",
-                    "ip_prefix",
-                    "lock-token",
-                    "persistent_keepalive",
-                    "protocol",
-                    "redistribute",
-                    "route_filter",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.area,
-                &mut self.csnp_interval,
-                &mut self.digest,
-                &mut self.hello_interval,
-                &mut self.id,
-                &mut self.ip6_prefix,
-                &mut self.ip_prefix,
-                &mut self.lock_token,
-                &mut self.persistent_keepalive,
-                &mut self.protocol,
-                &mut self.redistribute,
-                &mut self.route_filter,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnFabricsFabricItem);
 
 /// Names of settings to remove.
 ///
@@ -6398,18 +6181,22 @@ pub enum ClusterSdnFabricsNodeDelete {
     /// The value `peers`. Since 9.2.
     Peers,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnFabricsNodeDelete : "interfaces" Interfaces, "ip" Ip, "ip6" Ip6,
-    "allowed_ips" AllowedIps, "endpoint" Endpoint, "peers" Peers,
-);
+open_enum_impls!(ClusterSdnFabricsNodeDelete {
+    "interfaces" Interfaces,
+    "ip" Ip,
+    "ip6" Ip6,
+    "allowed_ips" AllowedIps,
+    "endpoint" Endpoint,
+    "peers" Peers,
+});
 
 /// All member nodes of all fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -6442,50 +6229,23 @@ pub struct ClusterSdnFabricsNodeItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnFabricsNodeItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnFabricsNodeItem",
-                required: &["fabric_id", "node_id"],
-                optional: &[
-                    "allowed_ips",
-                    "digest",
-                    "endpoint",
-                    "interfaces",
-                    "ip",
-                    "ip6",
-                    "lock-token",
-                    "peers",
-                    "protocol",
-                    "public_key",
-                    "role",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.fabric_id,
-                &mut self.node_id,
-                &mut self.allowed_ips,
-                &mut self.digest,
-                &mut self.endpoint,
-                &mut self.interfaces,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.lock_token,
-                &mut self.peers,
-                &mut self.protocol,
-                &mut self.public_key,
-                &mut self.role,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnFabricsNodeItem);
+object!(ClusterSdnFabricsNodeItem {
+    required: ["fabric_id" fabric_id, "node_id" node_id],
+    optional: [
+        "allowed_ips" allowed_ips,
+        "digest" digest,
+        "endpoint" endpoint,
+        "interfaces" interfaces,
+        "ip" ip,
+        "ip6" ip6,
+        "lock-token" lock_token,
+        "peers" peers,
+        "protocol" protocol,
+        "public_key" public_key,
+        "role" role,
+    ],
+    others: extra,
+});
 
 /// Routing protocol of the fabric; decides which other settings apply.
 ///
@@ -6502,13 +6262,12 @@ pub enum ClusterSdnFabricsProtocol {
     /// The value `bgp`. Since 9.2.
     Bgp,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnFabricsProtocol : "openfabric" Openfabric, "ospf" Ospf, "wireguard"
-    Wireguard, "bgp" Bgp,
-);
+open_enum_impls!(ClusterSdnFabricsProtocol {
+    "openfabric" Openfabric, "ospf" Ospf, "wireguard" Wireguard, "bgp" Bgp,
+});
 
 /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
 ///
@@ -6521,15 +6280,17 @@ pub enum ClusterSdnFabricsRole {
     /// The value `external`.
     External,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnFabricsRole : "internal" Internal, "external" External,);
+open_enum_impls!(ClusterSdnFabricsRole {
+    "internal" Internal, "external" External,
+});
 
 /// The answer to `GET /cluster/sdn/ipams`.
 ///
 /// Used by `GET /cluster/sdn/ipams`, `GET /cluster/sdn/ipams/{ipam}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6550,37 +6311,23 @@ pub struct ClusterSdnIpamsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnIpamsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnIpamsItem",
-                required: &["ipam"],
-                optional: &["digest", "fingerprint", "section", "token", "type", "url"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ipam,
-                &mut self.digest,
-                &mut self.fingerprint,
-                &mut self.section,
-                &mut self.token,
-                &mut self.type_,
-                &mut self.url,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnIpamsItem);
+object!(ClusterSdnIpamsItem {
+    required: ["ipam" ipam],
+    optional: [
+        "digest" digest,
+        "fingerprint" fingerprint,
+        "section" section,
+        "token" token,
+        "type" type_,
+        "url" url,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Used by `GET /cluster/sdn/ipams/{ipam}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsStatusItem {
     /// Set if the address is the subnet's gateway.
@@ -6603,33 +6350,11 @@ pub struct ClusterSdnIpamsStatusItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnIpamsStatusItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnIpamsStatusItem",
-                required: &["ip", "subnet", "zone"],
-                optional: &["gateway", "hostname", "mac", "vmid", "vnet"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ip,
-                &mut self.subnet,
-                &mut self.zone,
-                &mut self.gateway,
-                &mut self.hostname,
-                &mut self.mac,
-                &mut self.vmid,
-                &mut self.vnet,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnIpamsStatusItem);
+object!(ClusterSdnIpamsStatusItem {
+    required: ["ip" ip, "subnet" subnet, "zone" zone],
+    optional: ["gateway" gateway, "hostname" hostname, "mac" mac, "vmid" vmid, "vnet" vnet],
+    others: extra,
+});
 
 /// Kind of the IP address manager; in the request, lists only entries of this kind.
 ///
@@ -6644,10 +6369,12 @@ pub enum ClusterSdnIpamsType {
     /// The value `pve`.
     Pve,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnIpamsType : "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,);
+open_enum_impls!(ClusterSdnIpamsType {
+    "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,
+});
 
 /// Names of settings to remove.
 ///
@@ -6658,15 +6385,17 @@ pub enum ClusterSdnPrefixListDelete {
     /// The value `entries`.
     Entries,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnPrefixListDelete : "entries" Entries,);
+open_enum_impls!(ClusterSdnPrefixListDelete {
+    "entries" Entries,
+});
 
 /// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists/{id}/entries`, `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -6685,31 +6414,19 @@ pub struct ClusterSdnPrefixListsEntriesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnPrefixListsEntriesItem {
+object!(ClusterSdnPrefixListsEntriesItem {
+    optional: [
+        "action" action, "digest" digest, "ge" ge, "le" le, "prefix" prefix, "seq" seq,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnPrefixListsEntriesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnPrefixListsEntriesItem",
-                required: &[],
-                optional: &["action", "digest", "ge", "le", "prefix", "seq"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.action,
-                &mut self.digest,
-                &mut self.ge,
-                &mut self.le,
-                &mut self.prefix,
-                &mut self.seq,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnPrefixListsEntriesItem);
 
 /// Names of settings to remove.
 ///
@@ -6724,15 +6441,17 @@ pub enum ClusterSdnPrefixListsEntryDelete {
     /// The value `seq`.
     Seq,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnPrefixListsEntryDelete : "le" Le, "ge" Ge, "seq" Seq,);
+open_enum_impls!(ClusterSdnPrefixListsEntryDelete {
+    "le" Le, "ge" Ge, "seq" Seq,
+});
 
 /// The answer to `GET /cluster/sdn/prefix-lists`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6749,35 +6468,24 @@ pub struct ClusterSdnPrefixListsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnPrefixListsItem {
+object!(ClusterSdnPrefixListsItem {
+    optional: [
+        "digest" digest, "entries" entries, "id" id, "pending" pending, "state" state,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnPrefixListsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnPrefixListsItem",
-                required: &[],
-                optional: &["digest", "entries", "id", "pending", "state"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.entries,
-                &mut self.id,
-                &mut self.pending,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnPrefixListsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -6786,23 +6494,17 @@ pub struct ClusterSdnPrefixListsPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnPrefixListsPending {
+object!(ClusterSdnPrefixListsPending {
+    optional: ["entries" entries],
+    others: extra,
+});
+
+impl Default for ClusterSdnPrefixListsPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnPrefixListsPending",
-                required: &[],
-                optional: &["entries"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.entries, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnPrefixListsPending);
 
 /// Names of settings to remove.
 ///
@@ -6819,18 +6521,17 @@ pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `exit-action`.
     ExitAction,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnRouteMapsEntriesEntryDelete : "set" Set, "match" Match, "call" Call,
-    "exit-action" ExitAction,
-);
+open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete {
+    "set" Set, "match" Match, "call" Call, "exit-action" ExitAction,
+});
 
 /// The answer to `GET /cluster/sdn/route-maps/entries`.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -6853,38 +6554,18 @@ pub struct ClusterSdnRouteMapsEntriesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnRouteMapsEntriesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnRouteMapsEntriesItem",
-                required: &["action", "order", "route-map-id"],
-                optional: &["call", "digest", "exit-action", "match", "set"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.action,
-                &mut self.order,
-                &mut self.route_map_id,
-                &mut self.call,
-                &mut self.digest,
-                &mut self.exit_action,
-                &mut self.match_,
-                &mut self.set,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnRouteMapsEntriesItem);
+object!(ClusterSdnRouteMapsEntriesItem {
+    required: ["action" action, "order" order, "route-map-id" route_map_id],
+    optional: [
+        "call" call, "digest" digest, "exit-action" exit_action, "match" match_, "set" set,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/sdn/route-maps`.
 ///
 /// Used by `GET /cluster/sdn/route-maps`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsItem {
     /// Name of the route map.
@@ -6893,23 +6574,17 @@ pub struct ClusterSdnRouteMapsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnRouteMapsItem {
+object!(ClusterSdnRouteMapsItem {
+    optional: ["id" id],
+    others: extra,
+});
+
+impl Default for ClusterSdnRouteMapsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnRouteMapsItem",
-                required: &[],
-                optional: &["id"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.id, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnRouteMapsItem);
 
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
@@ -6924,15 +6599,17 @@ pub enum ClusterSdnState {
     /// The value `deleted`.
     Deleted,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnState : "new" New, "changed" Changed, "deleted" Deleted,);
+open_enum_impls!(ClusterSdnState {
+    "new" New, "changed" Changed, "deleted" Deleted,
+});
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -6947,34 +6624,27 @@ pub struct ClusterSdnVnetsFirewallOptions {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsFirewallOptions {
+object!(ClusterSdnVnetsFirewallOptions {
+    optional: [
+        "digest" digest,
+        "enable" enable,
+        "log_level_forward" log_level_forward,
+        "policy_forward" policy_forward,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsFirewallOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsFirewallOptions",
-                required: &[],
-                optional: &["digest", "enable", "log_level_forward", "policy_forward"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.enable,
-                &mut self.log_level_forward,
-                &mut self.policy_forward,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsFirewallOptions);
 
 /// The answer to `GET /cluster/sdn/vnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -7001,49 +6671,25 @@ pub struct ClusterSdnVnetsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsItem",
-                required: &["type", "vnet"],
-                optional: &[
-                    "alias",
-                    "digest",
-                    "isolate-ports",
-                    "pending",
-                    "state",
-                    "tag",
-                    "vlanaware",
-                    "zone",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.vnet,
-                &mut self.alias,
-                &mut self.digest,
-                &mut self.isolate_ports,
-                &mut self.pending,
-                &mut self.state,
-                &mut self.tag,
-                &mut self.vlanaware,
-                &mut self.zone,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnVnetsItem);
+object!(ClusterSdnVnetsItem {
+    required: ["type" type_, "vnet" vnet],
+    optional: [
+        "alias" alias,
+        "digest" digest,
+        "isolate-ports" isolate_ports,
+        "pending" pending,
+        "state" state,
+        "tag" tag,
+        "vlanaware" vlanaware,
+        "zone" zone,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -7060,35 +6706,24 @@ pub struct ClusterSdnVnetsPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsPending {
+object!(ClusterSdnVnetsPending {
+    optional: [
+        "alias" alias, "isolate-ports" isolate_ports, "tag" tag, "vlanaware" vlanaware, "zone" zone,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsPending",
-                required: &[],
-                optional: &["alias", "isolate-ports", "tag", "vlanaware", "zone"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.alias,
-                &mut self.isolate_ports,
-                &mut self.tag,
-                &mut self.vlanaware,
-                &mut self.zone,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsPending);
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     /// Last address of the range.
@@ -7099,28 +6734,22 @@ pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsSubnetsDhcpRangeItem {
+object!(ClusterSdnVnetsSubnetsDhcpRangeItem {
+    optional: ["end-address" end_address, "start-address" start_address],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsSubnetsDhcpRangeItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsSubnetsDhcpRangeItem",
-                required: &[],
-                optional: &["end-address", "start-address"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.end_address, &mut self.start_address, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsSubnetsDhcpRangeItem);
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -7159,62 +6788,32 @@ pub struct ClusterSdnVnetsSubnetsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsSubnetsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsSubnetsItem",
-                required: &["subnet"],
-                optional: &[
-                    "cidr",
-                    "dhcp-dns-server",
-                    "dhcp-range",
-                    "digest",
-                    "dnszoneprefix",
-                    "gateway",
-                    "id",
-                    "mask",
-                    "network",
-                    "pending",
-                    "snat",
-                    "state",
-                    "type",
-                    "vnet",
-                    "zone",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.subnet,
-                &mut self.cidr,
-                &mut self.dhcp_dns_server,
-                &mut self.dhcp_range,
-                &mut self.digest,
-                &mut self.dnszoneprefix,
-                &mut self.gateway,
-                &mut self.id,
-                &mut self.mask,
-                &mut self.network,
-                &mut self.pending,
-                &mut self.snat,
-                &mut self.state,
-                &mut self.type_,
-                &mut self.vnet,
-                &mut self.zone,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnVnetsSubnetsItem);
+object!(ClusterSdnVnetsSubnetsItem {
+    required: ["subnet" subnet],
+    optional: [
+        "cidr" cidr,
+        "dhcp-dns-server" dhcp_dns_server,
+        "dhcp-range" dhcp_range,
+        "digest" digest,
+        "dnszoneprefix" dnszoneprefix,
+        "gateway" gateway,
+        "id" id,
+        "mask" mask,
+        "network" network,
+        "pending" pending,
+        "snat" snat,
+        "state" state,
+        "type" type_,
+        "vnet" vnet,
+        "zone" zone,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -7233,38 +6832,24 @@ pub struct ClusterSdnVnetsSubnetsPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnVnetsSubnetsPending {
+object!(ClusterSdnVnetsSubnetsPending {
+    optional: [
+        "dhcp-dns-server" dhcp_dns_server,
+        "dhcp-range" dhcp_range,
+        "dnszoneprefix" dnszoneprefix,
+        "gateway" gateway,
+        "snat" snat,
+        "vnet" vnet,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnVnetsSubnetsPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnVnetsSubnetsPending",
-                required: &[],
-                optional: &[
-                    "dhcp-dns-server",
-                    "dhcp-range",
-                    "dnszoneprefix",
-                    "gateway",
-                    "snat",
-                    "vnet",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dhcp_dns_server,
-                &mut self.dhcp_range,
-                &mut self.dnszoneprefix,
-                &mut self.gateway,
-                &mut self.snat,
-                &mut self.vnet,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnVnetsSubnetsPending);
 
 /// Kind of the object; always `subnet`.
 ///
@@ -7275,10 +6860,12 @@ pub enum ClusterSdnVnetsSubnetsType {
     /// The value `subnet`.
     Subnet,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnVnetsSubnetsType : "subnet" Subnet,);
+open_enum_impls!(ClusterSdnVnetsSubnetsType {
+    "subnet" Subnet,
+});
 
 /// Kind of the object; always `vnet`.
 ///
@@ -7289,10 +6876,12 @@ pub enum ClusterSdnVnetsType {
     /// The value `vnet`.
     Vnet,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnVnetsType : "vnet" Vnet,);
+open_enum_impls!(ClusterSdnVnetsType {
+    "vnet" Vnet,
+});
 
 /// DHCP server that serves the subnets of the zone.
 ///
@@ -7303,15 +6892,17 @@ pub enum ClusterSdnZonesDhcp {
     /// The value `dnsmasq`.
     Dnsmasq,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(ClusterSdnZonesDhcp : "dnsmasq" Dnsmasq,);
+open_enum_impls!(ClusterSdnZonesDhcp {
+    "dnsmasq" Dnsmasq,
+});
 
 /// The answer to `GET /cluster/sdn/zones`.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -7378,89 +6969,45 @@ pub struct ClusterSdnZonesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnZonesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnZonesItem",
-                required: &["type", "zone"],
-                optional: &[
-                    "advertise-subnets",
-                    "bridge",
-                    "bridge-disable-mac-learning",
-                    "controller",
-                    "dhcp",
-                    "digest",
-                    "disable-arp-nd-suppression",
-                    "dns",
-                    "dnszone",
-                    "dp-id",
-                    "exitnodes",
-                    "exitnodes-local-routing",
-                    "exitnodes-primary",
-                    "fabric",
-                    "ipam",
-                    "mac",
-                    "mtu",
-                    "nodes",
-                    "peers",
-                    "pending",
-                    "reversedns",
-                    "rt-import",
-                    "secondary-controllers",
-                    "state",
-                    "tag",
-                    "vlan-protocol",
-                    "vrf-vxlan",
-                    "vxlan-port",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.zone,
-                &mut self.advertise_subnets,
-                &mut self.bridge,
-                &mut self.bridge_disable_mac_learning,
-                &mut self.controller,
-                &mut self.dhcp,
-                &mut self.digest,
-                &mut self.disable_arp_nd_suppression,
-                &mut self.dns,
-                &mut self.dnszone,
-                &mut self.dp_id,
-                &mut self.exitnodes,
-                &mut self.exitnodes_local_routing,
-                &mut self.exitnodes_primary,
-                &mut self.fabric,
-                &mut self.ipam,
-                &mut self.mac,
-                &mut self.mtu,
-                &mut self.nodes,
-                &mut self.peers,
-                &mut self.pending,
-                &mut self.reversedns,
-                &mut self.rt_import,
-                &mut self.secondary_controllers,
-                &mut self.state,
-                &mut self.tag,
-                &mut self.vlan_protocol,
-                &mut self.vrf_vxlan,
-                &mut self.vxlan_port,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnZonesItem);
+object!(ClusterSdnZonesItem {
+    required: ["type" type_, "zone" zone],
+    optional: [
+        "advertise-subnets" advertise_subnets,
+        "bridge" bridge,
+        "bridge-disable-mac-learning" bridge_disable_mac_learning,
+        "controller" controller,
+        "dhcp" dhcp,
+        "digest" digest,
+        "disable-arp-nd-suppression" disable_arp_nd_suppression,
+        "dns" dns,
+        "dnszone" dnszone,
+        "dp-id" dp_id,
+        "exitnodes" exitnodes,
+        "exitnodes-local-routing" exitnodes_local_routing,
+        "exitnodes-primary" exitnodes_primary,
+        "fabric" fabric,
+        "ipam" ipam,
+        "mac" mac,
+        "mtu" mtu,
+        "nodes" nodes,
+        "peers" peers,
+        "pending" pending,
+        "reversedns" reversedns,
+        "rt-import" rt_import,
+        "secondary-controllers" secondary_controllers,
+        "state" state,
+        "tag" tag,
+        "vlan-protocol" vlan_protocol,
+        "vrf-vxlan" vrf_vxlan,
+        "vxlan-port" vxlan_port,
+    ],
+    others: extra,
+});
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -7517,76 +7064,43 @@ pub struct ClusterSdnZonesPending {
     pub extra: Extra,
 }
 
-impl Object for ClusterSdnZonesPending {
+object!(ClusterSdnZonesPending {
+    optional: [
+        "advertise-subnets" advertise_subnets,
+        "bridge" bridge,
+        "bridge-disable-mac-learning" bridge_disable_mac_learning,
+        "controller" controller,
+        "dhcp" dhcp,
+        "disable-arp-nd-suppression" disable_arp_nd_suppression,
+        "dns" dns,
+        "dnszone" dnszone,
+        "dp-id" dp_id,
+        "exitnodes" exitnodes,
+        "exitnodes-local-routing" exitnodes_local_routing,
+        "exitnodes-primary" exitnodes_primary,
+        "fabric" fabric,
+        "ipam" ipam,
+        "mac" mac,
+        "mtu" mtu,
+        "nodes" nodes,
+        "peers" peers,
+        "reversedns" reversedns,
+        "rt-import" rt_import,
+        "secondary-controllers" secondary_controllers,
+        "tag" tag,
+        "vlan-protocol" vlan_protocol,
+        "vrf-vxlan" vrf_vxlan,
+        "vxlan-port" vxlan_port,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnZonesPending {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnZonesPending",
-                required: &[],
-                optional: &[
-                    "advertise-subnets",
-                    "bridge",
-                    "bridge-disable-mac-learning",
-                    "controller",
-                    "dhcp",
-                    "disable-arp-nd-suppression",
-                    "dns",
-                    "dnszone",
-                    "dp-id",
-                    "exitnodes",
-                    "exitnodes-local-routing",
-                    "exitnodes-primary",
-                    "fabric",
-                    "ipam",
-                    "mac",
-                    "mtu",
-                    "nodes",
-                    "peers",
-                    "reversedns",
-                    "rt-import",
-                    "secondary-controllers",
-                    "tag",
-                    "vlan-protocol",
-                    "vrf-vxlan",
-                    "vxlan-port",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.advertise_subnets,
-                &mut self.bridge,
-                &mut self.bridge_disable_mac_learning,
-                &mut self.controller,
-                &mut self.dhcp,
-                &mut self.disable_arp_nd_suppression,
-                &mut self.dns,
-                &mut self.dnszone,
-                &mut self.dp_id,
-                &mut self.exitnodes,
-                &mut self.exitnodes_local_routing,
-                &mut self.exitnodes_primary,
-                &mut self.fabric,
-                &mut self.ipam,
-                &mut self.mac,
-                &mut self.mtu,
-                &mut self.nodes,
-                &mut self.peers,
-                &mut self.reversedns,
-                &mut self.rt_import,
-                &mut self.secondary_controllers,
-                &mut self.tag,
-                &mut self.vlan_protocol,
-                &mut self.vrf_vxlan,
-                &mut self.vxlan_port,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterSdnZonesPending);
 
 /// Kind of the zone; in the request, lists only zones of this kind.
 ///
@@ -7607,20 +7121,19 @@ pub enum ClusterSdnZonesType {
     /// The value `vxlan`.
     Vxlan,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ClusterSdnZonesType : "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple,
-    "vlan" Vlan, "vxlan" Vxlan,
-);
+open_enum_impls!(ClusterSdnZonesType {
+    "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple, "vlan" Vlan, "vxlan" Vxlan,
+});
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `POST /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`, `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -7628,7 +7141,7 @@ pub struct DhcpRange {
     /// First address of the range.
     pub start_address: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl DhcpRange {
@@ -7639,16 +7152,16 @@ impl DhcpRange {
         end_address: impl IntoValue<String, How0>,
         start_address: impl IntoValue<String, How1>,
     ) -> Self {
-        let mut new = Self::default();
+        let mut new = <Self as Object>::empty();
         property_string::put(
             &mut new.end_address,
-            &mut new.undeclared,
+            &mut new.unknown,
             "end-address",
             end_address,
         );
         property_string::put(
             &mut new.start_address,
-            &mut new.undeclared,
+            &mut new.unknown,
             "start-address",
             start_address,
         );
@@ -7660,7 +7173,7 @@ impl DhcpRange {
     pub fn end_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
         property_string::put(
             &mut self.end_address,
-            &mut self.undeclared,
+            &mut self.unknown,
             "end-address",
             value,
         );
@@ -7672,7 +7185,7 @@ impl DhcpRange {
     pub fn start_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
         property_string::put(
             &mut self.start_address,
-            &mut self.undeclared,
+            &mut self.unknown,
             "start-address",
             value,
         );
@@ -7680,29 +7193,17 @@ impl DhcpRange {
     }
 }
 
-impl Object for DhcpRange {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "DhcpRange",
-                required: &["end-address", "start-address"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.end_address, &mut self.start_address, &mut self.undeclared],
-        );
-    }
-}
+object!(DhcpRange {
+    required: ["end-address" end_address, "start-address" start_address],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(DhcpRange);
 
@@ -7711,7 +7212,7 @@ property_string_impls!(DhcpRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -7731,7 +7232,7 @@ pub struct FabricInterface {
     /// Public key of the interface; WireGuard. Since 9.2.
     pub public_key: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FabricInterface {
@@ -7739,8 +7240,8 @@ impl FabricInterface {
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.name, &mut new.undeclared, "name", name);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.name, &mut new.unknown, "name", name);
         new
     }
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -7749,7 +7250,7 @@ impl FabricInterface {
     pub fn hello_multiplier<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.hello_multiplier,
-            &mut self.undeclared,
+            &mut self.unknown,
             "hello_multiplier",
             value,
         );
@@ -7759,21 +7260,21 @@ impl FabricInterface {
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip, &mut self.undeclared, "ip", value);
+        property_string::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
     /// IPv6 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip6, &mut self.undeclared, "ip6", value);
+        property_string::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
     /// Whether the interface gets an IPv6 link-local address; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
     pub fn ip6_ll<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ip6_ll, &mut self.undeclared, "ip6_ll", value);
+        property_string::set(&mut self.ip6_ll, &mut self.unknown, "ip6_ll", value);
         self
     }
     /// UDP port the interface listens on; WireGuard. From 0 to 65535. Since 9.2.
@@ -7782,7 +7283,7 @@ impl FabricInterface {
     pub fn listen_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.listen_port,
-            &mut self.undeclared,
+            &mut self.unknown,
             "listen_port",
             value,
         );
@@ -7792,7 +7293,7 @@ impl FabricInterface {
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.name, &mut self.undeclared, "name", value);
+        property_string::put(&mut self.name, &mut self.unknown, "name", value);
         self
     }
     /// How OSPF treats the network behind the interface. Since 9.2.
@@ -7804,7 +7305,7 @@ impl FabricInterface {
     ) -> Self {
         property_string::set(
             &mut self.network_type,
-            &mut self.undeclared,
+            &mut self.unknown,
             "network_type",
             value,
         );
@@ -7816,7 +7317,7 @@ impl FabricInterface {
     pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.public_key,
-            &mut self.undeclared,
+            &mut self.unknown,
             "public_key",
             value,
         );
@@ -7824,50 +7325,32 @@ impl FabricInterface {
     }
 }
 
-impl Object for FabricInterface {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FabricInterface",
-                required: &["name"],
-                optional: &[
-                    "hello_multiplier",
-                    "ip",
-                    "ip6",
-                    "ip6_ll",
-                    "listen_port",
-                    "network_type",
-                    "public_key",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("hello_multiplier", Takes::Integer(2, 100)),
-                            ("listen_port", Takes::Integer(0, 65535)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.name,
-                &mut self.hello_multiplier,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.ip6_ll,
-                &mut self.listen_port,
-                &mut self.network_type,
-                &mut self.public_key,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(FabricInterface {
+    required: ["name" name],
+    optional: [
+        "hello_multiplier" hello_multiplier,
+        "ip" ip,
+        "ip6" ip6,
+        "ip6_ll" ip6_ll,
+        "listen_port" listen_port,
+        "network_type" network_type,
+        "public_key" public_key,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("hello_multiplier", Takes::Integer(2, 100)),
+            ("listen_port", Takes::Integer(0, 65535)),
+            (
+                "network_type", Takes::OneOf(<FabricInterfaceNetworkType as OpenEnum>::KNOWN_VALUES.0),
+            ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FabricInterface);
 
@@ -7886,20 +7369,22 @@ pub enum FabricInterfaceNetworkType {
     /// The value `point-to-point`.
     PointToPoint,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FabricInterfaceNetworkType : "broadcast" Broadcast, "non-broadcast" NonBroadcast,
-    "point-to-multipoint" PointToMultipoint, "point-to-point" PointToPoint,
-);
+open_enum_impls!(FabricInterfaceNetworkType {
+    "broadcast" Broadcast,
+    "non-broadcast" NonBroadcast,
+    "point-to-multipoint" PointToMultipoint,
+    "point-to-point" PointToPoint,
+});
 
 /// Other members that this one has tunnels to; WireGuard.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -7915,7 +7400,7 @@ pub struct FabricPeer {
     /// Whether the peer is a cluster node or a foreign machine.
     pub type_: FabricPeerType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FabricPeer {
@@ -7927,36 +7412,31 @@ impl FabricPeer {
         node: impl IntoValue<String, How1>,
         type_: impl IntoValue<FabricPeerType, How2>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.iface, &mut new.undeclared, "iface", iface);
-        property_string::put(&mut new.node, &mut new.undeclared, "node", node);
-        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.iface, &mut new.unknown, "iface", iface);
+        property_string::put(&mut new.node, &mut new.unknown, "node", node);
+        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Address and port to reach the peer at, in place of the peer's own setting.
     #[inline]
     #[must_use]
     pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.endpoint,
-            &mut self.undeclared,
-            "endpoint",
-            value,
-        );
+        property_string::set(&mut self.endpoint, &mut self.unknown, "endpoint", value);
         self
     }
     /// Interface on this node that the tunnel uses.
     #[inline]
     #[must_use]
     pub fn iface<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.iface, &mut self.undeclared, "iface", value);
+        property_string::put(&mut self.iface, &mut self.unknown, "iface", value);
         self
     }
     /// Name of the peer among the fabric's members.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.undeclared, "node", value);
+        property_string::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// Interface on the peer, if that is a cluster node.
@@ -7965,7 +7445,7 @@ impl FabricPeer {
     pub fn node_iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.node_iface,
-            &mut self.undeclared,
+            &mut self.unknown,
             "node_iface",
             value,
         );
@@ -7980,7 +7460,7 @@ impl FabricPeer {
     ) -> Self {
         property_string::set(
             &mut self.skip_route_generation,
-            &mut self.undeclared,
+            &mut self.unknown,
             "skip_route_generation",
             value,
         );
@@ -7990,42 +7470,25 @@ impl FabricPeer {
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<FabricPeerType, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
 
-impl Object for FabricPeer {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FabricPeer",
-                required: &["iface", "node", "type"],
-                optional: &["endpoint", "node_iface", "skip_route_generation"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.iface,
-                &mut self.node,
-                &mut self.type_,
-                &mut self.endpoint,
-                &mut self.node_iface,
-                &mut self.skip_route_generation,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(FabricPeer {
+    required: ["iface" iface, "node" node, "type" type_],
+    optional: [
+        "endpoint" endpoint, "node_iface" node_iface, "skip_route_generation" skip_route_generation,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("type", Takes::OneOf(<FabricPeerType as OpenEnum>::KNOWN_VALUES.0))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FabricPeer);
 
@@ -8040,17 +7503,19 @@ pub enum FabricPeerType {
     /// The value `external`.
     External,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FabricPeerType : "internal" Internal, "external" External,);
+open_enum_impls!(FabricPeerType {
+    "internal" Internal, "external" External,
+});
 
 /// Routes from other sources to announce in the fabric; OSPF and BGP.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `POST /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -8058,7 +7523,7 @@ pub struct FabricRedistribute {
     /// Where the routes come from.
     pub source: FabricRedistributeSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl FabricRedistribute {
@@ -8066,20 +7531,15 @@ impl FabricRedistribute {
     #[inline]
     #[must_use]
     pub fn new<How0>(source: impl IntoValue<FabricRedistributeSource, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.source, &mut new.undeclared, "source", source);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.source, &mut new.unknown, "source", source);
         new
     }
     /// Route map that filters or alters these routes.
     #[inline]
     #[must_use]
     pub fn route_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.route_map,
-            &mut self.undeclared,
-            "route-map",
-            value,
-        );
+        property_string::set(&mut self.route_map, &mut self.unknown, "route-map", value);
         self
     }
     /// Where the routes come from.
@@ -8089,34 +7549,25 @@ impl FabricRedistribute {
         mut self,
         value: impl IntoValue<FabricRedistributeSource, How>,
     ) -> Self {
-        property_string::put(&mut self.source, &mut self.undeclared, "source", value);
+        property_string::put(&mut self.source, &mut self.unknown, "source", value);
         self
     }
 }
 
-impl Object for FabricRedistribute {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FabricRedistribute",
-                required: &["source"],
-                optional: &["route-map"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.source, &mut self.route_map, &mut self.undeclared],
-        );
-    }
-}
+object!(FabricRedistribute {
+    required: ["source" source],
+    optional: ["route-map" route_map],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("source", Takes::OneOf(<FabricRedistributeSource as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(FabricRedistribute);
 
@@ -8137,20 +7588,19 @@ pub enum FabricRedistributeSource {
     /// The value `ospf`.
     Ospf,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FabricRedistributeSource : "bgp" Bgp, "connected" Connected, "kernel" Kernel,
-    "static" Static, "ospf" Ospf,
-);
+open_enum_impls!(FabricRedistributeSource {
+    "bgp" Bgp, "connected" Connected, "kernel" Kernel, "static" Static, "ospf" Ospf,
+});
 
 /// Entries of the list, checked in the order of their numbers.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `POST /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`, `PUT /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -8164,7 +7614,7 @@ pub struct PrefixListRule {
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     pub seq: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl PrefixListRule {
@@ -8172,7 +7622,7 @@ impl PrefixListRule {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
@@ -8181,72 +7631,61 @@ impl PrefixListRule {
         mut self,
         value: impl IntoSetting<ClusterSdnAction, How>,
     ) -> Self {
-        property_string::set(&mut self.action, &mut self.undeclared, "action", value);
+        property_string::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
     pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.ge, &mut self.undeclared, "ge", value);
+        property_string::set(&mut self.ge, &mut self.unknown, "ge", value);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
     pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.le, &mut self.undeclared, "le", value);
+        property_string::set(&mut self.le, &mut self.unknown, "le", value);
         self
     }
     /// Network to match, in CIDR notation.
     #[inline]
     #[must_use]
     pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.prefix, &mut self.undeclared, "prefix", value);
+        property_string::set(&mut self.prefix, &mut self.unknown, "prefix", value);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     #[must_use]
     pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.seq, &mut self.undeclared, "seq", value);
+        property_string::set(&mut self.seq, &mut self.unknown, "seq", value);
         self
     }
 }
 
-impl Object for PrefixListRule {
+object!(PrefixListRule {
+    optional: ["action" action, "ge" ge, "le" le, "prefix" prefix, "seq" seq],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("ge", Takes::Integer(0, 128)),
+            ("le", Takes::Integer(0, 128)),
+            ("prefix", Takes::Format("FullRangeCIDR")),
+            ("seq", Takes::Integer(1, 4294967295)),
+            ("action", Takes::OneOf(<ClusterSdnAction as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for PrefixListRule {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PrefixListRule",
-                required: &[],
-                optional: &["action", "ge", "le", "prefix", "seq"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("ge", Takes::Integer(0, 128)),
-                            ("le", Takes::Integer(0, 128)),
-                            ("prefix", Takes::Format("FullRangeCIDR")),
-                            ("seq", Takes::Integer(1, 4294967295)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.action,
-                &mut self.ge,
-                &mut self.le,
-                &mut self.prefix,
-                &mut self.seq,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -8257,7 +7696,7 @@ property_string_impls!(PrefixListRule);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -8265,7 +7704,7 @@ pub struct RouteMapExitAction {
     /// Number of the entry to go on with. From 0 to 65535.
     pub value: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RouteMapExitAction {
@@ -8273,8 +7712,8 @@ impl RouteMapExitAction {
     #[inline]
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<RouteMapExitActionKey, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.key, &mut new.undeclared, "key", key);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
     /// How to go on: with the next entry or with a later one.
@@ -8284,41 +7723,33 @@ impl RouteMapExitAction {
         mut self,
         value: impl IntoValue<RouteMapExitActionKey, How>,
     ) -> Self {
-        property_string::put(&mut self.key, &mut self.undeclared, "key", value);
+        property_string::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Number of the entry to go on with. From 0 to 65535.
     #[inline]
     #[must_use]
     pub fn value<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.value, &mut self.undeclared, "value", value);
+        property_string::set(&mut self.value, &mut self.unknown, "value", value);
         self
     }
 }
 
-impl Object for RouteMapExitAction {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RouteMapExitAction",
-                required: &["key"],
-                optional: &["value"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("value", Takes::Integer(0, 65535))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
-        );
-    }
-}
+object!(RouteMapExitAction {
+    required: ["key" key],
+    optional: ["value" value],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("value", Takes::Integer(0, 65535)),
+            ("key", Takes::OneOf(<RouteMapExitActionKey as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RouteMapExitAction);
 
@@ -8335,20 +7766,19 @@ pub enum RouteMapExitActionKey {
     /// The value `continue`.
     Continue,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RouteMapExitActionKey : "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext,
-    "continue" Continue,
-);
+open_enum_impls!(RouteMapExitActionKey {
+    "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext, "continue" Continue,
+});
 
 /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -8356,7 +7786,7 @@ pub struct RouteMapMatch {
     /// Value the property must have.
     pub value: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RouteMapMatch {
@@ -8364,49 +7794,38 @@ impl RouteMapMatch {
     #[inline]
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<RouteMapMatchKey, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.key, &mut new.undeclared, "key", key);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
     /// Property of the route to look at.
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoValue<RouteMapMatchKey, How>) -> Self {
-        property_string::put(&mut self.key, &mut self.undeclared, "key", value);
+        property_string::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Value the property must have.
     #[inline]
     #[must_use]
     pub fn value<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.value, &mut self.undeclared, "value", value);
+        property_string::set(&mut self.value, &mut self.unknown, "value", value);
         self
     }
 }
 
-impl Object for RouteMapMatch {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RouteMapMatch",
-                required: &["key"],
-                optional: &["value"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
-        );
-    }
-}
+object!(RouteMapMatch {
+    required: ["key" key],
+    optional: ["value" value],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("key", Takes::OneOf(<RouteMapMatchKey as OpenEnum>::KNOWN_VALUES.0))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RouteMapMatch);
 
@@ -8441,24 +7860,30 @@ pub enum RouteMapMatchKey {
     /// The value `tag`.
     Tag,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RouteMapMatchKey : "route-type" RouteType, "vni" Vni, "ip-address-prefix-list"
-    IpAddressPrefixList, "ip6-address-prefix-list" Ip6AddressPrefixList,
-    "ip-next-hop-prefix-list" IpNextHopPrefixList, "ip6-next-hop-prefix-list"
-    Ip6NextHopPrefixList, "ip-next-hop-address" IpNextHopAddress, "ip6-next-hop-address"
-    Ip6NextHopAddress, "metric" Metric, "local-preference" LocalPreference, "peer" Peer,
+open_enum_impls!(RouteMapMatchKey {
+    "route-type" RouteType,
+    "vni" Vni,
+    "ip-address-prefix-list" IpAddressPrefixList,
+    "ip6-address-prefix-list" Ip6AddressPrefixList,
+    "ip-next-hop-prefix-list" IpNextHopPrefixList,
+    "ip6-next-hop-prefix-list" Ip6NextHopPrefixList,
+    "ip-next-hop-address" IpNextHopAddress,
+    "ip6-next-hop-address" Ip6NextHopAddress,
+    "metric" Metric,
+    "local-preference" LocalPreference,
+    "peer" Peer,
     "tag" Tag,
-);
+});
 
 /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -8466,7 +7891,7 @@ pub struct RouteMapSet {
     /// Value the property gets.
     pub value: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RouteMapSet {
@@ -8474,49 +7899,38 @@ impl RouteMapSet {
     #[inline]
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<RouteMapSetKey, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.key, &mut new.undeclared, "key", key);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
     /// Property of the route to change.
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoValue<RouteMapSetKey, How>) -> Self {
-        property_string::put(&mut self.key, &mut self.undeclared, "key", value);
+        property_string::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Value the property gets.
     #[inline]
     #[must_use]
     pub fn value<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.value, &mut self.undeclared, "value", value);
+        property_string::set(&mut self.value, &mut self.unknown, "value", value);
         self
     }
 }
 
-impl Object for RouteMapSet {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RouteMapSet",
-                required: &["key"],
-                optional: &["value"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
-        );
-    }
-}
+object!(RouteMapSet {
+    required: ["key" key],
+    optional: ["value" value],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("key", Takes::OneOf(<RouteMapSetKey as OpenEnum>::KNOWN_VALUES.0))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RouteMapSet);
 
@@ -8549,13 +7963,19 @@ pub enum RouteMapSetKey {
     /// The value `src`.
     Src,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RouteMapSetKey : "ip-next-hop-peer-address" IpNextHopPeerAddress, "ip-next-hop"
-    IpNextHop, "ip-next-hop-unchanged" IpNextHopUnchanged, "ip6-next-hop-peer-address"
-    Ip6NextHopPeerAddress, "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
-    "ip6-next-hop" Ip6NextHop, "local-preference" LocalPreference, "tag" Tag, "weight"
-    Weight, "metric" Metric, "src" Src,
-);
+open_enum_impls!(RouteMapSetKey {
+    "ip-next-hop-peer-address" IpNextHopPeerAddress,
+    "ip-next-hop" IpNextHop,
+    "ip-next-hop-unchanged" IpNextHopUnchanged,
+    "ip6-next-hop-peer-address" Ip6NextHopPeerAddress,
+    "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
+    "ip6-next-hop" Ip6NextHop,
+    "local-preference" LocalPreference,
+    "tag" Tag,
+    "weight" Weight,
+    "metric" Metric,
+    "src" Src,
+});

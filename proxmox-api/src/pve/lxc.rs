@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/lxc`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcPath(pub(crate) At);
-
-place_impls!(LxcPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/lxc`
@@ -425,7 +423,7 @@ impl LxcPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcPost(pub(crate) Request<Task>);
 
-request_impls!(LxcPost : Task);
+request_impls!(LxcPost: Task);
 
 impl LxcPost {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -734,10 +732,8 @@ impl LxcPost {
 /// The path `/nodes/{node}/lxc/{vmid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidPath(pub(crate) At);
-
-place_impls!(LxcVmidPath);
 
 impl LxcPath {
     /// `/nodes/{node}/lxc/{vmid}`
@@ -790,7 +786,7 @@ impl LxcVmidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidDelete(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidDelete : Task);
+request_impls!(LxcVmidDelete: Task);
 
 impl LxcVmidDelete {
     /// Also deletes volumes with this ID that the configuration does not mention, on all enabled storages.
@@ -824,10 +820,8 @@ impl LxcVmidDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/clone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidClonePath(pub(crate) At);
-
-place_impls!(LxcVmidClonePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/clone`
@@ -902,7 +896,7 @@ impl LxcVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidClonePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidClonePost : Task);
+request_impls!(LxcVmidClonePost: Task);
 
 impl LxcVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -961,10 +955,8 @@ impl LxcVmidClonePost {
 /// The path `/nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidConfigPath(pub(crate) At);
-
-place_impls!(LxcVmidConfigPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/config`
@@ -1225,7 +1217,7 @@ impl LxcVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
 
-request_impls!(LxcVmidConfigGet : LxcConfig);
+request_impls!(LxcVmidConfigGet: LxcConfig);
 
 impl LxcVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
@@ -1265,7 +1257,7 @@ impl LxcVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidConfigPut : ());
+request_impls!(LxcVmidConfigPut:());
 
 impl LxcVmidConfigPut {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -1526,10 +1518,8 @@ impl LxcVmidConfigPut {
 /// The path `/nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFeaturePath(pub(crate) At);
-
-place_impls!(LxcVmidFeaturePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/feature`
@@ -1577,7 +1567,7 @@ impl LxcVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
 
-request_impls!(LxcVmidFeatureGet : LxcFeature);
+request_impls!(LxcVmidFeatureGet: LxcFeature);
 
 impl LxcVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
@@ -1591,10 +1581,8 @@ impl LxcVmidFeatureGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall`
@@ -1625,10 +1613,8 @@ impl LxcVmidFirewallPath {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallAliasesPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallAliasesPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/aliases`
@@ -1693,7 +1679,7 @@ impl LxcVmidFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallAliasesPost : ());
+request_impls!(LxcVmidFirewallAliasesPost:());
 
 impl LxcVmidFirewallAliasesPost {
     /// Comment on the entry.
@@ -1707,10 +1693,8 @@ impl LxcVmidFirewallAliasesPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallAliasesNamePath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallAliasesNamePath);
 
 impl LxcVmidFirewallAliasesPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
@@ -1788,7 +1772,7 @@ impl LxcVmidFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallAliasesNamePut : ());
+request_impls!(LxcVmidFirewallAliasesNamePut:());
 
 impl LxcVmidFirewallAliasesNamePut {
     /// Comment on the entry.
@@ -1820,7 +1804,7 @@ impl LxcVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallAliasesNameDelete : ());
+request_impls!(LxcVmidFirewallAliasesNameDelete:());
 
 impl LxcVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1834,10 +1818,8 @@ impl LxcVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallIpsetPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallIpsetPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/ipset`
@@ -1902,7 +1884,7 @@ impl LxcVmidFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetPost : ());
+request_impls!(LxcVmidFirewallIpsetPost:());
 
 impl LxcVmidFirewallIpsetPost {
     /// Comment on the entry.
@@ -1928,10 +1910,8 @@ impl LxcVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallIpsetNamePath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallIpsetNamePath);
 
 impl LxcVmidFirewallIpsetPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
@@ -2001,7 +1981,7 @@ impl LxcVmidFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNamePost : ());
+request_impls!(LxcVmidFirewallIpsetNamePost:());
 
 impl LxcVmidFirewallIpsetNamePost {
     /// Comment on the entry.
@@ -2027,7 +2007,7 @@ impl LxcVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNameDelete : ());
+request_impls!(LxcVmidFirewallIpsetNameDelete:());
 
 impl LxcVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
@@ -2041,10 +2021,8 @@ impl LxcVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallIpsetNameCidrPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallIpsetNameCidrPath);
 
 impl LxcVmidFirewallIpsetNamePath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
@@ -2112,7 +2090,7 @@ impl LxcVmidFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNameCidrPut : ());
+request_impls!(LxcVmidFirewallIpsetNameCidrPut:());
 
 impl LxcVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
@@ -2144,7 +2122,7 @@ impl LxcVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallIpsetNameCidrDelete : ());
+request_impls!(LxcVmidFirewallIpsetNameCidrDelete:());
 
 impl LxcVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -2158,10 +2136,8 @@ impl LxcVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallLogPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallLogPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/log`
@@ -2204,7 +2180,7 @@ impl LxcVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(LxcVmidFirewallLogGet : Vec < super::types::LogLine >);
+request_impls!(LxcVmidFirewallLogGet: Vec<super::types::LogLine>);
 
 impl LxcVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
@@ -2236,10 +2212,8 @@ impl LxcVmidFirewallLogGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallOptionsPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallOptionsPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/options`
@@ -2289,7 +2263,7 @@ impl LxcVmidFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallOptionsPut : ());
+request_impls!(LxcVmidFirewallOptionsPut:());
 
 impl LxcVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -2401,10 +2375,8 @@ impl LxcVmidFirewallOptionsPut {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallRefsPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallRefsPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/refs`
@@ -2439,7 +2411,7 @@ impl LxcVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-request_impls!(LxcVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
+request_impls!(LxcVmidFirewallRefsGet: Vec<super::types::FirewallRef>);
 
 impl LxcVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
@@ -2456,10 +2428,8 @@ impl LxcVmidFirewallRefsGet {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallRulesPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallRulesPath);
 
 impl LxcVmidFirewallPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/rules`
@@ -2530,7 +2500,7 @@ impl LxcVmidFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallRulesPost : ());
+request_impls!(LxcVmidFirewallRulesPost:());
 
 impl LxcVmidFirewallRulesPost {
     /// Comment on the entry.
@@ -2619,10 +2589,8 @@ impl LxcVmidFirewallRulesPost {
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(LxcVmidFirewallRulesPosPath);
 
 impl LxcVmidFirewallRulesPath {
     /// `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
@@ -2698,7 +2666,7 @@ impl LxcVmidFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallRulesPosPut : ());
+request_impls!(LxcVmidFirewallRulesPosPut:());
 
 impl LxcVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -2820,7 +2788,7 @@ impl LxcVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(LxcVmidFirewallRulesPosDelete : ());
+request_impls!(LxcVmidFirewallRulesPosDelete:());
 
 impl LxcVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -2834,10 +2802,8 @@ impl LxcVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidInterfacesPath(pub(crate) At);
-
-place_impls!(LxcVmidInterfacesPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/interfaces`
@@ -2871,10 +2837,8 @@ impl LxcVmidInterfacesPath {
 /// The path `/nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidMigratePath(pub(crate) At);
-
-place_impls!(LxcVmidMigratePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/migrate`
@@ -2955,7 +2919,7 @@ impl LxcVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigrateGet(pub(crate) Request<LxcMigrate>);
 
-request_impls!(LxcVmidMigrateGet : LxcMigrate);
+request_impls!(LxcVmidMigrateGet: LxcMigrate);
 
 impl LxcVmidMigrateGet {
     /// Node to check as target.
@@ -2979,7 +2943,7 @@ impl LxcVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigratePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidMigratePost : Task);
+request_impls!(LxcVmidMigratePost: Task);
 
 impl LxcVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -3020,10 +2984,8 @@ impl LxcVmidMigratePost {
 /// The path `/nodes/{node}/lxc/{vmid}/move_volume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidMoveVolumePath(pub(crate) At);
-
-place_impls!(LxcVmidMoveVolumePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/move_volume`
@@ -3104,7 +3066,7 @@ impl LxcVmidMoveVolumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMoveVolumePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidMoveVolumePost : Task);
+request_impls!(LxcVmidMoveVolumePost: Task);
 
 impl LxcVmidMoveVolumePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -3162,10 +3124,8 @@ impl LxcVmidMoveVolumePost {
 /// The path `/nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidMtunnelPath(pub(crate) At);
-
-place_impls!(LxcVmidMtunnelPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/mtunnel`
@@ -3219,7 +3179,7 @@ impl LxcVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-request_impls!(LxcVmidMtunnelPost : super::types::Mtunnel);
+request_impls!(LxcVmidMtunnelPost: super::types::Mtunnel);
 
 impl LxcVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
@@ -3242,10 +3202,8 @@ impl LxcVmidMtunnelPost {
 /// The path `/nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidMtunnelwebsocketPath(pub(crate) At);
-
-place_impls!(LxcVmidMtunnelwebsocketPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/mtunnelwebsocket`
@@ -3289,10 +3247,8 @@ impl LxcVmidMtunnelwebsocketPath {
 /// The path `/nodes/{node}/lxc/{vmid}/pending`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidPendingPath(pub(crate) At);
-
-place_impls!(LxcVmidPendingPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/pending`
@@ -3323,10 +3279,8 @@ impl LxcVmidPendingPath {
 /// The path `/nodes/{node}/lxc/{vmid}/remote_migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidRemoteMigratePath(pub(crate) At);
-
-place_impls!(LxcVmidRemoteMigratePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/remote_migrate`
@@ -3388,7 +3342,7 @@ impl LxcVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidRemoteMigratePost : Task);
+request_impls!(LxcVmidRemoteMigratePost: Task);
 
 impl LxcVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -3432,10 +3386,8 @@ impl LxcVmidRemoteMigratePost {
 /// The path `/nodes/{node}/lxc/{vmid}/resize`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidResizePath(pub(crate) At);
-
-place_impls!(LxcVmidResizePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/resize`
@@ -3496,7 +3448,7 @@ impl LxcVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidResizePut(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidResizePut : Task);
+request_impls!(LxcVmidResizePut: Task);
 
 impl LxcVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
@@ -3510,10 +3462,8 @@ impl LxcVmidResizePut {
 /// The path `/nodes/{node}/lxc/{vmid}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidRrdPath(pub(crate) At);
-
-place_impls!(LxcVmidRrdPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/rrd`
@@ -3558,7 +3508,7 @@ impl LxcVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(LxcVmidRrdGet : super::types::RrdImage);
+request_impls!(LxcVmidRrdGet: super::types::RrdImage);
 
 impl LxcVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
@@ -3575,10 +3525,8 @@ impl LxcVmidRrdGet {
 /// The path `/nodes/{node}/lxc/{vmid}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidRrddataPath(pub(crate) At);
-
-place_impls!(LxcVmidRrddataPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/rrddata`
@@ -3620,7 +3568,7 @@ impl LxcVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-request_impls!(LxcVmidRrddataGet : Vec < super::types::GuestRrdSample >);
+request_impls!(LxcVmidRrddataGet: Vec<super::types::GuestRrdSample>);
 
 impl LxcVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
@@ -3637,10 +3585,8 @@ impl LxcVmidRrddataGet {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotPath(pub(crate) At);
-
-place_impls!(LxcVmidSnapshotPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot`
@@ -3704,7 +3650,7 @@ impl LxcVmidSnapshotPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidSnapshotPost : Task);
+request_impls!(LxcVmidSnapshotPost: Task);
 
 impl LxcVmidSnapshotPost {
     /// Notes about the snapshot.
@@ -3721,10 +3667,8 @@ impl LxcVmidSnapshotPost {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotSnapnamePath(pub(crate) At);
-
-place_impls!(LxcVmidSnapshotSnapnamePath);
 
 impl LxcVmidSnapshotPath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
@@ -3780,7 +3724,7 @@ impl LxcVmidSnapshotSnapnamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidSnapshotSnapnameDelete : Task);
+request_impls!(LxcVmidSnapshotSnapnameDelete: Task);
 
 impl LxcVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting volume snapshots fails.
@@ -3794,10 +3738,8 @@ impl LxcVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotSnapnameConfigPath(pub(crate) At);
-
-place_impls!(LxcVmidSnapshotSnapnameConfigPath);
 
 impl LxcVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
@@ -3849,7 +3791,7 @@ impl LxcVmidSnapshotSnapnameConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-request_impls!(LxcVmidSnapshotSnapnameConfigPut : ());
+request_impls!(LxcVmidSnapshotSnapnameConfigPut:());
 
 impl LxcVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
@@ -3866,10 +3808,8 @@ impl LxcVmidSnapshotSnapnameConfigPut {
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidSnapshotSnapnameRollbackPath(pub(crate) At);
-
-place_impls!(LxcVmidSnapshotSnapnameRollbackPath);
 
 impl LxcVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`
@@ -3906,7 +3846,7 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidSnapshotSnapnameRollbackPost : Task);
+request_impls!(LxcVmidSnapshotSnapnameRollbackPost: Task);
 
 impl LxcVmidSnapshotSnapnameRollbackPost {
     /// Starts the container afterwards. Default: `false`.
@@ -3920,10 +3860,8 @@ impl LxcVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/lxc/{vmid}/spiceproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidSpiceproxyPath(pub(crate) At);
-
-place_impls!(LxcVmidSpiceproxyPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/spiceproxy`
@@ -3959,7 +3897,7 @@ impl LxcVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(LxcVmidSpiceproxyPost : super::types::SpiceConfig);
+request_impls!(LxcVmidSpiceproxyPost: super::types::SpiceConfig);
 
 impl LxcVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
@@ -3973,10 +3911,8 @@ impl LxcVmidSpiceproxyPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/status`
@@ -4007,10 +3943,8 @@ impl LxcVmidStatusPath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusCurrentPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusCurrentPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/current`
@@ -4041,10 +3975,8 @@ impl LxcVmidStatusCurrentPath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/reboot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusRebootPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusRebootPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/reboot`
@@ -4082,7 +4014,7 @@ impl LxcVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusRebootPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusRebootPost : Task);
+request_impls!(LxcVmidStatusRebootPost: Task);
 
 impl LxcVmidStatusRebootPost {
     /// Seconds to wait for the container to shut down. At least 0.
@@ -4096,10 +4028,8 @@ impl LxcVmidStatusRebootPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/resume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusResumePath(pub(crate) At);
-
-place_impls!(LxcVmidStatusResumePath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/resume`
@@ -4132,10 +4062,8 @@ impl LxcVmidStatusResumePath {
 /// The path `/nodes/{node}/lxc/{vmid}/status/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusShutdownPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusShutdownPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/shutdown`
@@ -4173,7 +4101,7 @@ impl LxcVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusShutdownPost : Task);
+request_impls!(LxcVmidStatusShutdownPost: Task);
 
 impl LxcVmidStatusShutdownPost {
     /// Stops the container the hard way if it is not down in time. Default: `false`.
@@ -4193,10 +4121,8 @@ impl LxcVmidStatusShutdownPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusStartPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusStartPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/start`
@@ -4233,7 +4159,7 @@ impl LxcVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStartPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusStartPost : Task);
+request_impls!(LxcVmidStatusStartPost: Task);
 
 impl LxcVmidStatusStartPost {
     /// Logs this start in debug detail. Default: `false`.
@@ -4253,10 +4179,8 @@ impl LxcVmidStatusStartPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusStopPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusStopPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/stop`
@@ -4294,7 +4218,7 @@ impl LxcVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStopPost(pub(crate) Request<Task>);
 
-request_impls!(LxcVmidStatusStopPost : Task);
+request_impls!(LxcVmidStatusStopPost: Task);
 
 impl LxcVmidStatusStopPost {
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
@@ -4317,10 +4241,8 @@ impl LxcVmidStatusStopPost {
 /// The path `/nodes/{node}/lxc/{vmid}/status/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidStatusSuspendPath(pub(crate) At);
-
-place_impls!(LxcVmidStatusSuspendPath);
 
 impl LxcVmidStatusPath {
     /// `/nodes/{node}/lxc/{vmid}/status/suspend`
@@ -4353,10 +4275,8 @@ impl LxcVmidStatusSuspendPath {
 /// The path `/nodes/{node}/lxc/{vmid}/template`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidTemplatePath(pub(crate) At);
-
-place_impls!(LxcVmidTemplatePath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/template`
@@ -4387,10 +4307,8 @@ impl LxcVmidTemplatePath {
 /// The path `/nodes/{node}/lxc/{vmid}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidTermproxyPath(pub(crate) At);
-
-place_impls!(LxcVmidTermproxyPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/termproxy`
@@ -4421,10 +4339,8 @@ impl LxcVmidTermproxyPath {
 /// The path `/nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidVncproxyPath(pub(crate) At);
-
-place_impls!(LxcVmidVncproxyPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/vncproxy`
@@ -4465,7 +4381,7 @@ impl LxcVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(LxcVmidVncproxyPost : super::types::Vncproxy);
+request_impls!(LxcVmidVncproxyPost: super::types::Vncproxy);
 
 impl LxcVmidVncproxyPost {
     /// Height of the console in pixels. From 16 to 2160.
@@ -4491,10 +4407,8 @@ impl LxcVmidVncproxyPost {
 /// The path `/nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LxcVmidVncwebsocketPath(pub(crate) At);
-
-place_impls!(LxcVmidVncwebsocketPath);
 
 impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/vncwebsocket`
@@ -4565,13 +4479,12 @@ pub enum LxcArch {
     /// The value `riscv64`.
     Riscv64,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    LxcArch : "amd64" Amd64, "i386" I386, "arm64" Arm64, "armhf" Armhf, "riscv32"
-    Riscv32, "riscv64" Riscv64,
-);
+open_enum_impls!(LxcArch {
+    "amd64" Amd64, "i386" I386, "arm64" Arm64, "armhf" Armhf, "riscv32" Riscv32, "riscv64" Riscv64,
+});
 
 /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
 ///
@@ -4586,15 +4499,17 @@ pub enum LxcCmode {
     /// The value `tty`.
     Tty,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(LxcCmode : "shell" Shell, "console" Console, "tty" Tty,);
+open_enum_impls!(LxcCmode {
+    "shell" Shell, "console" Console, "tty" Tty,
+});
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -4614,7 +4529,7 @@ pub struct LxcConfig {
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
-    pub dev: Family<LxcDevice>,
+    pub dev: IndexedMap<LxcDevice>,
     /// SHA-1 digest of the configuration, to send back with a change.
     pub digest: Option<String>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
@@ -4634,11 +4549,11 @@ pub struct LxcConfig {
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    pub mp: Family<LxcMountPoint>,
+    pub mp: IndexedMap<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
-    pub net: Family<LxcNet>,
+    pub net: IndexedMap<LxcNet>,
     /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -4670,108 +4585,64 @@ pub struct LxcConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: Family<LxcUnused>,
+    pub unused: IndexedMap<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for LxcConfig {
+object!(LxcConfig {
+    optional: [
+        "arch" arch,
+        "cmode" cmode,
+        "console" console,
+        "cores" cores,
+        "cpulimit" cpulimit,
+        "cpuunits" cpuunits,
+        "debug" debug,
+        "description" description,
+        "digest" digest,
+        "entrypoint" entrypoint,
+        "env" env,
+        "features" features,
+        "hookscript" hookscript,
+        "hostname" hostname,
+        "lock" lock,
+        "lxc" lxc,
+        "memory" memory,
+        "nameserver" nameserver,
+        "onboot" onboot,
+        "ostype" ostype,
+        "parent" parent,
+        "protection" protection,
+        "rootfs" rootfs,
+        "searchdomain" searchdomain,
+        "snapstate" snapstate,
+        "snaptime" snaptime,
+        "startup" startup,
+        "swap" swap,
+        "tags" tags,
+        "template" template,
+        "timezone" timezone,
+        "tty" tty,
+        "unprivileged" unprivileged,
+    ],
+    indexed: ["dev" dev, "mp" mp, "net" net, "unused" unused],
+    others: extra,
+});
+
+impl Default for LxcConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcConfig",
-                required: &[],
-                optional: &[
-                    "arch",
-                    "cmode",
-                    "console",
-                    "cores",
-                    "cpulimit",
-                    "cpuunits",
-                    "debug",
-                    "description",
-                    "digest",
-                    "entrypoint",
-                    "env",
-                    "features",
-                    "hookscript",
-                    "hostname",
-                    "lock",
-                    "lxc",
-                    "memory",
-                    "nameserver",
-                    "onboot",
-                    "ostype",
-                    "parent",
-                    "protection",
-                    "rootfs",
-                    "searchdomain",
-                    "snapstate",
-                    "snaptime",
-                    "startup",
-                    "swap",
-                    "tags",
-                    "template",
-                    "timezone",
-                    "tty",
-                    "unprivileged",
-                ],
-                families: &["dev", "mp", "net", "unused"],
-                rules: None,
-            },
-            &mut [
-                &mut self.arch,
-                &mut self.cmode,
-                &mut self.console,
-                &mut self.cores,
-                &mut self.cpulimit,
-                &mut self.cpuunits,
-                &mut self.debug,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.entrypoint,
-                &mut self.env,
-                &mut self.features,
-                &mut self.hookscript,
-                &mut self.hostname,
-                &mut self.lock,
-                &mut self.lxc,
-                &mut self.memory,
-                &mut self.nameserver,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.parent,
-                &mut self.protection,
-                &mut self.rootfs,
-                &mut self.searchdomain,
-                &mut self.snapstate,
-                &mut self.snaptime,
-                &mut self.startup,
-                &mut self.swap,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.timezone,
-                &mut self.tty,
-                &mut self.unprivileged,
-                &mut self.dev,
-                &mut self.mp,
-                &mut self.net,
-                &mut self.unused,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(LxcConfig);
 
 /// Device of the host given to the container.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcDevice {
     /// Forbids the container to write to the device. Default: `false`.
@@ -4785,7 +4656,7 @@ pub struct LxcDevice {
     /// User ID, as seen in the container, that owns the device node. At least 0.
     pub uid: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl LxcDevice {
@@ -4793,7 +4664,7 @@ impl LxcDevice {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Forbids the container to write to the device. Default: `false`.
     #[inline]
@@ -4801,7 +4672,7 @@ impl LxcDevice {
     pub fn deny_write<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.deny_write,
-            &mut self.undeclared,
+            &mut self.unknown,
             "deny-write",
             value,
         );
@@ -4811,65 +4682,53 @@ impl LxcDevice {
     #[inline]
     #[must_use]
     pub fn gid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.gid, &mut self.undeclared, "gid", value);
+        property_string::set(&mut self.gid, &mut self.unknown, "gid", value);
         self
     }
     /// Access mode of the device node in octal, such as `0660`.
     #[inline]
     #[must_use]
     pub fn mode<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mode, &mut self.undeclared, "mode", value);
+        property_string::set(&mut self.mode, &mut self.unknown, "mode", value);
         self
     }
     /// Path of the device on the host, which it has in the container too.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.path, &mut self.undeclared, "path", value);
+        property_string::set(&mut self.path, &mut self.unknown, "path", value);
         self
     }
     /// User ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
     pub fn uid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.uid, &mut self.undeclared, "uid", value);
+        property_string::set(&mut self.uid, &mut self.unknown, "uid", value);
         self
     }
 }
 
-impl Object for LxcDevice {
+object!(LxcDevice {
+    optional: ["deny-write" deny_write, "gid" gid, "mode" mode, "path" path, "uid" uid],
+    property_string: {
+        default_key: Some("path"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("gid", Takes::Integer(0, i64::MAX)),
+            ("mode", Takes::Pattern(&["0[0-7]{3}"])),
+            ("path", Takes::Format("pve-lxc-dev-string")),
+            ("uid", Takes::Integer(0, i64::MAX)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for LxcDevice {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcDevice",
-                required: &[],
-                optional: &["deny-write", "gid", "mode", "path", "uid"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("path"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("gid", Takes::Integer(0, i64::MAX)),
-                            ("mode", Takes::Pattern(&["0[0-7]{3}"])),
-                            ("path", Takes::Format("pve-lxc-dev-string")),
-                            ("uid", Takes::Integer(0, i64::MAX)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.deny_write,
-                &mut self.gid,
-                &mut self.mode,
-                &mut self.path,
-                &mut self.uid,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -4878,7 +4737,7 @@ property_string_impls!(LxcDevice);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/feature`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcFeature {
     /// Whether it is possible.
@@ -4887,30 +4746,17 @@ pub struct LxcFeature {
     pub extra: Extra,
 }
 
-impl Object for LxcFeature {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcFeature",
-                required: &["hasFeature"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.has_feature, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(LxcFeature);
+object!(LxcFeature {
+    required: ["hasFeature" has_feature],
+    others: extra,
+});
 
 /// Special capabilities of the container; some weaken its isolation.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcFeatures {
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
@@ -4926,7 +4772,7 @@ pub struct LxcFeatures {
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
     pub nesting: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl LxcFeatures {
@@ -4934,7 +4780,7 @@ impl LxcFeatures {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
     #[inline]
@@ -4942,7 +4788,7 @@ impl LxcFeatures {
     pub fn force_rw_sys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.force_rw_sys,
-            &mut self.undeclared,
+            &mut self.unknown,
             "force_rw_sys",
             value,
         );
@@ -4952,75 +4798,62 @@ impl LxcFeatures {
     #[inline]
     #[must_use]
     pub fn fuse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.fuse, &mut self.undeclared, "fuse", value);
+        property_string::set(&mut self.fuse, &mut self.unknown, "fuse", value);
         self
     }
     /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default: `false`.
     #[inline]
     #[must_use]
     pub fn keyctl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.keyctl, &mut self.undeclared, "keyctl", value);
+        property_string::set(&mut self.keyctl, &mut self.unknown, "keyctl", value);
         self
     }
     /// Lets an unprivileged container create certain device nodes; experimental. Default: `false`.
     #[inline]
     #[must_use]
     pub fn mknod<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.mknod, &mut self.undeclared, "mknod", value);
+        property_string::set(&mut self.mknod, &mut self.unknown, "mknod", value);
         self
     }
     /// File system types the container may mount; can endanger the host.
     #[inline]
     #[must_use]
     pub fn mount<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.mount, &mut self.undeclared, "mount", value);
+        property_string::set_list(&mut self.mount, &mut self.unknown, "mount", value);
         self
     }
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
     #[inline]
     #[must_use]
     pub fn nesting<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.nesting, &mut self.undeclared, "nesting", value);
+        property_string::set(&mut self.nesting, &mut self.unknown, "nesting", value);
         self
     }
 }
 
-impl Object for LxcFeatures {
+object!(LxcFeatures {
+    optional: [
+        "force_rw_sys" force_rw_sys,
+        "fuse" fuse,
+        "keyctl" keyctl,
+        "mknod" mknod,
+        "mount" mount,
+        "nesting" nesting,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("mount", Takes::Pattern(&["(?:[a-zA-Z0-9_; ]+)"]))],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for LxcFeatures {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcFeatures",
-                required: &[],
-                optional: &[
-                    "force_rw_sys",
-                    "fuse",
-                    "keyctl",
-                    "mknod",
-                    "mount",
-                    "nesting",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("mount", Takes::Pattern(&["(?:[a-zA-Z0-9_; ]+)"]))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.force_rw_sys,
-                &mut self.fuse,
-                &mut self.keyctl,
-                &mut self.mknod,
-                &mut self.mount,
-                &mut self.nesting,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -5029,7 +4862,7 @@ property_string_impls!(LxcFeatures);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
@@ -5048,42 +4881,22 @@ pub struct LxcInterfacesItem {
     pub extra: Extra,
 }
 
-impl Object for LxcInterfacesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcInterfacesItem",
-                required: &["name"],
-                optional: &[
-                    "hardware-address",
-                    "hwaddr",
-                    "inet",
-                    "inet6",
-                    "ip-addresses",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.hardware_address,
-                &mut self.hwaddr,
-                &mut self.inet,
-                &mut self.inet6,
-                &mut self.ip_addresses,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(LxcInterfacesItem);
+object!(LxcInterfacesItem {
+    required: ["name" name],
+    optional: [
+        "hardware-address" hardware_address,
+        "hwaddr" hwaddr,
+        "inet" inet,
+        "inet6" inet6,
+        "ip-addresses" ip_addresses,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/lxc`.
 ///
 /// Used by `GET /nodes/{node}/lxc`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcItem {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -5144,78 +4957,37 @@ pub struct LxcItem {
     pub extra: Extra,
 }
 
-impl Object for LxcItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcItem",
-                required: &["status", "vmid"],
-                optional: &[
-                    "cpu",
-                    "cpus",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "lock",
-                    "maxdisk",
-                    "maxmem",
-                    "maxswap",
-                    "mem",
-                    "name",
-                    "netin",
-                    "netout",
-                    "pid",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "swap",
-                    "tags",
-                    "template",
-                    "type",
-                    "uptime",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.vmid,
-                &mut self.cpu,
-                &mut self.cpus,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.lock,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.maxswap,
-                &mut self.mem,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.pid,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.swap,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.type_,
-                &mut self.uptime,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(LxcItem);
+object!(LxcItem {
+    required: ["status" status, "vmid" vmid],
+    optional: [
+        "cpu" cpu,
+        "cpus" cpus,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "lock" lock,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "maxswap" maxswap,
+        "mem" mem,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "pid" pid,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "swap" swap,
+        "tags" tags,
+        "template" template,
+        "type" type_,
+        "uptime" uptime,
+    ],
+    others: extra,
+});
 
 /// Lock that keeps other operations off the container.
 ///
@@ -5244,19 +5016,26 @@ pub enum LxcLock {
     /// The value `snapshot-delete`.
     SnapshotDelete,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    LxcLock : "backup" Backup, "create" Create, "destroyed" Destroyed, "disk" Disk,
-    "fstrim" Fstrim, "migrate" Migrate, "mounted" Mounted, "rollback" Rollback,
-    "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
-);
+open_enum_impls!(LxcLock {
+    "backup" Backup,
+    "create" Create,
+    "destroyed" Destroyed,
+    "disk" Disk,
+    "fstrim" Fstrim,
+    "migrate" Migrate,
+    "mounted" Mounted,
+    "rollback" Rollback,
+    "snapshot" Snapshot,
+    "snapshot-delete" SnapshotDelete,
+});
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrate {
     /// Nodes to which the container can go.
@@ -5271,38 +5050,20 @@ pub struct LxcMigrate {
     pub extra: Extra,
 }
 
-impl Object for LxcMigrate {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcMigrate",
-                required: &["running"],
-                optional: &[
-                    "allowed-nodes",
-                    "dependent-ha-resources",
-                    "not-allowed-nodes",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.running,
-                &mut self.allowed_nodes,
-                &mut self.dependent_ha_resources,
-                &mut self.not_allowed_nodes,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(LxcMigrate);
+object!(LxcMigrate {
+    required: ["running" running],
+    optional: [
+        "allowed-nodes" allowed_nodes,
+        "dependent-ha-resources" dependent_ha_resources,
+        "not-allowed-nodes" not_allowed_nodes,
+    ],
+    others: extra,
+});
 
 /// Part of `not-allowed-nodes.*` in `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the container off the node.
@@ -5311,30 +5072,24 @@ pub struct LxcMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-impl Object for LxcMigrateNotAllowedNodesValue {
+object!(LxcMigrateNotAllowedNodesValue {
+    optional: ["blocking-ha-resources" blocking_ha_resources],
+    others: extra,
+});
+
+impl Default for LxcMigrateNotAllowedNodesValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcMigrateNotAllowedNodesValue",
-                required: &[],
-                optional: &["blocking-ha-resources"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.blocking_ha_resources, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(LxcMigrateNotAllowedNodesValue);
 
 /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcMountPoint {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -5362,7 +5117,7 @@ pub struct LxcMountPoint {
     /// Volume ID to mount, or the path of a device or directory of the host.
     pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl LxcMountPoint {
@@ -5373,42 +5128,37 @@ impl LxcMountPoint {
         mp: impl IntoValue<VolumeId, How0>,
         volume: impl IntoValue<VolumeId, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.mp, &mut new.undeclared, "mp", mp);
-        property_string::put(&mut new.volume, &mut new.undeclared, "volume", volume);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.mp, &mut new.unknown, "mp", mp);
+        property_string::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
     pub fn acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.acl, &mut self.undeclared, "acl", value);
+        property_string::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     #[inline]
     #[must_use]
     pub fn backup<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.backup, &mut self.undeclared, "backup", value);
+        property_string::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.idmap, &mut self.undeclared, "idmap", value);
+        property_string::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
     /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     #[inline]
     #[must_use]
     pub fn keepattrs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.keepattrs,
-            &mut self.undeclared,
-            "keepattrs",
-            value,
-        );
+        property_string::set(&mut self.keepattrs, &mut self.unknown, "keepattrs", value);
         self
     }
     /// Extra mount options.
@@ -5420,7 +5170,7 @@ impl LxcMountPoint {
     ) -> Self {
         property_string::set_list(
             &mut self.mountoptions,
-            &mut self.undeclared,
+            &mut self.unknown,
             "mountoptions",
             value,
         );
@@ -5430,127 +5180,97 @@ impl LxcMountPoint {
     #[inline]
     #[must_use]
     pub fn mp<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.mp, &mut self.undeclared, "mp", value);
+        property_string::put(&mut self.mp, &mut self.unknown, "mp", value);
         self
     }
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
     pub fn quota<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.quota, &mut self.undeclared, "quota", value);
+        property_string::set(&mut self.quota, &mut self.unknown, "quota", value);
         self
     }
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
     pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.replicate,
-            &mut self.undeclared,
-            "replicate",
-            value,
-        );
+        property_string::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
     pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ro, &mut self.undeclared, "ro", value);
+        property_string::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.shared, &mut self.undeclared, "shared", value);
+        property_string::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
+        property_string::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.volume, &mut self.undeclared, "volume", value);
+        property_string::put(&mut self.volume, &mut self.unknown, "volume", value);
         self
     }
 }
 
-impl Object for LxcMountPoint {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcMountPoint",
-                required: &["mp", "volume"],
-                optional: &[
-                    "acl",
-                    "backup",
-                    "idmap",
-                    "keepattrs",
-                    "mountoptions",
-                    "quota",
-                    "replicate",
-                    "ro",
-                    "shared",
-                    "size",
+object!(LxcMountPoint {
+    required: ["mp" mp, "volume" volume],
+    optional: [
+        "acl" acl,
+        "backup" backup,
+        "idmap" idmap,
+        "keepattrs" keepattrs,
+        "mountoptions" mountoptions,
+        "quota" quota,
+        "replicate" replicate,
+        "ro" ro,
+        "shared" shared,
+        "size" size,
+    ],
+    property_string: {
+        default_key: Some("volume"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+                "idmap",
+                Takes::Pattern(
+                    &[
+                    "(?:^(?:passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*)$)",
                 ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("volume"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "idmap",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:^(?:passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*)$)",
-                                    ],
-                                ),
-                            ),
-                            (
-                                "mountoptions",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:(?:(noatime|lazytime|nodev|nosuid|noexec))(;(?:(noatime|lazytime|nodev|nosuid|noexec)))*)",
-                                        "(?:(?:(discard|lazytime|noatime|nodev|noexec|nosuid))(;(?:(discard|lazytime|noatime|nodev|noexec|nosuid)))*)",
-                                    ],
-                                ),
-                            ),
-                            ("mp", Takes::Format("pve-lxc-mp-string")),
-                            ("size", Takes::Format("disk-size")),
-                            ("volume", Takes::Format("pve-lxc-mp-string")),
-                        ],
-                        between: &[],
-                    },
                 ),
-            },
-            &mut [
-                &mut self.mp,
-                &mut self.volume,
-                &mut self.acl,
-                &mut self.backup,
-                &mut self.idmap,
-                &mut self.keepattrs,
-                &mut self.mountoptions,
-                &mut self.quota,
-                &mut self.replicate,
-                &mut self.ro,
-                &mut self.shared,
-                &mut self.size,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+            ),
+            (
+                "mountoptions",
+                Takes::Pattern(
+                    &[
+                    "(?:(?:(noatime|lazytime|nodev|nosuid|noexec))(;(?:(noatime|lazytime|nodev|nosuid|noexec)))*)",
+                    "(?:(?:(discard|lazytime|noatime|nodev|noexec|nosuid))(;(?:(discard|lazytime|noatime|nodev|noexec|nosuid)))*)",
+                ],
+                ),
+            ),
+            ("mp", Takes::Format("pve-lxc-mp-string")),
+            ("size", Takes::Format("disk-size")),
+            ("volume", Takes::Format("pve-lxc-mp-string")),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(LxcMountPoint);
 
@@ -6587,125 +6307,524 @@ pub enum LxcMoveVolumeTargetVolume {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    LxcMoveVolumeTargetVolume : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3"
-    Mp3, "mp4" Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10,
-    "mp11" Mp11, "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17"
-    Mp17, "mp18" Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23,
-    "mp24" Mp24, "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30"
-    Mp30, "mp31" Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36,
-    "mp37" Mp37, "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43"
-    Mp43, "mp44" Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49,
-    "mp50" Mp50, "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56"
-    Mp56, "mp57" Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62,
-    "mp63" Mp63, "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69"
-    Mp69, "mp70" Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75,
-    "mp76" Mp76, "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82"
-    Mp82, "mp83" Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88,
-    "mp89" Mp89, "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95"
-    Mp95, "mp96" Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101"
-    Mp101, "mp102" Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106,
-    "mp107" Mp107, "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112"
-    Mp112, "mp113" Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117,
-    "mp118" Mp118, "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123"
-    Mp123, "mp124" Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128,
-    "mp129" Mp129, "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134"
-    Mp134, "mp135" Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139,
-    "mp140" Mp140, "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145"
-    Mp145, "mp146" Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150,
-    "mp151" Mp151, "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156"
-    Mp156, "mp157" Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161,
-    "mp162" Mp162, "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167"
-    Mp167, "mp168" Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172,
-    "mp173" Mp173, "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178"
-    Mp178, "mp179" Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183,
-    "mp184" Mp184, "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189"
-    Mp189, "mp190" Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194,
-    "mp195" Mp195, "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200"
-    Mp200, "mp201" Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205,
-    "mp206" Mp206, "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211"
-    Mp211, "mp212" Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216,
-    "mp217" Mp217, "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222"
-    Mp222, "mp223" Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227,
-    "mp228" Mp228, "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233"
-    Mp233, "mp234" Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238,
-    "mp239" Mp239, "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244"
-    Mp244, "mp245" Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249,
-    "mp250" Mp250, "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255"
-    Mp255, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2, "unused3" Unused3,
-    "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7" Unused7, "unused8"
-    Unused8, "unused9" Unused9, "unused10" Unused10, "unused11" Unused11, "unused12"
-    Unused12, "unused13" Unused13, "unused14" Unused14, "unused15" Unused15, "unused16"
-    Unused16, "unused17" Unused17, "unused18" Unused18, "unused19" Unused19, "unused20"
-    Unused20, "unused21" Unused21, "unused22" Unused22, "unused23" Unused23, "unused24"
-    Unused24, "unused25" Unused25, "unused26" Unused26, "unused27" Unused27, "unused28"
-    Unused28, "unused29" Unused29, "unused30" Unused30, "unused31" Unused31, "unused32"
-    Unused32, "unused33" Unused33, "unused34" Unused34, "unused35" Unused35, "unused36"
-    Unused36, "unused37" Unused37, "unused38" Unused38, "unused39" Unused39, "unused40"
-    Unused40, "unused41" Unused41, "unused42" Unused42, "unused43" Unused43, "unused44"
-    Unused44, "unused45" Unused45, "unused46" Unused46, "unused47" Unused47, "unused48"
-    Unused48, "unused49" Unused49, "unused50" Unused50, "unused51" Unused51, "unused52"
-    Unused52, "unused53" Unused53, "unused54" Unused54, "unused55" Unused55, "unused56"
-    Unused56, "unused57" Unused57, "unused58" Unused58, "unused59" Unused59, "unused60"
-    Unused60, "unused61" Unused61, "unused62" Unused62, "unused63" Unused63, "unused64"
-    Unused64, "unused65" Unused65, "unused66" Unused66, "unused67" Unused67, "unused68"
-    Unused68, "unused69" Unused69, "unused70" Unused70, "unused71" Unused71, "unused72"
-    Unused72, "unused73" Unused73, "unused74" Unused74, "unused75" Unused75, "unused76"
-    Unused76, "unused77" Unused77, "unused78" Unused78, "unused79" Unused79, "unused80"
-    Unused80, "unused81" Unused81, "unused82" Unused82, "unused83" Unused83, "unused84"
-    Unused84, "unused85" Unused85, "unused86" Unused86, "unused87" Unused87, "unused88"
-    Unused88, "unused89" Unused89, "unused90" Unused90, "unused91" Unused91, "unused92"
-    Unused92, "unused93" Unused93, "unused94" Unused94, "unused95" Unused95, "unused96"
-    Unused96, "unused97" Unused97, "unused98" Unused98, "unused99" Unused99, "unused100"
-    Unused100, "unused101" Unused101, "unused102" Unused102, "unused103" Unused103,
-    "unused104" Unused104, "unused105" Unused105, "unused106" Unused106, "unused107"
-    Unused107, "unused108" Unused108, "unused109" Unused109, "unused110" Unused110,
-    "unused111" Unused111, "unused112" Unused112, "unused113" Unused113, "unused114"
-    Unused114, "unused115" Unused115, "unused116" Unused116, "unused117" Unused117,
-    "unused118" Unused118, "unused119" Unused119, "unused120" Unused120, "unused121"
-    Unused121, "unused122" Unused122, "unused123" Unused123, "unused124" Unused124,
-    "unused125" Unused125, "unused126" Unused126, "unused127" Unused127, "unused128"
-    Unused128, "unused129" Unused129, "unused130" Unused130, "unused131" Unused131,
-    "unused132" Unused132, "unused133" Unused133, "unused134" Unused134, "unused135"
-    Unused135, "unused136" Unused136, "unused137" Unused137, "unused138" Unused138,
-    "unused139" Unused139, "unused140" Unused140, "unused141" Unused141, "unused142"
-    Unused142, "unused143" Unused143, "unused144" Unused144, "unused145" Unused145,
-    "unused146" Unused146, "unused147" Unused147, "unused148" Unused148, "unused149"
-    Unused149, "unused150" Unused150, "unused151" Unused151, "unused152" Unused152,
-    "unused153" Unused153, "unused154" Unused154, "unused155" Unused155, "unused156"
-    Unused156, "unused157" Unused157, "unused158" Unused158, "unused159" Unused159,
-    "unused160" Unused160, "unused161" Unused161, "unused162" Unused162, "unused163"
-    Unused163, "unused164" Unused164, "unused165" Unused165, "unused166" Unused166,
-    "unused167" Unused167, "unused168" Unused168, "unused169" Unused169, "unused170"
-    Unused170, "unused171" Unused171, "unused172" Unused172, "unused173" Unused173,
-    "unused174" Unused174, "unused175" Unused175, "unused176" Unused176, "unused177"
-    Unused177, "unused178" Unused178, "unused179" Unused179, "unused180" Unused180,
-    "unused181" Unused181, "unused182" Unused182, "unused183" Unused183, "unused184"
-    Unused184, "unused185" Unused185, "unused186" Unused186, "unused187" Unused187,
-    "unused188" Unused188, "unused189" Unused189, "unused190" Unused190, "unused191"
-    Unused191, "unused192" Unused192, "unused193" Unused193, "unused194" Unused194,
-    "unused195" Unused195, "unused196" Unused196, "unused197" Unused197, "unused198"
-    Unused198, "unused199" Unused199, "unused200" Unused200, "unused201" Unused201,
-    "unused202" Unused202, "unused203" Unused203, "unused204" Unused204, "unused205"
-    Unused205, "unused206" Unused206, "unused207" Unused207, "unused208" Unused208,
-    "unused209" Unused209, "unused210" Unused210, "unused211" Unused211, "unused212"
-    Unused212, "unused213" Unused213, "unused214" Unused214, "unused215" Unused215,
-    "unused216" Unused216, "unused217" Unused217, "unused218" Unused218, "unused219"
-    Unused219, "unused220" Unused220, "unused221" Unused221, "unused222" Unused222,
-    "unused223" Unused223, "unused224" Unused224, "unused225" Unused225, "unused226"
-    Unused226, "unused227" Unused227, "unused228" Unused228, "unused229" Unused229,
-    "unused230" Unused230, "unused231" Unused231, "unused232" Unused232, "unused233"
-    Unused233, "unused234" Unused234, "unused235" Unused235, "unused236" Unused236,
-    "unused237" Unused237, "unused238" Unused238, "unused239" Unused239, "unused240"
-    Unused240, "unused241" Unused241, "unused242" Unused242, "unused243" Unused243,
-    "unused244" Unused244, "unused245" Unused245, "unused246" Unused246, "unused247"
-    Unused247, "unused248" Unused248, "unused249" Unused249, "unused250" Unused250,
-    "unused251" Unused251, "unused252" Unused252, "unused253" Unused253, "unused254"
-    Unused254, "unused255" Unused255,
-);
+open_enum_impls!(LxcMoveVolumeTargetVolume {
+    "rootfs" Rootfs,
+    "mp0" Mp0,
+    "mp1" Mp1,
+    "mp2" Mp2,
+    "mp3" Mp3,
+    "mp4" Mp4,
+    "mp5" Mp5,
+    "mp6" Mp6,
+    "mp7" Mp7,
+    "mp8" Mp8,
+    "mp9" Mp9,
+    "mp10" Mp10,
+    "mp11" Mp11,
+    "mp12" Mp12,
+    "mp13" Mp13,
+    "mp14" Mp14,
+    "mp15" Mp15,
+    "mp16" Mp16,
+    "mp17" Mp17,
+    "mp18" Mp18,
+    "mp19" Mp19,
+    "mp20" Mp20,
+    "mp21" Mp21,
+    "mp22" Mp22,
+    "mp23" Mp23,
+    "mp24" Mp24,
+    "mp25" Mp25,
+    "mp26" Mp26,
+    "mp27" Mp27,
+    "mp28" Mp28,
+    "mp29" Mp29,
+    "mp30" Mp30,
+    "mp31" Mp31,
+    "mp32" Mp32,
+    "mp33" Mp33,
+    "mp34" Mp34,
+    "mp35" Mp35,
+    "mp36" Mp36,
+    "mp37" Mp37,
+    "mp38" Mp38,
+    "mp39" Mp39,
+    "mp40" Mp40,
+    "mp41" Mp41,
+    "mp42" Mp42,
+    "mp43" Mp43,
+    "mp44" Mp44,
+    "mp45" Mp45,
+    "mp46" Mp46,
+    "mp47" Mp47,
+    "mp48" Mp48,
+    "mp49" Mp49,
+    "mp50" Mp50,
+    "mp51" Mp51,
+    "mp52" Mp52,
+    "mp53" Mp53,
+    "mp54" Mp54,
+    "mp55" Mp55,
+    "mp56" Mp56,
+    "mp57" Mp57,
+    "mp58" Mp58,
+    "mp59" Mp59,
+    "mp60" Mp60,
+    "mp61" Mp61,
+    "mp62" Mp62,
+    "mp63" Mp63,
+    "mp64" Mp64,
+    "mp65" Mp65,
+    "mp66" Mp66,
+    "mp67" Mp67,
+    "mp68" Mp68,
+    "mp69" Mp69,
+    "mp70" Mp70,
+    "mp71" Mp71,
+    "mp72" Mp72,
+    "mp73" Mp73,
+    "mp74" Mp74,
+    "mp75" Mp75,
+    "mp76" Mp76,
+    "mp77" Mp77,
+    "mp78" Mp78,
+    "mp79" Mp79,
+    "mp80" Mp80,
+    "mp81" Mp81,
+    "mp82" Mp82,
+    "mp83" Mp83,
+    "mp84" Mp84,
+    "mp85" Mp85,
+    "mp86" Mp86,
+    "mp87" Mp87,
+    "mp88" Mp88,
+    "mp89" Mp89,
+    "mp90" Mp90,
+    "mp91" Mp91,
+    "mp92" Mp92,
+    "mp93" Mp93,
+    "mp94" Mp94,
+    "mp95" Mp95,
+    "mp96" Mp96,
+    "mp97" Mp97,
+    "mp98" Mp98,
+    "mp99" Mp99,
+    "mp100" Mp100,
+    "mp101" Mp101,
+    "mp102" Mp102,
+    "mp103" Mp103,
+    "mp104" Mp104,
+    "mp105" Mp105,
+    "mp106" Mp106,
+    "mp107" Mp107,
+    "mp108" Mp108,
+    "mp109" Mp109,
+    "mp110" Mp110,
+    "mp111" Mp111,
+    "mp112" Mp112,
+    "mp113" Mp113,
+    "mp114" Mp114,
+    "mp115" Mp115,
+    "mp116" Mp116,
+    "mp117" Mp117,
+    "mp118" Mp118,
+    "mp119" Mp119,
+    "mp120" Mp120,
+    "mp121" Mp121,
+    "mp122" Mp122,
+    "mp123" Mp123,
+    "mp124" Mp124,
+    "mp125" Mp125,
+    "mp126" Mp126,
+    "mp127" Mp127,
+    "mp128" Mp128,
+    "mp129" Mp129,
+    "mp130" Mp130,
+    "mp131" Mp131,
+    "mp132" Mp132,
+    "mp133" Mp133,
+    "mp134" Mp134,
+    "mp135" Mp135,
+    "mp136" Mp136,
+    "mp137" Mp137,
+    "mp138" Mp138,
+    "mp139" Mp139,
+    "mp140" Mp140,
+    "mp141" Mp141,
+    "mp142" Mp142,
+    "mp143" Mp143,
+    "mp144" Mp144,
+    "mp145" Mp145,
+    "mp146" Mp146,
+    "mp147" Mp147,
+    "mp148" Mp148,
+    "mp149" Mp149,
+    "mp150" Mp150,
+    "mp151" Mp151,
+    "mp152" Mp152,
+    "mp153" Mp153,
+    "mp154" Mp154,
+    "mp155" Mp155,
+    "mp156" Mp156,
+    "mp157" Mp157,
+    "mp158" Mp158,
+    "mp159" Mp159,
+    "mp160" Mp160,
+    "mp161" Mp161,
+    "mp162" Mp162,
+    "mp163" Mp163,
+    "mp164" Mp164,
+    "mp165" Mp165,
+    "mp166" Mp166,
+    "mp167" Mp167,
+    "mp168" Mp168,
+    "mp169" Mp169,
+    "mp170" Mp170,
+    "mp171" Mp171,
+    "mp172" Mp172,
+    "mp173" Mp173,
+    "mp174" Mp174,
+    "mp175" Mp175,
+    "mp176" Mp176,
+    "mp177" Mp177,
+    "mp178" Mp178,
+    "mp179" Mp179,
+    "mp180" Mp180,
+    "mp181" Mp181,
+    "mp182" Mp182,
+    "mp183" Mp183,
+    "mp184" Mp184,
+    "mp185" Mp185,
+    "mp186" Mp186,
+    "mp187" Mp187,
+    "mp188" Mp188,
+    "mp189" Mp189,
+    "mp190" Mp190,
+    "mp191" Mp191,
+    "mp192" Mp192,
+    "mp193" Mp193,
+    "mp194" Mp194,
+    "mp195" Mp195,
+    "mp196" Mp196,
+    "mp197" Mp197,
+    "mp198" Mp198,
+    "mp199" Mp199,
+    "mp200" Mp200,
+    "mp201" Mp201,
+    "mp202" Mp202,
+    "mp203" Mp203,
+    "mp204" Mp204,
+    "mp205" Mp205,
+    "mp206" Mp206,
+    "mp207" Mp207,
+    "mp208" Mp208,
+    "mp209" Mp209,
+    "mp210" Mp210,
+    "mp211" Mp211,
+    "mp212" Mp212,
+    "mp213" Mp213,
+    "mp214" Mp214,
+    "mp215" Mp215,
+    "mp216" Mp216,
+    "mp217" Mp217,
+    "mp218" Mp218,
+    "mp219" Mp219,
+    "mp220" Mp220,
+    "mp221" Mp221,
+    "mp222" Mp222,
+    "mp223" Mp223,
+    "mp224" Mp224,
+    "mp225" Mp225,
+    "mp226" Mp226,
+    "mp227" Mp227,
+    "mp228" Mp228,
+    "mp229" Mp229,
+    "mp230" Mp230,
+    "mp231" Mp231,
+    "mp232" Mp232,
+    "mp233" Mp233,
+    "mp234" Mp234,
+    "mp235" Mp235,
+    "mp236" Mp236,
+    "mp237" Mp237,
+    "mp238" Mp238,
+    "mp239" Mp239,
+    "mp240" Mp240,
+    "mp241" Mp241,
+    "mp242" Mp242,
+    "mp243" Mp243,
+    "mp244" Mp244,
+    "mp245" Mp245,
+    "mp246" Mp246,
+    "mp247" Mp247,
+    "mp248" Mp248,
+    "mp249" Mp249,
+    "mp250" Mp250,
+    "mp251" Mp251,
+    "mp252" Mp252,
+    "mp253" Mp253,
+    "mp254" Mp254,
+    "mp255" Mp255,
+    "unused0" Unused0,
+    "unused1" Unused1,
+    "unused2" Unused2,
+    "unused3" Unused3,
+    "unused4" Unused4,
+    "unused5" Unused5,
+    "unused6" Unused6,
+    "unused7" Unused7,
+    "unused8" Unused8,
+    "unused9" Unused9,
+    "unused10" Unused10,
+    "unused11" Unused11,
+    "unused12" Unused12,
+    "unused13" Unused13,
+    "unused14" Unused14,
+    "unused15" Unused15,
+    "unused16" Unused16,
+    "unused17" Unused17,
+    "unused18" Unused18,
+    "unused19" Unused19,
+    "unused20" Unused20,
+    "unused21" Unused21,
+    "unused22" Unused22,
+    "unused23" Unused23,
+    "unused24" Unused24,
+    "unused25" Unused25,
+    "unused26" Unused26,
+    "unused27" Unused27,
+    "unused28" Unused28,
+    "unused29" Unused29,
+    "unused30" Unused30,
+    "unused31" Unused31,
+    "unused32" Unused32,
+    "unused33" Unused33,
+    "unused34" Unused34,
+    "unused35" Unused35,
+    "unused36" Unused36,
+    "unused37" Unused37,
+    "unused38" Unused38,
+    "unused39" Unused39,
+    "unused40" Unused40,
+    "unused41" Unused41,
+    "unused42" Unused42,
+    "unused43" Unused43,
+    "unused44" Unused44,
+    "unused45" Unused45,
+    "unused46" Unused46,
+    "unused47" Unused47,
+    "unused48" Unused48,
+    "unused49" Unused49,
+    "unused50" Unused50,
+    "unused51" Unused51,
+    "unused52" Unused52,
+    "unused53" Unused53,
+    "unused54" Unused54,
+    "unused55" Unused55,
+    "unused56" Unused56,
+    "unused57" Unused57,
+    "unused58" Unused58,
+    "unused59" Unused59,
+    "unused60" Unused60,
+    "unused61" Unused61,
+    "unused62" Unused62,
+    "unused63" Unused63,
+    "unused64" Unused64,
+    "unused65" Unused65,
+    "unused66" Unused66,
+    "unused67" Unused67,
+    "unused68" Unused68,
+    "unused69" Unused69,
+    "unused70" Unused70,
+    "unused71" Unused71,
+    "unused72" Unused72,
+    "unused73" Unused73,
+    "unused74" Unused74,
+    "unused75" Unused75,
+    "unused76" Unused76,
+    "unused77" Unused77,
+    "unused78" Unused78,
+    "unused79" Unused79,
+    "unused80" Unused80,
+    "unused81" Unused81,
+    "unused82" Unused82,
+    "unused83" Unused83,
+    "unused84" Unused84,
+    "unused85" Unused85,
+    "unused86" Unused86,
+    "unused87" Unused87,
+    "unused88" Unused88,
+    "unused89" Unused89,
+    "unused90" Unused90,
+    "unused91" Unused91,
+    "unused92" Unused92,
+    "unused93" Unused93,
+    "unused94" Unused94,
+    "unused95" Unused95,
+    "unused96" Unused96,
+    "unused97" Unused97,
+    "unused98" Unused98,
+    "unused99" Unused99,
+    "unused100" Unused100,
+    "unused101" Unused101,
+    "unused102" Unused102,
+    "unused103" Unused103,
+    "unused104" Unused104,
+    "unused105" Unused105,
+    "unused106" Unused106,
+    "unused107" Unused107,
+    "unused108" Unused108,
+    "unused109" Unused109,
+    "unused110" Unused110,
+    "unused111" Unused111,
+    "unused112" Unused112,
+    "unused113" Unused113,
+    "unused114" Unused114,
+    "unused115" Unused115,
+    "unused116" Unused116,
+    "unused117" Unused117,
+    "unused118" Unused118,
+    "unused119" Unused119,
+    "unused120" Unused120,
+    "unused121" Unused121,
+    "unused122" Unused122,
+    "unused123" Unused123,
+    "unused124" Unused124,
+    "unused125" Unused125,
+    "unused126" Unused126,
+    "unused127" Unused127,
+    "unused128" Unused128,
+    "unused129" Unused129,
+    "unused130" Unused130,
+    "unused131" Unused131,
+    "unused132" Unused132,
+    "unused133" Unused133,
+    "unused134" Unused134,
+    "unused135" Unused135,
+    "unused136" Unused136,
+    "unused137" Unused137,
+    "unused138" Unused138,
+    "unused139" Unused139,
+    "unused140" Unused140,
+    "unused141" Unused141,
+    "unused142" Unused142,
+    "unused143" Unused143,
+    "unused144" Unused144,
+    "unused145" Unused145,
+    "unused146" Unused146,
+    "unused147" Unused147,
+    "unused148" Unused148,
+    "unused149" Unused149,
+    "unused150" Unused150,
+    "unused151" Unused151,
+    "unused152" Unused152,
+    "unused153" Unused153,
+    "unused154" Unused154,
+    "unused155" Unused155,
+    "unused156" Unused156,
+    "unused157" Unused157,
+    "unused158" Unused158,
+    "unused159" Unused159,
+    "unused160" Unused160,
+    "unused161" Unused161,
+    "unused162" Unused162,
+    "unused163" Unused163,
+    "unused164" Unused164,
+    "unused165" Unused165,
+    "unused166" Unused166,
+    "unused167" Unused167,
+    "unused168" Unused168,
+    "unused169" Unused169,
+    "unused170" Unused170,
+    "unused171" Unused171,
+    "unused172" Unused172,
+    "unused173" Unused173,
+    "unused174" Unused174,
+    "unused175" Unused175,
+    "unused176" Unused176,
+    "unused177" Unused177,
+    "unused178" Unused178,
+    "unused179" Unused179,
+    "unused180" Unused180,
+    "unused181" Unused181,
+    "unused182" Unused182,
+    "unused183" Unused183,
+    "unused184" Unused184,
+    "unused185" Unused185,
+    "unused186" Unused186,
+    "unused187" Unused187,
+    "unused188" Unused188,
+    "unused189" Unused189,
+    "unused190" Unused190,
+    "unused191" Unused191,
+    "unused192" Unused192,
+    "unused193" Unused193,
+    "unused194" Unused194,
+    "unused195" Unused195,
+    "unused196" Unused196,
+    "unused197" Unused197,
+    "unused198" Unused198,
+    "unused199" Unused199,
+    "unused200" Unused200,
+    "unused201" Unused201,
+    "unused202" Unused202,
+    "unused203" Unused203,
+    "unused204" Unused204,
+    "unused205" Unused205,
+    "unused206" Unused206,
+    "unused207" Unused207,
+    "unused208" Unused208,
+    "unused209" Unused209,
+    "unused210" Unused210,
+    "unused211" Unused211,
+    "unused212" Unused212,
+    "unused213" Unused213,
+    "unused214" Unused214,
+    "unused215" Unused215,
+    "unused216" Unused216,
+    "unused217" Unused217,
+    "unused218" Unused218,
+    "unused219" Unused219,
+    "unused220" Unused220,
+    "unused221" Unused221,
+    "unused222" Unused222,
+    "unused223" Unused223,
+    "unused224" Unused224,
+    "unused225" Unused225,
+    "unused226" Unused226,
+    "unused227" Unused227,
+    "unused228" Unused228,
+    "unused229" Unused229,
+    "unused230" Unused230,
+    "unused231" Unused231,
+    "unused232" Unused232,
+    "unused233" Unused233,
+    "unused234" Unused234,
+    "unused235" Unused235,
+    "unused236" Unused236,
+    "unused237" Unused237,
+    "unused238" Unused238,
+    "unused239" Unused239,
+    "unused240" Unused240,
+    "unused241" Unused241,
+    "unused242" Unused242,
+    "unused243" Unused243,
+    "unused244" Unused244,
+    "unused245" Unused245,
+    "unused246" Unused246,
+    "unused247" Unused247,
+    "unused248" Unused248,
+    "unused249" Unused249,
+    "unused250" Unused250,
+    "unused251" Unused251,
+    "unused252" Unused252,
+    "unused253" Unused253,
+    "unused254" Unused254,
+    "unused255" Unused255,
+});
 
 /// Key of the volume to move, such as `rootfs` or `mp0`.
 ///
@@ -7740,132 +7859,531 @@ pub enum LxcMoveVolumeVolume {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    LxcMoveVolumeVolume : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3" Mp3,
-    "mp4" Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10, "mp11"
-    Mp11, "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17" Mp17,
-    "mp18" Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23, "mp24"
-    Mp24, "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30" Mp30,
-    "mp31" Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36, "mp37"
-    Mp37, "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43" Mp43,
-    "mp44" Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49, "mp50"
-    Mp50, "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56" Mp56,
-    "mp57" Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62, "mp63"
-    Mp63, "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69" Mp69,
-    "mp70" Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75, "mp76"
-    Mp76, "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82" Mp82,
-    "mp83" Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88, "mp89"
-    Mp89, "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95" Mp95,
-    "mp96" Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101" Mp101,
-    "mp102" Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106, "mp107"
-    Mp107, "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112" Mp112,
-    "mp113" Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117, "mp118"
-    Mp118, "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123" Mp123,
-    "mp124" Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128, "mp129"
-    Mp129, "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134" Mp134,
-    "mp135" Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139, "mp140"
-    Mp140, "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145" Mp145,
-    "mp146" Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150, "mp151"
-    Mp151, "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156" Mp156,
-    "mp157" Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161, "mp162"
-    Mp162, "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167" Mp167,
-    "mp168" Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172, "mp173"
-    Mp173, "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178" Mp178,
-    "mp179" Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183, "mp184"
-    Mp184, "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189" Mp189,
-    "mp190" Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194, "mp195"
-    Mp195, "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200" Mp200,
-    "mp201" Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205, "mp206"
-    Mp206, "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211" Mp211,
-    "mp212" Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216, "mp217"
-    Mp217, "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222" Mp222,
-    "mp223" Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227, "mp228"
-    Mp228, "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233" Mp233,
-    "mp234" Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238, "mp239"
-    Mp239, "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244" Mp244,
-    "mp245" Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249, "mp250"
-    Mp250, "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255" Mp255,
-    "unused0" Unused0, "unused1" Unused1, "unused2" Unused2, "unused3" Unused3, "unused4"
-    Unused4, "unused5" Unused5, "unused6" Unused6, "unused7" Unused7, "unused8" Unused8,
-    "unused9" Unused9, "unused10" Unused10, "unused11" Unused11, "unused12" Unused12,
-    "unused13" Unused13, "unused14" Unused14, "unused15" Unused15, "unused16" Unused16,
-    "unused17" Unused17, "unused18" Unused18, "unused19" Unused19, "unused20" Unused20,
-    "unused21" Unused21, "unused22" Unused22, "unused23" Unused23, "unused24" Unused24,
-    "unused25" Unused25, "unused26" Unused26, "unused27" Unused27, "unused28" Unused28,
-    "unused29" Unused29, "unused30" Unused30, "unused31" Unused31, "unused32" Unused32,
-    "unused33" Unused33, "unused34" Unused34, "unused35" Unused35, "unused36" Unused36,
-    "unused37" Unused37, "unused38" Unused38, "unused39" Unused39, "unused40" Unused40,
-    "unused41" Unused41, "unused42" Unused42, "unused43" Unused43, "unused44" Unused44,
-    "unused45" Unused45, "unused46" Unused46, "unused47" Unused47, "unused48" Unused48,
-    "unused49" Unused49, "unused50" Unused50, "unused51" Unused51, "unused52" Unused52,
-    "unused53" Unused53, "unused54" Unused54, "unused55" Unused55, "unused56" Unused56,
-    "unused57" Unused57, "unused58" Unused58, "unused59" Unused59, "unused60" Unused60,
-    "unused61" Unused61, "unused62" Unused62, "unused63" Unused63, "unused64" Unused64,
-    "unused65" Unused65, "unused66" Unused66, "unused67" Unused67, "unused68" Unused68,
-    "unused69" Unused69, "unused70" Unused70, "unused71" Unused71, "unused72" Unused72,
-    "unused73" Unused73, "unused74" Unused74, "unused75" Unused75, "unused76" Unused76,
-    "unused77" Unused77, "unused78" Unused78, "unused79" Unused79, "unused80" Unused80,
-    "unused81" Unused81, "unused82" Unused82, "unused83" Unused83, "unused84" Unused84,
-    "unused85" Unused85, "unused86" Unused86, "unused87" Unused87, "unused88" Unused88,
-    "unused89" Unused89, "unused90" Unused90, "unused91" Unused91, "unused92" Unused92,
-    "unused93" Unused93, "unused94" Unused94, "unused95" Unused95, "unused96" Unused96,
-    "unused97" Unused97, "unused98" Unused98, "unused99" Unused99, "unused100" Unused100,
-    "unused101" Unused101, "unused102" Unused102, "unused103" Unused103, "unused104"
-    Unused104, "unused105" Unused105, "unused106" Unused106, "unused107" Unused107,
-    "unused108" Unused108, "unused109" Unused109, "unused110" Unused110, "unused111"
-    Unused111, "unused112" Unused112, "unused113" Unused113, "unused114" Unused114,
-    "unused115" Unused115, "unused116" Unused116, "unused117" Unused117, "unused118"
-    Unused118, "unused119" Unused119, "unused120" Unused120, "unused121" Unused121,
-    "unused122" Unused122, "unused123" Unused123, "unused124" Unused124, "unused125"
-    Unused125, "unused126" Unused126, "unused127" Unused127, "unused128" Unused128,
-    "unused129" Unused129, "unused130" Unused130, "unused131" Unused131, "unused132"
-    Unused132, "unused133" Unused133, "unused134" Unused134, "unused135" Unused135,
-    "unused136" Unused136, "unused137" Unused137, "unused138" Unused138, "unused139"
-    Unused139, "unused140" Unused140, "unused141" Unused141, "unused142" Unused142,
-    "unused143" Unused143, "unused144" Unused144, "unused145" Unused145, "unused146"
-    Unused146, "unused147" Unused147, "unused148" Unused148, "unused149" Unused149,
-    "unused150" Unused150, "unused151" Unused151, "unused152" Unused152, "unused153"
-    Unused153, "unused154" Unused154, "unused155" Unused155, "unused156" Unused156,
-    "unused157" Unused157, "unused158" Unused158, "unused159" Unused159, "unused160"
-    Unused160, "unused161" Unused161, "unused162" Unused162, "unused163" Unused163,
-    "unused164" Unused164, "unused165" Unused165, "unused166" Unused166, "unused167"
-    Unused167, "unused168" Unused168, "unused169" Unused169, "unused170" Unused170,
-    "unused171" Unused171, "unused172" Unused172, "unused173" Unused173, "unused174"
-    Unused174, "unused175" Unused175, "unused176" Unused176, "unused177" Unused177,
-    "unused178" Unused178, "unused179" Unused179, "unused180" Unused180, "unused181"
-    Unused181, "unused182" Unused182, "unused183" Unused183, "unused184" Unused184,
-    "unused185" Unused185, "unused186" Unused186, "unused187" Unused187, "unused188"
-    Unused188, "unused189" Unused189, "unused190" Unused190, "unused191" Unused191,
-    "unused192" Unused192, "unused193" Unused193, "unused194" Unused194, "unused195"
-    Unused195, "unused196" Unused196, "unused197" Unused197, "unused198" Unused198,
-    "unused199" Unused199, "unused200" Unused200, "unused201" Unused201, "unused202"
-    Unused202, "unused203" Unused203, "unused204" Unused204, "unused205" Unused205,
-    "unused206" Unused206, "unused207" Unused207, "unused208" Unused208, "unused209"
-    Unused209, "unused210" Unused210, "unused211" Unused211, "unused212" Unused212,
-    "unused213" Unused213, "unused214" Unused214, "unused215" Unused215, "unused216"
-    Unused216, "unused217" Unused217, "unused218" Unused218, "unused219" Unused219,
-    "unused220" Unused220, "unused221" Unused221, "unused222" Unused222, "unused223"
-    Unused223, "unused224" Unused224, "unused225" Unused225, "unused226" Unused226,
-    "unused227" Unused227, "unused228" Unused228, "unused229" Unused229, "unused230"
-    Unused230, "unused231" Unused231, "unused232" Unused232, "unused233" Unused233,
-    "unused234" Unused234, "unused235" Unused235, "unused236" Unused236, "unused237"
-    Unused237, "unused238" Unused238, "unused239" Unused239, "unused240" Unused240,
-    "unused241" Unused241, "unused242" Unused242, "unused243" Unused243, "unused244"
-    Unused244, "unused245" Unused245, "unused246" Unused246, "unused247" Unused247,
-    "unused248" Unused248, "unused249" Unused249, "unused250" Unused250, "unused251"
-    Unused251, "unused252" Unused252, "unused253" Unused253, "unused254" Unused254,
+open_enum_impls!(LxcMoveVolumeVolume {
+    "rootfs" Rootfs,
+    "mp0" Mp0,
+    "mp1" Mp1,
+    "mp2" Mp2,
+    "mp3" Mp3,
+    "mp4" Mp4,
+    "mp5" Mp5,
+    "mp6" Mp6,
+    "mp7" Mp7,
+    "mp8" Mp8,
+    "mp9" Mp9,
+    "mp10" Mp10,
+    "mp11" Mp11,
+    "mp12" Mp12,
+    "mp13" Mp13,
+    "mp14" Mp14,
+    "mp15" Mp15,
+    "mp16" Mp16,
+    "mp17" Mp17,
+    "mp18" Mp18,
+    "mp19" Mp19,
+    "mp20" Mp20,
+    "mp21" Mp21,
+    "mp22" Mp22,
+    "mp23" Mp23,
+    "mp24" Mp24,
+    "mp25" Mp25,
+    "mp26" Mp26,
+    "mp27" Mp27,
+    "mp28" Mp28,
+    "mp29" Mp29,
+    "mp30" Mp30,
+    "mp31" Mp31,
+    "mp32" Mp32,
+    "mp33" Mp33,
+    "mp34" Mp34,
+    "mp35" Mp35,
+    "mp36" Mp36,
+    "mp37" Mp37,
+    "mp38" Mp38,
+    "mp39" Mp39,
+    "mp40" Mp40,
+    "mp41" Mp41,
+    "mp42" Mp42,
+    "mp43" Mp43,
+    "mp44" Mp44,
+    "mp45" Mp45,
+    "mp46" Mp46,
+    "mp47" Mp47,
+    "mp48" Mp48,
+    "mp49" Mp49,
+    "mp50" Mp50,
+    "mp51" Mp51,
+    "mp52" Mp52,
+    "mp53" Mp53,
+    "mp54" Mp54,
+    "mp55" Mp55,
+    "mp56" Mp56,
+    "mp57" Mp57,
+    "mp58" Mp58,
+    "mp59" Mp59,
+    "mp60" Mp60,
+    "mp61" Mp61,
+    "mp62" Mp62,
+    "mp63" Mp63,
+    "mp64" Mp64,
+    "mp65" Mp65,
+    "mp66" Mp66,
+    "mp67" Mp67,
+    "mp68" Mp68,
+    "mp69" Mp69,
+    "mp70" Mp70,
+    "mp71" Mp71,
+    "mp72" Mp72,
+    "mp73" Mp73,
+    "mp74" Mp74,
+    "mp75" Mp75,
+    "mp76" Mp76,
+    "mp77" Mp77,
+    "mp78" Mp78,
+    "mp79" Mp79,
+    "mp80" Mp80,
+    "mp81" Mp81,
+    "mp82" Mp82,
+    "mp83" Mp83,
+    "mp84" Mp84,
+    "mp85" Mp85,
+    "mp86" Mp86,
+    "mp87" Mp87,
+    "mp88" Mp88,
+    "mp89" Mp89,
+    "mp90" Mp90,
+    "mp91" Mp91,
+    "mp92" Mp92,
+    "mp93" Mp93,
+    "mp94" Mp94,
+    "mp95" Mp95,
+    "mp96" Mp96,
+    "mp97" Mp97,
+    "mp98" Mp98,
+    "mp99" Mp99,
+    "mp100" Mp100,
+    "mp101" Mp101,
+    "mp102" Mp102,
+    "mp103" Mp103,
+    "mp104" Mp104,
+    "mp105" Mp105,
+    "mp106" Mp106,
+    "mp107" Mp107,
+    "mp108" Mp108,
+    "mp109" Mp109,
+    "mp110" Mp110,
+    "mp111" Mp111,
+    "mp112" Mp112,
+    "mp113" Mp113,
+    "mp114" Mp114,
+    "mp115" Mp115,
+    "mp116" Mp116,
+    "mp117" Mp117,
+    "mp118" Mp118,
+    "mp119" Mp119,
+    "mp120" Mp120,
+    "mp121" Mp121,
+    "mp122" Mp122,
+    "mp123" Mp123,
+    "mp124" Mp124,
+    "mp125" Mp125,
+    "mp126" Mp126,
+    "mp127" Mp127,
+    "mp128" Mp128,
+    "mp129" Mp129,
+    "mp130" Mp130,
+    "mp131" Mp131,
+    "mp132" Mp132,
+    "mp133" Mp133,
+    "mp134" Mp134,
+    "mp135" Mp135,
+    "mp136" Mp136,
+    "mp137" Mp137,
+    "mp138" Mp138,
+    "mp139" Mp139,
+    "mp140" Mp140,
+    "mp141" Mp141,
+    "mp142" Mp142,
+    "mp143" Mp143,
+    "mp144" Mp144,
+    "mp145" Mp145,
+    "mp146" Mp146,
+    "mp147" Mp147,
+    "mp148" Mp148,
+    "mp149" Mp149,
+    "mp150" Mp150,
+    "mp151" Mp151,
+    "mp152" Mp152,
+    "mp153" Mp153,
+    "mp154" Mp154,
+    "mp155" Mp155,
+    "mp156" Mp156,
+    "mp157" Mp157,
+    "mp158" Mp158,
+    "mp159" Mp159,
+    "mp160" Mp160,
+    "mp161" Mp161,
+    "mp162" Mp162,
+    "mp163" Mp163,
+    "mp164" Mp164,
+    "mp165" Mp165,
+    "mp166" Mp166,
+    "mp167" Mp167,
+    "mp168" Mp168,
+    "mp169" Mp169,
+    "mp170" Mp170,
+    "mp171" Mp171,
+    "mp172" Mp172,
+    "mp173" Mp173,
+    "mp174" Mp174,
+    "mp175" Mp175,
+    "mp176" Mp176,
+    "mp177" Mp177,
+    "mp178" Mp178,
+    "mp179" Mp179,
+    "mp180" Mp180,
+    "mp181" Mp181,
+    "mp182" Mp182,
+    "mp183" Mp183,
+    "mp184" Mp184,
+    "mp185" Mp185,
+    "mp186" Mp186,
+    "mp187" Mp187,
+    "mp188" Mp188,
+    "mp189" Mp189,
+    "mp190" Mp190,
+    "mp191" Mp191,
+    "mp192" Mp192,
+    "mp193" Mp193,
+    "mp194" Mp194,
+    "mp195" Mp195,
+    "mp196" Mp196,
+    "mp197" Mp197,
+    "mp198" Mp198,
+    "mp199" Mp199,
+    "mp200" Mp200,
+    "mp201" Mp201,
+    "mp202" Mp202,
+    "mp203" Mp203,
+    "mp204" Mp204,
+    "mp205" Mp205,
+    "mp206" Mp206,
+    "mp207" Mp207,
+    "mp208" Mp208,
+    "mp209" Mp209,
+    "mp210" Mp210,
+    "mp211" Mp211,
+    "mp212" Mp212,
+    "mp213" Mp213,
+    "mp214" Mp214,
+    "mp215" Mp215,
+    "mp216" Mp216,
+    "mp217" Mp217,
+    "mp218" Mp218,
+    "mp219" Mp219,
+    "mp220" Mp220,
+    "mp221" Mp221,
+    "mp222" Mp222,
+    "mp223" Mp223,
+    "mp224" Mp224,
+    "mp225" Mp225,
+    "mp226" Mp226,
+    "mp227" Mp227,
+    "mp228" Mp228,
+    "mp229" Mp229,
+    "mp230" Mp230,
+    "mp231" Mp231,
+    "mp232" Mp232,
+    "mp233" Mp233,
+    "mp234" Mp234,
+    "mp235" Mp235,
+    "mp236" Mp236,
+    "mp237" Mp237,
+    "mp238" Mp238,
+    "mp239" Mp239,
+    "mp240" Mp240,
+    "mp241" Mp241,
+    "mp242" Mp242,
+    "mp243" Mp243,
+    "mp244" Mp244,
+    "mp245" Mp245,
+    "mp246" Mp246,
+    "mp247" Mp247,
+    "mp248" Mp248,
+    "mp249" Mp249,
+    "mp250" Mp250,
+    "mp251" Mp251,
+    "mp252" Mp252,
+    "mp253" Mp253,
+    "mp254" Mp254,
+    "mp255" Mp255,
+    "unused0" Unused0,
+    "unused1" Unused1,
+    "unused2" Unused2,
+    "unused3" Unused3,
+    "unused4" Unused4,
+    "unused5" Unused5,
+    "unused6" Unused6,
+    "unused7" Unused7,
+    "unused8" Unused8,
+    "unused9" Unused9,
+    "unused10" Unused10,
+    "unused11" Unused11,
+    "unused12" Unused12,
+    "unused13" Unused13,
+    "unused14" Unused14,
+    "unused15" Unused15,
+    "unused16" Unused16,
+    "unused17" Unused17,
+    "unused18" Unused18,
+    "unused19" Unused19,
+    "unused20" Unused20,
+    "unused21" Unused21,
+    "unused22" Unused22,
+    "unused23" Unused23,
+    "unused24" Unused24,
+    "unused25" Unused25,
+    "unused26" Unused26,
+    "unused27" Unused27,
+    "unused28" Unused28,
+    "unused29" Unused29,
+    "unused30" Unused30,
+    "unused31" Unused31,
+    "unused32" Unused32,
+    "unused33" Unused33,
+    "unused34" Unused34,
+    "unused35" Unused35,
+    "unused36" Unused36,
+    "unused37" Unused37,
+    "unused38" Unused38,
+    "unused39" Unused39,
+    "unused40" Unused40,
+    "unused41" Unused41,
+    "unused42" Unused42,
+    "unused43" Unused43,
+    "unused44" Unused44,
+    "unused45" Unused45,
+    "unused46" Unused46,
+    "unused47" Unused47,
+    "unused48" Unused48,
+    "unused49" Unused49,
+    "unused50" Unused50,
+    "unused51" Unused51,
+    "unused52" Unused52,
+    "unused53" Unused53,
+    "unused54" Unused54,
+    "unused55" Unused55,
+    "unused56" Unused56,
+    "unused57" Unused57,
+    "unused58" Unused58,
+    "unused59" Unused59,
+    "unused60" Unused60,
+    "unused61" Unused61,
+    "unused62" Unused62,
+    "unused63" Unused63,
+    "unused64" Unused64,
+    "unused65" Unused65,
+    "unused66" Unused66,
+    "unused67" Unused67,
+    "unused68" Unused68,
+    "unused69" Unused69,
+    "unused70" Unused70,
+    "unused71" Unused71,
+    "unused72" Unused72,
+    "unused73" Unused73,
+    "unused74" Unused74,
+    "unused75" Unused75,
+    "unused76" Unused76,
+    "unused77" Unused77,
+    "unused78" Unused78,
+    "unused79" Unused79,
+    "unused80" Unused80,
+    "unused81" Unused81,
+    "unused82" Unused82,
+    "unused83" Unused83,
+    "unused84" Unused84,
+    "unused85" Unused85,
+    "unused86" Unused86,
+    "unused87" Unused87,
+    "unused88" Unused88,
+    "unused89" Unused89,
+    "unused90" Unused90,
+    "unused91" Unused91,
+    "unused92" Unused92,
+    "unused93" Unused93,
+    "unused94" Unused94,
+    "unused95" Unused95,
+    "unused96" Unused96,
+    "unused97" Unused97,
+    "unused98" Unused98,
+    "unused99" Unused99,
+    "unused100" Unused100,
+    "unused101" Unused101,
+    "unused102" Unused102,
+    "unused103" Unused103,
+    "unused104" Unused104,
+    "unused105" Unused105,
+    "unused106" Unused106,
+    "unused107" Unused107,
+    "unused108" Unused108,
+    "unused109" Unused109,
+    "unused110" Unused110,
+    "unused111" Unused111,
+    "unused112" Unused112,
+    "unused113" Unused113,
+    "unused114" Unused114,
+    "unused115" Unused115,
+    "unused116" Unused116,
+    "unused117" Unused117,
+    "unused118" Unused118,
+    "unused119" Unused119,
+    "unused120" Unused120,
+    "unused121" Unused121,
+    "unused122" Unused122,
+    "unused123" Unused123,
+    "unused124" Unused124,
+    "unused125" Unused125,
+    "unused126" Unused126,
+    "unused127" Unused127,
+    "unused128" Unused128,
+    "unused129" Unused129,
+    "unused130" Unused130,
+    "unused131" Unused131,
+    "unused132" Unused132,
+    "unused133" Unused133,
+    "unused134" Unused134,
+    "unused135" Unused135,
+    "unused136" Unused136,
+    "unused137" Unused137,
+    "unused138" Unused138,
+    "unused139" Unused139,
+    "unused140" Unused140,
+    "unused141" Unused141,
+    "unused142" Unused142,
+    "unused143" Unused143,
+    "unused144" Unused144,
+    "unused145" Unused145,
+    "unused146" Unused146,
+    "unused147" Unused147,
+    "unused148" Unused148,
+    "unused149" Unused149,
+    "unused150" Unused150,
+    "unused151" Unused151,
+    "unused152" Unused152,
+    "unused153" Unused153,
+    "unused154" Unused154,
+    "unused155" Unused155,
+    "unused156" Unused156,
+    "unused157" Unused157,
+    "unused158" Unused158,
+    "unused159" Unused159,
+    "unused160" Unused160,
+    "unused161" Unused161,
+    "unused162" Unused162,
+    "unused163" Unused163,
+    "unused164" Unused164,
+    "unused165" Unused165,
+    "unused166" Unused166,
+    "unused167" Unused167,
+    "unused168" Unused168,
+    "unused169" Unused169,
+    "unused170" Unused170,
+    "unused171" Unused171,
+    "unused172" Unused172,
+    "unused173" Unused173,
+    "unused174" Unused174,
+    "unused175" Unused175,
+    "unused176" Unused176,
+    "unused177" Unused177,
+    "unused178" Unused178,
+    "unused179" Unused179,
+    "unused180" Unused180,
+    "unused181" Unused181,
+    "unused182" Unused182,
+    "unused183" Unused183,
+    "unused184" Unused184,
+    "unused185" Unused185,
+    "unused186" Unused186,
+    "unused187" Unused187,
+    "unused188" Unused188,
+    "unused189" Unused189,
+    "unused190" Unused190,
+    "unused191" Unused191,
+    "unused192" Unused192,
+    "unused193" Unused193,
+    "unused194" Unused194,
+    "unused195" Unused195,
+    "unused196" Unused196,
+    "unused197" Unused197,
+    "unused198" Unused198,
+    "unused199" Unused199,
+    "unused200" Unused200,
+    "unused201" Unused201,
+    "unused202" Unused202,
+    "unused203" Unused203,
+    "unused204" Unused204,
+    "unused205" Unused205,
+    "unused206" Unused206,
+    "unused207" Unused207,
+    "unused208" Unused208,
+    "unused209" Unused209,
+    "unused210" Unused210,
+    "unused211" Unused211,
+    "unused212" Unused212,
+    "unused213" Unused213,
+    "unused214" Unused214,
+    "unused215" Unused215,
+    "unused216" Unused216,
+    "unused217" Unused217,
+    "unused218" Unused218,
+    "unused219" Unused219,
+    "unused220" Unused220,
+    "unused221" Unused221,
+    "unused222" Unused222,
+    "unused223" Unused223,
+    "unused224" Unused224,
+    "unused225" Unused225,
+    "unused226" Unused226,
+    "unused227" Unused227,
+    "unused228" Unused228,
+    "unused229" Unused229,
+    "unused230" Unused230,
+    "unused231" Unused231,
+    "unused232" Unused232,
+    "unused233" Unused233,
+    "unused234" Unused234,
+    "unused235" Unused235,
+    "unused236" Unused236,
+    "unused237" Unused237,
+    "unused238" Unused238,
+    "unused239" Unused239,
+    "unused240" Unused240,
+    "unused241" Unused241,
+    "unused242" Unused242,
+    "unused243" Unused243,
+    "unused244" Unused244,
+    "unused245" Unused245,
+    "unused246" Unused246,
+    "unused247" Unused247,
+    "unused248" Unused248,
+    "unused249" Unused249,
+    "unused250" Unused250,
+    "unused251" Unused251,
+    "unused252" Unused252,
+    "unused253" Unused253,
+    "unused254" Unused254,
     "unused255" Unused255,
-);
+});
 
 /// Network interface of the container.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcNet {
     /// Network bridge the interface is plugged into.
@@ -7899,7 +8417,7 @@ pub struct LxcNet {
     /// Kind of the interface.
     pub type_: Option<LxcNetType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl LxcNet {
@@ -7907,41 +8425,36 @@ impl LxcNet {
     #[inline]
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.name, &mut new.undeclared, "name", name);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.name, &mut new.unknown, "name", name);
         new
     }
     /// Network bridge the interface is plugged into.
     #[inline]
     #[must_use]
     pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.bridge, &mut self.undeclared, "bridge", value);
+        property_string::set(&mut self.bridge, &mut self.unknown, "bridge", value);
         self
     }
     /// Applies the firewall to this interface.
     #[inline]
     #[must_use]
     pub fn firewall<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.firewall,
-            &mut self.undeclared,
-            "firewall",
-            value,
-        );
+        property_string::set(&mut self.firewall, &mut self.unknown, "firewall", value);
         self
     }
     /// IPv4 default gateway.
     #[inline]
     #[must_use]
     pub fn gw<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
-        property_string::set(&mut self.gw, &mut self.undeclared, "gw", value);
+        property_string::set(&mut self.gw, &mut self.unknown, "gw", value);
         self
     }
     /// IPv6 default gateway.
     #[inline]
     #[must_use]
     pub fn gw6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
-        property_string::set(&mut self.gw6, &mut self.undeclared, "gw6", value);
+        property_string::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
     /// Has the node set the addresses, for containers without a network setup of their own.
@@ -7950,7 +8463,7 @@ impl LxcNet {
     pub fn host_managed<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.host_managed,
-            &mut self.undeclared,
+            &mut self.unknown,
             "host-managed",
             value,
         );
@@ -7960,156 +8473,113 @@ impl LxcNet {
     #[inline]
     #[must_use]
     pub fn hwaddr<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
-        property_string::set(&mut self.hwaddr, &mut self.undeclared, "hwaddr", value);
+        property_string::set(&mut self.hwaddr, &mut self.unknown, "hwaddr", value);
         self
     }
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip, &mut self.undeclared, "ip", value);
+        property_string::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
     /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip6, &mut self.undeclared, "ip6", value);
+        property_string::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
     /// Unplugs the interface's cable.
     #[inline]
     #[must_use]
     pub fn link_down<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.link_down,
-            &mut self.undeclared,
-            "link_down",
-            value,
-        );
+        property_string::set(&mut self.link_down, &mut self.unknown, "link_down", value);
         self
     }
     /// MTU of the interface. From 64 to 65535.
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.mtu, &mut self.undeclared, "mtu", value);
+        property_string::set(&mut self.mtu, &mut self.unknown, "mtu", value);
         self
     }
     /// Name of the interface inside the container, such as `eth0`.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.name, &mut self.undeclared, "name", value);
+        property_string::put(&mut self.name, &mut self.unknown, "name", value);
         self
     }
     /// Cap on the interface's throughput in MB/s.
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.rate, &mut self.undeclared, "rate", value);
+        property_string::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
     /// VLAN tag for the interface's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
     pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.tag, &mut self.undeclared, "tag", value);
+        property_string::set(&mut self.tag, &mut self.unknown, "tag", value);
         self
     }
     /// VLANs passed through to the interface, as numbers.
     #[inline]
     #[must_use]
     pub fn trunks<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(
-            &mut self.trunks,
-            &mut self.undeclared,
-            "trunks",
-            value,
-        );
+        property_string::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
         self
     }
     /// Kind of the interface.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<LxcNetType, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
 
-impl Object for LxcNet {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcNet",
-                required: &["name"],
-                optional: &[
-                    "bridge",
-                    "firewall",
-                    "gw",
-                    "gw6",
-                    "host-managed",
-                    "hwaddr",
-                    "ip",
-                    "ip6",
-                    "link_down",
-                    "mtu",
-                    "rate",
-                    "tag",
-                    "trunks",
-                    "type",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "bridge",
-                                Takes::Pattern(&["[-_.\\w\\x{80}-\\x{10FFFF}\\d]+"]),
-                            ),
-                            ("gw", Takes::Format("ipv4")),
-                            ("gw6", Takes::Format("ipv6")),
-                            ("hwaddr", Takes::Format("mac-addr")),
-                            ("ip", Takes::Format("pve-ipv4-config")),
-                            ("ip6", Takes::Format("pve-ipv6-config")),
-                            ("mtu", Takes::Integer(64, 65535)),
-                            (
-                                "name",
-                                Takes::Pattern(&["[-_.\\w\\x{80}-\\x{10FFFF}\\d]+"]),
-                            ),
-                            ("tag", Takes::Integer(1, 4094)),
-                            ("trunks", Takes::Pattern(&["(?:\\d+(?:;\\d+)*)"])),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.name,
-                &mut self.bridge,
-                &mut self.firewall,
-                &mut self.gw,
-                &mut self.gw6,
-                &mut self.host_managed,
-                &mut self.hwaddr,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.link_down,
-                &mut self.mtu,
-                &mut self.rate,
-                &mut self.tag,
-                &mut self.trunks,
-                &mut self.type_,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(LxcNet {
+    required: ["name" name],
+    optional: [
+        "bridge" bridge,
+        "firewall" firewall,
+        "gw" gw,
+        "gw6" gw6,
+        "host-managed" host_managed,
+        "hwaddr" hwaddr,
+        "ip" ip,
+        "ip6" ip6,
+        "link_down" link_down,
+        "mtu" mtu,
+        "rate" rate,
+        "tag" tag,
+        "trunks" trunks,
+        "type" type_,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("bridge", Takes::Pattern(&["[-_.\\w\\x{80}-\\x{10FFFF}\\d]+"])),
+            ("gw", Takes::Format("ipv4")),
+            ("gw6", Takes::Format("ipv6")),
+            ("hwaddr", Takes::Format("mac-addr")),
+            ("ip", Takes::Format("pve-ipv4-config")),
+            ("ip6", Takes::Format("pve-ipv6-config")),
+            ("mtu", Takes::Integer(64, 65535)),
+            ("name", Takes::Pattern(&["[-_.\\w\\x{80}-\\x{10FFFF}\\d]+"])),
+            ("tag", Takes::Integer(1, 4094)),
+            ("trunks", Takes::Pattern(&["(?:\\d+(?:;\\d+)*)"])),
+            ("type", Takes::OneOf(<LxcNetType as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(LxcNet);
 
@@ -8122,10 +8592,12 @@ pub enum LxcNetType {
     /// The value `veth`.
     Veth,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(LxcNetType : "veth" Veth,);
+open_enum_impls!(LxcNetType {
+    "veth" Veth,
+});
 
 /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
 ///
@@ -8156,14 +8628,22 @@ pub enum LxcOstype {
     /// The value `unmanaged`.
     Unmanaged,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    LxcOstype : "debian" Debian, "devuan" Devuan, "ubuntu" Ubuntu, "centos" Centos,
-    "fedora" Fedora, "opensuse" Opensuse, "archlinux" Archlinux, "alpine" Alpine,
-    "gentoo" Gentoo, "nixos" Nixos, "unmanaged" Unmanaged,
-);
+open_enum_impls!(LxcOstype {
+    "debian" Debian,
+    "devuan" Devuan,
+    "ubuntu" Ubuntu,
+    "centos" Centos,
+    "fedora" Fedora,
+    "opensuse" Opensuse,
+    "archlinux" Archlinux,
+    "alpine" Alpine,
+    "gentoo" Gentoo,
+    "nixos" Nixos,
+    "unmanaged" Unmanaged,
+});
 
 /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
 ///
@@ -8686,62 +9166,275 @@ pub enum LxcResizeDisk {
     /// The value `mp255`.
     Mp255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    LxcResizeDisk : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3" Mp3, "mp4"
-    Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10, "mp11" Mp11,
-    "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17" Mp17, "mp18"
-    Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23, "mp24" Mp24,
-    "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30" Mp30, "mp31"
-    Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36, "mp37" Mp37,
-    "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43" Mp43, "mp44"
-    Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49, "mp50" Mp50,
-    "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56" Mp56, "mp57"
-    Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62, "mp63" Mp63,
-    "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69" Mp69, "mp70"
-    Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75, "mp76" Mp76,
-    "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82" Mp82, "mp83"
-    Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88, "mp89" Mp89,
-    "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95" Mp95, "mp96"
-    Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101" Mp101, "mp102"
-    Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106, "mp107" Mp107,
-    "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112" Mp112, "mp113"
-    Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117, "mp118" Mp118,
-    "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123" Mp123, "mp124"
-    Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128, "mp129" Mp129,
-    "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134" Mp134, "mp135"
-    Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139, "mp140" Mp140,
-    "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145" Mp145, "mp146"
-    Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150, "mp151" Mp151,
-    "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156" Mp156, "mp157"
-    Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161, "mp162" Mp162,
-    "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167" Mp167, "mp168"
-    Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172, "mp173" Mp173,
-    "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178" Mp178, "mp179"
-    Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183, "mp184" Mp184,
-    "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189" Mp189, "mp190"
-    Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194, "mp195" Mp195,
-    "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200" Mp200, "mp201"
-    Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205, "mp206" Mp206,
-    "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211" Mp211, "mp212"
-    Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216, "mp217" Mp217,
-    "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222" Mp222, "mp223"
-    Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227, "mp228" Mp228,
-    "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233" Mp233, "mp234"
-    Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238, "mp239" Mp239,
-    "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244" Mp244, "mp245"
-    Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249, "mp250" Mp250,
-    "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255" Mp255,
-);
+open_enum_impls!(LxcResizeDisk {
+    "rootfs" Rootfs,
+    "mp0" Mp0,
+    "mp1" Mp1,
+    "mp2" Mp2,
+    "mp3" Mp3,
+    "mp4" Mp4,
+    "mp5" Mp5,
+    "mp6" Mp6,
+    "mp7" Mp7,
+    "mp8" Mp8,
+    "mp9" Mp9,
+    "mp10" Mp10,
+    "mp11" Mp11,
+    "mp12" Mp12,
+    "mp13" Mp13,
+    "mp14" Mp14,
+    "mp15" Mp15,
+    "mp16" Mp16,
+    "mp17" Mp17,
+    "mp18" Mp18,
+    "mp19" Mp19,
+    "mp20" Mp20,
+    "mp21" Mp21,
+    "mp22" Mp22,
+    "mp23" Mp23,
+    "mp24" Mp24,
+    "mp25" Mp25,
+    "mp26" Mp26,
+    "mp27" Mp27,
+    "mp28" Mp28,
+    "mp29" Mp29,
+    "mp30" Mp30,
+    "mp31" Mp31,
+    "mp32" Mp32,
+    "mp33" Mp33,
+    "mp34" Mp34,
+    "mp35" Mp35,
+    "mp36" Mp36,
+    "mp37" Mp37,
+    "mp38" Mp38,
+    "mp39" Mp39,
+    "mp40" Mp40,
+    "mp41" Mp41,
+    "mp42" Mp42,
+    "mp43" Mp43,
+    "mp44" Mp44,
+    "mp45" Mp45,
+    "mp46" Mp46,
+    "mp47" Mp47,
+    "mp48" Mp48,
+    "mp49" Mp49,
+    "mp50" Mp50,
+    "mp51" Mp51,
+    "mp52" Mp52,
+    "mp53" Mp53,
+    "mp54" Mp54,
+    "mp55" Mp55,
+    "mp56" Mp56,
+    "mp57" Mp57,
+    "mp58" Mp58,
+    "mp59" Mp59,
+    "mp60" Mp60,
+    "mp61" Mp61,
+    "mp62" Mp62,
+    "mp63" Mp63,
+    "mp64" Mp64,
+    "mp65" Mp65,
+    "mp66" Mp66,
+    "mp67" Mp67,
+    "mp68" Mp68,
+    "mp69" Mp69,
+    "mp70" Mp70,
+    "mp71" Mp71,
+    "mp72" Mp72,
+    "mp73" Mp73,
+    "mp74" Mp74,
+    "mp75" Mp75,
+    "mp76" Mp76,
+    "mp77" Mp77,
+    "mp78" Mp78,
+    "mp79" Mp79,
+    "mp80" Mp80,
+    "mp81" Mp81,
+    "mp82" Mp82,
+    "mp83" Mp83,
+    "mp84" Mp84,
+    "mp85" Mp85,
+    "mp86" Mp86,
+    "mp87" Mp87,
+    "mp88" Mp88,
+    "mp89" Mp89,
+    "mp90" Mp90,
+    "mp91" Mp91,
+    "mp92" Mp92,
+    "mp93" Mp93,
+    "mp94" Mp94,
+    "mp95" Mp95,
+    "mp96" Mp96,
+    "mp97" Mp97,
+    "mp98" Mp98,
+    "mp99" Mp99,
+    "mp100" Mp100,
+    "mp101" Mp101,
+    "mp102" Mp102,
+    "mp103" Mp103,
+    "mp104" Mp104,
+    "mp105" Mp105,
+    "mp106" Mp106,
+    "mp107" Mp107,
+    "mp108" Mp108,
+    "mp109" Mp109,
+    "mp110" Mp110,
+    "mp111" Mp111,
+    "mp112" Mp112,
+    "mp113" Mp113,
+    "mp114" Mp114,
+    "mp115" Mp115,
+    "mp116" Mp116,
+    "mp117" Mp117,
+    "mp118" Mp118,
+    "mp119" Mp119,
+    "mp120" Mp120,
+    "mp121" Mp121,
+    "mp122" Mp122,
+    "mp123" Mp123,
+    "mp124" Mp124,
+    "mp125" Mp125,
+    "mp126" Mp126,
+    "mp127" Mp127,
+    "mp128" Mp128,
+    "mp129" Mp129,
+    "mp130" Mp130,
+    "mp131" Mp131,
+    "mp132" Mp132,
+    "mp133" Mp133,
+    "mp134" Mp134,
+    "mp135" Mp135,
+    "mp136" Mp136,
+    "mp137" Mp137,
+    "mp138" Mp138,
+    "mp139" Mp139,
+    "mp140" Mp140,
+    "mp141" Mp141,
+    "mp142" Mp142,
+    "mp143" Mp143,
+    "mp144" Mp144,
+    "mp145" Mp145,
+    "mp146" Mp146,
+    "mp147" Mp147,
+    "mp148" Mp148,
+    "mp149" Mp149,
+    "mp150" Mp150,
+    "mp151" Mp151,
+    "mp152" Mp152,
+    "mp153" Mp153,
+    "mp154" Mp154,
+    "mp155" Mp155,
+    "mp156" Mp156,
+    "mp157" Mp157,
+    "mp158" Mp158,
+    "mp159" Mp159,
+    "mp160" Mp160,
+    "mp161" Mp161,
+    "mp162" Mp162,
+    "mp163" Mp163,
+    "mp164" Mp164,
+    "mp165" Mp165,
+    "mp166" Mp166,
+    "mp167" Mp167,
+    "mp168" Mp168,
+    "mp169" Mp169,
+    "mp170" Mp170,
+    "mp171" Mp171,
+    "mp172" Mp172,
+    "mp173" Mp173,
+    "mp174" Mp174,
+    "mp175" Mp175,
+    "mp176" Mp176,
+    "mp177" Mp177,
+    "mp178" Mp178,
+    "mp179" Mp179,
+    "mp180" Mp180,
+    "mp181" Mp181,
+    "mp182" Mp182,
+    "mp183" Mp183,
+    "mp184" Mp184,
+    "mp185" Mp185,
+    "mp186" Mp186,
+    "mp187" Mp187,
+    "mp188" Mp188,
+    "mp189" Mp189,
+    "mp190" Mp190,
+    "mp191" Mp191,
+    "mp192" Mp192,
+    "mp193" Mp193,
+    "mp194" Mp194,
+    "mp195" Mp195,
+    "mp196" Mp196,
+    "mp197" Mp197,
+    "mp198" Mp198,
+    "mp199" Mp199,
+    "mp200" Mp200,
+    "mp201" Mp201,
+    "mp202" Mp202,
+    "mp203" Mp203,
+    "mp204" Mp204,
+    "mp205" Mp205,
+    "mp206" Mp206,
+    "mp207" Mp207,
+    "mp208" Mp208,
+    "mp209" Mp209,
+    "mp210" Mp210,
+    "mp211" Mp211,
+    "mp212" Mp212,
+    "mp213" Mp213,
+    "mp214" Mp214,
+    "mp215" Mp215,
+    "mp216" Mp216,
+    "mp217" Mp217,
+    "mp218" Mp218,
+    "mp219" Mp219,
+    "mp220" Mp220,
+    "mp221" Mp221,
+    "mp222" Mp222,
+    "mp223" Mp223,
+    "mp224" Mp224,
+    "mp225" Mp225,
+    "mp226" Mp226,
+    "mp227" Mp227,
+    "mp228" Mp228,
+    "mp229" Mp229,
+    "mp230" Mp230,
+    "mp231" Mp231,
+    "mp232" Mp232,
+    "mp233" Mp233,
+    "mp234" Mp234,
+    "mp235" Mp235,
+    "mp236" Mp236,
+    "mp237" Mp237,
+    "mp238" Mp238,
+    "mp239" Mp239,
+    "mp240" Mp240,
+    "mp241" Mp241,
+    "mp242" Mp242,
+    "mp243" Mp243,
+    "mp244" Mp244,
+    "mp245" Mp245,
+    "mp246" Mp246,
+    "mp247" Mp247,
+    "mp248" Mp248,
+    "mp249" Mp249,
+    "mp250" Mp250,
+    "mp251" Mp251,
+    "mp252" Mp252,
+    "mp253" Mp253,
+    "mp254" Mp254,
+    "mp255" Mp255,
+});
 
 /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -8763,7 +9456,7 @@ pub struct LxcRootfs {
     /// Volume ID to mount, or the path of a device or directory of the host.
     pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl LxcRootfs {
@@ -8771,22 +9464,22 @@ impl LxcRootfs {
     #[inline]
     #[must_use]
     pub fn new<How0>(volume: impl IntoValue<VolumeId, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.volume, &mut new.undeclared, "volume", volume);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
     pub fn acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.acl, &mut self.undeclared, "acl", value);
+        property_string::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.idmap, &mut self.undeclared, "idmap", value);
+        property_string::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
     /// Extra mount options.
@@ -8798,7 +9491,7 @@ impl LxcRootfs {
     ) -> Self {
         property_string::set_list(
             &mut self.mountoptions,
-            &mut self.undeclared,
+            &mut self.unknown,
             "mountoptions",
             value,
         );
@@ -8808,121 +9501,94 @@ impl LxcRootfs {
     #[inline]
     #[must_use]
     pub fn quota<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.quota, &mut self.undeclared, "quota", value);
+        property_string::set(&mut self.quota, &mut self.unknown, "quota", value);
         self
     }
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
     pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.replicate,
-            &mut self.undeclared,
-            "replicate",
-            value,
-        );
+        property_string::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
     pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ro, &mut self.undeclared, "ro", value);
+        property_string::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.shared, &mut self.undeclared, "shared", value);
+        property_string::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
+        property_string::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.volume, &mut self.undeclared, "volume", value);
+        property_string::put(&mut self.volume, &mut self.unknown, "volume", value);
         self
     }
 }
 
-impl Object for LxcRootfs {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcRootfs",
-                required: &["volume"],
-                optional: &[
-                    "acl",
-                    "idmap",
-                    "mountoptions",
-                    "quota",
-                    "replicate",
-                    "ro",
-                    "shared",
-                    "size",
+object!(LxcRootfs {
+    required: ["volume" volume],
+    optional: [
+        "acl" acl,
+        "idmap" idmap,
+        "mountoptions" mountoptions,
+        "quota" quota,
+        "replicate" replicate,
+        "ro" ro,
+        "shared" shared,
+        "size" size,
+    ],
+    property_string: {
+        default_key: Some("volume"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+                "idmap",
+                Takes::Pattern(
+                    &[
+                    "(?:^(?:passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*)$)",
                 ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("volume"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "idmap",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:^(?:passthrough|[ug]:[0-9]+:[0-9]+:[1-9][0-9]*(?:;[ug]:[0-9]+:[0-9]+:[1-9][0-9]*)*)$)",
-                                    ],
-                                ),
-                            ),
-                            (
-                                "mountoptions",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:(?:(noatime|lazytime|nodev|nosuid|noexec))(;(?:(noatime|lazytime|nodev|nosuid|noexec)))*)",
-                                        "(?:(?:(discard|lazytime|noatime|nodev|noexec|nosuid))(;(?:(discard|lazytime|noatime|nodev|noexec|nosuid)))*)",
-                                    ],
-                                ),
-                            ),
-                            ("size", Takes::Format("disk-size")),
-                            ("volume", Takes::Format("pve-lxc-mp-string")),
-                        ],
-                        between: &[],
-                    },
                 ),
-            },
-            &mut [
-                &mut self.volume,
-                &mut self.acl,
-                &mut self.idmap,
-                &mut self.mountoptions,
-                &mut self.quota,
-                &mut self.replicate,
-                &mut self.ro,
-                &mut self.shared,
-                &mut self.size,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+            ),
+            (
+                "mountoptions",
+                Takes::Pattern(
+                    &[
+                    "(?:(?:(noatime|lazytime|nodev|nosuid|noexec))(;(?:(noatime|lazytime|nodev|nosuid|noexec)))*)",
+                    "(?:(?:(discard|lazytime|noatime|nodev|noexec|nosuid))(;(?:(discard|lazytime|noatime|nodev|noexec|nosuid)))*)",
+                ],
+                ),
+            ),
+            ("size", Takes::Format("disk-size")),
+            ("volume", Takes::Format("pve-lxc-mp-string")),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(LxcRootfs);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container.
@@ -8942,7 +9608,7 @@ pub struct LxcSnapshotConfig {
     /// Notes about the snapshot.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255.
-    pub dev: Family<LxcDevice>,
+    pub dev: IndexedMap<LxcDevice>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
@@ -8960,11 +9626,11 @@ pub struct LxcSnapshotConfig {
     /// Memory of the container in MiB.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    pub mp: Family<LxcMountPoint>,
+    pub mp: IndexedMap<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
-    pub net: Family<LxcNet>,
+    pub net: IndexedMap<LxcNet>,
     /// Starts the container when its node boots.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -8994,102 +9660,60 @@ pub struct LxcSnapshotConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: Family<LxcUnused>,
+    pub unused: IndexedMap<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for LxcSnapshotConfig {
+object!(LxcSnapshotConfig {
+    optional: [
+        "arch" arch,
+        "cmode" cmode,
+        "console" console,
+        "cores" cores,
+        "cpulimit" cpulimit,
+        "cpuunits" cpuunits,
+        "debug" debug,
+        "description" description,
+        "entrypoint" entrypoint,
+        "env" env,
+        "features" features,
+        "hookscript" hookscript,
+        "hostname" hostname,
+        "lock" lock,
+        "lxc" lxc,
+        "memory" memory,
+        "nameserver" nameserver,
+        "onboot" onboot,
+        "ostype" ostype,
+        "parent" parent,
+        "protection" protection,
+        "rootfs" rootfs,
+        "searchdomain" searchdomain,
+        "snapstate" snapstate,
+        "snaptime" snaptime,
+        "startup" startup,
+        "swap" swap,
+        "tags" tags,
+        "timezone" timezone,
+        "tty" tty,
+        "unprivileged" unprivileged,
+    ],
+    indexed: ["dev" dev, "mp" mp, "net" net, "unused" unused],
+    others: extra,
+});
+
+impl Default for LxcSnapshotConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcSnapshotConfig",
-                required: &[],
-                optional: &[
-                    "arch",
-                    "cmode",
-                    "console",
-                    "cores",
-                    "cpulimit",
-                    "cpuunits",
-                    "debug",
-                    "description",
-                    "entrypoint",
-                    "env",
-                    "features",
-                    "hookscript",
-                    "hostname",
-                    "lock",
-                    "lxc",
-                    "memory",
-                    "nameserver",
-                    "onboot",
-                    "ostype",
-                    "parent",
-                    "protection",
-                    "rootfs",
-                    "searchdomain",
-                    "snapstate",
-                    "snaptime",
-                    "startup",
-                    "swap",
-                    "tags",
-                    "timezone",
-                    "tty",
-                    "unprivileged",
-                ],
-                families: &["dev", "mp", "net", "unused"],
-                rules: None,
-            },
-            &mut [
-                &mut self.arch,
-                &mut self.cmode,
-                &mut self.console,
-                &mut self.cores,
-                &mut self.cpulimit,
-                &mut self.cpuunits,
-                &mut self.debug,
-                &mut self.description,
-                &mut self.entrypoint,
-                &mut self.env,
-                &mut self.features,
-                &mut self.hookscript,
-                &mut self.hostname,
-                &mut self.lock,
-                &mut self.lxc,
-                &mut self.memory,
-                &mut self.nameserver,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.parent,
-                &mut self.protection,
-                &mut self.rootfs,
-                &mut self.searchdomain,
-                &mut self.snapstate,
-                &mut self.snaptime,
-                &mut self.startup,
-                &mut self.swap,
-                &mut self.tags,
-                &mut self.timezone,
-                &mut self.tty,
-                &mut self.unprivileged,
-                &mut self.dev,
-                &mut self.mp,
-                &mut self.net,
-                &mut self.unused,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(LxcSnapshotConfig);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcStatusCurrent {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -9152,94 +9776,52 @@ pub struct LxcStatusCurrent {
     pub extra: Extra,
 }
 
-impl Object for LxcStatusCurrent {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcStatusCurrent",
-                required: &["status"],
-                optional: &[
-                    "cpu",
-                    "cpus",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "ha",
-                    "lock",
-                    "maxdisk",
-                    "maxmem",
-                    "maxswap",
-                    "mem",
-                    "name",
-                    "netin",
-                    "netout",
-                    "pid",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "swap",
-                    "tags",
-                    "template",
-                    "type",
-                    "uptime",
-                    "vmid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.cpu,
-                &mut self.cpus,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.ha,
-                &mut self.lock,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.maxswap,
-                &mut self.mem,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.pid,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.swap,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.type_,
-                &mut self.uptime,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(LxcStatusCurrent);
+object!(LxcStatusCurrent {
+    required: ["status" status],
+    optional: [
+        "cpu" cpu,
+        "cpus" cpus,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "ha" ha,
+        "lock" lock,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "maxswap" maxswap,
+        "mem" mem,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "pid" pid,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "swap" swap,
+        "tags" tags,
+        "template" template,
+        "type" type_,
+        "uptime" uptime,
+        "vmid" vmid,
+    ],
+    others: extra,
+});
 
 /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
     pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl LxcUnused {
@@ -9247,49 +9829,37 @@ impl LxcUnused {
     #[inline]
     #[must_use]
     pub fn new<How0>(volume: impl IntoValue<VolumeId, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.volume, &mut new.undeclared, "volume", volume);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.volume, &mut self.undeclared, "volume", value);
+        property_string::put(&mut self.volume, &mut self.unknown, "volume", value);
         self
     }
 }
 
-impl Object for LxcUnused {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcUnused",
-                required: &["volume"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("volume"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("volume", Takes::Format("pve-volume-id"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.volume, &mut self.undeclared],
-        );
-    }
-}
+object!(LxcUnused {
+    required: ["volume" volume],
+    property_string: {
+        default_key: Some("volume"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("volume", Takes::Format("pve-volume-id"))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(LxcUnused);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.
@@ -9308,28 +9878,14 @@ pub struct LxcVmidSnapshotItem {
     pub extra: Extra,
 }
 
-impl Object for LxcVmidSnapshotItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcVmidSnapshotItem",
-                required: &["name"],
-                optional: &["description", "digest", "parent", "running", "snaptime"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.parent,
-                &mut self.running,
-                &mut self.snaptime,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(LxcVmidSnapshotItem);
+object!(LxcVmidSnapshotItem {
+    required: ["name" name],
+    optional: [
+        "description" description,
+        "digest" digest,
+        "parent" parent,
+        "running" running,
+        "snaptime" snaptime,
+    ],
+    others: extra,
+});

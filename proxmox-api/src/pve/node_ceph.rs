@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/ceph`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephPath(pub(crate) At);
-
-place_impls!(NodeCephPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/ceph`
@@ -40,10 +38,8 @@ impl NodeCephPath {
 /// The path `/nodes/{node}/ceph/cfg`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephCfgPath(pub(crate) At);
-
-place_impls!(NodeCephCfgPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/cfg`
@@ -74,10 +70,8 @@ impl NodeCephCfgPath {
 /// The path `/nodes/{node}/ceph/cfg/db`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephCfgDbPath(pub(crate) At);
-
-place_impls!(NodeCephCfgDbPath);
 
 impl NodeCephCfgPath {
     /// `/nodes/{node}/ceph/cfg/db`
@@ -108,10 +102,8 @@ impl NodeCephCfgDbPath {
 /// The path `/nodes/{node}/ceph/cfg/raw`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephCfgRawPath(pub(crate) At);
-
-place_impls!(NodeCephCfgRawPath);
 
 impl NodeCephCfgPath {
     /// `/nodes/{node}/ceph/cfg/raw`
@@ -142,10 +134,8 @@ impl NodeCephCfgRawPath {
 /// The path `/nodes/{node}/ceph/cfg/value`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephCfgValuePath(pub(crate) At);
-
-place_impls!(NodeCephCfgValuePath);
 
 impl NodeCephCfgPath {
     /// `/nodes/{node}/ceph/cfg/value`
@@ -199,10 +189,8 @@ impl NodeCephCfgValuePath {
 /// The path `/nodes/{node}/ceph/cmd-safety`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephCmdSafetyPath(pub(crate) At);
-
-place_impls!(NodeCephCmdSafetyPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/cmd-safety`
@@ -246,10 +234,8 @@ impl NodeCephCmdSafetyPath {
 /// The path `/nodes/{node}/ceph/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephConfigPath(pub(crate) At);
-
-place_impls!(NodeCephConfigPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/config`
@@ -283,10 +269,8 @@ impl NodeCephConfigPath {
 /// The path `/nodes/{node}/ceph/configdb`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephConfigdbPath(pub(crate) At);
-
-place_impls!(NodeCephConfigdbPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/configdb`
@@ -320,10 +304,8 @@ impl NodeCephConfigdbPath {
 /// The path `/nodes/{node}/ceph/crush`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephCrushPath(pub(crate) At);
-
-place_impls!(NodeCephCrushPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/crush`
@@ -354,10 +336,8 @@ impl NodeCephCrushPath {
 /// The path `/nodes/{node}/ceph/fs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephFsPath(pub(crate) At);
-
-place_impls!(NodeCephFsPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/fs`
@@ -388,10 +368,8 @@ impl NodeCephFsPath {
 /// The path `/nodes/{node}/ceph/fs/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephFsNamePath(pub(crate) At);
-
-place_impls!(NodeCephFsNamePath);
 
 impl NodeCephFsPath {
     /// `/nodes/{node}/ceph/fs/{name}`
@@ -444,7 +422,7 @@ impl NodeCephFsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNamePost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephFsNamePost : Task);
+request_impls!(NodeCephFsNamePost: Task);
 
 impl NodeCephFsNamePost {
     /// Also sets the CephFS up as a storage of the cluster. Default: `false`.
@@ -472,7 +450,7 @@ impl NodeCephFsNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephFsNameDelete : Task);
+request_impls!(NodeCephFsNameDelete: Task);
 
 impl NodeCephFsNameDelete {
     /// Also destroys the file system's data and metadata pools. Default: `false`.
@@ -498,10 +476,8 @@ impl NodeCephFsNameDelete {
 /// The path `/nodes/{node}/ceph/init`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephInitPath(pub(crate) At);
-
-place_impls!(NodeCephInitPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/init`
@@ -547,7 +523,7 @@ impl NodeCephInitPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
 
-request_impls!(NodeCephInitPost : ());
+request_impls!(NodeCephInitPost:());
 
 impl NodeCephInitPost {
     /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128 characters. Only together with `network`.
@@ -597,10 +573,8 @@ impl NodeCephInitPost {
 /// The path `/nodes/{node}/ceph/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephLogPath(pub(crate) At);
-
-place_impls!(NodeCephLogPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/log`
@@ -641,7 +615,7 @@ impl NodeCephLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeCephLogGet : Vec < super::types::LogLine >);
+request_impls!(NodeCephLogGet: Vec<super::types::LogLine>);
 
 impl NodeCephLogGet {
     /// Most log lines to return. At least 0.
@@ -661,10 +635,8 @@ impl NodeCephLogGet {
 /// The path `/nodes/{node}/ceph/mds`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephMdsPath(pub(crate) At);
-
-place_impls!(NodeCephMdsPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/mds`
@@ -695,10 +667,8 @@ impl NodeCephMdsPath {
 /// The path `/nodes/{node}/ceph/mds/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephMdsNamePath(pub(crate) At);
-
-place_impls!(NodeCephMdsNamePath);
 
 impl NodeCephMdsPath {
     /// `/nodes/{node}/ceph/mds/{name}`
@@ -753,7 +723,7 @@ impl NodeCephMdsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMdsNamePost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephMdsNamePost : Task);
+request_impls!(NodeCephMdsNamePost: Task);
 
 impl NodeCephMdsNamePost {
     /// Makes a standby server follow the active one's journal: faster takeover at the price of idle load. Default: `false`.
@@ -767,10 +737,8 @@ impl NodeCephMdsNamePost {
 /// The path `/nodes/{node}/ceph/mgr`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephMgrPath(pub(crate) At);
-
-place_impls!(NodeCephMgrPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/mgr`
@@ -801,10 +769,8 @@ impl NodeCephMgrPath {
 /// The path `/nodes/{node}/ceph/mgr/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephMgrIdPath(pub(crate) At);
-
-place_impls!(NodeCephMgrIdPath);
 
 impl NodeCephMgrPath {
     /// `/nodes/{node}/ceph/mgr/{id}`
@@ -855,10 +821,8 @@ impl NodeCephMgrIdPath {
 /// The path `/nodes/{node}/ceph/mon`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephMonPath(pub(crate) At);
-
-place_impls!(NodeCephMonPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/mon`
@@ -889,10 +853,8 @@ impl NodeCephMonPath {
 /// The path `/nodes/{node}/ceph/mon/{monid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephMonMonidPath(pub(crate) At);
-
-place_impls!(NodeCephMonMonidPath);
 
 impl NodeCephMonPath {
     /// `/nodes/{node}/ceph/mon/{monid}`
@@ -947,7 +909,7 @@ impl NodeCephMonMonidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMonMonidPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephMonMonidPost : Task);
+request_impls!(NodeCephMonMonidPost: Task);
 
 impl NodeCephMonMonidPost {
     /// IP addresses of the monitor, within Ceph's public networks, instead of the detected ones.
@@ -964,10 +926,8 @@ impl NodeCephMonMonidPost {
 /// The path `/nodes/{node}/ceph/osd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdPath(pub(crate) At);
-
-place_impls!(NodeCephOsdPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/osd`
@@ -1032,7 +992,7 @@ impl NodeCephOsdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephOsdPost : Task);
+request_impls!(NodeCephOsdPost: Task);
 
 impl NodeCephOsdPost {
     /// CRUSH device class to give the OSD instead of the detected one.
@@ -1091,10 +1051,8 @@ impl NodeCephOsdPost {
 /// The path `/nodes/{node}/ceph/osd/{osdid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidPath(pub(crate) At);
-
-place_impls!(NodeCephOsdOsdidPath);
 
 impl NodeCephOsdPath {
     /// `/nodes/{node}/ceph/osd/{osdid}`
@@ -1147,7 +1105,7 @@ impl NodeCephOsdOsdidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephOsdOsdidDelete : Task);
+request_impls!(NodeCephOsdOsdidDelete: Task);
 
 impl NodeCephOsdOsdidDelete {
     /// Also removes the OSD's volumes, LVM labels and leftover partitions from the disks. Default: `false`.
@@ -1161,10 +1119,8 @@ impl NodeCephOsdOsdidDelete {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/in`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidInPath(pub(crate) At);
-
-place_impls!(NodeCephOsdOsdidInPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/in`
@@ -1195,10 +1151,8 @@ impl NodeCephOsdOsdidInPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidLvInfoPath(pub(crate) At);
-
-place_impls!(NodeCephOsdOsdidLvInfoPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/lv-info`
@@ -1233,7 +1187,7 @@ impl NodeCephOsdOsdidLvInfoPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
 
-request_impls!(NodeCephOsdOsdidLvInfoGet : NodeCephOsdLvInfo);
+request_impls!(NodeCephOsdOsdidLvInfoGet: NodeCephOsdLvInfo);
 
 impl NodeCephOsdOsdidLvInfoGet {
     /// Role of the device within the OSD whose volume to look at. Default: `block`.
@@ -1250,10 +1204,8 @@ impl NodeCephOsdOsdidLvInfoGet {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidMetadataPath(pub(crate) At);
-
-place_impls!(NodeCephOsdOsdidMetadataPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/metadata`
@@ -1284,10 +1236,8 @@ impl NodeCephOsdOsdidMetadataPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/out`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidOutPath(pub(crate) At);
-
-place_impls!(NodeCephOsdOsdidOutPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/out`
@@ -1318,10 +1268,8 @@ impl NodeCephOsdOsdidOutPath {
 /// The path `/nodes/{node}/ceph/osd/{osdid}/scrub`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephOsdOsdidScrubPath(pub(crate) At);
-
-place_impls!(NodeCephOsdOsdidScrubPath);
 
 impl NodeCephOsdOsdidPath {
     /// `/nodes/{node}/ceph/osd/{osdid}/scrub`
@@ -1356,7 +1304,7 @@ impl NodeCephOsdOsdidScrubPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
 
-request_impls!(NodeCephOsdOsdidScrubPost : ());
+request_impls!(NodeCephOsdOsdidScrubPost:());
 
 impl NodeCephOsdOsdidScrubPost {
     /// Compares the data itself (deep scrub) instead of only sizes and attributes. Default: `false`.
@@ -1370,10 +1318,8 @@ impl NodeCephOsdOsdidScrubPost {
 /// The path `/nodes/{node}/ceph/pool`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephPoolPath(pub(crate) At);
-
-place_impls!(NodeCephPoolPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/pool`
@@ -1439,7 +1385,7 @@ impl NodeCephPoolPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolPost : Task);
+request_impls!(NodeCephPoolPost: Task);
 
 impl NodeCephPoolPost {
     /// Also sets the pool up as a storage for guest disks. Default: `false`.
@@ -1536,10 +1482,8 @@ impl NodeCephPoolPost {
 /// The path `/nodes/{node}/ceph/pool/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephPoolNamePath(pub(crate) At);
-
-place_impls!(NodeCephPoolNamePath);
 
 impl NodeCephPoolPath {
     /// `/nodes/{node}/ceph/pool/{name}`
@@ -1613,7 +1557,7 @@ impl NodeCephPoolNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNamePut(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolNamePut : Task);
+request_impls!(NodeCephPoolNamePut: Task);
 
 impl NodeCephPoolNamePut {
     /// What the pool is used for.
@@ -1700,7 +1644,7 @@ impl NodeCephPoolNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolNameDelete : Task);
+request_impls!(NodeCephPoolNameDelete: Task);
 
 impl NodeCephPoolNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
@@ -1732,10 +1676,8 @@ impl NodeCephPoolNameDelete {
 /// The path `/nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephPoolNameStatusPath(pub(crate) At);
-
-place_impls!(NodeCephPoolNameStatusPath);
 
 impl NodeCephPoolNamePath {
     /// `/nodes/{node}/ceph/pool/{name}/status`
@@ -1772,7 +1714,7 @@ impl NodeCephPoolNameStatusPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameStatusGet(pub(crate) Request<NodeCephPool>);
 
-request_impls!(NodeCephPoolNameStatusGet : NodeCephPool);
+request_impls!(NodeCephPoolNameStatusGet: NodeCephPool);
 
 impl NodeCephPoolNameStatusGet {
     /// Adds usage and I/O statistics. Default: `false`.
@@ -1786,10 +1728,8 @@ impl NodeCephPoolNameStatusGet {
 /// The path `/nodes/{node}/ceph/pools`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephPoolsPath(pub(crate) At);
-
-place_impls!(NodeCephPoolsPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/pools`
@@ -1857,7 +1797,7 @@ impl NodeCephPoolsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolsPost : Task);
+request_impls!(NodeCephPoolsPost: Task);
 
 impl NodeCephPoolsPost {
     /// Also sets the pool up as a storage for guest disks.
@@ -1954,10 +1894,8 @@ impl NodeCephPoolsPost {
 /// The path `/nodes/{node}/ceph/pools/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephPoolsNamePath(pub(crate) At);
-
-place_impls!(NodeCephPoolsNamePath);
 
 impl NodeCephPoolsPath {
     /// `/nodes/{node}/ceph/pools/{name}`
@@ -2032,7 +1970,7 @@ impl NodeCephPoolsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameGet(pub(crate) Request<NodeCephPool>);
 
-request_impls!(NodeCephPoolsNameGet : NodeCephPool);
+request_impls!(NodeCephPoolsNameGet: NodeCephPool);
 
 impl NodeCephPoolsNameGet {
     /// Adds usage and I/O statistics. Default: `false`.
@@ -2054,7 +1992,7 @@ impl NodeCephPoolsNameGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNamePut(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolsNamePut : Task);
+request_impls!(NodeCephPoolsNamePut: Task);
 
 impl NodeCephPoolsNamePut {
     /// What the pool is used for.
@@ -2141,7 +2079,7 @@ impl NodeCephPoolsNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeCephPoolsNameDelete : Task);
+request_impls!(NodeCephPoolsNameDelete: Task);
 
 impl NodeCephPoolsNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
@@ -2173,10 +2111,8 @@ impl NodeCephPoolsNameDelete {
 /// The path `/nodes/{node}/ceph/restart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephRestartPath(pub(crate) At);
-
-place_impls!(NodeCephRestartPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/restart`
@@ -2226,7 +2162,7 @@ impl NodeCephRestartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephRestartPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephRestartPost : Task);
+request_impls!(NodeCephRestartPost: Task);
 
 impl NodeCephRestartPost {
     /// Service to restart: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
@@ -2240,10 +2176,8 @@ impl NodeCephRestartPost {
 /// The path `/nodes/{node}/ceph/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephRulesPath(pub(crate) At);
-
-place_impls!(NodeCephRulesPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/rules`
@@ -2274,10 +2208,8 @@ impl NodeCephRulesPath {
 /// The path `/nodes/{node}/ceph/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephStartPath(pub(crate) At);
-
-place_impls!(NodeCephStartPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/start`
@@ -2326,7 +2258,7 @@ impl NodeCephStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStartPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephStartPost : Task);
+request_impls!(NodeCephStartPost: Task);
 
 impl NodeCephStartPost {
     /// Service to start: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
@@ -2340,10 +2272,8 @@ impl NodeCephStartPost {
 /// The path `/nodes/{node}/ceph/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephStatusPath(pub(crate) At);
-
-place_impls!(NodeCephStatusPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/status`
@@ -2376,10 +2306,8 @@ impl NodeCephStatusPath {
 /// The path `/nodes/{node}/ceph/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCephStopPath(pub(crate) At);
-
-place_impls!(NodeCephStopPath);
 
 impl NodeCephPath {
     /// `/nodes/{node}/ceph/stop`
@@ -2428,7 +2356,7 @@ impl NodeCephStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStopPost(pub(crate) Request<Task>);
 
-request_impls!(NodeCephStopPost : Task);
+request_impls!(NodeCephStopPost: Task);
 
 impl NodeCephStopPost {
     /// Service to stop: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
@@ -2444,7 +2372,7 @@ impl NodeCephStopPost {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/ceph/pool`, `POST /nodes/{node}/ceph/pools`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephErasureCoding {
     /// CRUSH device class the data is kept on.
@@ -2458,7 +2386,7 @@ pub struct CephErasureCoding {
     /// Existing erasure code profile to use.
     pub profile: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl CephErasureCoding {
@@ -2469,9 +2397,9 @@ impl CephErasureCoding {
         k: impl IntoValue<i64, How0>,
         m: impl IntoValue<i64, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.k, &mut new.undeclared, "k", k);
-        property_string::put(&mut new.m, &mut new.undeclared, "m", m);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.k, &mut new.unknown, "k", k);
+        property_string::put(&mut new.m, &mut new.unknown, "m", m);
         new
     }
     /// CRUSH device class the data is kept on.
@@ -2480,7 +2408,7 @@ impl CephErasureCoding {
     pub fn device_class<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.device_class,
-            &mut self.undeclared,
+            &mut self.unknown,
             "device-class",
             value,
         );
@@ -2492,7 +2420,7 @@ impl CephErasureCoding {
     pub fn failure_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.failure_domain,
-            &mut self.undeclared,
+            &mut self.unknown,
             "failure-domain",
             value,
         );
@@ -2502,58 +2430,39 @@ impl CephErasureCoding {
     #[inline]
     #[must_use]
     pub fn k<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.k, &mut self.undeclared, "k", value);
+        property_string::put(&mut self.k, &mut self.unknown, "k", value);
         self
     }
     /// Number of coding chunks per object: how many chunks may be lost. At least 1.
     #[inline]
     #[must_use]
     pub fn m<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.m, &mut self.undeclared, "m", value);
+        property_string::put(&mut self.m, &mut self.unknown, "m", value);
         self
     }
     /// Existing erasure code profile to use.
     #[inline]
     #[must_use]
     pub fn profile<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.profile, &mut self.undeclared, "profile", value);
+        property_string::set(&mut self.profile, &mut self.unknown, "profile", value);
         self
     }
 }
 
-impl Object for CephErasureCoding {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephErasureCoding",
-                required: &["k", "m"],
-                optional: &["device-class", "failure-domain", "profile"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("k", Takes::Integer(2, i64::MAX)),
-                            ("m", Takes::Integer(1, i64::MAX)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.k,
-                &mut self.m,
-                &mut self.device_class,
-                &mut self.failure_domain,
-                &mut self.profile,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(CephErasureCoding {
+    required: ["k" k, "m" m],
+    optional: [
+        "device-class" device_class, "failure-domain" failure_domain, "profile" profile,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("k", Takes::Integer(2, i64::MAX)),("m", Takes::Integer(1, i64::MAX))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(CephErasureCoding);
 
@@ -2570,15 +2479,17 @@ pub enum NodeCephApplication {
     /// The value `rgw`.
     Rgw,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephApplication : "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,);
+open_enum_impls!(NodeCephApplication {
+    "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,
+});
 
 /// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cfg/db`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephCfgDbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -2597,31 +2508,11 @@ pub struct NodeCephCfgDbItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephCfgDbItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephCfgDbItem",
-                required: &["can_update_at_runtime"],
-                optional: &["level", "mask", "name", "section", "value"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_update_at_runtime,
-                &mut self.level,
-                &mut self.mask,
-                &mut self.name,
-                &mut self.section,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephCfgDbItem);
+object!(NodeCephCfgDbItem {
+    required: ["can_update_at_runtime" can_update_at_runtime],
+    optional: ["level" level, "mask" mask, "name" name, "section" section, "value" value],
+    others: extra,
+});
 
 /// Audience of the setting, from everyday use to development.
 ///
@@ -2636,15 +2527,17 @@ pub enum NodeCephCfgDbLevel {
     /// The value `dev`.
     Dev,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephCfgDbLevel : "basic" Basic, "advanced" Advanced, "dev" Dev,);
+open_enum_impls!(NodeCephCfgDbLevel {
+    "basic" Basic, "advanced" Advanced, "dev" Dev,
+});
 
 /// The answer to `GET /nodes/{node}/ceph/cmd-safety`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cmd-safety`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephCmdSafety {
     /// Whether Ceph considers the action safe.
@@ -2655,23 +2548,11 @@ pub struct NodeCephCmdSafety {
     pub extra: Extra,
 }
 
-impl Object for NodeCephCmdSafety {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephCmdSafety",
-                required: &["safe"],
-                optional: &["status"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.safe, &mut self.status, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeCephCmdSafety);
+object!(NodeCephCmdSafety {
+    required: ["safe" safe],
+    optional: ["status" status],
+    others: extra,
+});
 
 /// What is to be done with the daemon.
 ///
@@ -2684,10 +2565,12 @@ pub enum NodeCephCmdSafetyAction {
     /// The value `destroy`.
     Destroy,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephCmdSafetyAction : "stop" Stop, "destroy" Destroy,);
+open_enum_impls!(NodeCephCmdSafetyAction {
+    "stop" Stop, "destroy" Destroy,
+});
 
 /// Type of the daemon.
 ///
@@ -2702,15 +2585,17 @@ pub enum NodeCephCmdSafetyService {
     /// The value `mds`.
     Mds,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephCmdSafetyService : "osd" Osd, "mon" Mon, "mds" Mds,);
+open_enum_impls!(NodeCephCmdSafetyService {
+    "osd" Osd, "mon" Mon, "mds" Mds,
+});
 
 /// One element of the answer to `GET /nodes/{node}/ceph/configdb`.
 ///
 /// Used by `GET /nodes/{node}/ceph/configdb`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephConfigdbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -2729,43 +2614,29 @@ pub struct NodeCephConfigdbItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephConfigdbItem {
+object!(NodeCephConfigdbItem {
+    optional: [
+        "can_update_at_runtime" can_update_at_runtime,
+        "level" level,
+        "mask" mask,
+        "name" name,
+        "section" section,
+        "value" value,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephConfigdbItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephConfigdbItem",
-                required: &[],
-                optional: &[
-                    "can_update_at_runtime",
-                    "level",
-                    "mask",
-                    "name",
-                    "section",
-                    "value",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_update_at_runtime,
-                &mut self.level,
-                &mut self.mask,
-                &mut self.name,
-                &mut self.section,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephConfigdbItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/fs`.
 ///
 /// Used by `GET /nodes/{node}/ceph/fs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephFsItem {
     /// Name of the first data pool; `data_pools` names them all.
@@ -2784,36 +2655,18 @@ pub struct NodeCephFsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephFsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephFsItem",
-                required: &["data_pool", "metadata_pool", "name"],
-                optional: &["data_pool_ids", "data_pools", "metadata_pool_id"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.data_pool,
-                &mut self.metadata_pool,
-                &mut self.name,
-                &mut self.data_pool_ids,
-                &mut self.data_pools,
-                &mut self.metadata_pool_id,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephFsItem);
+object!(NodeCephFsItem {
+    required: ["data_pool" data_pool, "metadata_pool" metadata_pool, "name" name],
+    optional: [
+        "data_pool_ids" data_pool_ids, "data_pools" data_pools, "metadata_pool_id" metadata_pool_id,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mds`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mds`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMdsItem {
     /// Address the metadata server announces, in Ceph's notation.
@@ -2842,52 +2695,27 @@ pub struct NodeCephMdsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephMdsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephMdsItem",
-                required: &["name"],
-                optional: &[
-                    "addr",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "direxists",
-                    "fs_name",
-                    "host",
-                    "rank",
-                    "service",
-                    "standby_replay",
-                    "state",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.addr,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.direxists,
-                &mut self.fs_name,
-                &mut self.host,
-                &mut self.rank,
-                &mut self.service,
-                &mut self.standby_replay,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephMdsItem);
+object!(NodeCephMdsItem {
+    required: ["name" name],
+    optional: [
+        "addr" addr,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "direxists" direxists,
+        "fs_name" fs_name,
+        "host" host,
+        "rank" rank,
+        "service" service,
+        "standby_replay" standby_replay,
+        "state" state,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mgr`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mgr`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMgrItem {
     /// Address the manager announces, in Ceph's notation.
@@ -2910,45 +2738,23 @@ pub struct NodeCephMgrItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephMgrItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephMgrItem",
-                required: &["name", "state"],
-                optional: &[
-                    "addr",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "direxists",
-                    "host",
-                    "service",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.state,
-                &mut self.addr,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.direxists,
-                &mut self.host,
-                &mut self.service,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephMgrItem);
+object!(NodeCephMgrItem {
+    required: ["name" name, "state" state],
+    optional: [
+        "addr" addr,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "direxists" direxists,
+        "host" host,
+        "service" service,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mon`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mon`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephMonItem {
     /// Address the monitor announces, in Ceph's notation.
@@ -2975,50 +2781,26 @@ pub struct NodeCephMonItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephMonItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephMonItem",
-                required: &["name"],
-                optional: &[
-                    "addr",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "direxists",
-                    "host",
-                    "quorum",
-                    "rank",
-                    "service",
-                    "state",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.addr,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.direxists,
-                &mut self.host,
-                &mut self.quorum,
-                &mut self.rank,
-                &mut self.service,
-                &mut self.state,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephMonItem);
+object!(NodeCephMonItem {
+    required: ["name" name],
+    optional: [
+        "addr" addr,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "direxists" direxists,
+        "host" host,
+        "quorum" quorum,
+        "rank" rank,
+        "service" service,
+        "state" state,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/ceph/osd`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsd {
     /// OSD flags set on the cluster, separated by commas; absent if there are none.
@@ -3029,28 +2811,16 @@ pub struct NodeCephOsd {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsd {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsd",
-                required: &["root"],
-                optional: &["flags"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.root, &mut self.flags, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeCephOsd);
+object!(NodeCephOsd {
+    required: ["root" root],
+    optional: ["flags" flags],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdLvInfo {
     /// When the volume was created, as `lvs` prints it.
@@ -3069,31 +2839,11 @@ pub struct NodeCephOsdLvInfo {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdLvInfo {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdLvInfo",
-                required: &["creation_time", "lv_size"],
-                optional: &["lv_name", "lv_path", "lv_uuid", "vg_name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.creation_time,
-                &mut self.lv_size,
-                &mut self.lv_name,
-                &mut self.lv_path,
-                &mut self.lv_uuid,
-                &mut self.vg_name,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephOsdLvInfo);
+object!(NodeCephOsdLvInfo {
+    required: ["creation_time" creation_time, "lv_size" lv_size],
+    optional: ["lv_name" lv_name, "lv_path" lv_path, "lv_uuid" lv_uuid, "vg_name" vg_name],
+    others: extra,
+});
 
 /// Role of the device within the OSD whose volume to look at.
 ///
@@ -3108,15 +2858,17 @@ pub enum NodeCephOsdLvInfoType {
     /// The value `wal`.
     Wal,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephOsdLvInfoType : "block" Block, "db" Db, "wal" Wal,);
+open_enum_impls!(NodeCephOsdLvInfoType {
+    "block" Block, "db" Db, "wal" Wal,
+});
 
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
@@ -3127,23 +2879,17 @@ pub struct NodeCephOsdMetadata {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdMetadata {
+object!(NodeCephOsdMetadata {
+    optional: ["devices" devices, "osd" osd],
+    others: extra,
+});
+
+impl Default for NodeCephOsdMetadata {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdMetadata",
-                required: &[],
-                optional: &["devices", "osd"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.devices, &mut self.osd, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdMetadata);
 
 /// Role of the device within the OSD.
 ///
@@ -3158,15 +2904,17 @@ pub enum NodeCephOsdMetadataDevice {
     /// The value `wal`.
     Wal,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephOsdMetadataDevice : "block" Block, "db" Db, "wal" Wal,);
+open_enum_impls!(NodeCephOsdMetadataDevice {
+    "block" Block, "db" Db, "wal" Wal,
+});
 
 /// Devices the OSD consists of.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataDevicesItem {
     /// Path of the device node.
@@ -3187,45 +2935,30 @@ pub struct NodeCephOsdMetadataDevicesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdMetadataDevicesItem {
+object!(NodeCephOsdMetadataDevicesItem {
+    optional: [
+        "dev_node" dev_node,
+        "device" device,
+        "devices" devices,
+        "physical_device" physical_device,
+        "size" size,
+        "support_discard" support_discard,
+        "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephOsdMetadataDevicesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdMetadataDevicesItem",
-                required: &[],
-                optional: &[
-                    "dev_node",
-                    "device",
-                    "devices",
-                    "physical_device",
-                    "size",
-                    "support_discard",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dev_node,
-                &mut self.device,
-                &mut self.devices,
-                &mut self.physical_device,
-                &mut self.size,
-                &mut self.support_discard,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdMetadataDevicesItem);
 
 /// General information about the OSD.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataOsd {
     /// Address and port for traffic with other OSDs.
@@ -3256,54 +2989,28 @@ pub struct NodeCephOsdMetadataOsd {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdMetadataOsd {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdMetadataOsd",
-                required: &["id"],
-                optional: &[
-                    "back_addr",
-                    "encrypted",
-                    "front_addr",
-                    "hb_back_addr",
-                    "hb_front_addr",
-                    "hostname",
-                    "mem_usage",
-                    "osd_data",
-                    "osd_objectstore",
-                    "pid",
-                    "version",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.back_addr,
-                &mut self.encrypted,
-                &mut self.front_addr,
-                &mut self.hb_back_addr,
-                &mut self.hb_front_addr,
-                &mut self.hostname,
-                &mut self.mem_usage,
-                &mut self.osd_data,
-                &mut self.osd_objectstore,
-                &mut self.pid,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephOsdMetadataOsd);
+object!(NodeCephOsdMetadataOsd {
+    required: ["id" id],
+    optional: [
+        "back_addr" back_addr,
+        "encrypted" encrypted,
+        "front_addr" front_addr,
+        "hb_back_addr" hb_back_addr,
+        "hb_front_addr" hb_front_addr,
+        "hostname" hostname,
+        "mem_usage" mem_usage,
+        "osd_data" osd_data,
+        "osd_objectstore" osd_objectstore,
+        "pid" pid,
+        "version" version,
+    ],
+    others: extra,
+});
 
 /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
@@ -3314,28 +3021,22 @@ pub struct NodeCephOsdRoot {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdRoot {
+object!(NodeCephOsdRoot {
+    optional: ["children" children, "leaf" leaf],
+    others: extra,
+});
+
+impl Default for NodeCephOsdRoot {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdRoot",
-                required: &[],
-                optional: &["children", "leaf"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdRoot);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3390,79 +3091,47 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
+object!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdRootChildrenChildrenChildrenChildrenItem",
-                required: &[],
-                optional: &[
-                    "apply_latency_ms",
-                    "blfsdev",
-                    "bytes_used",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "children",
-                    "commit_latency_ms",
-                    "crush_weight",
-                    "dbdev",
-                    "device_class",
-                    "host",
-                    "id",
-                    "in",
-                    "leaf",
-                    "name",
-                    "osdtype",
-                    "percent_used",
-                    "pgs",
-                    "reweight",
-                    "status",
-                    "total_space",
-                    "type",
-                    "version",
-                    "waldev",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.apply_latency_ms,
-                &mut self.blfsdev,
-                &mut self.bytes_used,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.children,
-                &mut self.commit_latency_ms,
-                &mut self.crush_weight,
-                &mut self.dbdev,
-                &mut self.device_class,
-                &mut self.host,
-                &mut self.id,
-                &mut self.in_,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.osdtype,
-                &mut self.percent_used,
-                &mut self.pgs,
-                &mut self.reweight,
-                &mut self.status,
-                &mut self.total_space,
-                &mut self.type_,
-                &mut self.version,
-                &mut self.waldev,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3517,79 +3186,47 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdRootChildrenChildrenChildrenItem {
+object!(NodeCephOsdRootChildrenChildrenChildrenItem {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephOsdRootChildrenChildrenChildrenItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdRootChildrenChildrenChildrenItem",
-                required: &[],
-                optional: &[
-                    "apply_latency_ms",
-                    "blfsdev",
-                    "bytes_used",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "children",
-                    "commit_latency_ms",
-                    "crush_weight",
-                    "dbdev",
-                    "device_class",
-                    "host",
-                    "id",
-                    "in",
-                    "leaf",
-                    "name",
-                    "osdtype",
-                    "percent_used",
-                    "pgs",
-                    "reweight",
-                    "status",
-                    "total_space",
-                    "type",
-                    "version",
-                    "waldev",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.apply_latency_ms,
-                &mut self.blfsdev,
-                &mut self.bytes_used,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.children,
-                &mut self.commit_latency_ms,
-                &mut self.crush_weight,
-                &mut self.dbdev,
-                &mut self.device_class,
-                &mut self.host,
-                &mut self.id,
-                &mut self.in_,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.osdtype,
-                &mut self.percent_used,
-                &mut self.pgs,
-                &mut self.reweight,
-                &mut self.status,
-                &mut self.total_space,
-                &mut self.type_,
-                &mut self.version,
-                &mut self.waldev,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdRootChildrenChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3644,79 +3281,47 @@ pub struct NodeCephOsdRootChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdRootChildrenChildrenItem {
+object!(NodeCephOsdRootChildrenChildrenItem {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephOsdRootChildrenChildrenItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdRootChildrenChildrenItem",
-                required: &[],
-                optional: &[
-                    "apply_latency_ms",
-                    "blfsdev",
-                    "bytes_used",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "children",
-                    "commit_latency_ms",
-                    "crush_weight",
-                    "dbdev",
-                    "device_class",
-                    "host",
-                    "id",
-                    "in",
-                    "leaf",
-                    "name",
-                    "osdtype",
-                    "percent_used",
-                    "pgs",
-                    "reweight",
-                    "status",
-                    "total_space",
-                    "type",
-                    "version",
-                    "waldev",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.apply_latency_ms,
-                &mut self.blfsdev,
-                &mut self.bytes_used,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.children,
-                &mut self.commit_latency_ms,
-                &mut self.crush_weight,
-                &mut self.dbdev,
-                &mut self.device_class,
-                &mut self.host,
-                &mut self.id,
-                &mut self.in_,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.osdtype,
-                &mut self.percent_used,
-                &mut self.pgs,
-                &mut self.reweight,
-                &mut self.status,
-                &mut self.total_space,
-                &mut self.type_,
-                &mut self.version,
-                &mut self.waldev,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdRootChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3771,74 +3376,42 @@ pub struct NodeCephOsdRootChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephOsdRootChildrenItem {
+object!(NodeCephOsdRootChildrenItem {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephOsdRootChildrenItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephOsdRootChildrenItem",
-                required: &[],
-                optional: &[
-                    "apply_latency_ms",
-                    "blfsdev",
-                    "bytes_used",
-                    "ceph_version",
-                    "ceph_version_short",
-                    "children",
-                    "commit_latency_ms",
-                    "crush_weight",
-                    "dbdev",
-                    "device_class",
-                    "host",
-                    "id",
-                    "in",
-                    "leaf",
-                    "name",
-                    "osdtype",
-                    "percent_used",
-                    "pgs",
-                    "reweight",
-                    "status",
-                    "total_space",
-                    "type",
-                    "version",
-                    "waldev",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.apply_latency_ms,
-                &mut self.blfsdev,
-                &mut self.bytes_used,
-                &mut self.ceph_version,
-                &mut self.ceph_version_short,
-                &mut self.children,
-                &mut self.commit_latency_ms,
-                &mut self.crush_weight,
-                &mut self.dbdev,
-                &mut self.device_class,
-                &mut self.host,
-                &mut self.id,
-                &mut self.in_,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.osdtype,
-                &mut self.percent_used,
-                &mut self.pgs,
-                &mut self.reweight,
-                &mut self.status,
-                &mut self.total_space,
-                &mut self.type_,
-                &mut self.version,
-                &mut self.waldev,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephOsdRootChildrenItem);
 
 /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
 ///
@@ -3853,15 +3426,17 @@ pub enum NodeCephPgAutoscaleMode {
     /// The value `warn`.
     Warn,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCephPgAutoscaleMode : "on" On, "off" Off, "warn" Warn,);
+open_enum_impls!(NodeCephPgAutoscaleMode {
+    "on" On, "off" Off, "warn" Warn,
+});
 
 /// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -3916,80 +3491,42 @@ pub struct NodeCephPool {
     pub extra: Extra,
 }
 
-impl Object for NodeCephPool {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephPool",
-                required: &[
-                    "fast_read",
-                    "hashpspool",
-                    "id",
-                    "name",
-                    "nodeep-scrub",
-                    "nodelete",
-                    "nopgchange",
-                    "noscrub",
-                    "nosizechange",
-                    "use_gmt_hitset",
-                    "write_fadvise_dontneed",
-                ],
-                optional: &[
-                    "application",
-                    "application_list",
-                    "autoscale_status",
-                    "crush_rule",
-                    "min_size",
-                    "pg_autoscale_mode",
-                    "pg_num",
-                    "pg_num_min",
-                    "pgp_num",
-                    "size",
-                    "statistics",
-                    "target_size",
-                    "target_size_ratio",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.fast_read,
-                &mut self.hashpspool,
-                &mut self.id,
-                &mut self.name,
-                &mut self.nodeep_scrub,
-                &mut self.nodelete,
-                &mut self.nopgchange,
-                &mut self.noscrub,
-                &mut self.nosizechange,
-                &mut self.use_gmt_hitset,
-                &mut self.write_fadvise_dontneed,
-                &mut self.application,
-                &mut self.application_list,
-                &mut self.autoscale_status,
-                &mut self.crush_rule,
-                &mut self.min_size,
-                &mut self.pg_autoscale_mode,
-                &mut self.pg_num,
-                &mut self.pg_num_min,
-                &mut self.pgp_num,
-                &mut self.size,
-                &mut self.statistics,
-                &mut self.target_size,
-                &mut self.target_size_ratio,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephPool);
+object!(NodeCephPool {
+    required: [
+        "fast_read" fast_read,
+        "hashpspool" hashpspool,
+        "id" id,
+        "name" name,
+        "nodeep-scrub" nodeep_scrub,
+        "nodelete" nodelete,
+        "nopgchange" nopgchange,
+        "noscrub" noscrub,
+        "nosizechange" nosizechange,
+        "use_gmt_hitset" use_gmt_hitset,
+        "write_fadvise_dontneed" write_fadvise_dontneed,
+    ],
+    optional: [
+        "application" application,
+        "application_list" application_list,
+        "autoscale_status" autoscale_status,
+        "crush_rule" crush_rule,
+        "min_size" min_size,
+        "pg_autoscale_mode" pg_autoscale_mode,
+        "pg_num" pg_num,
+        "pg_num_min" pg_num_min,
+        "pgp_num" pgp_num,
+        "size" size,
+        "statistics" statistics,
+        "target_size" target_size,
+        "target_size_ratio" target_size_ratio,
+    ],
+    others: extra,
+});
 
 /// What the autoscaler reports about the pool; differs between Ceph releases.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolAutoscaleStatus {
     /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
@@ -4036,71 +3573,43 @@ pub struct NodeCephPoolAutoscaleStatus {
     pub extra: Extra,
 }
 
-impl Object for NodeCephPoolAutoscaleStatus {
+object!(NodeCephPoolAutoscaleStatus {
+    optional: [
+        "actual_capacity_ratio" actual_capacity_ratio,
+        "actual_raw_used" actual_raw_used,
+        "bias" bias,
+        "bulk" bulk,
+        "capacity_ratio" capacity_ratio,
+        "crush_root_id" crush_root_id,
+        "effective_target_ratio" effective_target_ratio,
+        "logical_used" logical_used,
+        "pg_autoscale_mode" pg_autoscale_mode,
+        "pg_num_final" pg_num_final,
+        "pg_num_ideal" pg_num_ideal,
+        "pg_num_target" pg_num_target,
+        "pool_id" pool_id,
+        "pool_name" pool_name,
+        "raw_used" raw_used,
+        "raw_used_rate" raw_used_rate,
+        "subtree_capacity" subtree_capacity,
+        "target_bytes" target_bytes,
+        "target_ratio" target_ratio,
+        "would_adjust" would_adjust,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephPoolAutoscaleStatus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephPoolAutoscaleStatus",
-                required: &[],
-                optional: &[
-                    "actual_capacity_ratio",
-                    "actual_raw_used",
-                    "bias",
-                    "bulk",
-                    "capacity_ratio",
-                    "crush_root_id",
-                    "effective_target_ratio",
-                    "logical_used",
-                    "pg_autoscale_mode",
-                    "pg_num_final",
-                    "pg_num_ideal",
-                    "pg_num_target",
-                    "pool_id",
-                    "pool_name",
-                    "raw_used",
-                    "raw_used_rate",
-                    "subtree_capacity",
-                    "target_bytes",
-                    "target_ratio",
-                    "would_adjust",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.actual_capacity_ratio,
-                &mut self.actual_raw_used,
-                &mut self.bias,
-                &mut self.bulk,
-                &mut self.capacity_ratio,
-                &mut self.crush_root_id,
-                &mut self.effective_target_ratio,
-                &mut self.logical_used,
-                &mut self.pg_autoscale_mode,
-                &mut self.pg_num_final,
-                &mut self.pg_num_ideal,
-                &mut self.pg_num_target,
-                &mut self.pool_id,
-                &mut self.pool_name,
-                &mut self.raw_used,
-                &mut self.raw_used_rate,
-                &mut self.subtree_capacity,
-                &mut self.target_bytes,
-                &mut self.target_ratio,
-                &mut self.would_adjust,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephPoolAutoscaleStatus);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pools`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -4141,63 +3650,32 @@ pub struct NodeCephPoolItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCephPoolItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephPoolItem",
-                required: &["pool", "pool_name"],
-                optional: &[
-                    "application_metadata",
-                    "autoscale_status",
-                    "bytes_used",
-                    "crush_rule",
-                    "crush_rule_name",
-                    "min_size",
-                    "percent_used",
-                    "pg_autoscale_mode",
-                    "pg_num",
-                    "pg_num_final",
-                    "pg_num_min",
-                    "size",
-                    "target_size",
-                    "target_size_ratio",
-                    "type",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.pool,
-                &mut self.pool_name,
-                &mut self.application_metadata,
-                &mut self.autoscale_status,
-                &mut self.bytes_used,
-                &mut self.crush_rule,
-                &mut self.crush_rule_name,
-                &mut self.min_size,
-                &mut self.percent_used,
-                &mut self.pg_autoscale_mode,
-                &mut self.pg_num,
-                &mut self.pg_num_final,
-                &mut self.pg_num_min,
-                &mut self.size,
-                &mut self.target_size,
-                &mut self.target_size_ratio,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephPoolItem);
+object!(NodeCephPoolItem {
+    required: ["pool" pool, "pool_name" pool_name],
+    optional: [
+        "application_metadata" application_metadata,
+        "autoscale_status" autoscale_status,
+        "bytes_used" bytes_used,
+        "crush_rule" crush_rule,
+        "crush_rule_name" crush_rule_name,
+        "min_size" min_size,
+        "percent_used" percent_used,
+        "pg_autoscale_mode" pg_autoscale_mode,
+        "pg_num" pg_num,
+        "pg_num_final" pg_num_final,
+        "pg_num_min" pg_num_min,
+        "size" size,
+        "target_size" target_size,
+        "target_size_ratio" target_size_ratio,
+        "type" type_,
+    ],
+    others: extra,
+});
 
 /// Usage and I/O statistics; only with `verbose`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
@@ -4246,68 +3724,39 @@ pub struct NodeCephPoolStatistics {
     pub extra: Extra,
 }
 
-impl Object for NodeCephPoolStatistics {
+object!(NodeCephPoolStatistics {
+    optional: [
+        "avail_raw" avail_raw,
+        "bytes_used" bytes_used,
+        "compress_bytes_used" compress_bytes_used,
+        "compress_under_bytes" compress_under_bytes,
+        "data_bytes_used" data_bytes_used,
+        "dirty" dirty,
+        "kb_used" kb_used,
+        "max_avail" max_avail,
+        "objects" objects,
+        "omap_bytes_used" omap_bytes_used,
+        "percent_used" percent_used,
+        "quota_bytes" quota_bytes,
+        "quota_objects" quota_objects,
+        "rd" rd,
+        "rd_bytes" rd_bytes,
+        "stored" stored,
+        "stored_data" stored_data,
+        "stored_omap" stored_omap,
+        "stored_raw" stored_raw,
+        "wr" wr,
+        "wr_bytes" wr_bytes,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCephPoolStatistics {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephPoolStatistics",
-                required: &[],
-                optional: &[
-                    "avail_raw",
-                    "bytes_used",
-                    "compress_bytes_used",
-                    "compress_under_bytes",
-                    "data_bytes_used",
-                    "dirty",
-                    "kb_used",
-                    "max_avail",
-                    "objects",
-                    "omap_bytes_used",
-                    "percent_used",
-                    "quota_bytes",
-                    "quota_objects",
-                    "rd",
-                    "rd_bytes",
-                    "stored",
-                    "stored_data",
-                    "stored_omap",
-                    "stored_raw",
-                    "wr",
-                    "wr_bytes",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.avail_raw,
-                &mut self.bytes_used,
-                &mut self.compress_bytes_used,
-                &mut self.compress_under_bytes,
-                &mut self.data_bytes_used,
-                &mut self.dirty,
-                &mut self.kb_used,
-                &mut self.max_avail,
-                &mut self.objects,
-                &mut self.omap_bytes_used,
-                &mut self.percent_used,
-                &mut self.quota_bytes,
-                &mut self.quota_objects,
-                &mut self.rd,
-                &mut self.rd_bytes,
-                &mut self.stored,
-                &mut self.stored_data,
-                &mut self.stored_omap,
-                &mut self.stored_raw,
-                &mut self.wr,
-                &mut self.wr_bytes,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCephPoolStatistics);
 
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
@@ -4322,9 +3771,9 @@ pub enum NodeCephType {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeCephType : "replicated" Replicated, "erasure" Erasure, "unknown" Unknown,
-);
+open_enum_impls!(NodeCephType {
+    "replicated" Replicated, "erasure" Erasure, "unknown" Unknown,
+});

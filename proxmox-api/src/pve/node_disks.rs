@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/disks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksPath(pub(crate) At);
-
-place_impls!(NodeDisksPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/disks`
@@ -40,10 +38,8 @@ impl NodeDisksPath {
 /// The path `/nodes/{node}/disks/directory`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksDirectoryPath(pub(crate) At);
-
-place_impls!(NodeDisksDirectoryPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/directory`
@@ -116,7 +112,7 @@ impl NodeDisksDirectoryPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksDirectoryPost : Task);
+request_impls!(NodeDisksDirectoryPost: Task);
 
 impl NodeDisksDirectoryPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -141,10 +137,8 @@ impl NodeDisksDirectoryPost {
 /// The path `/nodes/{node}/disks/directory/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksDirectoryNamePath(pub(crate) At);
-
-place_impls!(NodeDisksDirectoryNamePath);
 
 impl NodeDisksDirectoryPath {
     /// `/nodes/{node}/disks/directory/{name}`
@@ -194,7 +188,7 @@ impl NodeDisksDirectoryNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksDirectoryNameDelete : Task);
+request_impls!(NodeDisksDirectoryNameDelete: Task);
 
 impl NodeDisksDirectoryNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -220,10 +214,8 @@ impl NodeDisksDirectoryNameDelete {
 /// The path `/nodes/{node}/disks/initgpt`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksInitgptPath(pub(crate) At);
-
-place_impls!(NodeDisksInitgptPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/initgpt`
@@ -274,7 +266,7 @@ impl NodeDisksInitgptPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksInitgptPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksInitgptPost : Task);
+request_impls!(NodeDisksInitgptPost: Task);
 
 impl NodeDisksInitgptPost {
     /// UUID for the new table; a random one if absent. At most 36 characters.
@@ -288,10 +280,8 @@ impl NodeDisksInitgptPost {
 /// The path `/nodes/{node}/disks/list`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksListPath(pub(crate) At);
-
-place_impls!(NodeDisksListPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/list`
@@ -331,7 +321,7 @@ impl NodeDisksListPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
 
-request_impls!(NodeDisksListGet : Vec < NodeDisksListItem >);
+request_impls!(NodeDisksListGet: Vec<NodeDisksListItem>);
 
 impl NodeDisksListGet {
     /// Lists partitions too. Default: `false`.
@@ -363,10 +353,8 @@ impl NodeDisksListGet {
 /// The path `/nodes/{node}/disks/lvm`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmPath(pub(crate) At);
-
-place_impls!(NodeDisksLvmPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/lvm`
@@ -439,7 +427,7 @@ impl NodeDisksLvmPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmPost : Task);
+request_impls!(NodeDisksLvmPost: Task);
 
 impl NodeDisksLvmPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -453,10 +441,8 @@ impl NodeDisksLvmPost {
 /// The path `/nodes/{node}/disks/lvm/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmNamePath(pub(crate) At);
-
-place_impls!(NodeDisksLvmNamePath);
 
 impl NodeDisksLvmPath {
     /// `/nodes/{node}/disks/lvm/{name}`
@@ -506,7 +492,7 @@ impl NodeDisksLvmNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmNameDelete : Task);
+request_impls!(NodeDisksLvmNameDelete: Task);
 
 impl NodeDisksLvmNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -532,10 +518,8 @@ impl NodeDisksLvmNameDelete {
 /// The path `/nodes/{node}/disks/lvmthin`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmthinPath(pub(crate) At);
-
-place_impls!(NodeDisksLvmthinPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/lvmthin`
@@ -608,7 +592,7 @@ impl NodeDisksLvmthinPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmthinPost : Task);
+request_impls!(NodeDisksLvmthinPost: Task);
 
 impl NodeDisksLvmthinPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -622,10 +606,8 @@ impl NodeDisksLvmthinPost {
 /// The path `/nodes/{node}/disks/lvmthin/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksLvmthinNamePath(pub(crate) At);
-
-place_impls!(NodeDisksLvmthinNamePath);
 
 impl NodeDisksLvmthinPath {
     /// `/nodes/{node}/disks/lvmthin/{name}`
@@ -683,7 +665,7 @@ impl NodeDisksLvmthinNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksLvmthinNameDelete : Task);
+request_impls!(NodeDisksLvmthinNameDelete: Task);
 
 impl NodeDisksLvmthinNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -709,10 +691,8 @@ impl NodeDisksLvmthinNameDelete {
 /// The path `/nodes/{node}/disks/smart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksSmartPath(pub(crate) At);
-
-place_impls!(NodeDisksSmartPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/smart`
@@ -752,7 +732,7 @@ impl NodeDisksSmartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
 
-request_impls!(NodeDisksSmartGet : NodeDisksSmart);
+request_impls!(NodeDisksSmartGet: NodeDisksSmart);
 
 impl NodeDisksSmartGet {
     /// Reads the verdict alone, not the attributes.
@@ -766,10 +746,8 @@ impl NodeDisksSmartGet {
 /// The path `/nodes/{node}/disks/wipedisk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksWipediskPath(pub(crate) At);
-
-place_impls!(NodeDisksWipediskPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/wipedisk`
@@ -807,10 +785,8 @@ impl NodeDisksWipediskPath {
 /// The path `/nodes/{node}/disks/zfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksZfsPath(pub(crate) At);
-
-place_impls!(NodeDisksZfsPath);
 
 impl NodeDisksPath {
     /// `/nodes/{node}/disks/zfs`
@@ -891,7 +867,7 @@ impl NodeDisksZfsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsPost(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksZfsPost : Task);
+request_impls!(NodeDisksZfsPost: Task);
 
 impl NodeDisksZfsPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
@@ -929,10 +905,8 @@ impl NodeDisksZfsPost {
 /// The path `/nodes/{node}/disks/zfs/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDisksZfsNamePath(pub(crate) At);
-
-place_impls!(NodeDisksZfsNamePath);
 
 impl NodeDisksZfsPath {
     /// `/nodes/{node}/disks/zfs/{name}`
@@ -996,7 +970,7 @@ impl NodeDisksZfsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeDisksZfsNameDelete : Task);
+request_impls!(NodeDisksZfsNameDelete: Task);
 
 impl NodeDisksZfsNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
@@ -1030,15 +1004,17 @@ pub enum NodeDisksDirectoryFilesystem {
     /// The value `xfs`.
     Xfs,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeDisksDirectoryFilesystem : "ext4" Ext4, "xfs" Xfs,);
+open_enum_impls!(NodeDisksDirectoryFilesystem {
+    "ext4" Ext4, "xfs" Xfs,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/directory`.
 ///
 /// Used by `GET /nodes/{node}/disks/directory`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksDirectoryItem {
     /// Device that is mounted; in the request, the block device to format.
@@ -1055,35 +1031,17 @@ pub struct NodeDisksDirectoryItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksDirectoryItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksDirectoryItem",
-                required: &["device", "options", "path", "type", "unitfile"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.device,
-                &mut self.options,
-                &mut self.path,
-                &mut self.type_,
-                &mut self.unitfile,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksDirectoryItem);
+object!(NodeDisksDirectoryItem {
+    required: [
+        "device" device, "options" options, "path" path, "type" type_, "unitfile" unitfile,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/list`.
 ///
 /// Used by `GET /nodes/{node}/disks/list`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
     /// Whether the Ceph OSD on the disk uses BlueStore.
@@ -1134,68 +1092,32 @@ pub struct NodeDisksListItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksListItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksListItem",
-                required: &["devpath", "size"],
-                optional: &[
-                    "bluestore",
-                    "by_id_link",
-                    "db",
-                    "gpt",
-                    "health",
-                    "journals",
-                    "model",
-                    "mounted",
-                    "osdencrypted",
-                    "osdid",
-                    "osdid-list",
-                    "parent",
-                    "rpm",
-                    "serial",
-                    "type",
-                    "used",
-                    "vendor",
-                    "wal",
-                    "wearout",
-                    "wwn",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.devpath,
-                &mut self.size,
-                &mut self.bluestore,
-                &mut self.by_id_link,
-                &mut self.db,
-                &mut self.gpt,
-                &mut self.health,
-                &mut self.journals,
-                &mut self.model,
-                &mut self.mounted,
-                &mut self.osdencrypted,
-                &mut self.osdid,
-                &mut self.osdid_list,
-                &mut self.parent,
-                &mut self.rpm,
-                &mut self.serial,
-                &mut self.type_,
-                &mut self.used,
-                &mut self.vendor,
-                &mut self.wal,
-                &mut self.wearout,
-                &mut self.wwn,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksListItem);
+object!(NodeDisksListItem {
+    required: ["devpath" devpath, "size" size],
+    optional: [
+        "bluestore" bluestore,
+        "by_id_link" by_id_link,
+        "db" db,
+        "gpt" gpt,
+        "health" health,
+        "journals" journals,
+        "model" model,
+        "mounted" mounted,
+        "osdencrypted" osdencrypted,
+        "osdid" osdid,
+        "osdid-list" osdid_list,
+        "parent" parent,
+        "rpm" rpm,
+        "serial" serial,
+        "type" type_,
+        "used" used,
+        "vendor" vendor,
+        "wal" wal,
+        "wearout" wearout,
+        "wwn" wwn,
+    ],
+    others: extra,
+});
 
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
@@ -1208,15 +1130,17 @@ pub enum NodeDisksListType {
     /// The value `journal_disks`.
     JournalDisks,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeDisksListType : "unused" Unused, "journal_disks" JournalDisks,);
+open_enum_impls!(NodeDisksListType {
+    "unused" Unused, "journal_disks" JournalDisks,
+});
 
 /// The answer to `GET /nodes/{node}/disks/lvm`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
@@ -1227,28 +1151,15 @@ pub struct NodeDisksLvm {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvm {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvm",
-                required: &["children", "leaf"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvm);
+object!(NodeDisksLvm {
+    required: ["children" children, "leaf" leaf],
+    others: extra,
+});
 
 /// Physical volumes the group is made of.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
@@ -1263,34 +1174,15 @@ pub struct NodeDisksLvmChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvmChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvmChildrenChildrenItem",
-                required: &["free", "leaf", "name", "size"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.free,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvmChildrenChildrenItem);
+object!(NodeDisksLvmChildrenChildrenItem {
+    required: ["free" free, "leaf" leaf, "name" name, "size" size],
+    others: extra,
+});
 
 /// Volume groups of the node.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
@@ -1307,35 +1199,16 @@ pub struct NodeDisksLvmChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvmChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvmChildrenItem",
-                required: &["free", "leaf", "name", "size"],
-                optional: &["children"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.free,
-                &mut self.leaf,
-                &mut self.name,
-                &mut self.size,
-                &mut self.children,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvmChildrenItem);
+object!(NodeDisksLvmChildrenItem {
+    required: ["free" free, "leaf" leaf, "name" name, "size" size],
+    optional: ["children" children],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvmthin`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
@@ -1354,43 +1227,22 @@ pub struct NodeDisksLvmthinItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksLvmthinItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksLvmthinItem",
-                required: &[
-                    "lv",
-                    "lv_size",
-                    "metadata_size",
-                    "metadata_used",
-                    "used",
-                    "vg",
-                ],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.lv,
-                &mut self.lv_size,
-                &mut self.metadata_size,
-                &mut self.metadata_used,
-                &mut self.used,
-                &mut self.vg,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksLvmthinItem);
+object!(NodeDisksLvmthinItem {
+    required: [
+        "lv" lv,
+        "lv_size" lv_size,
+        "metadata_size" metadata_size,
+        "metadata_used" metadata_used,
+        "used" used,
+        "vg" vg,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/disks/smart`.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmart {
     /// SMART attributes of an ATA disk.
@@ -1407,35 +1259,24 @@ pub struct NodeDisksSmart {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksSmart {
+object!(NodeDisksSmart {
+    optional: [
+        "attributes" attributes, "health" health, "text" text, "type" type_, "wearout" wearout,
+    ],
+    others: extra,
+});
+
+impl Default for NodeDisksSmart {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksSmart",
-                required: &[],
-                optional: &["attributes", "health", "text", "type", "wearout"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.attributes,
-                &mut self.health,
-                &mut self.text,
-                &mut self.type_,
-                &mut self.wearout,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeDisksSmart);
 
 /// SMART attributes of an ATA disk.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksSmartAttributesItem {
     /// When the attribute failed; `-` if it never did.
@@ -1460,49 +1301,32 @@ pub struct NodeDisksSmartAttributesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksSmartAttributesItem {
+object!(NodeDisksSmartAttributesItem {
+    optional: [
+        "fail" fail,
+        "flags" flags,
+        "id" id,
+        "name" name,
+        "normalized" normalized,
+        "raw" raw,
+        "threshold" threshold,
+        "value" value,
+        "worst" worst,
+    ],
+    others: extra,
+});
+
+impl Default for NodeDisksSmartAttributesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksSmartAttributesItem",
-                required: &[],
-                optional: &[
-                    "fail",
-                    "flags",
-                    "id",
-                    "name",
-                    "normalized",
-                    "raw",
-                    "threshold",
-                    "value",
-                    "worst",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.fail,
-                &mut self.flags,
-                &mut self.id,
-                &mut self.name,
-                &mut self.normalized,
-                &mut self.raw,
-                &mut self.threshold,
-                &mut self.value,
-                &mut self.worst,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeDisksSmartAttributesItem);
 
 /// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZf {
     /// What ZFS advises to do about the state.
@@ -1525,46 +1349,24 @@ pub struct NodeDisksZf {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZf {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZf",
-                required: &["name"],
-                optional: &[
-                    "action",
-                    "children",
-                    "errors",
-                    "leaf",
-                    "scan",
-                    "state",
-                    "status",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.action,
-                &mut self.children,
-                &mut self.errors,
-                &mut self.leaf,
-                &mut self.scan,
-                &mut self.state,
-                &mut self.status,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZf);
+object!(NodeDisksZf {
+    required: ["name" name],
+    optional: [
+        "action" action,
+        "children" children,
+        "errors" errors,
+        "leaf" leaf,
+        "scan" scan,
+        "state" state,
+        "status" status,
+    ],
+    others: extra,
+});
 
 /// What the group is made of: disks, or groups of disks that replace each other.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenChildrenChildrenItem {
     /// What is below it: objects with the same members.
@@ -1587,46 +1389,24 @@ pub struct NodeDisksZfChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfChildrenChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfChildrenChildrenChildrenItem",
-                required: &["name"],
-                optional: &[
-                    "children",
-                    "cksum",
-                    "leaf",
-                    "msg",
-                    "read",
-                    "state",
-                    "write",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.children,
-                &mut self.cksum,
-                &mut self.leaf,
-                &mut self.msg,
-                &mut self.read,
-                &mut self.state,
-                &mut self.write,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfChildrenChildrenChildrenItem);
+object!(NodeDisksZfChildrenChildrenChildrenItem {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
 
 /// What it is made of: groups such as `mirror-0`, or disks.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenChildrenItem {
     /// What the group is made of: disks, or groups of disks that replace each other.
@@ -1649,46 +1429,24 @@ pub struct NodeDisksZfChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfChildrenChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfChildrenChildrenItem",
-                required: &["name"],
-                optional: &[
-                    "children",
-                    "cksum",
-                    "leaf",
-                    "msg",
-                    "read",
-                    "state",
-                    "write",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.children,
-                &mut self.cksum,
-                &mut self.leaf,
-                &mut self.msg,
-                &mut self.read,
-                &mut self.state,
-                &mut self.write,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfChildrenChildrenItem);
+object!(NodeDisksZfChildrenChildrenItem {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
 
 /// Devices of the pool, section by section; entries may hold further ones.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenItem {
     /// What it is made of: groups such as `mirror-0`, or disks.
@@ -1711,41 +1469,19 @@ pub struct NodeDisksZfChildrenItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfChildrenItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfChildrenItem",
-                required: &["name"],
-                optional: &[
-                    "children",
-                    "cksum",
-                    "leaf",
-                    "msg",
-                    "read",
-                    "state",
-                    "write",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.children,
-                &mut self.cksum,
-                &mut self.leaf,
-                &mut self.msg,
-                &mut self.read,
-                &mut self.state,
-                &mut self.write,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfChildrenItem);
+object!(NodeDisksZfChildrenItem {
+    required: ["name" name],
+    optional: [
+        "children" children,
+        "cksum" cksum,
+        "leaf" leaf,
+        "msg" msg,
+        "read" read,
+        "state" state,
+        "write" write,
+    ],
+    others: extra,
+});
 
 /// Compression of the data on the pool.
 ///
@@ -1768,18 +1504,17 @@ pub enum NodeDisksZfsCompression {
     /// The value `zstd`.
     Zstd,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeDisksZfsCompression : "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb,
-    "zle" Zle, "zstd" Zstd,
-);
+open_enum_impls!(NodeDisksZfsCompression {
+    "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb, "zle" Zle, "zstd" Zstd,
+});
 
 /// One element of the answer to `GET /nodes/{node}/disks/zfs`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
@@ -1800,32 +1535,18 @@ pub struct NodeDisksZfsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeDisksZfsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDisksZfsItem",
-                required: &["alloc", "dedup", "frag", "free", "health", "name", "size"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.alloc,
-                &mut self.dedup,
-                &mut self.frag,
-                &mut self.free,
-                &mut self.health,
-                &mut self.name,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeDisksZfsItem);
+object!(NodeDisksZfsItem {
+    required: [
+        "alloc" alloc,
+        "dedup" dedup,
+        "frag" frag,
+        "free" free,
+        "health" health,
+        "name" name,
+        "size" size,
+    ],
+    others: extra,
+});
 
 /// How the devices are combined.
 ///
@@ -1852,21 +1573,27 @@ pub enum NodeDisksZfsRaidlevel {
     /// The value `draid3`.
     Draid3,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeDisksZfsRaidlevel : "single" Single, "mirror" Mirror, "raid10" Raid10, "raidz"
-    Raidz, "raidz2" Raidz2, "raidz3" Raidz3, "draid" Draid, "draid2" Draid2, "draid3"
-    Draid3,
-);
+open_enum_impls!(NodeDisksZfsRaidlevel {
+    "single" Single,
+    "mirror" Mirror,
+    "raid10" Raid10,
+    "raidz" Raidz,
+    "raidz2" Raidz2,
+    "raidz3" Raidz3,
+    "draid" Draid,
+    "draid2" Draid2,
+    "draid3" Draid3,
+});
 
 /// Layout of a dRAID pool; only for the dRAID levels.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/disks/zfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.
@@ -1874,7 +1601,7 @@ pub struct ZfsDraidConfig {
     /// How many distributed spares the pool has. At least 0.
     pub spares: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl ZfsDraidConfig {
@@ -1885,52 +1612,39 @@ impl ZfsDraidConfig {
         data: impl IntoValue<i64, How0>,
         spares: impl IntoValue<i64, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.data, &mut new.undeclared, "data", data);
-        property_string::put(&mut new.spares, &mut new.undeclared, "spares", spares);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.data, &mut new.unknown, "data", data);
+        property_string::put(&mut new.spares, &mut new.unknown, "spares", spares);
         new
     }
     /// How many devices of each redundancy group hold data. At least 1.
     #[inline]
     #[must_use]
     pub fn data<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.data, &mut self.undeclared, "data", value);
+        property_string::put(&mut self.data, &mut self.unknown, "data", value);
         self
     }
     /// How many distributed spares the pool has. At least 0.
     #[inline]
     #[must_use]
     pub fn spares<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.spares, &mut self.undeclared, "spares", value);
+        property_string::put(&mut self.spares, &mut self.unknown, "spares", value);
         self
     }
 }
 
-impl Object for ZfsDraidConfig {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ZfsDraidConfig",
-                required: &["data", "spares"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("data", Takes::Integer(1, i64::MAX)),
-                            ("spares", Takes::Integer(0, i64::MAX)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.data, &mut self.spares, &mut self.undeclared],
-        );
-    }
-}
+object!(ZfsDraidConfig {
+    required: ["data" data, "spares" spares],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("data", Takes::Integer(1, i64::MAX)), ("spares", Takes::Integer(0, i64::MAX)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(ZfsDraidConfig);

@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodesPath(pub(crate) At);
-
-place_impls!(NodesPath);
 
 impl Client {
     /// `/nodes`
@@ -54,10 +52,8 @@ impl NodesPath {
 /// The path `/nodes/{node}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodePath(pub(crate) At);
-
-place_impls!(NodePath);
 
 impl NodesPath {
     /// `/nodes/{node}`
@@ -90,10 +86,8 @@ impl NodePath {
 /// The path `/nodes/{node}/aplinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeAplinfoPath(pub(crate) At);
-
-place_impls!(NodeAplinfoPath);
 
 impl NodePath {
     /// `/nodes/{node}/aplinfo`
@@ -156,10 +150,8 @@ impl NodeAplinfoPath {
 /// The path `/nodes/{node}/apt`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeAptPath(pub(crate) At);
-
-place_impls!(NodeAptPath);
 
 impl NodePath {
     /// `/nodes/{node}/apt`
@@ -190,10 +182,8 @@ impl NodeAptPath {
 /// The path `/nodes/{node}/apt/changelog`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeAptChangelogPath(pub(crate) At);
-
-place_impls!(NodeAptChangelogPath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/changelog`
@@ -232,7 +222,7 @@ impl NodeAptChangelogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
 
-request_impls!(NodeAptChangelogGet : String);
+request_impls!(NodeAptChangelogGet: String);
 
 impl NodeAptChangelogGet {
     /// Version whose changelog to fetch; the candidate version when left out.
@@ -246,10 +236,8 @@ impl NodeAptChangelogGet {
 /// The path `/nodes/{node}/apt/repositories`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeAptRepositoriesPath(pub(crate) At);
-
-place_impls!(NodeAptRepositoriesPath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/repositories`
@@ -329,7 +317,7 @@ impl NodeAptRepositoriesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
 
-request_impls!(NodeAptRepositoriesPost : ());
+request_impls!(NodeAptRepositoriesPost:());
 
 impl NodeAptRepositoriesPost {
     /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
@@ -355,7 +343,7 @@ impl NodeAptRepositoriesPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
 
-request_impls!(NodeAptRepositoriesPut : ());
+request_impls!(NodeAptRepositoriesPut:());
 
 impl NodeAptRepositoriesPut {
     /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
@@ -369,10 +357,8 @@ impl NodeAptRepositoriesPut {
 /// The path `/nodes/{node}/apt/update`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeAptUpdatePath(pub(crate) At);
-
-place_impls!(NodeAptUpdatePath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/update`
@@ -423,7 +409,7 @@ impl NodeAptUpdatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptUpdatePost(pub(crate) Request<Task>);
 
-request_impls!(NodeAptUpdatePost : Task);
+request_impls!(NodeAptUpdatePost: Task);
 
 impl NodeAptUpdatePost {
     /// Notifies administrators about new packages. Default: `false`.
@@ -443,10 +429,8 @@ impl NodeAptUpdatePost {
 /// The path `/nodes/{node}/apt/versions`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeAptVersionsPath(pub(crate) At);
-
-place_impls!(NodeAptVersionsPath);
 
 impl NodeAptPath {
     /// `/nodes/{node}/apt/versions`
@@ -477,10 +461,8 @@ impl NodeAptVersionsPath {
 /// The path `/nodes/{node}/capabilities`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCapabilitiesPath(pub(crate) At);
-
-place_impls!(NodeCapabilitiesPath);
 
 impl NodePath {
     /// `/nodes/{node}/capabilities`
@@ -511,10 +493,8 @@ impl NodeCapabilitiesPath {
 /// The path `/nodes/{node}/capabilities/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuPath(pub(crate) At);
-
-place_impls!(NodeCapabilitiesQemuPath);
 
 impl NodeCapabilitiesPath {
     /// `/nodes/{node}/capabilities/qemu`
@@ -545,10 +525,8 @@ impl NodeCapabilitiesQemuPath {
 /// The path `/nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuCpuPath(pub(crate) At);
-
-place_impls!(NodeCapabilitiesQemuCpuPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/cpu`
@@ -599,7 +577,7 @@ pub struct NodeCapabilitiesQemuCpuGet(
     pub(crate) Request<Vec<NodeCapabilitiesQemuCpuItem>>,
 );
 
-request_impls!(NodeCapabilitiesQemuCpuGet : Vec < NodeCapabilitiesQemuCpuItem >);
+request_impls!(NodeCapabilitiesQemuCpuGet: Vec<NodeCapabilitiesQemuCpuItem>);
 
 impl NodeCapabilitiesQemuCpuGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
@@ -616,10 +594,8 @@ impl NodeCapabilitiesQemuCpuGet {
 /// The path `/nodes/{node}/capabilities/qemu/cpu-flags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuCpuFlagsPath(pub(crate) At);
-
-place_impls!(NodeCapabilitiesQemuCpuFlagsPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/cpu-flags`
@@ -660,7 +636,7 @@ pub struct NodeCapabilitiesQemuCpuFlagsGet(
     pub(crate) Request<Vec<super::types::QemuCpuFlag>>,
 );
 
-request_impls!(NodeCapabilitiesQemuCpuFlagsGet : Vec < super::types::QemuCpuFlag >);
+request_impls!(NodeCapabilitiesQemuCpuFlagsGet: Vec<super::types::QemuCpuFlag>);
 
 impl NodeCapabilitiesQemuCpuFlagsGet {
     /// Acceleration for which the supporting nodes are determined. Default: `kvm`. Since 9.2.
@@ -686,10 +662,8 @@ impl NodeCapabilitiesQemuCpuFlagsGet {
 /// The path `/nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuMachinesPath(pub(crate) At);
-
-place_impls!(NodeCapabilitiesQemuMachinesPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/machines`
@@ -727,9 +701,7 @@ pub struct NodeCapabilitiesQemuMachinesGet(
     pub(crate) Request<Vec<NodeCapabilitiesQemuMachinesItem>>,
 );
 
-request_impls!(
-    NodeCapabilitiesQemuMachinesGet : Vec < NodeCapabilitiesQemuMachinesItem >
-);
+request_impls!(NodeCapabilitiesQemuMachinesGet: Vec<NodeCapabilitiesQemuMachinesItem>);
 
 impl NodeCapabilitiesQemuMachinesGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
@@ -746,10 +718,8 @@ impl NodeCapabilitiesQemuMachinesGet {
 /// The path `/nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCapabilitiesQemuMigrationPath(pub(crate) At);
-
-place_impls!(NodeCapabilitiesQemuMigrationPath);
 
 impl NodeCapabilitiesQemuPath {
     /// `/nodes/{node}/capabilities/qemu/migration`
@@ -783,10 +753,8 @@ impl NodeCapabilitiesQemuMigrationPath {
 /// The path `/nodes/{node}/certificates`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCertificatesPath(pub(crate) At);
-
-place_impls!(NodeCertificatesPath);
 
 impl NodePath {
     /// `/nodes/{node}/certificates`
@@ -817,10 +785,8 @@ impl NodeCertificatesPath {
 /// The path `/nodes/{node}/certificates/acme`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCertificatesAcmePath(pub(crate) At);
-
-place_impls!(NodeCertificatesAcmePath);
 
 impl NodeCertificatesPath {
     /// `/nodes/{node}/certificates/acme`
@@ -851,10 +817,8 @@ impl NodeCertificatesAcmePath {
 /// The path `/nodes/{node}/certificates/acme/certificate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCertificatesAcmeCertificatePath(pub(crate) At);
-
-place_impls!(NodeCertificatesAcmeCertificatePath);
 
 impl NodeCertificatesAcmePath {
     /// `/nodes/{node}/certificates/acme/certificate`
@@ -919,7 +883,7 @@ impl NodeCertificatesAcmeCertificatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePost(pub(crate) Request<Task>);
 
-request_impls!(NodeCertificatesAcmeCertificatePost : Task);
+request_impls!(NodeCertificatesAcmeCertificatePost: Task);
 
 impl NodeCertificatesAcmeCertificatePost {
     /// Replaces a custom certificate that is already there. Default: `false`.
@@ -941,7 +905,7 @@ impl NodeCertificatesAcmeCertificatePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePut(pub(crate) Request<Task>);
 
-request_impls!(NodeCertificatesAcmeCertificatePut : Task);
+request_impls!(NodeCertificatesAcmeCertificatePut: Task);
 
 impl NodeCertificatesAcmeCertificatePut {
     /// Renews the certificate even if it stays valid for more than 30 days. Default: `false`.
@@ -955,10 +919,8 @@ impl NodeCertificatesAcmeCertificatePut {
 /// The path `/nodes/{node}/certificates/custom`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCertificatesCustomPath(pub(crate) At);
-
-place_impls!(NodeCertificatesCustomPath);
 
 impl NodeCertificatesPath {
     /// `/nodes/{node}/certificates/custom`
@@ -1013,7 +975,7 @@ impl NodeCertificatesCustomPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
 
-request_impls!(NodeCertificatesCustomPost : NodeCertificatesInfoItem);
+request_impls!(NodeCertificatesCustomPost: NodeCertificatesInfoItem);
 
 impl NodeCertificatesCustomPost {
     /// Replaces certificate files that are already there. Default: `false`.
@@ -1045,7 +1007,7 @@ impl NodeCertificatesCustomPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
 
-request_impls!(NodeCertificatesCustomDelete : ());
+request_impls!(NodeCertificatesCustomDelete:());
 
 impl NodeCertificatesCustomDelete {
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
@@ -1059,10 +1021,8 @@ impl NodeCertificatesCustomDelete {
 /// The path `/nodes/{node}/certificates/info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeCertificatesInfoPath(pub(crate) At);
-
-place_impls!(NodeCertificatesInfoPath);
 
 impl NodeCertificatesPath {
     /// `/nodes/{node}/certificates/info`
@@ -1093,10 +1053,8 @@ impl NodeCertificatesInfoPath {
 /// The path `/nodes/{node}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeConfigPath(pub(crate) At);
-
-place_impls!(NodeConfigPath);
 
 impl NodePath {
     /// `/nodes/{node}/config`
@@ -1158,7 +1116,7 @@ impl NodeConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
 
-request_impls!(NodeConfigGet : NodeConfig);
+request_impls!(NodeConfigGet: NodeConfig);
 
 impl NodeConfigGet {
     /// Only this setting is returned. Default: `all`.
@@ -1181,7 +1139,7 @@ impl NodeConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
 
-request_impls!(NodeConfigPut : ());
+request_impls!(NodeConfigPut:());
 
 impl NodeConfigPut {
     /// ACME settings of the node.
@@ -1270,10 +1228,8 @@ impl NodeConfigPut {
 /// The path `/nodes/{node}/dns`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeDnsPath(pub(crate) At);
-
-place_impls!(NodeDnsPath);
 
 impl NodePath {
     /// `/nodes/{node}/dns`
@@ -1326,7 +1282,7 @@ impl NodeDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
 
-request_impls!(NodeDnsPut : ());
+request_impls!(NodeDnsPut:());
 
 impl NodeDnsPut {
     /// IP address of the first name server.
@@ -1352,10 +1308,8 @@ impl NodeDnsPut {
 /// The path `/nodes/{node}/execute`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeExecutePath(pub(crate) At);
-
-place_impls!(NodeExecutePath);
 
 impl NodePath {
     /// `/nodes/{node}/execute`
@@ -1395,10 +1349,8 @@ impl NodeExecutePath {
 /// The path `/nodes/{node}/hardware`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwarePath(pub(crate) At);
-
-place_impls!(NodeHardwarePath);
 
 impl NodePath {
     /// `/nodes/{node}/hardware`
@@ -1429,10 +1381,8 @@ impl NodeHardwarePath {
 /// The path `/nodes/{node}/hardware/pci`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwarePciPath(pub(crate) At);
-
-place_impls!(NodeHardwarePciPath);
 
 impl NodeHardwarePath {
     /// `/nodes/{node}/hardware/pci`
@@ -1467,7 +1417,7 @@ impl NodeHardwarePciPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
 
-request_impls!(NodeHardwarePciGet : Vec < NodeHardwarePciItem >);
+request_impls!(NodeHardwarePciGet: Vec<NodeHardwarePciItem>);
 
 impl NodeHardwarePciGet {
     /// PCI classes to leave out, as a list of class prefixes; an empty list shows every device. Default: `05;06;0b`.
@@ -1492,10 +1442,8 @@ impl NodeHardwarePciGet {
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciIdOrMappingPath(pub(crate) At);
-
-place_impls!(NodeHardwarePciPciIdOrMappingPath);
 
 impl NodeHardwarePciPath {
     /// `/nodes/{node}/hardware/pci/{pci-id-or-mapping}`
@@ -1536,10 +1484,8 @@ impl NodeHardwarePciPciIdOrMappingPath {
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciIdOrMappingMdevPath(pub(crate) At);
-
-place_impls!(NodeHardwarePciPciIdOrMappingMdevPath);
 
 impl NodeHardwarePciPciIdOrMappingPath {
     /// `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`
@@ -1573,10 +1519,8 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciidPath(pub(crate) At);
-
-place_impls!(NodeHardwarePciPciidPath);
 
 impl NodeHardwarePciPath {
     /// `/nodes/{node}/hardware/pci/{pciid}`
@@ -1612,10 +1556,8 @@ impl NodeHardwarePciPciidPath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciidMdevPath(pub(crate) At);
-
-place_impls!(NodeHardwarePciPciidMdevPath);
 
 impl NodeHardwarePciPciidPath {
     /// `/nodes/{node}/hardware/pci/{pciid}/mdev`
@@ -1649,10 +1591,8 @@ impl NodeHardwarePciPciidMdevPath {
 /// The path `/nodes/{node}/hardware/usb`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHardwareUsbPath(pub(crate) At);
-
-place_impls!(NodeHardwareUsbPath);
 
 impl NodeHardwarePath {
     /// `/nodes/{node}/hardware/usb`
@@ -1683,10 +1623,8 @@ impl NodeHardwareUsbPath {
 /// The path `/nodes/{node}/hosts`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeHostsPath(pub(crate) At);
-
-place_impls!(NodeHostsPath);
 
 impl NodePath {
     /// `/nodes/{node}/hosts`
@@ -1740,7 +1678,7 @@ impl NodeHostsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
 
-request_impls!(NodeHostsPost : ());
+request_impls!(NodeHostsPost:());
 
 impl NodeHostsPost {
     /// Digest of the file; a write with an outdated digest is refused. At most 64 characters.
@@ -1754,10 +1692,8 @@ impl NodeHostsPost {
 /// The path `/nodes/{node}/journal`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeJournalPath(pub(crate) At);
-
-place_impls!(NodeJournalPath);
 
 impl NodePath {
     /// `/nodes/{node}/journal`
@@ -1800,7 +1736,7 @@ impl NodeJournalPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
 
-request_impls!(NodeJournalGet : Vec < String >);
+request_impls!(NodeJournalGet: Vec<String>);
 
 impl NodeJournalGet {
     /// Only entries before this journal cursor; excludes `until`.
@@ -1841,10 +1777,8 @@ impl NodeJournalGet {
 /// The path `/nodes/{node}/migrateall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeMigrateallPath(pub(crate) At);
-
-place_impls!(NodeMigrateallPath);
 
 impl NodePath {
     /// `/nodes/{node}/migrateall`
@@ -1906,7 +1840,7 @@ impl NodeMigrateallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeMigrateallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeMigrateallPost : Task);
+request_impls!(NodeMigrateallPost: Task);
 
 impl NodeMigrateallPost {
     /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since 9.1.
@@ -1941,10 +1875,8 @@ impl NodeMigrateallPost {
 /// The path `/nodes/{node}/netstat`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeNetstatPath(pub(crate) At);
-
-place_impls!(NodeNetstatPath);
 
 impl NodePath {
     /// `/nodes/{node}/netstat`
@@ -1975,10 +1907,8 @@ impl NodeNetstatPath {
 /// The path `/nodes/{node}/network`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeNetworkPath(pub(crate) At);
-
-place_impls!(NodeNetworkPath);
 
 impl NodePath {
     /// `/nodes/{node}/network`
@@ -2113,7 +2043,7 @@ impl NodeNetworkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkGet(pub(crate) Request<Vec<NodeNetworkItem>>);
 
-request_impls!(NodeNetworkGet : Vec < NodeNetworkItem >);
+request_impls!(NodeNetworkGet: Vec<NodeNetworkItem>);
 
 impl NodeNetworkGet {
     /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
@@ -2136,7 +2066,7 @@ impl NodeNetworkGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
 
-request_impls!(NodeNetworkPost : ());
+request_impls!(NodeNetworkPost:());
 
 impl NodeNetworkPost {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
@@ -2343,7 +2273,7 @@ impl NodeNetworkPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPut(pub(crate) Request<Task>);
 
-request_impls!(NodeNetworkPut : Task);
+request_impls!(NodeNetworkPut: Task);
 
 impl NodeNetworkPut {
     /// Controls whether the configuration of the FRR routing daemon is written anew with the reload. Default: `false`. Since 9.0.
@@ -2360,10 +2290,8 @@ impl NodeNetworkPut {
 /// The path `/nodes/{node}/network/{iface}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeNetworkIfacePath(pub(crate) At);
-
-place_impls!(NodeNetworkIfacePath);
 
 impl NodeNetworkPath {
     /// `/nodes/{node}/network/{iface}`
@@ -2457,7 +2385,7 @@ impl NodeNetworkIfacePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
 
-request_impls!(NodeNetworkIfacePut : ());
+request_impls!(NodeNetworkIfacePut:());
 
 impl NodeNetworkIfacePut {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
@@ -2668,10 +2596,8 @@ impl NodeNetworkIfacePut {
 /// The path `/nodes/{node}/query-oci-repo-tags`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeQueryOciRepoTagsPath(pub(crate) At);
-
-place_impls!(NodeQueryOciRepoTagsPath);
 
 impl NodePath {
     /// `/nodes/{node}/query-oci-repo-tags`
@@ -2724,10 +2650,8 @@ impl NodeQueryOciRepoTagsPath {
 /// The path `/nodes/{node}/query-url-metadata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeQueryUrlMetadataPath(pub(crate) At);
-
-place_impls!(NodeQueryUrlMetadataPath);
 
 impl NodePath {
     /// `/nodes/{node}/query-url-metadata`
@@ -2776,7 +2700,7 @@ impl NodeQueryUrlMetadataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
 
-request_impls!(NodeQueryUrlMetadataGet : NodeQueryUrlMetadata);
+request_impls!(NodeQueryUrlMetadataGet: NodeQueryUrlMetadata);
 
 impl NodeQueryUrlMetadataGet {
     /// Whether the server's TLS certificate must be valid. Default: `true`.
@@ -2793,10 +2717,8 @@ impl NodeQueryUrlMetadataGet {
 /// The path `/nodes/{node}/replication`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeReplicationPath(pub(crate) At);
-
-place_impls!(NodeReplicationPath);
 
 impl NodePath {
     /// `/nodes/{node}/replication`
@@ -2837,7 +2759,7 @@ impl NodeReplicationPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
 
-request_impls!(NodeReplicationGet : Vec < NodeReplicationItem >);
+request_impls!(NodeReplicationGet: Vec<NodeReplicationItem>);
 
 impl NodeReplicationGet {
     /// Guest the job replicates; as a parameter, leaves out the jobs of all others. From 100 to 999999999.
@@ -2851,10 +2773,8 @@ impl NodeReplicationGet {
 /// The path `/nodes/{node}/replication/{id}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeReplicationIdPath(pub(crate) At);
-
-place_impls!(NodeReplicationIdPath);
 
 impl NodeReplicationPath {
     /// `/nodes/{node}/replication/{id}`
@@ -2887,10 +2807,8 @@ impl NodeReplicationIdPath {
 /// The path `/nodes/{node}/replication/{id}/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeReplicationIdLogPath(pub(crate) At);
-
-place_impls!(NodeReplicationIdLogPath);
 
 impl NodeReplicationIdPath {
     /// `/nodes/{node}/replication/{id}/log`
@@ -2936,7 +2854,7 @@ impl NodeReplicationIdLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeReplicationIdLogGet : Vec < super::types::LogLine >);
+request_impls!(NodeReplicationIdLogGet: Vec<super::types::LogLine>);
 
 impl NodeReplicationIdLogGet {
     /// Most log lines to return. At least 0.
@@ -2956,10 +2874,8 @@ impl NodeReplicationIdLogGet {
 /// The path `/nodes/{node}/replication/{id}/schedule_now`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeReplicationIdScheduleNowPath(pub(crate) At);
-
-place_impls!(NodeReplicationIdScheduleNowPath);
 
 impl NodeReplicationIdPath {
     /// `/nodes/{node}/replication/{id}/schedule_now`
@@ -2990,10 +2906,8 @@ impl NodeReplicationIdScheduleNowPath {
 /// The path `/nodes/{node}/replication/{id}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeReplicationIdStatusPath(pub(crate) At);
-
-place_impls!(NodeReplicationIdStatusPath);
 
 impl NodeReplicationIdPath {
     /// `/nodes/{node}/replication/{id}/status`
@@ -3024,10 +2938,8 @@ impl NodeReplicationIdStatusPath {
 /// The path `/nodes/{node}/report`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeReportPath(pub(crate) At);
-
-place_impls!(NodeReportPath);
 
 impl NodePath {
     /// `/nodes/{node}/report`
@@ -3058,10 +2970,8 @@ impl NodeReportPath {
 /// The path `/nodes/{node}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeRrdPath(pub(crate) At);
-
-place_impls!(NodeRrdPath);
 
 impl NodePath {
     /// `/nodes/{node}/rrd`
@@ -3106,7 +3016,7 @@ impl NodeRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(NodeRrdGet : super::types::RrdImage);
+request_impls!(NodeRrdGet: super::types::RrdImage);
 
 impl NodeRrdGet {
     /// Whether each point is the average or the maximum of its interval.
@@ -3123,10 +3033,8 @@ impl NodeRrdGet {
 /// The path `/nodes/{node}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeRrddataPath(pub(crate) At);
-
-place_impls!(NodeRrddataPath);
 
 impl NodePath {
     /// `/nodes/{node}/rrddata`
@@ -3168,7 +3076,7 @@ impl NodeRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
 
-request_impls!(NodeRrddataGet : Vec < NodeRrddataItem >);
+request_impls!(NodeRrddataGet: Vec<NodeRrddataItem>);
 
 impl NodeRrddataGet {
     /// Whether each point is the average or the maximum of its interval.
@@ -3185,10 +3093,8 @@ impl NodeRrddataGet {
 /// The path `/nodes/{node}/scan`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanPath(pub(crate) At);
-
-place_impls!(NodeScanPath);
 
 impl NodePath {
     /// `/nodes/{node}/scan`
@@ -3219,10 +3125,8 @@ impl NodeScanPath {
 /// The path `/nodes/{node}/scan/cifs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanCifsPath(pub(crate) At);
-
-place_impls!(NodeScanCifsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/cifs`
@@ -3262,7 +3166,7 @@ impl NodeScanCifsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
 
-request_impls!(NodeScanCifsGet : Vec < NodeScanCifsItem >);
+request_impls!(NodeScanCifsGet: Vec<NodeScanCifsItem>);
 
 impl NodeScanCifsGet {
     /// SMB domain or workgroup of the user.
@@ -3288,10 +3192,8 @@ impl NodeScanCifsGet {
 /// The path `/nodes/{node}/scan/glusterfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanGlusterfsPath(pub(crate) At);
-
-place_impls!(NodeScanGlusterfsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/glusterfs`
@@ -3332,10 +3234,8 @@ impl NodeScanGlusterfsPath {
 /// The path `/nodes/{node}/scan/iscsi`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanIscsiPath(pub(crate) At);
-
-place_impls!(NodeScanIscsiPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/iscsi`
@@ -3373,10 +3273,8 @@ impl NodeScanIscsiPath {
 /// The path `/nodes/{node}/scan/lvm`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanLvmPath(pub(crate) At);
-
-place_impls!(NodeScanLvmPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/lvm`
@@ -3407,10 +3305,8 @@ impl NodeScanLvmPath {
 /// The path `/nodes/{node}/scan/lvmthin`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanLvmthinPath(pub(crate) At);
-
-place_impls!(NodeScanLvmthinPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/lvmthin`
@@ -3454,10 +3350,8 @@ impl NodeScanLvmthinPath {
 /// The path `/nodes/{node}/scan/nfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanNfsPath(pub(crate) At);
-
-place_impls!(NodeScanNfsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/nfs`
@@ -3495,10 +3389,8 @@ impl NodeScanNfsPath {
 /// The path `/nodes/{node}/scan/pbs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanPbsPath(pub(crate) At);
-
-place_impls!(NodeScanPbsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/pbs`
@@ -3556,7 +3448,7 @@ impl NodeScanPbsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
 
-request_impls!(NodeScanPbsGet : Vec < NodeScanPbsItem >);
+request_impls!(NodeScanPbsGet: Vec<NodeScanPbsItem>);
 
 impl NodeScanPbsGet {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
@@ -3579,10 +3471,8 @@ impl NodeScanPbsGet {
 /// The path `/nodes/{node}/scan/zfs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeScanZfsPath(pub(crate) At);
-
-place_impls!(NodeScanZfsPath);
 
 impl NodeScanPath {
     /// `/nodes/{node}/scan/zfs`
@@ -3613,10 +3503,8 @@ impl NodeScanZfsPath {
 /// The path `/nodes/{node}/services`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesPath(pub(crate) At);
-
-place_impls!(NodeServicesPath);
 
 impl NodePath {
     /// `/nodes/{node}/services`
@@ -3647,10 +3535,8 @@ impl NodeServicesPath {
 /// The path `/nodes/{node}/services/{service}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesServicePath(pub(crate) At);
-
-place_impls!(NodeServicesServicePath);
 
 impl NodeServicesPath {
     /// `/nodes/{node}/services/{service}`
@@ -3683,10 +3569,8 @@ impl NodeServicesServicePath {
 /// The path `/nodes/{node}/services/{service}/reload`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesServiceReloadPath(pub(crate) At);
-
-place_impls!(NodeServicesServiceReloadPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/reload`
@@ -3719,10 +3603,8 @@ impl NodeServicesServiceReloadPath {
 /// The path `/nodes/{node}/services/{service}/restart`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesServiceRestartPath(pub(crate) At);
-
-place_impls!(NodeServicesServiceRestartPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/restart`
@@ -3755,10 +3637,8 @@ impl NodeServicesServiceRestartPath {
 /// The path `/nodes/{node}/services/{service}/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesServiceStartPath(pub(crate) At);
-
-place_impls!(NodeServicesServiceStartPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/start`
@@ -3791,10 +3671,8 @@ impl NodeServicesServiceStartPath {
 /// The path `/nodes/{node}/services/{service}/state`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesServiceStatePath(pub(crate) At);
-
-place_impls!(NodeServicesServiceStatePath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/state`
@@ -3825,10 +3703,8 @@ impl NodeServicesServiceStatePath {
 /// The path `/nodes/{node}/services/{service}/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeServicesServiceStopPath(pub(crate) At);
-
-place_impls!(NodeServicesServiceStopPath);
 
 impl NodeServicesServicePath {
     /// `/nodes/{node}/services/{service}/stop`
@@ -3861,10 +3737,8 @@ impl NodeServicesServiceStopPath {
 /// The path `/nodes/{node}/spiceshell`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSpiceshellPath(pub(crate) At);
-
-place_impls!(NodeSpiceshellPath);
 
 impl NodePath {
     /// `/nodes/{node}/spiceshell`
@@ -3900,7 +3774,7 @@ impl NodeSpiceshellPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(NodeSpiceshellPost : super::types::SpiceConfig);
+request_impls!(NodeSpiceshellPost: super::types::SpiceConfig);
 
 impl NodeSpiceshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
@@ -3926,10 +3800,8 @@ impl NodeSpiceshellPost {
 /// The path `/nodes/{node}/startall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStartallPath(pub(crate) At);
-
-place_impls!(NodeStartallPath);
 
 impl NodePath {
     /// `/nodes/{node}/startall`
@@ -3978,7 +3850,7 @@ impl NodeStartallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStartallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStartallPost : Task);
+request_impls!(NodeStartallPost: Task);
 
 impl NodeStartallPost {
     /// Also starts guests that are not marked to start at boot. Default: `false`.
@@ -4004,10 +3876,8 @@ impl NodeStartallPost {
 /// The path `/nodes/{node}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStatusPath(pub(crate) At);
-
-place_impls!(NodeStatusPath);
 
 impl NodePath {
     /// `/nodes/{node}/status`
@@ -4059,10 +3929,8 @@ impl NodeStatusPath {
 /// The path `/nodes/{node}/stopall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeStopallPath(pub(crate) At);
-
-place_impls!(NodeStopallPath);
 
 impl NodePath {
     /// `/nodes/{node}/stopall`
@@ -4116,7 +3984,7 @@ impl NodeStopallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStopallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeStopallPost : Task);
+request_impls!(NodeStopallPost: Task);
 
 impl NodeStopallPost {
     /// Stops a guest hard when its shutdown exceeds the timeout. Default: `true`.
@@ -4148,10 +4016,8 @@ impl NodeStopallPost {
 /// The path `/nodes/{node}/subscription`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSubscriptionPath(pub(crate) At);
-
-place_impls!(NodeSubscriptionPath);
 
 impl NodePath {
     /// `/nodes/{node}/subscription`
@@ -4252,7 +4118,7 @@ impl NodeSubscriptionPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
 
-request_impls!(NodeSubscriptionPost : ());
+request_impls!(NodeSubscriptionPost:());
 
 impl NodeSubscriptionPost {
     /// Asks the server even when the stored result is recent. Default: `false`.
@@ -4266,10 +4132,8 @@ impl NodeSubscriptionPost {
 /// The path `/nodes/{node}/suspendall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSuspendallPath(pub(crate) At);
-
-place_impls!(NodeSuspendallPath);
 
 impl NodePath {
     /// `/nodes/{node}/suspendall`
@@ -4319,7 +4183,7 @@ impl NodeSuspendallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSuspendallPost(pub(crate) Request<Task>);
 
-request_impls!(NodeSuspendallPost : Task);
+request_impls!(NodeSuspendallPost: Task);
 
 impl NodeSuspendallPost {
     /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
@@ -4339,10 +4203,8 @@ impl NodeSuspendallPost {
 /// The path `/nodes/{node}/syslog`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeSyslogPath(pub(crate) At);
-
-place_impls!(NodeSyslogPath);
 
 impl NodePath {
     /// `/nodes/{node}/syslog`
@@ -4396,7 +4258,7 @@ impl NodeSyslogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeSyslogGet : Vec < super::types::LogLine >);
+request_impls!(NodeSyslogGet: Vec<super::types::LogLine>);
 
 impl NodeSyslogGet {
     /// Most log lines to return. At least 0.
@@ -4434,10 +4296,8 @@ impl NodeSyslogGet {
 /// The path `/nodes/{node}/tasks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeTasksPath(pub(crate) At);
-
-place_impls!(NodeTasksPath);
 
 impl NodePath {
     /// `/nodes/{node}/tasks`
@@ -4491,7 +4351,7 @@ impl NodeTasksPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksGet(pub(crate) Request<Vec<NodeTasksItem>>);
 
-request_impls!(NodeTasksGet : Vec < NodeTasksItem >);
+request_impls!(NodeTasksGet: Vec<NodeTasksItem>);
 
 impl NodeTasksGet {
     /// Only tasks that failed. Default: `false`.
@@ -4565,10 +4425,8 @@ impl NodeTasksGet {
 /// The path `/nodes/{node}/tasks/{upid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeTasksUpidPath(pub(crate) At);
-
-place_impls!(NodeTasksUpidPath);
 
 impl NodeTasksPath {
     /// `/nodes/{node}/tasks/{upid}`
@@ -4622,10 +4480,8 @@ impl NodeTasksUpidPath {
 /// The path `/nodes/{node}/tasks/{upid}/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeTasksUpidLogPath(pub(crate) At);
-
-place_impls!(NodeTasksUpidLogPath);
 
 impl NodeTasksUpidPath {
     /// `/nodes/{node}/tasks/{upid}/log`
@@ -4674,7 +4530,7 @@ impl NodeTasksUpidLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(NodeTasksUpidLogGet : Vec < super::types::LogLine >);
+request_impls!(NodeTasksUpidLogGet: Vec<super::types::LogLine>);
 
 impl NodeTasksUpidLogGet {
     /// Answers with the whole log as a plain text file; excludes the other parameters.
@@ -4700,10 +4556,8 @@ impl NodeTasksUpidLogGet {
 /// The path `/nodes/{node}/tasks/{upid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeTasksUpidStatusPath(pub(crate) At);
-
-place_impls!(NodeTasksUpidStatusPath);
 
 impl NodeTasksUpidPath {
     /// `/nodes/{node}/tasks/{upid}/status`
@@ -4741,10 +4595,8 @@ impl NodeTasksUpidStatusPath {
 /// The path `/nodes/{node}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeTermproxyPath(pub(crate) At);
-
-place_impls!(NodeTermproxyPath);
 
 impl NodePath {
     /// `/nodes/{node}/termproxy`
@@ -4779,7 +4631,7 @@ impl NodeTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-request_impls!(NodeTermproxyPost : super::types::Termproxy);
+request_impls!(NodeTermproxyPost: super::types::Termproxy);
 
 impl NodeTermproxyPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
@@ -4799,10 +4651,8 @@ impl NodeTermproxyPost {
 /// The path `/nodes/{node}/time`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeTimePath(pub(crate) At);
-
-place_impls!(NodeTimePath);
 
 impl NodePath {
     /// `/nodes/{node}/time`
@@ -4851,10 +4701,8 @@ impl NodeTimePath {
 /// The path `/nodes/{node}/version`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeVersionPath(pub(crate) At);
-
-place_impls!(NodeVersionPath);
 
 impl NodePath {
     /// `/nodes/{node}/version`
@@ -4885,10 +4733,8 @@ impl NodeVersionPath {
 /// The path `/nodes/{node}/vncshell`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeVncshellPath(pub(crate) At);
-
-place_impls!(NodeVncshellPath);
 
 impl NodePath {
     /// `/nodes/{node}/vncshell`
@@ -4929,7 +4775,7 @@ impl NodeVncshellPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(NodeVncshellPost : super::types::Vncproxy);
+request_impls!(NodeVncshellPost: super::types::Vncproxy);
 
 impl NodeVncshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
@@ -4967,10 +4813,8 @@ impl NodeVncshellPost {
 /// The path `/nodes/{node}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeVncwebsocketPath(pub(crate) At);
-
-place_impls!(NodeVncwebsocketPath);
 
 impl NodePath {
     /// `/nodes/{node}/vncwebsocket`
@@ -5025,10 +4869,8 @@ impl NodeVncwebsocketPath {
 /// The path `/nodes/{node}/vzdump`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeVzdumpPath(pub(crate) At);
-
-place_impls!(NodeVzdumpPath);
 
 impl NodePath {
     /// `/nodes/{node}/vzdump`
@@ -5165,7 +5007,7 @@ impl NodeVzdumpPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpPost(pub(crate) Request<Task>);
 
-request_impls!(NodeVzdumpPost : Task);
+request_impls!(NodeVzdumpPost: Task);
 
 impl NodeVzdumpPost {
     /// Backs up every guest of the node. Default: `false`.
@@ -5454,10 +5296,8 @@ impl NodeVzdumpPost {
 /// The path `/nodes/{node}/vzdump/defaults`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeVzdumpDefaultsPath(pub(crate) At);
-
-place_impls!(NodeVzdumpDefaultsPath);
 
 impl NodeVzdumpPath {
     /// `/nodes/{node}/vzdump/defaults`
@@ -5502,7 +5342,7 @@ impl NodeVzdumpDefaultsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpDefaultsGet(pub(crate) Request<NodeVzdumpDefaults>);
 
-request_impls!(NodeVzdumpDefaultsGet : NodeVzdumpDefaults);
+request_impls!(NodeVzdumpDefaultsGet: NodeVzdumpDefaults);
 
 impl NodeVzdumpDefaultsGet {
     /// Storage that receives the archives.
@@ -5516,10 +5356,8 @@ impl NodeVzdumpDefaultsGet {
 /// The path `/nodes/{node}/vzdump/extractconfig`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeVzdumpExtractconfigPath(pub(crate) At);
-
-place_impls!(NodeVzdumpExtractconfigPath);
 
 impl NodeVzdumpPath {
     /// `/nodes/{node}/vzdump/extractconfig`
@@ -5591,10 +5429,8 @@ impl NodeVzdumpExtractconfigPath {
 /// The path `/nodes/{node}/wakeonlan`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeWakeonlanPath(pub(crate) At);
-
-place_impls!(NodeWakeonlanPath);
 
 impl NodePath {
     /// `/nodes/{node}/wakeonlan`
@@ -5627,7 +5463,7 @@ impl NodeWakeonlanPath {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// Other domain in which the DNS challenge is answered.
@@ -5637,7 +5473,7 @@ pub struct AcmeDomain {
     /// ACME plugin that answers the challenge. Default: `standalone`.
     pub plugin: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl AcmeDomain {
@@ -5645,61 +5481,45 @@ impl AcmeDomain {
     #[inline]
     #[must_use]
     pub fn new<How0>(domain: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.domain, &mut new.undeclared, "domain", domain);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.domain, &mut new.unknown, "domain", domain);
         new
     }
     /// Other domain in which the DNS challenge is answered.
     #[inline]
     #[must_use]
     pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.alias, &mut self.undeclared, "alias", value);
+        property_string::set(&mut self.alias, &mut self.unknown, "alias", value);
         self
     }
     /// Domain for the certificate.
     #[inline]
     #[must_use]
     pub fn domain<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.domain, &mut self.undeclared, "domain", value);
+        property_string::put(&mut self.domain, &mut self.unknown, "domain", value);
         self
     }
     /// ACME plugin that answers the challenge. Default: `standalone`.
     #[inline]
     #[must_use]
     pub fn plugin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.plugin, &mut self.undeclared, "plugin", value);
+        property_string::set(&mut self.plugin, &mut self.unknown, "plugin", value);
         self
     }
 }
 
-impl Object for AcmeDomain {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "AcmeDomain",
-                required: &["domain"],
-                optional: &["alias", "plugin"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("domain"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("plugin", Takes::Format("pve-configid"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.domain,
-                &mut self.alias,
-                &mut self.plugin,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(AcmeDomain {
+    required: ["domain" domain],
+    optional: ["alias" alias, "plugin" plugin],
+    property_string: {
+        default_key: Some("domain"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("plugin", Takes::Format("pve-configid"))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(AcmeDomain);
 
@@ -5708,7 +5528,7 @@ property_string_impls!(AcmeDomain);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
@@ -5716,7 +5536,7 @@ pub struct NodeAcme {
     /// Domains for the node's certificate.
     pub domains: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl NodeAcme {
@@ -5724,13 +5544,13 @@ impl NodeAcme {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// ACME account to order certificates with. Default: `default`.
     #[inline]
     #[must_use]
     pub fn account<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.account, &mut self.undeclared, "account", value);
+        property_string::set(&mut self.account, &mut self.unknown, "account", value);
         self
     }
     /// Domains for the node's certificate.
@@ -5739,7 +5559,7 @@ impl NodeAcme {
     pub fn domains<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
         property_string::set_list(
             &mut self.domains,
-            &mut self.undeclared,
+            &mut self.unknown,
             "domains",
             value,
         );
@@ -5747,27 +5567,22 @@ impl NodeAcme {
     }
 }
 
-impl Object for NodeAcme {
+object!(NodeAcme {
+    optional: ["account" account, "domains" domains],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("account", Takes::Format("pve-configid"))],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for NodeAcme {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAcme",
-                required: &[],
-                optional: &["account", "domains"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("account", Takes::Format("pve-configid"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.account, &mut self.domains, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -5776,7 +5591,7 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/aplinfo`.
 ///
 /// Used by `GET /nodes/{node}/aplinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAplinfoItem {
     /// Processor architecture, such as `amd64`.
@@ -5817,59 +5632,28 @@ pub struct NodeAplinfoItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAplinfoItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAplinfoItem",
-                required: &["template"],
-                optional: &[
-                    "architecture",
-                    "certified",
-                    "description",
-                    "headline",
-                    "infopage",
-                    "location",
-                    "maintainer",
-                    "manageurl",
-                    "md5sum",
-                    "os",
-                    "package",
-                    "section",
-                    "sha512sum",
-                    "source",
-                    "type",
-                    "version",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.template,
-                &mut self.architecture,
-                &mut self.certified,
-                &mut self.description,
-                &mut self.headline,
-                &mut self.infopage,
-                &mut self.location,
-                &mut self.maintainer,
-                &mut self.manageurl,
-                &mut self.md5sum,
-                &mut self.os,
-                &mut self.package,
-                &mut self.section,
-                &mut self.sha512sum,
-                &mut self.source,
-                &mut self.type_,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAplinfoItem);
+object!(NodeAplinfoItem {
+    required: ["template" template],
+    optional: [
+        "architecture" architecture,
+        "certified" certified,
+        "description" description,
+        "headline" headline,
+        "infopage" infopage,
+        "location" location,
+        "maintainer" maintainer,
+        "manageurl" manageurl,
+        "md5sum" md5sum,
+        "os" os,
+        "package" package,
+        "section" section,
+        "sha512sum" sha512sum,
+        "source" source,
+        "type" type_,
+        "version" version,
+    ],
+    others: extra,
+});
 
 /// Architecture the package is built for.
 ///
@@ -5892,18 +5676,23 @@ pub enum NodeAptArch {
     /// The value `all`.
     All,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeAptArch : "armhf" Armhf, "arm64" Arm64, "amd64" Amd64, "ppc64el" Ppc64el,
-    "risc64" Risc64, "s390x" S390x, "all" All,
-);
+open_enum_impls!(NodeAptArch {
+    "armhf" Armhf,
+    "arm64" Arm64,
+    "amd64" Amd64,
+    "ppc64el" Ppc64el,
+    "risc64" Risc64,
+    "s390x" S390x,
+    "all" All,
+});
 
 /// The answer to `GET /nodes/{node}/apt/repositories`.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositories {
     /// Digest over all repository files; a write with an outdated digest is refused.
@@ -5920,35 +5709,17 @@ pub struct NodeAptRepositories {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositories {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositories",
-                required: &["digest", "errors", "files", "infos", "standard-repos"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.digest,
-                &mut self.errors,
-                &mut self.files,
-                &mut self.infos,
-                &mut self.standard_repos,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositories);
+object!(NodeAptRepositories {
+    required: [
+        "digest" digest, "errors" errors, "files" files, "infos" infos, "standard-repos" standard_repos,
+    ],
+    others: extra,
+});
 
 /// Repository files that could not be parsed.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesErrorsItem {
     /// What is wrong with the file.
@@ -5959,23 +5730,10 @@ pub struct NodeAptRepositoriesErrorsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositoriesErrorsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositoriesErrorsItem",
-                required: &["error", "path"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.path, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositoriesErrorsItem);
+object!(NodeAptRepositoriesErrorsItem {
+    required: ["error" error, "path" path],
+    others: extra,
+});
 
 /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
 ///
@@ -5988,15 +5746,17 @@ pub enum NodeAptRepositoriesFilesFileType {
     /// The value `sources`.
     Sources,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeAptRepositoriesFilesFileType : "list" List, "sources" Sources,);
+open_enum_impls!(NodeAptRepositoriesFilesFileType {
+    "list" List, "sources" Sources,
+});
 
 /// Repository files that were parsed.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesItem {
     /// Digest of this file, as an array of byte values.
@@ -6011,29 +5771,11 @@ pub struct NodeAptRepositoriesFilesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositoriesFilesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositoriesFilesItem",
-                required: &["file-type", "repositories"],
-                optional: &["digest", "path"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.file_type,
-                &mut self.repositories,
-                &mut self.digest,
-                &mut self.path,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositoriesFilesItem);
+object!(NodeAptRepositoriesFilesItem {
+    required: ["file-type" file_type, "repositories" repositories],
+    optional: ["digest" digest, "path" path],
+    others: extra,
+});
 
 /// Syntax of the file that defines the repository.
 ///
@@ -6046,17 +5788,17 @@ pub enum NodeAptRepositoriesFilesRepositoriesFileType {
     /// The value `sources`.
     Sources,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeAptRepositoriesFilesRepositoriesFileType : "list" List, "sources" Sources,
-);
+open_enum_impls!(NodeAptRepositoriesFilesRepositoriesFileType {
+    "list" List, "sources" Sources,
+});
 
 /// Repositories the file defines, in order.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesRepositoriesItem {
     /// Comment in the file that belongs to the repository.
@@ -6079,38 +5821,18 @@ pub struct NodeAptRepositoriesFilesRepositoriesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositoriesFilesRepositoriesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositoriesFilesRepositoriesItem",
-                required: &["Enabled", "FileType", "Suites", "Types", "URIs"],
-                optional: &["Comment", "Components", "Options"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.enabled,
-                &mut self.file_type,
-                &mut self.suites,
-                &mut self.types,
-                &mut self.ur_is,
-                &mut self.comment,
-                &mut self.components,
-                &mut self.options,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositoriesFilesRepositoriesItem);
+object!(NodeAptRepositoriesFilesRepositoriesItem {
+    required: [
+        "Enabled" enabled, "FileType" file_type, "Suites" suites, "Types" types, "URIs" ur_is,
+    ],
+    optional: ["Comment" comment, "Components" components, "Options" options],
+    others: extra,
+});
 
 /// Further options of the repository.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
     /// Name of the option.
@@ -6121,28 +5843,15 @@ pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositoriesFilesRepositoriesOptionsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositoriesFilesRepositoriesOptionsItem",
-                required: &["Key", "Values"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.key, &mut self.values, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositoriesFilesRepositoriesOptionsItem);
+object!(NodeAptRepositoriesFilesRepositoriesOptionsItem {
+    required: ["Key" key, "Values" values],
+    others: extra,
+});
 
 /// Remarks about single repositories, such as warnings.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesInfosItem {
     /// Position of that repository in the file, counted from 0.
@@ -6159,35 +5868,16 @@ pub struct NodeAptRepositoriesInfosItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositoriesInfosItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositoriesInfosItem",
-                required: &["index", "kind", "message", "path"],
-                optional: &["property"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.index,
-                &mut self.kind,
-                &mut self.message,
-                &mut self.path,
-                &mut self.property,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositoriesInfosItem);
+object!(NodeAptRepositoriesInfosItem {
+    required: ["index" index, "kind" kind, "message" message, "path" path],
+    optional: ["property" property],
+    others: extra,
+});
 
 /// Repositories Proxmox VE knows by handle, with their state here.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesStandardReposItem {
     /// What the repository is for, in a sentence or two.
@@ -6202,29 +5892,11 @@ pub struct NodeAptRepositoriesStandardReposItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptRepositoriesStandardReposItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptRepositoriesStandardReposItem",
-                required: &["handle", "name"],
-                optional: &["description", "status"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.handle,
-                &mut self.name,
-                &mut self.description,
-                &mut self.status,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptRepositoriesStandardReposItem);
+object!(NodeAptRepositoriesStandardReposItem {
+    required: ["handle" handle, "name" name],
+    optional: ["description" description, "status" status],
+    others: extra,
+});
 
 /// Package types offered: `deb`, `deb-src` or both.
 ///
@@ -6237,15 +5909,17 @@ pub enum NodeAptRepositoriesTypes {
     /// The value `deb-src`.
     DebSrc,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeAptRepositoriesTypes : "deb" Deb, "deb-src" DebSrc,);
+open_enum_impls!(NodeAptRepositoriesTypes {
+    "deb" Deb, "deb-src" DebSrc,
+});
 
 /// One element of the answer to `GET /nodes/{node}/apt/update`.
 ///
 /// Used by `GET /nodes/{node}/apt/update`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptUpdateItem {
     /// Architecture the package is built for.
@@ -6272,45 +5946,21 @@ pub struct NodeAptUpdateItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptUpdateItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptUpdateItem",
-                required: &["Package"],
-                optional: &[
-                    "Arch",
-                    "Description",
-                    "NotifyStatus",
-                    "OldVersion",
-                    "Origin",
-                    "Priority",
-                    "Section",
-                    "Title",
-                    "Version",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.package,
-                &mut self.arch,
-                &mut self.description,
-                &mut self.notify_status,
-                &mut self.old_version,
-                &mut self.origin,
-                &mut self.priority,
-                &mut self.section,
-                &mut self.title,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptUpdateItem);
+object!(NodeAptUpdateItem {
+    required: ["Package" package],
+    optional: [
+        "Arch" arch,
+        "Description" description,
+        "NotifyStatus" notify_status,
+        "OldVersion" old_version,
+        "Origin" origin,
+        "Priority" priority,
+        "Section" section,
+        "Title" title,
+        "Version" version,
+    ],
+    others: extra,
+});
 
 /// Installation state of the package.
 ///
@@ -6331,19 +5981,22 @@ pub enum NodeAptVersionsCurrentState {
     /// The value `ConfigFiles`.
     ConfigFiles,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeAptVersionsCurrentState : "Installed" Installed, "NotInstalled" NotInstalled,
-    "UnPacked" UnPacked, "HalfConfigured" HalfConfigured, "HalfInstalled" HalfInstalled,
+open_enum_impls!(NodeAptVersionsCurrentState {
+    "Installed" Installed,
+    "NotInstalled" NotInstalled,
+    "UnPacked" UnPacked,
+    "HalfConfigured" HalfConfigured,
+    "HalfInstalled" HalfInstalled,
     "ConfigFiles" ConfigFiles,
-);
+});
 
 /// One element of the answer to `GET /nodes/{node}/apt/versions`.
 ///
 /// Used by `GET /nodes/{node}/apt/versions`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeAptVersionsItem {
     /// Architecture the package is built for.
@@ -6376,56 +6029,29 @@ pub struct NodeAptVersionsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeAptVersionsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeAptVersionsItem",
-                required: &["Package"],
-                optional: &[
-                    "Arch",
-                    "CurrentState",
-                    "Description",
-                    "ManagerVersion",
-                    "NotifyStatus",
-                    "OldVersion",
-                    "Origin",
-                    "Priority",
-                    "RunningKernel",
-                    "Section",
-                    "Title",
-                    "Version",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.package,
-                &mut self.arch,
-                &mut self.current_state,
-                &mut self.description,
-                &mut self.manager_version,
-                &mut self.notify_status,
-                &mut self.old_version,
-                &mut self.origin,
-                &mut self.priority,
-                &mut self.running_kernel,
-                &mut self.section,
-                &mut self.title,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeAptVersionsItem);
+object!(NodeAptVersionsItem {
+    required: ["Package" package],
+    optional: [
+        "Arch" arch,
+        "CurrentState" current_state,
+        "Description" description,
+        "ManagerVersion" manager_version,
+        "NotifyStatus" notify_status,
+        "OldVersion" old_version,
+        "Origin" origin,
+        "Priority" priority,
+        "RunningKernel" running_kernel,
+        "Section" section,
+        "Title" title,
+        "Version" version,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/cpu`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuCpuItem {
     /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be based. Since 9.2.
@@ -6440,34 +6066,16 @@ pub struct NodeCapabilitiesQemuCpuItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCapabilitiesQemuCpuItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCapabilitiesQemuCpuItem",
-                required: &["custom", "name", "vendor"],
-                optional: &["abstract"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.custom,
-                &mut self.name,
-                &mut self.vendor,
-                &mut self.abstract_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCapabilitiesQemuCpuItem);
+object!(NodeCapabilitiesQemuCpuItem {
+    required: ["custom" custom, "name" name, "vendor" vendor],
+    optional: ["abstract" abstract_],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/machines`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMachinesItem {
     /// What the version changed; given for Proxmox VE's own `+pve` revisions. Since 8.4.
@@ -6482,29 +6090,11 @@ pub struct NodeCapabilitiesQemuMachinesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCapabilitiesQemuMachinesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCapabilitiesQemuMachinesItem",
-                required: &["id"],
-                optional: &["changes", "type", "version"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.changes,
-                &mut self.type_,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCapabilitiesQemuMachinesItem);
+object!(NodeCapabilitiesQemuMachinesItem {
+    required: ["id" id],
+    optional: ["changes" changes, "type" type_, "version" version],
+    others: extra,
+});
 
 /// Machine family.
 ///
@@ -6517,15 +6107,17 @@ pub enum NodeCapabilitiesQemuMachinesType {
     /// The value `i440fx`.
     I440fx,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeCapabilitiesQemuMachinesType : "q35" Q35, "i440fx" I440fx,);
+open_enum_impls!(NodeCapabilitiesQemuMachinesType {
+    "q35" Q35, "i440fx" I440fx,
+});
 
 /// The answer to `GET /nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/migration`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
@@ -6536,28 +6128,22 @@ pub struct NodeCapabilitiesQemuMigration {
     pub extra: Extra,
 }
 
-impl Object for NodeCapabilitiesQemuMigration {
+object!(NodeCapabilitiesQemuMigration {
+    optional: ["dbus-vmstate" dbus_vmstate, "has-dbus-vmstate" has_dbus_vmstate],
+    others: extra,
+});
+
+impl Default for NodeCapabilitiesQemuMigration {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCapabilitiesQemuMigration",
-                required: &[],
-                optional: &["dbus-vmstate", "has-dbus-vmstate"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.dbus_vmstate, &mut self.has_dbus_vmstate, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCapabilitiesQemuMigration);
 
 /// The answer to `POST /nodes/{node}/certificates/custom`.
 ///
 /// Used by `POST /nodes/{node}/certificates/custom`, `GET /nodes/{node}/certificates/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeCertificatesInfoItem {
     /// Name of the certificate file.
@@ -6584,57 +6170,39 @@ pub struct NodeCertificatesInfoItem {
     pub extra: Extra,
 }
 
-impl Object for NodeCertificatesInfoItem {
+object!(NodeCertificatesInfoItem {
+    optional: [
+        "filename" filename,
+        "fingerprint" fingerprint,
+        "issuer" issuer,
+        "notafter" notafter,
+        "notbefore" notbefore,
+        "pem" pem,
+        "public-key-bits" public_key_bits,
+        "public-key-type" public_key_type,
+        "san" san,
+        "subject" subject,
+    ],
+    others: extra,
+});
+
+impl Default for NodeCertificatesInfoItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCertificatesInfoItem",
-                required: &[],
-                optional: &[
-                    "filename",
-                    "fingerprint",
-                    "issuer",
-                    "notafter",
-                    "notbefore",
-                    "pem",
-                    "public-key-bits",
-                    "public-key-type",
-                    "san",
-                    "subject",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.filename,
-                &mut self.fingerprint,
-                &mut self.issuer,
-                &mut self.notafter,
-                &mut self.notbefore,
-                &mut self.pem,
-                &mut self.public_key_bits,
-                &mut self.public_key_type,
-                &mut self.san,
-                &mut self.subject,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeCertificatesInfoItem);
 
 /// The answer to `GET /nodes/{node}/config`.
 ///
 /// Used by `GET /nodes/{node}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeConfig {
     /// ACME settings of the node.
     pub acme: Option<NodeAcme>,
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
-    pub acmedomain: Family<AcmeDomain>,
+    pub acmedomain: IndexedMap<AcmeDomain>,
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     pub ballooning_target: Option<i64>,
     /// Notes about the node, shown in the web interface. At most 65536 characters.
@@ -6651,41 +6219,26 @@ pub struct NodeConfig {
     pub extra: Extra,
 }
 
-impl Object for NodeConfig {
+object!(NodeConfig {
+    optional: [
+        "acme" acme,
+        "ballooning-target" ballooning_target,
+        "description" description,
+        "digest" digest,
+        "location" location,
+        "startall-onboot-delay" startall_onboot_delay,
+        "wakeonlan" wakeonlan,
+    ],
+    indexed: ["acmedomain" acmedomain],
+    others: extra,
+});
+
+impl Default for NodeConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeConfig",
-                required: &[],
-                optional: &[
-                    "acme",
-                    "ballooning-target",
-                    "description",
-                    "digest",
-                    "location",
-                    "startall-onboot-delay",
-                    "wakeonlan",
-                ],
-                families: &["acmedomain"],
-                rules: None,
-            },
-            &mut [
-                &mut self.acme,
-                &mut self.ballooning_target,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.location,
-                &mut self.startall_onboot_delay,
-                &mut self.wakeonlan,
-                &mut self.acmedomain,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeConfig);
 
 /// Only this setting is returned.
 ///
@@ -6718,21 +6271,28 @@ pub enum NodeConfigProperty {
     /// The value `wakeonlan`.
     Wakeonlan,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeConfigProperty : "acme" Acme, "acmedomain0" Acmedomain0, "acmedomain1"
-    Acmedomain1, "acmedomain2" Acmedomain2, "acmedomain3" Acmedomain3, "acmedomain4"
-    Acmedomain4, "acmedomain5" Acmedomain5, "ballooning-target" BallooningTarget,
-    "description" Description, "location" Location, "startall-onboot-delay"
-    StartallOnbootDelay, "wakeonlan" Wakeonlan,
-);
+open_enum_impls!(NodeConfigProperty {
+    "acme" Acme,
+    "acmedomain0" Acmedomain0,
+    "acmedomain1" Acmedomain1,
+    "acmedomain2" Acmedomain2,
+    "acmedomain3" Acmedomain3,
+    "acmedomain4" Acmedomain4,
+    "acmedomain5" Acmedomain5,
+    "ballooning-target" BallooningTarget,
+    "description" Description,
+    "location" Location,
+    "startall-onboot-delay" StartallOnbootDelay,
+    "wakeonlan" Wakeonlan,
+});
 
 /// The answer to `GET /nodes/{node}/dns`.
 ///
 /// Used by `GET /nodes/{node}/dns`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
@@ -6747,34 +6307,22 @@ pub struct NodeDns {
     pub extra: Extra,
 }
 
-impl Object for NodeDns {
+object!(NodeDns {
+    optional: ["dns1" dns1, "dns2" dns2, "dns3" dns3, "search" search],
+    others: extra,
+});
+
+impl Default for NodeDns {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeDns",
-                required: &[],
-                optional: &["dns1", "dns2", "dns3", "search"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dns1,
-                &mut self.dns2,
-                &mut self.dns3,
-                &mut self.search,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeDns);
 
 /// One element of the answer to `POST /nodes/{node}/execute`.
 ///
 /// Used by `POST /nodes/{node}/execute`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeExecuteItem {
     /// What the call returned, if it worked.
@@ -6789,34 +6337,16 @@ pub struct NodeExecuteItem {
     pub extra: Extra,
 }
 
-impl Object for NodeExecuteItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeExecuteItem",
-                required: &["status"],
-                optional: &["data", "errors", "message"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.data,
-                &mut self.errors,
-                &mut self.message,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeExecuteItem);
+object!(NodeExecuteItem {
+    required: ["status" status],
+    optional: ["data" data, "errors" errors, "message" message],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/hardware`.
 ///
 /// Used by `GET /nodes/{node}/hardware`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
@@ -6825,28 +6355,15 @@ pub struct NodeHardwareItem {
     pub extra: Extra,
 }
 
-impl Object for NodeHardwareItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeHardwareItem",
-                required: &["type"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.type_, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeHardwareItem);
+object!(NodeHardwareItem {
+    required: ["type" type_],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// PCI class code, in hexadecimal.
@@ -6877,50 +6394,26 @@ pub struct NodeHardwarePciItem {
     pub extra: Extra,
 }
 
-impl Object for NodeHardwarePciItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeHardwarePciItem",
-                required: &["class", "device", "id", "iommugroup", "vendor"],
-                optional: &[
-                    "device_name",
-                    "mdev",
-                    "subsystem_device",
-                    "subsystem_device_name",
-                    "subsystem_vendor",
-                    "subsystem_vendor_name",
-                    "vendor_name",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.class,
-                &mut self.device,
-                &mut self.id,
-                &mut self.iommugroup,
-                &mut self.vendor,
-                &mut self.device_name,
-                &mut self.mdev,
-                &mut self.subsystem_device,
-                &mut self.subsystem_device_name,
-                &mut self.subsystem_vendor,
-                &mut self.subsystem_vendor_name,
-                &mut self.vendor_name,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeHardwarePciItem);
+object!(NodeHardwarePciItem {
+    required: [
+        "class" class, "device" device, "id" id, "iommugroup" iommugroup, "vendor" vendor,
+    ],
+    optional: [
+        "device_name" device_name,
+        "mdev" mdev,
+        "subsystem_device" subsystem_device,
+        "subsystem_device_name" subsystem_device_name,
+        "subsystem_vendor" subsystem_vendor,
+        "subsystem_vendor_name" subsystem_vendor_name,
+        "vendor_name" vendor_name,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     /// How many more instances of this type can be created.
@@ -6935,34 +6428,16 @@ pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     pub extra: Extra,
 }
 
-impl Object for NodeHardwarePciPciIdOrMappingMdevItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeHardwarePciPciIdOrMappingMdevItem",
-                required: &["available", "description", "type"],
-                optional: &["name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.available,
-                &mut self.description,
-                &mut self.type_,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeHardwarePciPciIdOrMappingMdevItem);
+object!(NodeHardwarePciPciIdOrMappingMdevItem {
+    required: ["available" available, "description" description, "type" type_],
+    optional: ["name" name],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciidMdevItem {
     /// How many more instances of this type can be created.
@@ -6975,33 +6450,15 @@ pub struct NodeHardwarePciPciidMdevItem {
     pub extra: Extra,
 }
 
-impl Object for NodeHardwarePciPciidMdevItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeHardwarePciPciidMdevItem",
-                required: &["available", "description", "type"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.available,
-                &mut self.description,
-                &mut self.type_,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeHardwarePciPciidMdevItem);
+object!(NodeHardwarePciPciidMdevItem {
+    required: ["available" available, "description" description, "type" type_],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/hardware/usb`.
 ///
 /// Used by `GET /nodes/{node}/hardware/usb`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHardwareUsbItem {
     /// Number of the USB bus.
@@ -7032,50 +6489,24 @@ pub struct NodeHardwareUsbItem {
     pub extra: Extra,
 }
 
-impl Object for NodeHardwareUsbItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeHardwareUsbItem",
-                required: &["busnum", "class", "devnum", "level", "port"],
-                optional: &[
-                    "manufacturer",
-                    "prodid",
-                    "product",
-                    "serial",
-                    "speed",
-                    "usbpath",
-                    "vendid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.busnum,
-                &mut self.class,
-                &mut self.devnum,
-                &mut self.level,
-                &mut self.port,
-                &mut self.manufacturer,
-                &mut self.prodid,
-                &mut self.product,
-                &mut self.serial,
-                &mut self.speed,
-                &mut self.usbpath,
-                &mut self.vendid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeHardwareUsbItem);
+object!(NodeHardwareUsbItem {
+    required: ["busnum" busnum, "class" class, "devnum" devnum, "level" level, "port" port],
+    optional: [
+        "manufacturer" manufacturer,
+        "prodid" prodid,
+        "product" product,
+        "serial" serial,
+        "speed" speed,
+        "usbpath" usbpath,
+        "vendid" vendid,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/hosts`.
 ///
 /// Used by `GET /nodes/{node}/hosts`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeHosts {
     /// Text of the `/etc/hosts` file.
@@ -7086,28 +6517,16 @@ pub struct NodeHosts {
     pub extra: Extra,
 }
 
-impl Object for NodeHosts {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeHosts",
-                required: &["data"],
-                optional: &["digest"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.data, &mut self.digest, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeHosts);
+object!(NodeHosts {
+    required: ["data" data],
+    optional: ["digest" digest],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/netstat`.
 ///
 /// Used by `GET /nodes/{node}/netstat`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetstatItem {
     /// Network card of the guest, such as `net0`.
@@ -7122,34 +6541,15 @@ pub struct NodeNetstatItem {
     pub extra: Extra,
 }
 
-impl Object for NodeNetstatItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeNetstatItem",
-                required: &["dev", "in", "out", "vmid"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dev,
-                &mut self.in_,
-                &mut self.out,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeNetstatItem);
+object!(NodeNetstatItem {
+    required: ["dev" dev, "in" in_, "out" out, "vmid" vmid],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/network/{iface}`.
 ///
 /// Used by `GET /nodes/{node}/network/{iface}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetwork {
     /// Whether the interface is up.
@@ -7262,132 +6662,71 @@ pub struct NodeNetwork {
     pub extra: Extra,
 }
 
-impl Object for NodeNetwork {
+object!(NodeNetwork {
+    optional: [
+        "active" active,
+        "address" address,
+        "address6" address6,
+        "altnames" altnames,
+        "autostart" autostart,
+        "bond-primary" bond_primary,
+        "bond_miimon" bond_miimon,
+        "bond_mode" bond_mode,
+        "bond_xmit_hash_policy" bond_xmit_hash_policy,
+        "bridge-access" bridge_access,
+        "bridge-arp-nd-suppress" bridge_arp_nd_suppress,
+        "bridge-learning" bridge_learning,
+        "bridge-multicast-flood" bridge_multicast_flood,
+        "bridge-unicast-flood" bridge_unicast_flood,
+        "bridge_fd" bridge_fd,
+        "bridge_ports" bridge_ports,
+        "bridge_stp" bridge_stp,
+        "bridge_vids" bridge_vids,
+        "bridge_vlan_aware" bridge_vlan_aware,
+        "cidr" cidr,
+        "cidr6" cidr6,
+        "comments" comments,
+        "comments6" comments6,
+        "exists" exists,
+        "families" families,
+        "gateway" gateway,
+        "gateway6" gateway6,
+        "iface" iface,
+        "link-type" link_type,
+        "method" method,
+        "method6" method6,
+        "mtu" mtu,
+        "netmask" netmask,
+        "netmask6" netmask6,
+        "options" options,
+        "options6" options6,
+        "ovs_bonds" ovs_bonds,
+        "ovs_bridge" ovs_bridge,
+        "ovs_options" ovs_options,
+        "ovs_ports" ovs_ports,
+        "ovs_tag" ovs_tag,
+        "ovs_type" ovs_type,
+        "priority" priority,
+        "slaves" slaves,
+        "type" type_,
+        "uplink-id" uplink_id,
+        "vlan-id" vlan_id,
+        "vlan-protocol" vlan_protocol,
+        "vlan-raw-device" vlan_raw_device,
+        "vxlan-id" vxlan_id,
+        "vxlan-local-tunnelip" vxlan_local_tunnelip,
+        "vxlan-physdev" vxlan_physdev,
+        "vxlan-svcnodeip" vxlan_svcnodeip,
+    ],
+    others: extra,
+});
+
+impl Default for NodeNetwork {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeNetwork",
-                required: &[],
-                optional: &[
-                    "active",
-                    "address",
-                    "address6",
-                    "altnames",
-                    "autostart",
-                    "bond-primary",
-                    "bond_miimon",
-                    "bond_mode",
-                    "bond_xmit_hash_policy",
-                    "bridge-access",
-                    "bridge-arp-nd-suppress",
-                    "bridge-learning",
-                    "bridge-multicast-flood",
-                    "bridge-unicast-flood",
-                    "bridge_fd",
-                    "bridge_ports",
-                    "bridge_stp",
-                    "bridge_vids",
-                    "bridge_vlan_aware",
-                    "cidr",
-                    "cidr6",
-                    "comments",
-                    "comments6",
-                    "exists",
-                    "families",
-                    "gateway",
-                    "gateway6",
-                    "iface",
-                    "link-type",
-                    "method",
-                    "method6",
-                    "mtu",
-                    "netmask",
-                    "netmask6",
-                    "options",
-                    "options6",
-                    "ovs_bonds",
-                    "ovs_bridge",
-                    "ovs_options",
-                    "ovs_ports",
-                    "ovs_tag",
-                    "ovs_type",
-                    "priority",
-                    "slaves",
-                    "type",
-                    "uplink-id",
-                    "vlan-id",
-                    "vlan-protocol",
-                    "vlan-raw-device",
-                    "vxlan-id",
-                    "vxlan-local-tunnelip",
-                    "vxlan-physdev",
-                    "vxlan-svcnodeip",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.active,
-                &mut self.address,
-                &mut self.address6,
-                &mut self.altnames,
-                &mut self.autostart,
-                &mut self.bond_primary,
-                &mut self.bond_miimon,
-                &mut self.bond_mode,
-                &mut self.bond_xmit_hash_policy,
-                &mut self.bridge_access,
-                &mut self.bridge_arp_nd_suppress,
-                &mut self.bridge_learning,
-                &mut self.bridge_multicast_flood,
-                &mut self.bridge_unicast_flood,
-                &mut self.bridge_fd,
-                &mut self.bridge_ports,
-                &mut self.bridge_stp,
-                &mut self.bridge_vids,
-                &mut self.bridge_vlan_aware,
-                &mut self.cidr,
-                &mut self.cidr6,
-                &mut self.comments,
-                &mut self.comments6,
-                &mut self.exists,
-                &mut self.families,
-                &mut self.gateway,
-                &mut self.gateway6,
-                &mut self.iface,
-                &mut self.link_type,
-                &mut self.method,
-                &mut self.method6,
-                &mut self.mtu,
-                &mut self.netmask,
-                &mut self.netmask6,
-                &mut self.options,
-                &mut self.options6,
-                &mut self.ovs_bonds,
-                &mut self.ovs_bridge,
-                &mut self.ovs_options,
-                &mut self.ovs_ports,
-                &mut self.ovs_tag,
-                &mut self.ovs_type,
-                &mut self.priority,
-                &mut self.slaves,
-                &mut self.type_,
-                &mut self.uplink_id,
-                &mut self.vlan_id,
-                &mut self.vlan_protocol,
-                &mut self.vlan_raw_device,
-                &mut self.vxlan_id,
-                &mut self.vxlan_local_tunnelip,
-                &mut self.vxlan_physdev,
-                &mut self.vxlan_svcnodeip,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeNetwork);
 
 /// How the bond spreads traffic over its members.
 ///
@@ -7416,15 +6755,21 @@ pub enum NodeNetworkBondMode {
     /// The value `lacp-balance-tcp`.
     LacpBalanceTcp,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeNetworkBondMode : "balance-rr" BalanceRr, "active-backup" ActiveBackup,
-    "balance-xor" BalanceXor, "broadcast" Broadcast, "802.3ad" V8023ad, "balance-tlb"
-    BalanceTlb, "balance-alb" BalanceAlb, "balance-slb" BalanceSlb, "lacp-balance-slb"
-    LacpBalanceSlb, "lacp-balance-tcp" LacpBalanceTcp,
-);
+open_enum_impls!(NodeNetworkBondMode {
+    "balance-rr" BalanceRr,
+    "active-backup" ActiveBackup,
+    "balance-xor" BalanceXor,
+    "broadcast" Broadcast,
+    "802.3ad" V8023ad,
+    "balance-tlb" BalanceTlb,
+    "balance-alb" BalanceAlb,
+    "balance-slb" BalanceSlb,
+    "lacp-balance-slb" LacpBalanceSlb,
+    "lacp-balance-tcp" LacpBalanceTcp,
+});
 
 /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
 ///
@@ -7439,13 +6784,12 @@ pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer3+4`.
     Layer3Plus4,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeNetworkBondXmitHashPolicy : "layer2" Layer2, "layer2+3" Layer2Plus3, "layer3+4"
-    Layer3Plus4,
-);
+open_enum_impls!(NodeNetworkBondXmitHashPolicy {
+    "layer2" Layer2, "layer2+3" Layer2Plus3, "layer3+4" Layer3Plus4,
+});
 
 /// Address families configured on the interface, `inet` and `inet6`.
 ///
@@ -7458,10 +6802,12 @@ pub enum NodeNetworkFamilies {
     /// The value `inet6`.
     Inet6,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeNetworkFamilies : "inet" Inet, "inet6" Inet6,);
+open_enum_impls!(NodeNetworkFamilies {
+    "inet" Inet, "inet6" Inet6,
+});
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
@@ -7494,14 +6840,23 @@ pub enum NodeNetworkGetResultType {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeNetworkGetResultType : "bridge" Bridge, "bond" Bond, "eth" Eth, "alias" Alias,
-    "vlan" Vlan, "fabric" Fabric, "OVSBridge" OvsBridge, "OVSBond" OvsBond, "OVSPort"
-    OvsPort, "OVSIntPort" OvsIntPort, "vnet" Vnet, "unknown" Unknown,
-);
+open_enum_impls!(NodeNetworkGetResultType {
+    "bridge" Bridge,
+    "bond" Bond,
+    "eth" Eth,
+    "alias" Alias,
+    "vlan" Vlan,
+    "fabric" Fabric,
+    "OVSBridge" OvsBridge,
+    "OVSBond" OvsBond,
+    "OVSPort" OvsPort,
+    "OVSIntPort" OvsIntPort,
+    "vnet" Vnet,
+    "unknown" Unknown,
+});
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
@@ -7538,20 +6893,30 @@ pub enum NodeNetworkGetType {
     /// The value `include_sdn`. Since 9.0.
     IncludeSdn,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeNetworkGetType : "bridge" Bridge, "bond" Bond, "eth" Eth, "alias" Alias, "vlan"
-    Vlan, "fabric" Fabric, "OVSBridge" OvsBridge, "OVSBond" OvsBond, "OVSPort" OvsPort,
-    "OVSIntPort" OvsIntPort, "vnet" Vnet, "any_bridge" AnyBridge, "any_local_bridge"
-    AnyLocalBridge, "include_sdn" IncludeSdn,
-);
+open_enum_impls!(NodeNetworkGetType {
+    "bridge" Bridge,
+    "bond" Bond,
+    "eth" Eth,
+    "alias" Alias,
+    "vlan" Vlan,
+    "fabric" Fabric,
+    "OVSBridge" OvsBridge,
+    "OVSBond" OvsBond,
+    "OVSPort" OvsPort,
+    "OVSIntPort" OvsIntPort,
+    "vnet" Vnet,
+    "any_bridge" AnyBridge,
+    "any_local_bridge" AnyLocalBridge,
+    "include_sdn" IncludeSdn,
+});
 
 /// One element of the answer to `GET /nodes/{node}/network`.
 ///
 /// Used by `GET /nodes/{node}/network`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
@@ -7668,134 +7033,65 @@ pub struct NodeNetworkItem {
     pub extra: Extra,
 }
 
-impl Object for NodeNetworkItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeNetworkItem",
-                required: &["iface", "type"],
-                optional: &[
-                    "active",
-                    "address",
-                    "address6",
-                    "altnames",
-                    "autostart",
-                    "bond-primary",
-                    "bond_miimon",
-                    "bond_mode",
-                    "bond_xmit_hash_policy",
-                    "bridge-access",
-                    "bridge-arp-nd-suppress",
-                    "bridge-learning",
-                    "bridge-multicast-flood",
-                    "bridge-unicast-flood",
-                    "bridge_fd",
-                    "bridge_ports",
-                    "bridge_stp",
-                    "bridge_vids",
-                    "bridge_vlan_aware",
-                    "cidr",
-                    "cidr6",
-                    "comments",
-                    "comments6",
-                    "exists",
-                    "families",
-                    "gateway",
-                    "gateway6",
-                    "ipam",
-                    "link-type",
-                    "method",
-                    "method6",
-                    "mtu",
-                    "netmask",
-                    "netmask6",
-                    "options",
-                    "options6",
-                    "ovs_bonds",
-                    "ovs_bridge",
-                    "ovs_options",
-                    "ovs_ports",
-                    "ovs_tag",
-                    "ovs_type",
-                    "priority",
-                    "slaves",
-                    "uplink-id",
-                    "vlan-id",
-                    "vlan-protocol",
-                    "vlan-raw-device",
-                    "vlanaware",
-                    "vxlan-id",
-                    "vxlan-local-tunnelip",
-                    "vxlan-physdev",
-                    "vxlan-svcnodeip",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.iface,
-                &mut self.type_,
-                &mut self.active,
-                &mut self.address,
-                &mut self.address6,
-                &mut self.altnames,
-                &mut self.autostart,
-                &mut self.bond_primary,
-                &mut self.bond_miimon,
-                &mut self.bond_mode,
-                &mut self.bond_xmit_hash_policy,
-                &mut self.bridge_access,
-                &mut self.bridge_arp_nd_suppress,
-                &mut self.bridge_learning,
-                &mut self.bridge_multicast_flood,
-                &mut self.bridge_unicast_flood,
-                &mut self.bridge_fd,
-                &mut self.bridge_ports,
-                &mut self.bridge_stp,
-                &mut self.bridge_vids,
-                &mut self.bridge_vlan_aware,
-                &mut self.cidr,
-                &mut self.cidr6,
-                &mut self.comments,
-                &mut self.comments6,
-                &mut self.exists,
-                &mut self.families,
-                &mut self.gateway,
-                &mut self.gateway6,
-                &mut self.ipam,
-                &mut self.link_type,
-                &mut self.method,
-                &mut self.method6,
-                &mut self.mtu,
-                &mut self.netmask,
-                &mut self.netmask6,
-                &mut self.options,
-                &mut self.options6,
-                &mut self.ovs_bonds,
-                &mut self.ovs_bridge,
-                &mut self.ovs_options,
-                &mut self.ovs_ports,
-                &mut self.ovs_tag,
-                &mut self.ovs_type,
-                &mut self.priority,
-                &mut self.slaves,
-                &mut self.uplink_id,
-                &mut self.vlan_id,
-                &mut self.vlan_protocol,
-                &mut self.vlan_raw_device,
-                &mut self.vlanaware,
-                &mut self.vxlan_id,
-                &mut self.vxlan_local_tunnelip,
-                &mut self.vxlan_physdev,
-                &mut self.vxlan_svcnodeip,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeNetworkItem);
+object!(NodeNetworkItem {
+    required: ["iface" iface, "type" type_],
+    optional: [
+        "active" active,
+        "address" address,
+        "address6" address6,
+        "altnames" altnames,
+        "autostart" autostart,
+        "bond-primary" bond_primary,
+        "bond_miimon" bond_miimon,
+        "bond_mode" bond_mode,
+        "bond_xmit_hash_policy" bond_xmit_hash_policy,
+        "bridge-access" bridge_access,
+        "bridge-arp-nd-suppress" bridge_arp_nd_suppress,
+        "bridge-learning" bridge_learning,
+        "bridge-multicast-flood" bridge_multicast_flood,
+        "bridge-unicast-flood" bridge_unicast_flood,
+        "bridge_fd" bridge_fd,
+        "bridge_ports" bridge_ports,
+        "bridge_stp" bridge_stp,
+        "bridge_vids" bridge_vids,
+        "bridge_vlan_aware" bridge_vlan_aware,
+        "cidr" cidr,
+        "cidr6" cidr6,
+        "comments" comments,
+        "comments6" comments6,
+        "exists" exists,
+        "families" families,
+        "gateway" gateway,
+        "gateway6" gateway6,
+        "ipam" ipam,
+        "link-type" link_type,
+        "method" method,
+        "method6" method6,
+        "mtu" mtu,
+        "netmask" netmask,
+        "netmask6" netmask6,
+        "options" options,
+        "options6" options6,
+        "ovs_bonds" ovs_bonds,
+        "ovs_bridge" ovs_bridge,
+        "ovs_options" ovs_options,
+        "ovs_ports" ovs_ports,
+        "ovs_tag" ovs_tag,
+        "ovs_type" ovs_type,
+        "priority" priority,
+        "slaves" slaves,
+        "uplink-id" uplink_id,
+        "vlan-id" vlan_id,
+        "vlan-protocol" vlan_protocol,
+        "vlan-raw-device" vlan_raw_device,
+        "vlanaware" vlanaware,
+        "vxlan-id" vxlan_id,
+        "vxlan-local-tunnelip" vxlan_local_tunnelip,
+        "vxlan-physdev" vxlan_physdev,
+        "vxlan-svcnodeip" vxlan_svcnodeip,
+    ],
+    others: extra,
+});
 
 /// How the IPv4 address is configured.
 ///
@@ -7814,13 +7110,12 @@ pub enum NodeNetworkMethod {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeNetworkMethod : "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static"
-    Static, "auto" Auto,
-);
+open_enum_impls!(NodeNetworkMethod {
+    "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
+});
 
 /// How the IPv6 address is configured.
 ///
@@ -7839,18 +7134,17 @@ pub enum NodeNetworkMethod6 {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeNetworkMethod6 : "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static"
-    Static, "auto" Auto,
-);
+open_enum_impls!(NodeNetworkMethod6 {
+    "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static" Static, "auto" Auto,
+});
 
 /// The answer to `GET /nodes/{node}/query-url-metadata`.
 ///
 /// Used by `GET /nodes/{node}/query-url-metadata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeQueryUrlMetadata {
     /// Name the server or the address gives to the file.
@@ -7863,33 +7157,22 @@ pub struct NodeQueryUrlMetadata {
     pub extra: Extra,
 }
 
-impl Object for NodeQueryUrlMetadata {
+object!(NodeQueryUrlMetadata {
+    optional: ["filename" filename, "mimetype" mimetype, "size" size],
+    others: extra,
+});
+
+impl Default for NodeQueryUrlMetadata {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeQueryUrlMetadata",
-                required: &[],
-                optional: &["filename", "mimetype", "size"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.filename,
-                &mut self.mimetype,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeQueryUrlMetadata);
 
 /// The answer to `GET /nodes/{node}/replication`.
 ///
 /// Used by `GET /nodes/{node}/replication`, `GET /nodes/{node}/replication/{id}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeReplicationItem {
     /// Free text about the job.
@@ -7934,63 +7217,30 @@ pub struct NodeReplicationItem {
     pub extra: Extra,
 }
 
-impl Object for NodeReplicationItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeReplicationItem",
-                required: &["id"],
-                optional: &[
-                    "comment",
-                    "disable",
-                    "duration",
-                    "error",
-                    "fail_count",
-                    "guest",
-                    "jobnum",
-                    "last_sync",
-                    "last_try",
-                    "next_sync",
-                    "pid",
-                    "rate",
-                    "remove_job",
-                    "schedule",
-                    "source",
-                    "target",
-                    "type",
-                    "vmtype",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.comment,
-                &mut self.disable,
-                &mut self.duration,
-                &mut self.error,
-                &mut self.fail_count,
-                &mut self.guest,
-                &mut self.jobnum,
-                &mut self.last_sync,
-                &mut self.last_try,
-                &mut self.next_sync,
-                &mut self.pid,
-                &mut self.rate,
-                &mut self.remove_job,
-                &mut self.schedule,
-                &mut self.source,
-                &mut self.target,
-                &mut self.type_,
-                &mut self.vmtype,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeReplicationItem);
+object!(NodeReplicationItem {
+    required: ["id" id],
+    optional: [
+        "comment" comment,
+        "disable" disable,
+        "duration" duration,
+        "error" error,
+        "fail_count" fail_count,
+        "guest" guest,
+        "jobnum" jobnum,
+        "last_sync" last_sync,
+        "last_try" last_try,
+        "next_sync" next_sync,
+        "pid" pid,
+        "rate" rate,
+        "remove_job" remove_job,
+        "schedule" schedule,
+        "source" source,
+        "target" target,
+        "type" type_,
+        "vmtype" vmtype,
+    ],
+    others: extra,
+});
 
 /// Period the figures cover, back from now.
 ///
@@ -8011,18 +7261,17 @@ pub enum NodeRrdTimeframe {
     /// The value `decade`. Since 9.0.
     Decade,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeRrdTimeframe : "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
-    "decade" Decade,
-);
+open_enum_impls!(NodeRrdTimeframe {
+    "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year, "decade" Decade,
+});
 
 /// One element of the answer to `GET /nodes/{node}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/rrddata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeRrddataItem {
     /// Size of the ZFS cache (ARC). In bytes.
@@ -8073,74 +7322,38 @@ pub struct NodeRrddataItem {
     pub extra: Extra,
 }
 
-impl Object for NodeRrddataItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeRrddataItem",
-                required: &["time"],
-                optional: &[
-                    "arcsize",
-                    "cpu",
-                    "iowait",
-                    "loadavg",
-                    "maxcpu",
-                    "memavailable",
-                    "memfree",
-                    "memtotal",
-                    "memused",
-                    "netin",
-                    "netout",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "roottotal",
-                    "rootused",
-                    "swaptotal",
-                    "swapused",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.time,
-                &mut self.arcsize,
-                &mut self.cpu,
-                &mut self.iowait,
-                &mut self.loadavg,
-                &mut self.maxcpu,
-                &mut self.memavailable,
-                &mut self.memfree,
-                &mut self.memtotal,
-                &mut self.memused,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.roottotal,
-                &mut self.rootused,
-                &mut self.swaptotal,
-                &mut self.swapused,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeRrddataItem);
+object!(NodeRrddataItem {
+    required: ["time" time],
+    optional: [
+        "arcsize" arcsize,
+        "cpu" cpu,
+        "iowait" iowait,
+        "loadavg" loadavg,
+        "maxcpu" maxcpu,
+        "memavailable" memavailable,
+        "memfree" memfree,
+        "memtotal" memtotal,
+        "memused" memused,
+        "netin" netin,
+        "netout" netout,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "roottotal" roottotal,
+        "rootused" rootused,
+        "swaptotal" swaptotal,
+        "swapused" swapused,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/scan/cifs`.
 ///
 /// Used by `GET /nodes/{node}/scan/cifs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanCifsItem {
     /// Text the server gives for the share.
@@ -8151,28 +7364,15 @@ pub struct NodeScanCifsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanCifsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanCifsItem",
-                required: &["description", "share"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.description, &mut self.share, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeScanCifsItem);
+object!(NodeScanCifsItem {
+    required: ["description" description, "share" share],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/scan/glusterfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/glusterfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
@@ -8181,28 +7381,22 @@ pub struct NodeScanGlusterfsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanGlusterfsItem {
+object!(NodeScanGlusterfsItem {
+    optional: ["volname" volname],
+    others: extra,
+});
+
+impl Default for NodeScanGlusterfsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanGlusterfsItem",
-                required: &[],
-                optional: &["volname"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.volname, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeScanGlusterfsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/iscsi`.
 ///
 /// Used by `GET /nodes/{node}/scan/iscsi`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanIscsiItem {
     /// iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
@@ -8213,28 +7407,15 @@ pub struct NodeScanIscsiItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanIscsiItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanIscsiItem",
-                required: &["portal", "target"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.portal, &mut self.target, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeScanIscsiItem);
+object!(NodeScanIscsiItem {
+    required: ["portal" portal, "target" target],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, `GET /nodes/{node}/hardware/pci/{pciid}`, `GET /nodes/{node}/scan`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanItem {
     /// Name of a sub-resource.
@@ -8243,28 +7424,15 @@ pub struct NodeScanItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanItem",
-                required: &["method"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.method, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeScanItem);
+object!(NodeScanItem {
+    required: ["method" method],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/scan/lvm`.
 ///
 /// Used by `GET /nodes/{node}/scan/lvm`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
     /// Space of the volume group that is not given to any volume. In bytes.
@@ -8279,34 +7447,16 @@ pub struct NodeScanLvmItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanLvmItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanLvmItem",
-                required: &["vg"],
-                optional: &["free", "lvcount", "size"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.vg,
-                &mut self.free,
-                &mut self.lvcount,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeScanLvmItem);
+object!(NodeScanLvmItem {
+    required: ["vg" vg],
+    optional: ["free" free, "lvcount" lvcount, "size" size],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/scan/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/scan/lvmthin`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
     /// When the thin pool was created. In seconds since 1970.
@@ -8335,52 +7485,27 @@ pub struct NodeScanLvmthinItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanLvmthinItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanLvmthinItem",
-                required: &["lv"],
-                optional: &[
-                    "ctime",
-                    "lv_size",
-                    "lv_state",
-                    "lv_type",
-                    "metadata_size",
-                    "metadata_used",
-                    "pool_lv",
-                    "tags",
-                    "used",
-                    "vg",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.lv,
-                &mut self.ctime,
-                &mut self.lv_size,
-                &mut self.lv_state,
-                &mut self.lv_type,
-                &mut self.metadata_size,
-                &mut self.metadata_used,
-                &mut self.pool_lv,
-                &mut self.tags,
-                &mut self.used,
-                &mut self.vg,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeScanLvmthinItem);
+object!(NodeScanLvmthinItem {
+    required: ["lv" lv],
+    optional: [
+        "ctime" ctime,
+        "lv_size" lv_size,
+        "lv_state" lv_state,
+        "lv_type" lv_type,
+        "metadata_size" metadata_size,
+        "metadata_used" metadata_used,
+        "pool_lv" pool_lv,
+        "tags" tags,
+        "used" used,
+        "vg" vg,
+    ],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/scan/nfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/nfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanNfsItem {
     /// Clients or networks the export is open to, as the server states them.
@@ -8391,28 +7516,15 @@ pub struct NodeScanNfsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanNfsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanNfsItem",
-                required: &["options", "path"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.options, &mut self.path, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeScanNfsItem);
+object!(NodeScanNfsItem {
+    required: ["options" options, "path" path],
+    others: extra,
+});
 
 /// One element of the answer to `GET /nodes/{node}/scan/pbs`.
 ///
 /// Used by `GET /nodes/{node}/scan/pbs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanPbsItem {
     /// Comment the server keeps on the datastore.
@@ -8423,28 +7535,22 @@ pub struct NodeScanPbsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanPbsItem {
+object!(NodeScanPbsItem {
+    optional: ["comment" comment, "store" store],
+    others: extra,
+});
+
+impl Default for NodeScanPbsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanPbsItem",
-                required: &[],
-                optional: &["comment", "store"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.comment, &mut self.store, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeScanPbsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/zfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/zfs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
     /// Space that is still available to the dataset. In bytes.
@@ -8457,23 +7563,11 @@ pub struct NodeScanZfsItem {
     pub extra: Extra,
 }
 
-impl Object for NodeScanZfsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeScanZfsItem",
-                required: &["pool"],
-                optional: &["free", "size"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.pool, &mut self.free, &mut self.size, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeScanZfsItem);
+object!(NodeScanZfsItem {
+    required: ["pool" pool],
+    optional: ["free" free, "size" size],
+    others: extra,
+});
 
 /// Name of the service, such as `pveproxy`.
 ///
@@ -8528,19 +7622,34 @@ pub enum NodeServiceService {
     /// The value `systemd-timesyncd`.
     SystemdTimesyncd,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeServiceService : "chrony" Chrony, "corosync" Corosync, "cron" Cron, "ksmtuned"
-    Ksmtuned, "lxcfs" Lxcfs, "postfix" Postfix, "proxmox-firewall" ProxmoxFirewall,
-    "pve-cluster" PveCluster, "pve-firewall" PveFirewall, "pve-ha-crm" PveHaCrm,
-    "pve-ha-lrm" PveHaLrm, "pve-lxc-syscalld" PveLxcSyscalld, "pvedaemon" Pvedaemon,
-    "pvefw-logger" PvefwLogger, "pveproxy" Pveproxy, "pvescheduler" Pvescheduler,
-    "pvestatd" Pvestatd, "qmeventd" Qmeventd, "spiceproxy" Spiceproxy, "sshd" Sshd,
-    "syslog" Syslog, "systemd-journald" SystemdJournald, "systemd-timesyncd"
-    SystemdTimesyncd,
-);
+open_enum_impls!(NodeServiceService {
+    "chrony" Chrony,
+    "corosync" Corosync,
+    "cron" Cron,
+    "ksmtuned" Ksmtuned,
+    "lxcfs" Lxcfs,
+    "postfix" Postfix,
+    "proxmox-firewall" ProxmoxFirewall,
+    "pve-cluster" PveCluster,
+    "pve-firewall" PveFirewall,
+    "pve-ha-crm" PveHaCrm,
+    "pve-ha-lrm" PveHaLrm,
+    "pve-lxc-syscalld" PveLxcSyscalld,
+    "pvedaemon" Pvedaemon,
+    "pvefw-logger" PvefwLogger,
+    "pveproxy" Pveproxy,
+    "pvescheduler" Pvescheduler,
+    "pvestatd" Pvestatd,
+    "qmeventd" Qmeventd,
+    "spiceproxy" Spiceproxy,
+    "sshd" Sshd,
+    "syslog" Syslog,
+    "systemd-journald" SystemdJournald,
+    "systemd-timesyncd" SystemdTimesyncd,
+});
 
 /// Run state of the unit, the ActiveState of systemd.
 ///
@@ -8567,19 +7676,25 @@ pub enum NodeServicesActiveState {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeServicesActiveState : "active" Active, "inactive" Inactive, "failed" Failed,
-    "activating" Activating, "deactivating" Deactivating, "maintenance" Maintenance,
-    "reloading" Reloading, "refreshing" Refreshing, "unknown" Unknown,
-);
+open_enum_impls!(NodeServicesActiveState {
+    "active" Active,
+    "inactive" Inactive,
+    "failed" Failed,
+    "activating" Activating,
+    "deactivating" Deactivating,
+    "maintenance" Maintenance,
+    "reloading" Reloading,
+    "refreshing" Refreshing,
+    "unknown" Unknown,
+});
 
 /// The answer to `GET /nodes/{node}/services`.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
@@ -8598,31 +7713,13 @@ pub struct NodeServicesItem {
     pub extra: Extra,
 }
 
-impl Object for NodeServicesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeServicesItem",
-                required: &["service", "state"],
-                optional: &["active-state", "desc", "name", "unit-state"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.service,
-                &mut self.state,
-                &mut self.active_state,
-                &mut self.desc,
-                &mut self.name,
-                &mut self.unit_state,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeServicesItem);
+object!(NodeServicesItem {
+    required: ["service" service, "state" state],
+    optional: [
+        "active-state" active_state, "desc" desc, "name" name, "unit-state" unit_state,
+    ],
+    others: extra,
+});
 
 /// Detailed run state, the SubState of systemd.
 ///
@@ -8685,21 +7782,38 @@ pub enum NodeServicesState {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeServicesState : "dead" Dead, "condition" Condition, "start-pre" StartPre, "start"
-    Start, "start-post" StartPost, "running" Running, "exited" Exited, "reload" Reload,
-    "reload-signal" ReloadSignal, "reload-notify" ReloadNotify, "mounting" Mounting,
-    "stop" Stop, "stop-watchdog" StopWatchdog, "stop-sigterm" StopSigterm, "stop-sigkill"
-    StopSigkill, "stop-post" StopPost, "final-watchdog" FinalWatchdog, "final-sigterm"
-    FinalSigterm, "final-sigkill" FinalSigkill, "failed" Failed,
-    "dead-before-auto-restart" DeadBeforeAutoRestart, "failed-before-auto-restart"
-    FailedBeforeAutoRestart, "dead-resources-pinned" DeadResourcesPinned, "auto-restart"
-    AutoRestart, "auto-restart-queued" AutoRestartQueued, "cleaning" Cleaning, "unknown"
-    Unknown,
-);
+open_enum_impls!(NodeServicesState {
+    "dead" Dead,
+    "condition" Condition,
+    "start-pre" StartPre,
+    "start" Start,
+    "start-post" StartPost,
+    "running" Running,
+    "exited" Exited,
+    "reload" Reload,
+    "reload-signal" ReloadSignal,
+    "reload-notify" ReloadNotify,
+    "mounting" Mounting,
+    "stop" Stop,
+    "stop-watchdog" StopWatchdog,
+    "stop-sigterm" StopSigterm,
+    "stop-sigkill" StopSigkill,
+    "stop-post" StopPost,
+    "final-watchdog" FinalWatchdog,
+    "final-sigterm" FinalSigterm,
+    "final-sigkill" FinalSigkill,
+    "failed" Failed,
+    "dead-before-auto-restart" DeadBeforeAutoRestart,
+    "failed-before-auto-restart" FailedBeforeAutoRestart,
+    "dead-resources-pinned" DeadResourcesPinned,
+    "auto-restart" AutoRestart,
+    "auto-restart-queued" AutoRestartQueued,
+    "cleaning" Cleaning,
+    "unknown" Unknown,
+});
 
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
@@ -8738,16 +7852,26 @@ pub enum NodeServicesUnitState {
     /// The value `unknown`.
     Unknown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeServicesUnitState : "enabled" Enabled, "enabled-runtime" EnabledRuntime, "linked"
-    Linked, "linked-runtime" LinkedRuntime, "alias" Alias, "masked" Masked,
-    "masked-runtime" MaskedRuntime, "static" Static, "disabled" Disabled, "indirect"
-    Indirect, "generated" Generated, "transient" Transient, "bad" Bad, "not-found"
-    NotFound, "unknown" Unknown,
-);
+open_enum_impls!(NodeServicesUnitState {
+    "enabled" Enabled,
+    "enabled-runtime" EnabledRuntime,
+    "linked" Linked,
+    "linked-runtime" LinkedRuntime,
+    "alias" Alias,
+    "masked" Masked,
+    "masked-runtime" MaskedRuntime,
+    "static" Static,
+    "disabled" Disabled,
+    "indirect" Indirect,
+    "generated" Generated,
+    "transient" Transient,
+    "bad" Bad,
+    "not-found" NotFound,
+    "unknown" Unknown,
+});
 
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
@@ -8762,17 +7886,17 @@ pub enum NodeSpiceshellCmd {
     /// The value `upgrade`.
     Upgrade,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeSpiceshellCmd : "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
-);
+open_enum_impls!(NodeSpiceshellCmd {
+    "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
+});
 
 /// The answer to `GET /nodes/{node}/status`.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// How the system was booted.
@@ -8807,60 +7931,32 @@ pub struct NodeStatus {
     pub extra: Extra,
 }
 
-impl Object for NodeStatus {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatus",
-                required: &[
-                    "cpu",
-                    "cpuinfo",
-                    "loadavg",
-                    "memory",
-                    "pveversion",
-                    "rootfs",
-                ],
-                optional: &[
-                    "boot-info",
-                    "current-kernel",
-                    "idle",
-                    "ksm",
-                    "kversion",
-                    "swap",
-                    "uptime",
-                    "wait",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cpu,
-                &mut self.cpuinfo,
-                &mut self.loadavg,
-                &mut self.memory,
-                &mut self.pveversion,
-                &mut self.rootfs,
-                &mut self.boot_info,
-                &mut self.current_kernel,
-                &mut self.idle,
-                &mut self.ksm,
-                &mut self.kversion,
-                &mut self.swap,
-                &mut self.uptime,
-                &mut self.wait,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStatus);
+object!(NodeStatus {
+    required: [
+        "cpu" cpu,
+        "cpuinfo" cpuinfo,
+        "loadavg" loadavg,
+        "memory" memory,
+        "pveversion" pveversion,
+        "rootfs" rootfs,
+    ],
+    optional: [
+        "boot-info" boot_info,
+        "current-kernel" current_kernel,
+        "idle" idle,
+        "ksm" ksm,
+        "kversion" kversion,
+        "swap" swap,
+        "uptime" uptime,
+        "wait" wait,
+    ],
+    others: extra,
+});
 
 /// How the system was booted.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusBootInfo {
     /// Firmware kind the system was booted with.
@@ -8871,23 +7967,11 @@ pub struct NodeStatusBootInfo {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusBootInfo {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusBootInfo",
-                required: &["mode"],
-                optional: &["secureboot"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.mode, &mut self.secureboot, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(NodeStatusBootInfo);
+object!(NodeStatusBootInfo {
+    required: ["mode" mode],
+    optional: ["secureboot" secureboot],
+    others: extra,
+});
 
 /// What the node is to do.
 ///
@@ -8900,15 +7984,17 @@ pub enum NodeStatusCommand {
     /// The value `shutdown`.
     Shutdown,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeStatusCommand : "reboot" Reboot, "shutdown" Shutdown,);
+open_enum_impls!(NodeStatusCommand {
+    "reboot" Reboot, "shutdown" Shutdown,
+});
 
 /// CPUs of the node.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusCpuinfo {
     /// Number of physical CPU cores.
@@ -8935,40 +8021,18 @@ pub struct NodeStatusCpuinfo {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusCpuinfo {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusCpuinfo",
-                required: &["cores", "cpus", "model", "sockets"],
-                optional: &["family", "flags", "hvm", "mhz", "user_hz", "vendor"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cores,
-                &mut self.cpus,
-                &mut self.model,
-                &mut self.sockets,
-                &mut self.family,
-                &mut self.flags,
-                &mut self.hvm,
-                &mut self.mhz,
-                &mut self.user_hz,
-                &mut self.vendor,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStatusCpuinfo);
+object!(NodeStatusCpuinfo {
+    required: ["cores" cores, "cpus" cpus, "model" model, "sockets" sockets],
+    optional: [
+        "family" family, "flags" flags, "hvm" hvm, "mhz" mhz, "user_hz" user_hz, "vendor" vendor,
+    ],
+    others: extra,
+});
 
 /// The running kernel.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusCurrentKernel {
     /// Hardware architecture.
@@ -8983,34 +8047,15 @@ pub struct NodeStatusCurrentKernel {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusCurrentKernel {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusCurrentKernel",
-                required: &["machine", "release", "sysname", "version"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.machine,
-                &mut self.release,
-                &mut self.sysname,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStatusCurrentKernel);
+object!(NodeStatusCurrentKernel {
+    required: ["machine" machine, "release" release, "sysname" sysname, "version" version],
+    others: extra,
+});
 
 /// Merging of identical memory pages (KSM).
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
@@ -9019,28 +8064,22 @@ pub struct NodeStatusKsm {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusKsm {
+object!(NodeStatusKsm {
+    optional: ["shared" shared],
+    others: extra,
+});
+
+impl Default for NodeStatusKsm {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusKsm",
-                required: &[],
-                optional: &["shared"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.shared, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStatusKsm);
 
 /// Main memory.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusMemory {
     /// Memory that programs could still get, reclaimable caches included, in bytes. Since 9.0.
@@ -9055,29 +8094,11 @@ pub struct NodeStatusMemory {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusMemory {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusMemory",
-                required: &["free", "total", "used"],
-                optional: &["available"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.free,
-                &mut self.total,
-                &mut self.used,
-                &mut self.available,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStatusMemory);
+object!(NodeStatusMemory {
+    required: ["free" free, "total" total, "used" used],
+    optional: ["available" available],
+    others: extra,
+});
 
 /// Firmware kind the system was booted with.
 ///
@@ -9090,15 +8111,17 @@ pub enum NodeStatusMode {
     /// The value `legacy-bios`.
     LegacyBios,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeStatusMode : "efi" Efi, "legacy-bios" LegacyBios,);
+open_enum_impls!(NodeStatusMode {
+    "efi" Efi, "legacy-bios" LegacyBios,
+});
 
 /// Root file system.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusRootfs {
     /// Bytes of the root file system that can still be written.
@@ -9113,34 +8136,15 @@ pub struct NodeStatusRootfs {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusRootfs {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusRootfs",
-                required: &["avail", "free", "total", "used"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.avail,
-                &mut self.free,
-                &mut self.total,
-                &mut self.used,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeStatusRootfs);
+object!(NodeStatusRootfs {
+    required: ["avail" avail, "free" free, "total" total, "used" used],
+    others: extra,
+});
 
 /// Swap space.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeStatusSwap {
     /// Swap space that is free. In bytes.
@@ -9153,28 +8157,22 @@ pub struct NodeStatusSwap {
     pub extra: Extra,
 }
 
-impl Object for NodeStatusSwap {
+object!(NodeStatusSwap {
+    optional: ["free" free, "total" total, "used" used],
+    others: extra,
+});
+
+impl Default for NodeStatusSwap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeStatusSwap",
-                required: &[],
-                optional: &["free", "total", "used"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.free, &mut self.total, &mut self.used, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeStatusSwap);
 
 /// The answer to `GET /nodes/{node}/subscription`.
 ///
 /// Used by `GET /nodes/{node}/subscription`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeSubscription {
     /// Unix time of the last check.
@@ -9205,49 +8203,23 @@ pub struct NodeSubscription {
     pub extra: Extra,
 }
 
-impl Object for NodeSubscription {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeSubscription",
-                required: &["status"],
-                optional: &[
-                    "checktime",
-                    "key",
-                    "level",
-                    "message",
-                    "nextduedate",
-                    "productname",
-                    "regdate",
-                    "serverid",
-                    "signature",
-                    "sockets",
-                    "url",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.checktime,
-                &mut self.key,
-                &mut self.level,
-                &mut self.message,
-                &mut self.nextduedate,
-                &mut self.productname,
-                &mut self.regdate,
-                &mut self.serverid,
-                &mut self.signature,
-                &mut self.sockets,
-                &mut self.url,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeSubscription);
+object!(NodeSubscription {
+    required: ["status" status],
+    optional: [
+        "checktime" checktime,
+        "key" key,
+        "level" level,
+        "message" message,
+        "nextduedate" nextduedate,
+        "productname" productname,
+        "regdate" regdate,
+        "serverid" serverid,
+        "signature" signature,
+        "sockets" sockets,
+        "url" url,
+    ],
+    others: extra,
+});
 
 /// Validity of the subscription.
 ///
@@ -9268,18 +8240,22 @@ pub enum NodeSubscriptionStatus {
     /// The value `suspended`.
     Suspended,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    NodeSubscriptionStatus : "new" New, "notfound" Notfound, "active" Active, "invalid"
-    Invalid, "expired" Expired, "suspended" Suspended,
-);
+open_enum_impls!(NodeSubscriptionStatus {
+    "new" New,
+    "notfound" Notfound,
+    "active" Active,
+    "invalid" Invalid,
+    "expired" Expired,
+    "suspended" Suspended,
+});
 
 /// One element of the answer to `GET /nodes/{node}/tasks`.
 ///
 /// Used by `GET /nodes/{node}/tasks`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksItem {
     /// Unix time at which the task ended; absent while it runs. In seconds since 1970.
@@ -9310,46 +8286,20 @@ pub struct NodeTasksItem {
     pub extra: Extra,
 }
 
-impl Object for NodeTasksItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeTasksItem",
-                required: &[
-                    "id",
-                    "node",
-                    "pid",
-                    "pstart",
-                    "starttime",
-                    "type",
-                    "upid",
-                    "user",
-                ],
-                optional: &["endtime", "saved", "status", "tokenid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.node,
-                &mut self.pid,
-                &mut self.pstart,
-                &mut self.starttime,
-                &mut self.type_,
-                &mut self.upid,
-                &mut self.user,
-                &mut self.endtime,
-                &mut self.saved,
-                &mut self.status,
-                &mut self.tokenid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeTasksItem);
+object!(NodeTasksItem {
+    required: [
+        "id" id,
+        "node" node,
+        "pid" pid,
+        "pstart" pstart,
+        "starttime" starttime,
+        "type" type_,
+        "upid" upid,
+        "user" user,
+    ],
+    optional: ["endtime" endtime, "saved" saved, "status" status, "tokenid" tokenid],
+    others: extra,
+});
 
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
@@ -9364,15 +8314,17 @@ pub enum NodeTasksSource {
     /// The value `all`.
     All,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodeTasksSource : "archive" Archive, "active" Active, "all" All,);
+open_enum_impls!(NodeTasksSource {
+    "archive" Archive, "active" Active, "all" All,
+});
 
 /// The answer to `GET /nodes/{node}/tasks/{upid}/status`.
 ///
 /// Used by `GET /nodes/{node}/tasks/{upid}/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTasksStatus {
     /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it runs.
@@ -9401,51 +8353,26 @@ pub struct NodeTasksStatus {
     pub extra: Extra,
 }
 
-impl Object for NodeTasksStatus {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeTasksStatus",
-                required: &[
-                    "id",
-                    "node",
-                    "pid",
-                    "pstart",
-                    "starttime",
-                    "status",
-                    "type",
-                    "upid",
-                    "user",
-                ],
-                optional: &["exitstatus", "tokenid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.id,
-                &mut self.node,
-                &mut self.pid,
-                &mut self.pstart,
-                &mut self.starttime,
-                &mut self.status,
-                &mut self.type_,
-                &mut self.upid,
-                &mut self.user,
-                &mut self.exitstatus,
-                &mut self.tokenid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeTasksStatus);
+object!(NodeTasksStatus {
+    required: [
+        "id" id,
+        "node" node,
+        "pid" pid,
+        "pstart" pstart,
+        "starttime" starttime,
+        "status" status,
+        "type" type_,
+        "upid" upid,
+        "user" user,
+    ],
+    optional: ["exitstatus" exitstatus, "tokenid" tokenid],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/time`.
 ///
 /// Used by `GET /nodes/{node}/time`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeTime {
     /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. In seconds since 1970. At least 1297163644.
@@ -9458,33 +8385,15 @@ pub struct NodeTime {
     pub extra: Extra,
 }
 
-impl Object for NodeTime {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeTime",
-                required: &["localtime", "time", "timezone"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.localtime,
-                &mut self.time,
-                &mut self.timezone,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeTime);
+object!(NodeTime {
+    required: ["localtime" localtime, "time" time, "timezone" timezone],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/version`.
 ///
 /// Used by `GET /nodes/{node}/version`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVersion {
     /// Proxmox VE release.
@@ -9497,33 +8406,15 @@ pub struct NodeVersion {
     pub extra: Extra,
 }
 
-impl Object for NodeVersion {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeVersion",
-                required: &["release", "repoid", "version"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.release,
-                &mut self.repoid,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeVersion);
+object!(NodeVersion {
+    required: ["release" release, "repoid" repoid, "version" version],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/vzdump/defaults`.
 ///
 /// Used by `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaults {
     /// Backs up every guest of the node. Default: `false`.
@@ -9598,99 +8489,57 @@ pub struct NodeVzdumpDefaults {
     pub extra: Extra,
 }
 
-impl Object for NodeVzdumpDefaults {
+object!(NodeVzdumpDefaults {
+    optional: [
+        "all" all,
+        "bwlimit" bwlimit,
+        "compress" compress,
+        "dumpdir" dumpdir,
+        "exclude" exclude,
+        "exclude-path" exclude_path,
+        "fleecing" fleecing,
+        "ionice" ionice,
+        "lockwait" lockwait,
+        "mailnotification" mailnotification,
+        "mailto" mailto,
+        "maxfiles" maxfiles,
+        "mode" mode,
+        "node" node,
+        "notes-template" notes_template,
+        "notification-mode" notification_mode,
+        "notification-policy" notification_policy,
+        "notification-target" notification_target,
+        "pbs-change-detection-mode" pbs_change_detection_mode,
+        "performance" performance,
+        "pigz" pigz,
+        "pool" pool,
+        "protected" protected,
+        "prune-backups" prune_backups,
+        "quiet" quiet,
+        "remove" remove,
+        "script" script,
+        "stdexcludes" stdexcludes,
+        "stop" stop,
+        "stopwait" stopwait,
+        "storage" storage,
+        "tmpdir" tmpdir,
+        "vmid" vmid,
+        "zstd" zstd,
+    ],
+    others: extra,
+});
+
+impl Default for NodeVzdumpDefaults {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeVzdumpDefaults",
-                required: &[],
-                optional: &[
-                    "all",
-                    "bwlimit",
-                    "compress",
-                    "dumpdir",
-                    "exclude",
-                    "exclude-path",
-                    "fleecing",
-                    "ionice",
-                    "lockwait",
-                    "mailnotification",
-                    "mailto",
-                    "maxfiles",
-                    "mode",
-                    "node",
-                    "notes-template",
-                    "notification-mode",
-                    "notification-policy",
-                    "notification-target",
-                    "pbs-change-detection-mode",
-                    "performance",
-                    "pigz",
-                    "pool",
-                    "protected",
-                    "prune-backups",
-                    "quiet",
-                    "remove",
-                    "script",
-                    "stdexcludes",
-                    "stop",
-                    "stopwait",
-                    "storage",
-                    "tmpdir",
-                    "vmid",
-                    "zstd",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.all,
-                &mut self.bwlimit,
-                &mut self.compress,
-                &mut self.dumpdir,
-                &mut self.exclude,
-                &mut self.exclude_path,
-                &mut self.fleecing,
-                &mut self.ionice,
-                &mut self.lockwait,
-                &mut self.mailnotification,
-                &mut self.mailto,
-                &mut self.maxfiles,
-                &mut self.mode,
-                &mut self.node,
-                &mut self.notes_template,
-                &mut self.notification_mode,
-                &mut self.notification_policy,
-                &mut self.notification_target,
-                &mut self.pbs_change_detection_mode,
-                &mut self.performance,
-                &mut self.pigz,
-                &mut self.pool,
-                &mut self.protected,
-                &mut self.prune_backups,
-                &mut self.quiet,
-                &mut self.remove,
-                &mut self.script,
-                &mut self.stdexcludes,
-                &mut self.stop,
-                &mut self.stopwait,
-                &mut self.storage,
-                &mut self.tmpdir,
-                &mut self.vmid,
-                &mut self.zstd,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(NodeVzdumpDefaults);
 
 /// One element of the answer to `GET /nodes`.
 ///
 /// Used by `GET /nodes`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodesItem {
     /// Control group version of the node, 1 or 2.
@@ -9725,52 +8574,24 @@ pub struct NodesItem {
     pub extra: Extra,
 }
 
-impl Object for NodesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodesItem",
-                required: &["node", "status"],
-                optional: &[
-                    "cgroup-mode",
-                    "cpu",
-                    "disk",
-                    "id",
-                    "level",
-                    "maxcpu",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "ssl_fingerprint",
-                    "type",
-                    "uptime",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.node,
-                &mut self.status,
-                &mut self.cgroup_mode,
-                &mut self.cpu,
-                &mut self.disk,
-                &mut self.id,
-                &mut self.level,
-                &mut self.maxcpu,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.ssl_fingerprint,
-                &mut self.type_,
-                &mut self.uptime,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodesItem);
+object!(NodesItem {
+    required: ["node" node, "status" status],
+    optional: [
+        "cgroup-mode" cgroup_mode,
+        "cpu" cpu,
+        "disk" disk,
+        "id" id,
+        "level" level,
+        "maxcpu" maxcpu,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "ssl_fingerprint" ssl_fingerprint,
+        "type" type_,
+        "uptime" uptime,
+    ],
+    others: extra,
+});
 
 /// Whether the node is reachable in the cluster.
 ///
@@ -9785,17 +8606,19 @@ pub enum NodesStatus {
     /// The value `offline`.
     Offline,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(NodesStatus : "unknown" Unknown, "online" Online, "offline" Offline,);
+open_enum_impls!(NodesStatus {
+    "unknown" Unknown, "online" Online, "offline" Offline,
+});
 
 /// How the node is woken over the network.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.
@@ -9805,7 +8628,7 @@ pub struct WakeOnLan {
     /// MAC address the wake-on-LAN packet is made for.
     pub mac: MacAddr,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl WakeOnLan {
@@ -9813,8 +8636,8 @@ impl WakeOnLan {
     #[inline]
     #[must_use]
     pub fn new<How0>(mac: impl IntoValue<MacAddr, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.mac, &mut new.undeclared, "mac", mac);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.mac, &mut new.unknown, "mac", mac);
         new
     }
     /// Interface the wake-on-LAN packet leaves by.
@@ -9823,7 +8646,7 @@ impl WakeOnLan {
     pub fn bind_interface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.bind_interface,
-            &mut self.undeclared,
+            &mut self.unknown,
             "bind-interface",
             value,
         );
@@ -9838,7 +8661,7 @@ impl WakeOnLan {
     ) -> Self {
         property_string::set(
             &mut self.broadcast_address,
-            &mut self.undeclared,
+            &mut self.unknown,
             "broadcast-address",
             value,
         );
@@ -9848,41 +8671,24 @@ impl WakeOnLan {
     #[inline]
     #[must_use]
     pub fn mac<How>(mut self, value: impl IntoValue<MacAddr, How>) -> Self {
-        property_string::put(&mut self.mac, &mut self.undeclared, "mac", value);
+        property_string::put(&mut self.mac, &mut self.unknown, "mac", value);
         self
     }
 }
 
-impl Object for WakeOnLan {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "WakeOnLan",
-                required: &["mac"],
-                optional: &["bind-interface", "broadcast-address"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("mac"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("broadcast-address", Takes::Format("ipv4")),
-                            ("mac", Takes::Format("mac-addr")),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.mac,
-                &mut self.bind_interface,
-                &mut self.broadcast_address,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(WakeOnLan {
+    required: ["mac" mac],
+    optional: ["bind-interface" bind_interface, "broadcast-address" broadcast_address],
+    property_string: {
+        default_key: Some("mac"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("broadcast-address", Takes::Format("ipv4")), ("mac", Takes::Format("mac-addr")),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(WakeOnLan);

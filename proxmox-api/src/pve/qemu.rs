@@ -6,10 +6,8 @@ use crate::support::*;
 /// The path `/nodes/{node}/qemu`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuPath(pub(crate) At);
-
-place_impls!(QemuPath);
 
 impl super::nodes::NodePath {
     /// `/nodes/{node}/qemu`
@@ -600,7 +598,7 @@ impl QemuPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
 
-request_impls!(QemuGet : Vec < QemuItem >);
+request_impls!(QemuGet: Vec<QemuItem>);
 
 impl QemuGet {
     /// Asks each running virtual machine for its complete status too, which takes longer.
@@ -654,7 +652,7 @@ impl QemuGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuPost(pub(crate) Request<Task>);
 
-request_impls!(QemuPost : Task);
+request_impls!(QemuPost: Task);
 
 impl QemuPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -1338,10 +1336,8 @@ impl QemuPost {
 /// The path `/nodes/{node}/qemu/{vmid}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidPath(pub(crate) At);
-
-place_impls!(QemuVmidPath);
 
 impl QemuPath {
     /// `/nodes/{node}/qemu/{vmid}`
@@ -1401,7 +1397,7 @@ impl QemuVmidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidDelete(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidDelete : Task);
+request_impls!(QemuVmidDelete: Task);
 
 impl QemuVmidDelete {
     /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled storages. Default: `false`.
@@ -1435,10 +1431,8 @@ impl QemuVmidDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/agent`
@@ -1495,10 +1489,8 @@ impl QemuVmidAgentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentExecPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentExecPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/exec`
@@ -1535,7 +1527,7 @@ impl QemuVmidAgentExecPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
 
-request_impls!(QemuVmidAgentExecPost : QemuAgentExec);
+request_impls!(QemuVmidAgentExecPost: QemuAgentExec);
 
 impl QemuVmidAgentExecPost {
     /// Program to run, followed by its arguments; no shell is involved.
@@ -1558,10 +1550,8 @@ impl QemuVmidAgentExecPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentExecStatusPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentExecStatusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/exec-status`
@@ -1599,10 +1589,8 @@ impl QemuVmidAgentExecStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFileReadPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFileReadPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/file-read`
@@ -1660,7 +1648,7 @@ impl QemuVmidAgentFileReadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
 
-request_impls!(QemuVmidAgentFileReadGet : QemuAgentFileRead);
+request_impls!(QemuVmidAgentFileReadGet: QemuAgentFileRead);
 
 impl QemuVmidAgentFileReadGet {
     /// Bytes to read at most. From 1 to 16777216. Default: `16777216`. Since 9.1.
@@ -1686,10 +1674,8 @@ impl QemuVmidAgentFileReadGet {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-write`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFileWritePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFileWritePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/file-write`
@@ -1739,7 +1725,7 @@ impl QemuVmidAgentFileWritePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidAgentFileWritePost : ());
+request_impls!(QemuVmidAgentFileWritePost:());
 
 impl QemuVmidAgentFileWritePost {
     /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded already. Default: `true`.
@@ -1753,10 +1739,8 @@ impl QemuVmidAgentFileWritePost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeFreezePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFsfreezeFreezePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
@@ -1790,10 +1774,8 @@ impl QemuVmidAgentFsfreezeFreezePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeStatusPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFsfreezeStatusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
@@ -1831,10 +1813,8 @@ impl QemuVmidAgentFsfreezeStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFsfreezeThawPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFsfreezeThawPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
@@ -1868,10 +1848,8 @@ impl QemuVmidAgentFsfreezeThawPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentFstrimPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentFstrimPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/fstrim`
@@ -1905,10 +1883,8 @@ impl QemuVmidAgentFstrimPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetFsinfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetFsinfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
@@ -1942,10 +1918,8 @@ impl QemuVmidAgentGetFsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetHostNamePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetHostNamePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-host-name`
@@ -1979,10 +1953,8 @@ impl QemuVmidAgentGetHostNamePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetMemoryBlockInfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetMemoryBlockInfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
@@ -2016,10 +1988,8 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetMemoryBlocksPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetMemoryBlocksPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
@@ -2053,10 +2023,8 @@ impl QemuVmidAgentGetMemoryBlocksPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetOsinfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetOsinfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`
@@ -2090,10 +2058,8 @@ impl QemuVmidAgentGetOsinfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-time`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetTimePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetTimePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-time`
@@ -2127,10 +2093,8 @@ impl QemuVmidAgentGetTimePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetTimezonePath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetTimezonePath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-timezone`
@@ -2164,10 +2128,8 @@ impl QemuVmidAgentGetTimezonePath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetUsersPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetUsersPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-users`
@@ -2201,10 +2163,8 @@ impl QemuVmidAgentGetUsersPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentGetVcpusPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentGetVcpusPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`
@@ -2238,10 +2198,8 @@ impl QemuVmidAgentGetVcpusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentInfoPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentInfoPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/info`
@@ -2275,10 +2233,8 @@ impl QemuVmidAgentInfoPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentNetworkGetInterfacesPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentNetworkGetInterfacesPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
@@ -2312,10 +2268,8 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentPingPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentPingPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/ping`
@@ -2349,10 +2303,8 @@ impl QemuVmidAgentPingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/set-user-password`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSetUserPasswordPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSetUserPasswordPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/set-user-password`
@@ -2399,7 +2351,7 @@ impl QemuVmidAgentSetUserPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
 
-request_impls!(QemuVmidAgentSetUserPasswordPost : QemuAgentPing);
+request_impls!(QemuVmidAgentSetUserPasswordPost: QemuAgentPing);
 
 impl QemuVmidAgentSetUserPasswordPost {
     /// Tells that the password is already a `crypt()` hash. Default: `false`.
@@ -2413,10 +2365,8 @@ impl QemuVmidAgentSetUserPasswordPost {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentShutdownPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentShutdownPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/shutdown`
@@ -2450,10 +2400,8 @@ impl QemuVmidAgentShutdownPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendDiskPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSuspendDiskPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`
@@ -2487,10 +2435,8 @@ impl QemuVmidAgentSuspendDiskPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendHybridPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSuspendHybridPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
@@ -2524,10 +2470,8 @@ impl QemuVmidAgentSuspendHybridPath {
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidAgentSuspendRamPath(pub(crate) At);
-
-place_impls!(QemuVmidAgentSuspendRamPath);
 
 impl QemuVmidAgentPath {
     /// `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`
@@ -2561,10 +2505,8 @@ impl QemuVmidAgentSuspendRamPath {
 /// The path `/nodes/{node}/qemu/{vmid}/clone`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidClonePath(pub(crate) At);
-
-place_impls!(QemuVmidClonePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/clone`
@@ -2687,7 +2629,7 @@ impl QemuVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidClonePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidClonePost : Task);
+request_impls!(QemuVmidClonePost: Task);
 
 impl QemuVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -2755,10 +2697,8 @@ impl QemuVmidClonePost {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidCloudinitPath(pub(crate) At);
-
-place_impls!(QemuVmidCloudinitPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/cloudinit`
@@ -2803,10 +2743,8 @@ impl QemuVmidCloudinitPath {
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit/dump`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidCloudinitDumpPath(pub(crate) At);
-
-place_impls!(QemuVmidCloudinitDumpPath);
 
 impl QemuVmidCloudinitPath {
     /// `/nodes/{node}/qemu/{vmid}/cloudinit/dump`
@@ -2854,10 +2792,8 @@ impl QemuVmidCloudinitDumpPath {
 /// The path `/nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidConfigPath(pub(crate) At);
-
-place_impls!(QemuVmidConfigPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/config`
@@ -3727,7 +3663,7 @@ impl QemuVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
 
-request_impls!(QemuVmidConfigGet : QemuConfig);
+request_impls!(QemuVmidConfigGet: QemuConfig);
 
 impl QemuVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
@@ -3786,7 +3722,7 @@ impl QemuVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidConfigPost : Task);
+request_impls!(QemuVmidConfigPost: Task);
 
 impl QemuVmidConfigPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -4495,7 +4431,7 @@ impl QemuVmidConfigPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidConfigPut : ());
+request_impls!(QemuVmidConfigPut:());
 
 impl QemuVmidConfigPut {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -5144,10 +5080,8 @@ impl QemuVmidConfigPut {
 /// The path `/nodes/{node}/qemu/{vmid}/dbus-vmstate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidDbusVmstatePath(pub(crate) At);
-
-place_impls!(QemuVmidDbusVmstatePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/dbus-vmstate`
@@ -5188,10 +5122,8 @@ impl QemuVmidDbusVmstatePath {
 /// The path `/nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFeaturePath(pub(crate) At);
-
-place_impls!(QemuVmidFeaturePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/feature`
@@ -5239,7 +5171,7 @@ impl QemuVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
 
-request_impls!(QemuVmidFeatureGet : QemuFeature);
+request_impls!(QemuVmidFeatureGet: QemuFeature);
 
 impl QemuVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
@@ -5253,10 +5185,8 @@ impl QemuVmidFeatureGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall`
@@ -5287,10 +5217,8 @@ impl QemuVmidFirewallPath {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallAliasesPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallAliasesPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/aliases`
@@ -5355,7 +5283,7 @@ impl QemuVmidFirewallAliasesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesPost : ());
+request_impls!(QemuVmidFirewallAliasesPost:());
 
 impl QemuVmidFirewallAliasesPost {
     /// Comment on the entry.
@@ -5369,10 +5297,8 @@ impl QemuVmidFirewallAliasesPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallAliasesNamePath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallAliasesNamePath);
 
 impl QemuVmidFirewallAliasesPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
@@ -5450,7 +5376,7 @@ impl QemuVmidFirewallAliasesNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesNamePut : ());
+request_impls!(QemuVmidFirewallAliasesNamePut:());
 
 impl QemuVmidFirewallAliasesNamePut {
     /// Comment on the entry.
@@ -5482,7 +5408,7 @@ impl QemuVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallAliasesNameDelete : ());
+request_impls!(QemuVmidFirewallAliasesNameDelete:());
 
 impl QemuVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -5496,10 +5422,8 @@ impl QemuVmidFirewallAliasesNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallIpsetPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset`
@@ -5564,7 +5488,7 @@ impl QemuVmidFirewallIpsetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetPost : ());
+request_impls!(QemuVmidFirewallIpsetPost:());
 
 impl QemuVmidFirewallIpsetPost {
     /// Comment on the entry.
@@ -5590,10 +5514,8 @@ impl QemuVmidFirewallIpsetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetNamePath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallIpsetNamePath);
 
 impl QemuVmidFirewallIpsetPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
@@ -5663,7 +5585,7 @@ impl QemuVmidFirewallIpsetNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNamePost : ());
+request_impls!(QemuVmidFirewallIpsetNamePost:());
 
 impl QemuVmidFirewallIpsetNamePost {
     /// Comment on the entry.
@@ -5689,7 +5611,7 @@ impl QemuVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameDelete : ());
+request_impls!(QemuVmidFirewallIpsetNameDelete:());
 
 impl QemuVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
@@ -5703,10 +5625,8 @@ impl QemuVmidFirewallIpsetNameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallIpsetNameCidrPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallIpsetNameCidrPath);
 
 impl QemuVmidFirewallIpsetNamePath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
@@ -5774,7 +5694,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameCidrPut : ());
+request_impls!(QemuVmidFirewallIpsetNameCidrPut:());
 
 impl QemuVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
@@ -5806,7 +5726,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallIpsetNameCidrDelete : ());
+request_impls!(QemuVmidFirewallIpsetNameCidrDelete:());
 
 impl QemuVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -5820,10 +5740,8 @@ impl QemuVmidFirewallIpsetNameCidrDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/log`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallLogPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallLogPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/log`
@@ -5866,7 +5784,7 @@ impl QemuVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-request_impls!(QemuVmidFirewallLogGet : Vec < super::types::LogLine >);
+request_impls!(QemuVmidFirewallLogGet: Vec<super::types::LogLine>);
 
 impl QemuVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
@@ -5898,10 +5816,8 @@ impl QemuVmidFirewallLogGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/options`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallOptionsPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallOptionsPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/options`
@@ -5951,7 +5867,7 @@ impl QemuVmidFirewallOptionsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallOptionsPut : ());
+request_impls!(QemuVmidFirewallOptionsPut:());
 
 impl QemuVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
@@ -6063,10 +5979,8 @@ impl QemuVmidFirewallOptionsPut {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/refs`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRefsPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallRefsPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/refs`
@@ -6101,7 +6015,7 @@ impl QemuVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-request_impls!(QemuVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
+request_impls!(QemuVmidFirewallRefsGet: Vec<super::types::FirewallRef>);
 
 impl QemuVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
@@ -6118,10 +6032,8 @@ impl QemuVmidFirewallRefsGet {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRulesPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallRulesPath);
 
 impl QemuVmidFirewallPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/rules`
@@ -6192,7 +6104,7 @@ impl QemuVmidFirewallRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPost : ());
+request_impls!(QemuVmidFirewallRulesPost:());
 
 impl QemuVmidFirewallRulesPost {
     /// Comment on the entry.
@@ -6281,10 +6193,8 @@ impl QemuVmidFirewallRulesPost {
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidFirewallRulesPosPath(pub(crate) At);
-
-place_impls!(QemuVmidFirewallRulesPosPath);
 
 impl QemuVmidFirewallRulesPath {
     /// `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
@@ -6360,7 +6270,7 @@ impl QemuVmidFirewallRulesPosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPosPut : ());
+request_impls!(QemuVmidFirewallRulesPosPut:());
 
 impl QemuVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
@@ -6482,7 +6392,7 @@ impl QemuVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-request_impls!(QemuVmidFirewallRulesPosDelete : ());
+request_impls!(QemuVmidFirewallRulesPosDelete:());
 
 impl QemuVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -6496,10 +6406,8 @@ impl QemuVmidFirewallRulesPosDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMigratePath(pub(crate) At);
-
-place_impls!(QemuVmidMigratePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/migrate`
@@ -6584,7 +6492,7 @@ impl QemuVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
 
-request_impls!(QemuVmidMigrateGet : QemuMigrate);
+request_impls!(QemuVmidMigrateGet: QemuMigrate);
 
 impl QemuVmidMigrateGet {
     /// Node to check as target.
@@ -6609,7 +6517,7 @@ impl QemuVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidMigratePost : Task);
+request_impls!(QemuVmidMigratePost: Task);
 
 impl QemuVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -6680,10 +6588,8 @@ impl QemuVmidMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/monitor`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMonitorPath(pub(crate) At);
-
-place_impls!(QemuVmidMonitorPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/monitor`
@@ -6735,10 +6641,8 @@ impl QemuVmidMonitorPath {
 /// The path `/nodes/{node}/qemu/{vmid}/move_disk`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMoveDiskPath(pub(crate) At);
-
-place_impls!(QemuVmidMoveDiskPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/move_disk`
@@ -6819,7 +6723,7 @@ impl QemuVmidMoveDiskPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidMoveDiskPost : Task);
+request_impls!(QemuVmidMoveDiskPost: Task);
 
 impl QemuVmidMoveDiskPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -6884,10 +6788,8 @@ impl QemuVmidMoveDiskPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnel`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMtunnelPath(pub(crate) At);
-
-place_impls!(QemuVmidMtunnelPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/mtunnel`
@@ -6941,7 +6843,7 @@ impl QemuVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-request_impls!(QemuVmidMtunnelPost : super::types::Mtunnel);
+request_impls!(QemuVmidMtunnelPost: super::types::Mtunnel);
 
 impl QemuVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
@@ -6964,10 +6866,8 @@ impl QemuVmidMtunnelPost {
 /// The path `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidMtunnelwebsocketPath(pub(crate) At);
-
-place_impls!(QemuVmidMtunnelwebsocketPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/mtunnelwebsocket`
@@ -7011,10 +6911,8 @@ impl QemuVmidMtunnelwebsocketPath {
 /// The path `/nodes/{node}/qemu/{vmid}/pending`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidPendingPath(pub(crate) At);
-
-place_impls!(QemuVmidPendingPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/pending`
@@ -7045,10 +6943,8 @@ impl QemuVmidPendingPath {
 /// The path `/nodes/{node}/qemu/{vmid}/remote_migrate`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidRemoteMigratePath(pub(crate) At);
-
-place_impls!(QemuVmidRemoteMigratePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/remote_migrate`
@@ -7110,7 +7006,7 @@ impl QemuVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidRemoteMigratePost : Task);
+request_impls!(QemuVmidRemoteMigratePost: Task);
 
 impl QemuVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
@@ -7142,10 +7038,8 @@ impl QemuVmidRemoteMigratePost {
 /// The path `/nodes/{node}/qemu/{vmid}/resize`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidResizePath(pub(crate) At);
-
-place_impls!(QemuVmidResizePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/resize`
@@ -7209,7 +7103,7 @@ impl QemuVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidResizePut(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidResizePut : Task);
+request_impls!(QemuVmidResizePut: Task);
 
 impl QemuVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
@@ -7229,10 +7123,8 @@ impl QemuVmidResizePut {
 /// The path `/nodes/{node}/qemu/{vmid}/rrd`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidRrdPath(pub(crate) At);
-
-place_impls!(QemuVmidRrdPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/rrd`
@@ -7277,7 +7169,7 @@ impl QemuVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-request_impls!(QemuVmidRrdGet : super::types::RrdImage);
+request_impls!(QemuVmidRrdGet: super::types::RrdImage);
 
 impl QemuVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
@@ -7294,10 +7186,8 @@ impl QemuVmidRrdGet {
 /// The path `/nodes/{node}/qemu/{vmid}/rrddata`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidRrddataPath(pub(crate) At);
-
-place_impls!(QemuVmidRrddataPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/rrddata`
@@ -7339,7 +7229,7 @@ impl QemuVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-request_impls!(QemuVmidRrddataGet : Vec < super::types::GuestRrdSample >);
+request_impls!(QemuVmidRrddataGet: Vec<super::types::GuestRrdSample>);
 
 impl QemuVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
@@ -7356,10 +7246,8 @@ impl QemuVmidRrddataGet {
 /// The path `/nodes/{node}/qemu/{vmid}/sendkey`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSendkeyPath(pub(crate) At);
-
-place_impls!(QemuVmidSendkeyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/sendkey`
@@ -7405,7 +7293,7 @@ impl QemuVmidSendkeyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidSendkeyPut : ());
+request_impls!(QemuVmidSendkeyPut:());
 
 impl QemuVmidSendkeyPut {
     /// Acts even if the virtual machine is locked; only for root.
@@ -7419,10 +7307,8 @@ impl QemuVmidSendkeyPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotPath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot`
@@ -7486,7 +7372,7 @@ impl QemuVmidSnapshotPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotPost : Task);
+request_impls!(QemuVmidSnapshotPost: Task);
 
 impl QemuVmidSnapshotPost {
     /// Notes about the snapshot.
@@ -7509,10 +7395,8 @@ impl QemuVmidSnapshotPost {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnamePath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotSnapnamePath);
 
 impl QemuVmidSnapshotPath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
@@ -7568,7 +7452,7 @@ impl QemuVmidSnapshotSnapnamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotSnapnameDelete : Task);
+request_impls!(QemuVmidSnapshotSnapnameDelete: Task);
 
 impl QemuVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting disk snapshots fails.
@@ -7582,10 +7466,8 @@ impl QemuVmidSnapshotSnapnameDelete {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnameConfigPath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotSnapnameConfigPath);
 
 impl QemuVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
@@ -7637,7 +7519,7 @@ impl QemuVmidSnapshotSnapnameConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidSnapshotSnapnameConfigPut : ());
+request_impls!(QemuVmidSnapshotSnapnameConfigPut:());
 
 impl QemuVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
@@ -7654,10 +7536,8 @@ impl QemuVmidSnapshotSnapnameConfigPut {
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSnapshotSnapnameRollbackPath(pub(crate) At);
-
-place_impls!(QemuVmidSnapshotSnapnameRollbackPath);
 
 impl QemuVmidSnapshotSnapnamePath {
     /// `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`
@@ -7708,7 +7588,7 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidSnapshotSnapnameRollbackPost : Task);
+request_impls!(QemuVmidSnapshotSnapnameRollbackPost: Task);
 
 impl QemuVmidSnapshotSnapnameRollbackPost {
     /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway. Default: `false`.
@@ -7722,10 +7602,8 @@ impl QemuVmidSnapshotSnapnameRollbackPost {
 /// The path `/nodes/{node}/qemu/{vmid}/spiceproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidSpiceproxyPath(pub(crate) At);
-
-place_impls!(QemuVmidSpiceproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/spiceproxy`
@@ -7761,7 +7639,7 @@ impl QemuVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-request_impls!(QemuVmidSpiceproxyPost : super::types::SpiceConfig);
+request_impls!(QemuVmidSpiceproxyPost: super::types::SpiceConfig);
 
 impl QemuVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
@@ -7775,10 +7653,8 @@ impl QemuVmidSpiceproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/status`
@@ -7809,10 +7685,8 @@ impl QemuVmidStatusPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusCurrentPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusCurrentPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/current`
@@ -7843,10 +7717,8 @@ impl QemuVmidStatusCurrentPath {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reboot`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusRebootPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusRebootPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/reboot`
@@ -7884,7 +7756,7 @@ impl QemuVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusRebootPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusRebootPost : Task);
+request_impls!(QemuVmidStatusRebootPost: Task);
 
 impl QemuVmidStatusRebootPost {
     /// Seconds to wait for the guest to shut down. At least 0.
@@ -7898,10 +7770,8 @@ impl QemuVmidStatusRebootPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/reset`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusResetPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusResetPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/reset`
@@ -7945,7 +7815,7 @@ impl QemuVmidStatusResetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResetPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusResetPost : Task);
+request_impls!(QemuVmidStatusResetPost: Task);
 
 impl QemuVmidStatusResetPost {
     /// Acts even if the virtual machine is locked; only for root.
@@ -7959,10 +7829,8 @@ impl QemuVmidStatusResetPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/resume`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusResumePath(pub(crate) At);
-
-place_impls!(QemuVmidStatusResumePath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/resume`
@@ -8006,7 +7874,7 @@ impl QemuVmidStatusResumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResumePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusResumePost : Task);
+request_impls!(QemuVmidStatusResumePost: Task);
 
 impl QemuVmidStatusResumePost {
     /// Skips the check that the configuration is on this node; used by migrations.
@@ -8026,10 +7894,8 @@ impl QemuVmidStatusResumePost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/shutdown`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusShutdownPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusShutdownPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/shutdown`
@@ -8074,7 +7940,7 @@ impl QemuVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusShutdownPost : Task);
+request_impls!(QemuVmidStatusShutdownPost: Task);
 
 impl QemuVmidStatusShutdownPost {
     /// Stops the virtual machine the hard way if it is not down in time. Default: `false`.
@@ -8106,10 +7972,8 @@ impl QemuVmidStatusShutdownPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/start`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusStartPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusStartPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/start`
@@ -8168,7 +8032,7 @@ impl QemuVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusStartPost : Task);
+request_impls!(QemuVmidStatusStartPost: Task);
 
 impl QemuVmidStatusStartPost {
     /// Text that replaces QEMU's `-cpu` argument; only for root.
@@ -8260,10 +8124,8 @@ impl QemuVmidStatusStartPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/stop`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusStopPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusStopPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/stop`
@@ -8314,7 +8176,7 @@ impl QemuVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusStopPost : Task);
+request_impls!(QemuVmidStatusStopPost: Task);
 
 impl QemuVmidStatusStopPost {
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
@@ -8358,10 +8220,8 @@ impl QemuVmidStatusStopPost {
 /// The path `/nodes/{node}/qemu/{vmid}/status/suspend`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidStatusSuspendPath(pub(crate) At);
-
-place_impls!(QemuVmidStatusSuspendPath);
 
 impl QemuVmidStatusPath {
     /// `/nodes/{node}/qemu/{vmid}/status/suspend`
@@ -8420,7 +8280,7 @@ impl QemuVmidStatusSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusSuspendPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidStatusSuspendPost : Task);
+request_impls!(QemuVmidStatusSuspendPost: Task);
 
 impl QemuVmidStatusSuspendPost {
     /// Acts even if the virtual machine is locked; only for root.
@@ -8449,10 +8309,8 @@ impl QemuVmidStatusSuspendPost {
 /// The path `/nodes/{node}/qemu/{vmid}/template`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidTemplatePath(pub(crate) At);
-
-place_impls!(QemuVmidTemplatePath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/template`
@@ -8489,7 +8347,7 @@ impl QemuVmidTemplatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidTemplatePost : Task);
+request_impls!(QemuVmidTemplatePost: Task);
 
 impl QemuVmidTemplatePost {
     /// Converts just this disk to a base image, leaving the others.
@@ -8503,10 +8361,8 @@ impl QemuVmidTemplatePost {
 /// The path `/nodes/{node}/qemu/{vmid}/termproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidTermproxyPath(pub(crate) At);
-
-place_impls!(QemuVmidTermproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/termproxy`
@@ -8541,7 +8397,7 @@ impl QemuVmidTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-request_impls!(QemuVmidTermproxyPost : super::types::Termproxy);
+request_impls!(QemuVmidTermproxyPost: super::types::Termproxy);
 
 impl QemuVmidTermproxyPost {
     /// Serial port to open as a terminal; without it, the one that serves as display.
@@ -8558,10 +8414,8 @@ impl QemuVmidTermproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/unlink`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidUnlinkPath(pub(crate) At);
-
-place_impls!(QemuVmidUnlinkPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/unlink`
@@ -8600,7 +8454,7 @@ impl QemuVmidUnlinkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
 
-request_impls!(QemuVmidUnlinkPut : ());
+request_impls!(QemuVmidUnlinkPut:());
 
 impl QemuVmidUnlinkPut {
     /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always deleted.
@@ -8614,10 +8468,8 @@ impl QemuVmidUnlinkPut {
 /// The path `/nodes/{node}/qemu/{vmid}/vncproxy`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidVncproxyPath(pub(crate) At);
-
-place_impls!(QemuVmidVncproxyPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/vncproxy`
@@ -8652,7 +8504,7 @@ impl QemuVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-request_impls!(QemuVmidVncproxyPost : super::types::Vncproxy);
+request_impls!(QemuVmidVncproxyPost: super::types::Vncproxy);
 
 impl QemuVmidVncproxyPost {
     /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
@@ -8675,10 +8527,8 @@ impl QemuVmidVncproxyPost {
 /// The path `/nodes/{node}/qemu/{vmid}/vncwebsocket`.
 ///
 /// Its methods lead further down or make the requests of this path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct QemuVmidVncwebsocketPath(pub(crate) At);
-
-place_impls!(QemuVmidVncwebsocketPath);
 
 impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/vncwebsocket`
@@ -8735,7 +8585,7 @@ impl QemuVmidVncwebsocketPath {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -8747,7 +8597,7 @@ pub struct QemuAgent {
     /// Device through which the agent is reached. Default: `virtio`.
     pub type_: Option<QemuAgentType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuAgent {
@@ -8755,27 +8605,22 @@ impl QemuAgent {
     #[inline]
     #[must_use]
     pub fn new<How0>(enabled: impl IntoValue<bool, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.enabled, &mut new.undeclared, "enabled", enabled);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.enabled, &mut new.unknown, "enabled", enabled);
         new
     }
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
-        property_string::put(&mut self.enabled, &mut self.undeclared, "enabled", value);
+        property_string::put(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
     /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
     #[inline]
     #[must_use]
     pub fn freeze_fs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.freeze_fs,
-            &mut self.undeclared,
-            "freeze-fs",
-            value,
-        );
+        property_string::set(&mut self.freeze_fs, &mut self.unknown, "freeze-fs", value);
         self
     }
     /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
@@ -8787,7 +8632,7 @@ impl QemuAgent {
     ) -> Self {
         property_string::set(
             &mut self.fstrim_cloned_disks,
-            &mut self.undeclared,
+            &mut self.unknown,
             "fstrim_cloned_disks",
             value,
         );
@@ -8797,7 +8642,7 @@ impl QemuAgent {
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<QemuAgentType, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -8807,43 +8652,25 @@ impl From<bool> for QemuAgent {
     fn from(value: bool) -> Self {
         Self {
             enabled: value,
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
 
-impl Object for QemuAgent {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgent",
-                required: &["enabled"],
-                optional: &["freeze-fs", "fstrim_cloned_disks", "type"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("enabled"),
-                        aliases: &[
-                            ("freeze-fs-on-backup", "freeze-fs"),
-                            ("guest-fsfreeze", "freeze-fs"),
-                        ],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.enabled,
-                &mut self.freeze_fs,
-                &mut self.fstrim_cloned_disks,
-                &mut self.type_,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuAgent {
+    required: ["enabled" enabled],
+    optional: [
+        "freeze-fs" freeze_fs, "fstrim_cloned_disks" fstrim_cloned_disks, "type" type_,
+    ],
+    property_string: {
+        default_key: Some("enabled"),
+        aliases: &[("freeze-fs-on-backup", "freeze-fs"),("guest-fsfreeze", "freeze-fs")],
+        key_aliases: &[],
+        limits: &[("type", Takes::OneOf(<QemuAgentType as OpenEnum>::KNOWN_VALUES.0))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuAgent);
 
@@ -8894,23 +8721,36 @@ pub enum QemuAgentCommand {
     /// The value `suspend-ram`.
     SuspendRam,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuAgentCommand : "fsfreeze-freeze" FsfreezeFreeze, "fsfreeze-status"
-    FsfreezeStatus, "fsfreeze-thaw" FsfreezeThaw, "fstrim" Fstrim, "get-fsinfo"
-    GetFsinfo, "get-host-name" GetHostName, "get-memory-block-info" GetMemoryBlockInfo,
-    "get-memory-blocks" GetMemoryBlocks, "get-osinfo" GetOsinfo, "get-time" GetTime,
-    "get-timezone" GetTimezone, "get-users" GetUsers, "get-vcpus" GetVcpus, "info" Info,
-    "network-get-interfaces" NetworkGetInterfaces, "ping" Ping, "shutdown" Shutdown,
-    "suspend-disk" SuspendDisk, "suspend-hybrid" SuspendHybrid, "suspend-ram" SuspendRam,
-);
+open_enum_impls!(QemuAgentCommand {
+    "fsfreeze-freeze" FsfreezeFreeze,
+    "fsfreeze-status" FsfreezeStatus,
+    "fsfreeze-thaw" FsfreezeThaw,
+    "fstrim" Fstrim,
+    "get-fsinfo" GetFsinfo,
+    "get-host-name" GetHostName,
+    "get-memory-block-info" GetMemoryBlockInfo,
+    "get-memory-blocks" GetMemoryBlocks,
+    "get-osinfo" GetOsinfo,
+    "get-time" GetTime,
+    "get-timezone" GetTimezone,
+    "get-users" GetUsers,
+    "get-vcpus" GetVcpus,
+    "info" Info,
+    "network-get-interfaces" NetworkGetInterfaces,
+    "ping" Ping,
+    "shutdown" Shutdown,
+    "suspend-disk" SuspendDisk,
+    "suspend-hybrid" SuspendHybrid,
+    "suspend-ram" SuspendRam,
+});
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
@@ -8919,28 +8759,15 @@ pub struct QemuAgentExec {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentExec {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentExec",
-                required: &["pid"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.pid, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(QemuAgentExec);
+object!(QemuAgentExec {
+    required: ["pid" pid],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
@@ -8961,44 +8788,23 @@ pub struct QemuAgentExecStatus {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentExecStatus {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentExecStatus",
-                required: &["exited"],
-                optional: &[
-                    "err-data",
-                    "err-truncated",
-                    "exitcode",
-                    "out-data",
-                    "out-truncated",
-                    "signal",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.exited,
-                &mut self.err_data,
-                &mut self.err_truncated,
-                &mut self.exitcode,
-                &mut self.out_data,
-                &mut self.out_truncated,
-                &mut self.signal,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuAgentExecStatus);
+object!(QemuAgentExecStatus {
+    required: ["exited" exited],
+    optional: [
+        "err-data" err_data,
+        "err-truncated" err_truncated,
+        "exitcode" exitcode,
+        "out-data" out_data,
+        "out-truncated" out_truncated,
+        "signal" signal,
+    ],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read.
@@ -9011,33 +8817,16 @@ pub struct QemuAgentFileRead {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFileRead {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFileRead",
-                required: &["content"],
-                optional: &["bytes-read", "truncated"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.content,
-                &mut self.bytes_read,
-                &mut self.truncated,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuAgentFileRead);
+object!(QemuAgentFileRead {
+    required: ["content" content],
+    optional: ["bytes-read" bytes_read, "truncated" truncated],
+    others: extra,
+});
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -9046,23 +8835,17 @@ pub struct QemuAgentFsfreezeStatus {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFsfreezeStatus {
+object!(QemuAgentFsfreezeStatus {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentFsfreezeStatus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFsfreezeStatus",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFsfreezeStatus);
 
 /// Whether the file systems are frozen or thawed.
 ///
@@ -9075,15 +8858,17 @@ pub enum QemuAgentFsfreezeStatusResult {
     /// The value `frozen`.
     Frozen,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAgentFsfreezeStatusResult : "thawed" Thawed, "frozen" Frozen,);
+open_enum_impls!(QemuAgentFsfreezeStatusResult {
+    "thawed" Thawed, "frozen" Frozen,
+});
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
@@ -9092,28 +8877,22 @@ pub struct QemuAgentFstrim {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFstrim {
+object!(QemuAgentFstrim {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrim {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFstrim",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFstrim);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
@@ -9124,28 +8903,22 @@ pub struct QemuAgentFstrimResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFstrimResult {
+object!(QemuAgentFstrimResult {
+    optional: ["error" error, "paths" paths],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrimResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFstrimResult",
-                required: &[],
-                optional: &["error", "paths"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.paths, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFstrimResult);
 
 /// Outcome per file system.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
@@ -9160,34 +8933,22 @@ pub struct QemuAgentFstrimResultPathsItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentFstrimResultPathsItem {
+object!(QemuAgentFstrimResultPathsItem {
+    optional: ["error" error, "minimum" minimum, "path" path, "trimmed" trimmed],
+    others: extra,
+});
+
+impl Default for QemuAgentFstrimResultPathsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentFstrimResultPathsItem",
-                required: &[],
-                optional: &["error", "minimum", "path", "trimmed"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.error,
-                &mut self.minimum,
-                &mut self.path,
-                &mut self.trimmed,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentFstrimResultPathsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
@@ -9196,28 +8957,22 @@ pub struct QemuAgentGetFsinfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfo {
+object!(QemuAgentGetFsinfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfo);
 
 /// Address of the controller on a channel subsystem (s390x).
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     /// Channel subsystem ID.
@@ -9232,34 +8987,22 @@ pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultDiskCcwAddress {
+object!(QemuAgentGetFsinfoResultDiskCcwAddress {
+    optional: ["cssid" cssid, "devno" devno, "ssid" ssid, "subchno" subchno],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultDiskCcwAddress {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultDiskCcwAddress",
-                required: &[],
-                optional: &["cssid", "devno", "ssid", "subchno"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cssid,
-                &mut self.devno,
-                &mut self.ssid,
-                &mut self.subchno,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultDiskCcwAddress);
 
 /// Disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskItem {
     /// Number of the bus the disk is on.
@@ -9282,47 +9025,31 @@ pub struct QemuAgentGetFsinfoResultDiskItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultDiskItem {
+object!(QemuAgentGetFsinfoResultDiskItem {
+    optional: [
+        "bus" bus,
+        "bus-type" bus_type,
+        "ccw-address" ccw_address,
+        "dev" dev,
+        "pci-controller" pci_controller,
+        "serial" serial,
+        "target" target,
+        "unit" unit,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultDiskItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultDiskItem",
-                required: &[],
-                optional: &[
-                    "bus",
-                    "bus-type",
-                    "ccw-address",
-                    "dev",
-                    "pci-controller",
-                    "serial",
-                    "target",
-                    "unit",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bus,
-                &mut self.bus_type,
-                &mut self.ccw_address,
-                &mut self.dev,
-                &mut self.pci_controller,
-                &mut self.serial,
-                &mut self.target,
-                &mut self.unit,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultDiskItem);
 
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskPciController {
     /// PCI bus.
@@ -9337,34 +9064,22 @@ pub struct QemuAgentGetFsinfoResultDiskPciController {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultDiskPciController {
+object!(QemuAgentGetFsinfoResultDiskPciController {
+    optional: ["bus" bus, "domain" domain, "function" function, "slot" slot],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultDiskPciController {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultDiskPciController",
-                required: &[],
-                optional: &["bus", "domain", "function", "slot"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bus,
-                &mut self.domain,
-                &mut self.function,
-                &mut self.slot,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultDiskPciController);
 
 /// Mounted file systems.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultItem {
     /// Disks the file system lies on; empty if the agent cannot tell.
@@ -9385,45 +9100,30 @@ pub struct QemuAgentGetFsinfoResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetFsinfoResultItem {
+object!(QemuAgentGetFsinfoResultItem {
+    optional: [
+        "disk" disk,
+        "mountpoint" mountpoint,
+        "name" name,
+        "total-bytes" total_bytes,
+        "total-bytes-privileged" total_bytes_privileged,
+        "type" type_,
+        "used-bytes" used_bytes,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentGetFsinfoResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetFsinfoResultItem",
-                required: &[],
-                optional: &[
-                    "disk",
-                    "mountpoint",
-                    "name",
-                    "total-bytes",
-                    "total-bytes-privileged",
-                    "type",
-                    "used-bytes",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.disk,
-                &mut self.mountpoint,
-                &mut self.name,
-                &mut self.total_bytes,
-                &mut self.total_bytes_privileged,
-                &mut self.type_,
-                &mut self.used_bytes,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetFsinfoResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -9432,28 +9132,22 @@ pub struct QemuAgentGetHostName {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetHostName {
+object!(QemuAgentGetHostName {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetHostName {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetHostName",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetHostName);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -9464,28 +9158,22 @@ pub struct QemuAgentGetHostNameResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetHostNameResult {
+object!(QemuAgentGetHostNameResult {
+    optional: ["error" error, "host-name" host_name],
+    others: extra,
+});
+
+impl Default for QemuAgentGetHostNameResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetHostNameResult",
-                required: &[],
-                optional: &["error", "host-name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.host_name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetHostNameResult);
 
 /// Error the agent answered with in place of a result.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo` and 8 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResultError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -9496,28 +9184,22 @@ pub struct QemuAgentGetHostNameResultError {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetHostNameResultError {
+object!(QemuAgentGetHostNameResultError {
+    optional: ["class" class, "desc" desc],
+    others: extra,
+});
+
+impl Default for QemuAgentGetHostNameResultError {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetHostNameResultError",
-                required: &[],
-                optional: &["class", "desc"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.class, &mut self.desc, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetHostNameResultError);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
@@ -9526,28 +9208,22 @@ pub struct QemuAgentGetMemoryBlockInfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlockInfo {
+object!(QemuAgentGetMemoryBlockInfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlockInfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlockInfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlockInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
@@ -9558,28 +9234,22 @@ pub struct QemuAgentGetMemoryBlockInfoResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlockInfoResult {
+object!(QemuAgentGetMemoryBlockInfoResult {
+    optional: ["error" error, "size" size],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlockInfoResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlockInfoResult",
-                required: &[],
-                optional: &["error", "size"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.size, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlockInfoResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
@@ -9588,28 +9258,22 @@ pub struct QemuAgentGetMemoryBlocks {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlocks {
+object!(QemuAgentGetMemoryBlocks {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlocks {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlocks",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlocks);
 
 /// Memory blocks of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
@@ -9622,33 +9286,22 @@ pub struct QemuAgentGetMemoryBlocksResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetMemoryBlocksResultItem {
+object!(QemuAgentGetMemoryBlocksResultItem {
+    optional: ["can-offline" can_offline, "online" online, "phys-index" phys_index],
+    others: extra,
+});
+
+impl Default for QemuAgentGetMemoryBlocksResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetMemoryBlocksResultItem",
-                required: &[],
-                optional: &["can-offline", "online", "phys-index"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_offline,
-                &mut self.online,
-                &mut self.phys_index,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetMemoryBlocksResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
@@ -9657,28 +9310,22 @@ pub struct QemuAgentGetOsinfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetOsinfo {
+object!(QemuAgentGetOsinfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetOsinfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetOsinfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetOsinfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
@@ -9707,53 +9354,34 @@ pub struct QemuAgentGetOsinfoResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetOsinfoResult {
+object!(QemuAgentGetOsinfoResult {
+    optional: [
+        "error" error,
+        "id" id,
+        "kernel-release" kernel_release,
+        "kernel-version" kernel_version,
+        "machine" machine,
+        "name" name,
+        "pretty-name" pretty_name,
+        "variant" variant,
+        "variant-id" variant_id,
+        "version" version,
+        "version-id" version_id,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentGetOsinfoResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetOsinfoResult",
-                required: &[],
-                optional: &[
-                    "error",
-                    "id",
-                    "kernel-release",
-                    "kernel-version",
-                    "machine",
-                    "name",
-                    "pretty-name",
-                    "variant",
-                    "variant-id",
-                    "version",
-                    "version-id",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.error,
-                &mut self.id,
-                &mut self.kernel_release,
-                &mut self.kernel_version,
-                &mut self.machine,
-                &mut self.name,
-                &mut self.pretty_name,
-                &mut self.variant,
-                &mut self.variant_id,
-                &mut self.version,
-                &mut self.version_id,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetOsinfoResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`, `GET /nodes/{node}/qemu/{vmid}/agent/get-time`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTime {
     /// Number of file systems frozen.
@@ -9762,28 +9390,22 @@ pub struct QemuAgentGetTime {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetTime {
+object!(QemuAgentGetTime {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetTime {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetTime",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetTime);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -9792,28 +9414,22 @@ pub struct QemuAgentGetTimezone {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetTimezone {
+object!(QemuAgentGetTimezone {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetTimezone {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetTimezone",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetTimezone);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -9826,28 +9442,22 @@ pub struct QemuAgentGetTimezoneResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetTimezoneResult {
+object!(QemuAgentGetTimezoneResult {
+    optional: ["error" error, "offset" offset, "zone" zone],
+    others: extra,
+});
+
+impl Default for QemuAgentGetTimezoneResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetTimezoneResult",
-                required: &[],
-                optional: &["error", "offset", "zone"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.offset, &mut self.zone, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetTimezoneResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
@@ -9856,28 +9466,22 @@ pub struct QemuAgentGetUsers {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetUsers {
+object!(QemuAgentGetUsers {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetUsers {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetUsers",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetUsers);
 
 /// Users logged in.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
@@ -9890,33 +9494,22 @@ pub struct QemuAgentGetUsersResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetUsersResultItem {
+object!(QemuAgentGetUsersResultItem {
+    optional: ["domain" domain, "login-time" login_time, "user" user],
+    others: extra,
+});
+
+impl Default for QemuAgentGetUsersResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetUsersResultItem",
-                required: &[],
-                optional: &["domain", "login-time", "user"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.domain,
-                &mut self.login_time,
-                &mut self.user,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetUsersResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
@@ -9925,28 +9518,22 @@ pub struct QemuAgentGetVcpus {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetVcpus {
+object!(QemuAgentGetVcpus {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentGetVcpus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetVcpus",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetVcpus);
 
 /// Virtual CPUs of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
@@ -9959,33 +9546,22 @@ pub struct QemuAgentGetVcpusResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentGetVcpusResultItem {
+object!(QemuAgentGetVcpusResultItem {
+    optional: ["can-offline" can_offline, "logical-id" logical_id, "online" online],
+    others: extra,
+});
+
+impl Default for QemuAgentGetVcpusResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentGetVcpusResultItem",
-                required: &[],
-                optional: &["can-offline", "logical-id", "online"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_offline,
-                &mut self.logical_id,
-                &mut self.online,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentGetVcpusResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
@@ -9994,28 +9570,22 @@ pub struct QemuAgentInfo {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentInfo {
+object!(QemuAgentInfo {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentInfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentInfo",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
@@ -10028,33 +9598,22 @@ pub struct QemuAgentInfoResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentInfoResult {
+object!(QemuAgentInfoResult {
+    optional: ["error" error, "supported_commands" supported_commands, "version" version],
+    others: extra,
+});
+
+impl Default for QemuAgentInfoResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentInfoResult",
-                required: &[],
-                optional: &["error", "supported_commands", "version"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.error,
-                &mut self.supported_commands,
-                &mut self.version,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentInfoResult);
 
 /// Commands the agent knows.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Whether the agent's configuration allows the command.
@@ -10067,33 +9626,22 @@ pub struct QemuAgentInfoResultSupportedCommandsItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentInfoResultSupportedCommandsItem {
+object!(QemuAgentInfoResultSupportedCommandsItem {
+    optional: ["enabled" enabled, "name" name, "success-response" success_response],
+    others: extra,
+});
+
+impl Default for QemuAgentInfoResultSupportedCommandsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentInfoResultSupportedCommandsItem",
-                required: &[],
-                optional: &["enabled", "name", "success-response"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.enabled,
-                &mut self.name,
-                &mut self.success_response,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentInfoResultSupportedCommandsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -10102,28 +9650,22 @@ pub struct QemuAgentNetworkGetInterfaces {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentNetworkGetInterfaces {
+object!(QemuAgentNetworkGetInterfaces {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentNetworkGetInterfaces {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentNetworkGetInterfaces",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentNetworkGetInterfaces);
 
 /// Network interfaces of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultItem {
     /// MAC address of the interface.
@@ -10138,34 +9680,27 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentNetworkGetInterfacesResultItem {
+object!(QemuAgentNetworkGetInterfacesResultItem {
+    optional: [
+        "hardware-address" hardware_address,
+        "ip-addresses" ip_addresses,
+        "name" name,
+        "statistics" statistics,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentNetworkGetInterfacesResultItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentNetworkGetInterfacesResultItem",
-                required: &[],
-                optional: &["hardware-address", "ip-addresses", "name", "statistics"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.hardware_address,
-                &mut self.ip_addresses,
-                &mut self.name,
-                &mut self.statistics,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentNetworkGetInterfacesResultItem);
 
 /// Traffic counters of the interface.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     /// Bytes received. In bytes.
@@ -10188,47 +9723,31 @@ pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentNetworkGetInterfacesResultStatistics {
+object!(QemuAgentNetworkGetInterfacesResultStatistics {
+    optional: [
+        "rx-bytes" rx_bytes,
+        "rx-dropped" rx_dropped,
+        "rx-errs" rx_errs,
+        "rx-packets" rx_packets,
+        "tx-bytes" tx_bytes,
+        "tx-dropped" tx_dropped,
+        "tx-errs" tx_errs,
+        "tx-packets" tx_packets,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentNetworkGetInterfacesResultStatistics {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentNetworkGetInterfacesResultStatistics",
-                required: &[],
-                optional: &[
-                    "rx-bytes",
-                    "rx-dropped",
-                    "rx-errs",
-                    "rx-packets",
-                    "tx-bytes",
-                    "tx-dropped",
-                    "tx-errs",
-                    "tx-packets",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.rx_bytes,
-                &mut self.rx_dropped,
-                &mut self.rx_errs,
-                &mut self.rx_packets,
-                &mut self.tx_bytes,
-                &mut self.tx_dropped,
-                &mut self.tx_errs,
-                &mut self.tx_packets,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentNetworkGetInterfacesResultStatistics);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -10237,28 +9756,22 @@ pub struct QemuAgentPing {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentPing {
+object!(QemuAgentPing {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentPing {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentPing",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentPing);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -10267,28 +9780,22 @@ pub struct QemuAgentPingResult {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentPingResult {
+object!(QemuAgentPingResult {
+    optional: ["error" error],
+    others: extra,
+});
+
+impl Default for QemuAgentPingResult {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentPingResult",
-                required: &[],
-                optional: &["error"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.error, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentPingResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
@@ -10297,23 +9804,17 @@ pub struct QemuAgentPost {
     pub extra: Extra,
 }
 
-impl Object for QemuAgentPost {
+object!(QemuAgentPost {
+    optional: ["result" result],
+    others: extra,
+});
+
+impl Default for QemuAgentPost {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAgentPost",
-                required: &[],
-                optional: &["result"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.result, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuAgentPost);
 
 /// Device through which the agent is reached.
 ///
@@ -10326,17 +9827,19 @@ pub enum QemuAgentType {
     /// The value `isa`.
     Isa,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAgentType : "virtio" Virtio, "isa" Isa,);
+open_enum_impls!(QemuAgentType {
+    "virtio" Virtio, "isa" Isa,
+});
 
 /// Sound card of the guest, useful with SPICE.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -10344,7 +9847,7 @@ pub struct QemuAudio {
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     pub driver: Option<QemuAudioDriver>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuAudio {
@@ -10352,49 +9855,41 @@ impl QemuAudio {
     #[inline]
     #[must_use]
     pub fn new<How0>(device: impl IntoValue<QemuAudioDevice, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.device, &mut new.undeclared, "device", device);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.device, &mut new.unknown, "device", device);
         new
     }
     /// Sound card model.
     #[inline]
     #[must_use]
     pub fn device<How>(mut self, value: impl IntoValue<QemuAudioDevice, How>) -> Self {
-        property_string::put(&mut self.device, &mut self.undeclared, "device", value);
+        property_string::put(&mut self.device, &mut self.unknown, "device", value);
         self
     }
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     #[inline]
     #[must_use]
     pub fn driver<How>(mut self, value: impl IntoSetting<QemuAudioDriver, How>) -> Self {
-        property_string::set(&mut self.driver, &mut self.undeclared, "driver", value);
+        property_string::set(&mut self.driver, &mut self.unknown, "driver", value);
         self
     }
 }
 
-impl Object for QemuAudio {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuAudio",
-                required: &["device"],
-                optional: &["driver"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.device, &mut self.driver, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuAudio {
+    required: ["device" device],
+    optional: ["driver" driver],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("device", Takes::OneOf(<QemuAudioDevice as OpenEnum>::KNOWN_VALUES.0)),
+            ("driver", Takes::OneOf(<QemuAudioDriver as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuAudio);
 
@@ -10411,12 +9906,12 @@ pub enum QemuAudioDevice {
     /// The value `AC97`.
     Ac97,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuAudioDevice : "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
-);
+open_enum_impls!(QemuAudioDevice {
+    "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
+});
 
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
@@ -10429,15 +9924,17 @@ pub enum QemuAudioDriver {
     /// The value `none`.
     None,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAudioDriver : "spice" Spice, "none" None,);
+open_enum_impls!(QemuAudioDriver {
+    "spice" Spice, "none" None,
+});
 
 /// What the balloon device reports.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
@@ -10462,44 +9959,27 @@ pub struct QemuBallooninfo {
     pub extra: Extra,
 }
 
-impl Object for QemuBallooninfo {
+object!(QemuBallooninfo {
+    optional: [
+        "actual" actual,
+        "free_mem" free_mem,
+        "last_update" last_update,
+        "major_page_faults" major_page_faults,
+        "max_mem" max_mem,
+        "mem_swapped_in" mem_swapped_in,
+        "mem_swapped_out" mem_swapped_out,
+        "minor_page_faults" minor_page_faults,
+        "total_mem" total_mem,
+    ],
+    others: extra,
+});
+
+impl Default for QemuBallooninfo {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBallooninfo",
-                required: &[],
-                optional: &[
-                    "actual",
-                    "free_mem",
-                    "last_update",
-                    "major_page_faults",
-                    "max_mem",
-                    "mem_swapped_in",
-                    "mem_swapped_out",
-                    "minor_page_faults",
-                    "total_mem",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.actual,
-                &mut self.free_mem,
-                &mut self.last_update,
-                &mut self.major_page_faults,
-                &mut self.max_mem,
-                &mut self.mem_swapped_in,
-                &mut self.mem_swapped_out,
-                &mut self.minor_page_faults,
-                &mut self.total_mem,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuBallooninfo);
 
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
@@ -10512,15 +9992,17 @@ pub enum QemuBios {
     /// The value `ovmf`.
     Ovmf,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuBios : "seabios" Seabios, "ovmf" Ovmf,);
+open_enum_impls!(QemuBios {
+    "seabios" Seabios, "ovmf" Ovmf,
+});
 
 /// Counters of one drive.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
     /// Whether failed operations count for the latency figures.
@@ -10593,97 +10075,56 @@ pub struct QemuBlockstatValue {
     pub extra: Extra,
 }
 
-impl Object for QemuBlockstatValue {
+object!(QemuBlockstatValue {
+    optional: [
+        "account_failed" account_failed,
+        "account_invalid" account_invalid,
+        "failed_flush_operations" failed_flush_operations,
+        "failed_rd_operations" failed_rd_operations,
+        "failed_unmap_operations" failed_unmap_operations,
+        "failed_wr_operations" failed_wr_operations,
+        "failed_zone_append_operations" failed_zone_append_operations,
+        "flush_operations" flush_operations,
+        "flush_total_time_ns" flush_total_time_ns,
+        "idle_time_ns" idle_time_ns,
+        "invalid_flush_operations" invalid_flush_operations,
+        "invalid_rd_operations" invalid_rd_operations,
+        "invalid_unmap_operations" invalid_unmap_operations,
+        "invalid_wr_operations" invalid_wr_operations,
+        "invalid_zone_append_operations" invalid_zone_append_operations,
+        "rd_bytes" rd_bytes,
+        "rd_merged" rd_merged,
+        "rd_operations" rd_operations,
+        "rd_total_time_ns" rd_total_time_ns,
+        "timed_stats" timed_stats,
+        "unmap_bytes" unmap_bytes,
+        "unmap_merged" unmap_merged,
+        "unmap_operations" unmap_operations,
+        "unmap_total_time_ns" unmap_total_time_ns,
+        "wr_bytes" wr_bytes,
+        "wr_highest_offset" wr_highest_offset,
+        "wr_merged" wr_merged,
+        "wr_operations" wr_operations,
+        "wr_total_time_ns" wr_total_time_ns,
+        "zone_append_bytes" zone_append_bytes,
+        "zone_append_merged" zone_append_merged,
+        "zone_append_operations" zone_append_operations,
+        "zone_append_total_time_ns" zone_append_total_time_ns,
+    ],
+    others: extra,
+});
+
+impl Default for QemuBlockstatValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBlockstatValue",
-                required: &[],
-                optional: &[
-                    "account_failed",
-                    "account_invalid",
-                    "failed_flush_operations",
-                    "failed_rd_operations",
-                    "failed_unmap_operations",
-                    "failed_wr_operations",
-                    "failed_zone_append_operations",
-                    "flush_operations",
-                    "flush_total_time_ns",
-                    "idle_time_ns",
-                    "invalid_flush_operations",
-                    "invalid_rd_operations",
-                    "invalid_unmap_operations",
-                    "invalid_wr_operations",
-                    "invalid_zone_append_operations",
-                    "rd_bytes",
-                    "rd_merged",
-                    "rd_operations",
-                    "rd_total_time_ns",
-                    "timed_stats",
-                    "unmap_bytes",
-                    "unmap_merged",
-                    "unmap_operations",
-                    "unmap_total_time_ns",
-                    "wr_bytes",
-                    "wr_highest_offset",
-                    "wr_merged",
-                    "wr_operations",
-                    "wr_total_time_ns",
-                    "zone_append_bytes",
-                    "zone_append_merged",
-                    "zone_append_operations",
-                    "zone_append_total_time_ns",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.account_failed,
-                &mut self.account_invalid,
-                &mut self.failed_flush_operations,
-                &mut self.failed_rd_operations,
-                &mut self.failed_unmap_operations,
-                &mut self.failed_wr_operations,
-                &mut self.failed_zone_append_operations,
-                &mut self.flush_operations,
-                &mut self.flush_total_time_ns,
-                &mut self.idle_time_ns,
-                &mut self.invalid_flush_operations,
-                &mut self.invalid_rd_operations,
-                &mut self.invalid_unmap_operations,
-                &mut self.invalid_wr_operations,
-                &mut self.invalid_zone_append_operations,
-                &mut self.rd_bytes,
-                &mut self.rd_merged,
-                &mut self.rd_operations,
-                &mut self.rd_total_time_ns,
-                &mut self.timed_stats,
-                &mut self.unmap_bytes,
-                &mut self.unmap_merged,
-                &mut self.unmap_operations,
-                &mut self.unmap_total_time_ns,
-                &mut self.wr_bytes,
-                &mut self.wr_highest_offset,
-                &mut self.wr_merged,
-                &mut self.wr_operations,
-                &mut self.wr_total_time_ns,
-                &mut self.zone_append_bytes,
-                &mut self.zone_append_merged,
-                &mut self.zone_append_operations,
-                &mut self.zone_append_total_time_ns,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuBlockstatValue);
 
 /// Figures over the latest interval, for each interval that is set up.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
     /// Average time of a flush operation in nanoseconds.
@@ -10722,65 +10163,41 @@ pub struct QemuBlockstatValueTimedStatsItem {
     pub extra: Extra,
 }
 
-impl Object for QemuBlockstatValueTimedStatsItem {
+object!(QemuBlockstatValueTimedStatsItem {
+    optional: [
+        "avg_flush_latency_ns" avg_flush_latency_ns,
+        "avg_rd_latency_ns" avg_rd_latency_ns,
+        "avg_rd_queue_depth" avg_rd_queue_depth,
+        "avg_wr_latency_ns" avg_wr_latency_ns,
+        "avg_wr_queue_depth" avg_wr_queue_depth,
+        "avg_zone_append_latency_ns" avg_zone_append_latency_ns,
+        "avg_zone_append_queue_depth" avg_zone_append_queue_depth,
+        "interval_length" interval_length,
+        "max_flush_latency_ns" max_flush_latency_ns,
+        "max_rd_latency_ns" max_rd_latency_ns,
+        "max_wr_latency_ns" max_wr_latency_ns,
+        "max_zone_append_latency_ns" max_zone_append_latency_ns,
+        "min_flush_latency_ns" min_flush_latency_ns,
+        "min_rd_latency_ns" min_rd_latency_ns,
+        "min_wr_latency_ns" min_wr_latency_ns,
+        "min_zone_append_latency_ns" min_zone_append_latency_ns,
+    ],
+    others: extra,
+});
+
+impl Default for QemuBlockstatValueTimedStatsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBlockstatValueTimedStatsItem",
-                required: &[],
-                optional: &[
-                    "avg_flush_latency_ns",
-                    "avg_rd_latency_ns",
-                    "avg_rd_queue_depth",
-                    "avg_wr_latency_ns",
-                    "avg_wr_queue_depth",
-                    "avg_zone_append_latency_ns",
-                    "avg_zone_append_queue_depth",
-                    "interval_length",
-                    "max_flush_latency_ns",
-                    "max_rd_latency_ns",
-                    "max_wr_latency_ns",
-                    "max_zone_append_latency_ns",
-                    "min_flush_latency_ns",
-                    "min_rd_latency_ns",
-                    "min_wr_latency_ns",
-                    "min_zone_append_latency_ns",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.avg_flush_latency_ns,
-                &mut self.avg_rd_latency_ns,
-                &mut self.avg_rd_queue_depth,
-                &mut self.avg_wr_latency_ns,
-                &mut self.avg_wr_queue_depth,
-                &mut self.avg_zone_append_latency_ns,
-                &mut self.avg_zone_append_queue_depth,
-                &mut self.interval_length,
-                &mut self.max_flush_latency_ns,
-                &mut self.max_rd_latency_ns,
-                &mut self.max_wr_latency_ns,
-                &mut self.max_zone_append_latency_ns,
-                &mut self.min_flush_latency_ns,
-                &mut self.min_rd_latency_ns,
-                &mut self.min_wr_latency_ns,
-                &mut self.min_zone_append_latency_ns,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuBlockstatValueTimedStatsItem);
 
 /// Devices the guest boots from, in order.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
@@ -10788,7 +10205,7 @@ pub struct QemuBoot {
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     pub order: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuBoot {
@@ -10796,45 +10213,40 @@ impl QemuBoot {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
     #[inline]
     #[must_use]
     pub fn legacy<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.legacy, &mut self.undeclared, "legacy", value);
+        property_string::set(&mut self.legacy, &mut self.unknown, "legacy", value);
         self
     }
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     #[inline]
     #[must_use]
     pub fn order<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.order, &mut self.undeclared, "order", value);
+        property_string::set_list(&mut self.order, &mut self.unknown, "order", value);
         self
     }
 }
 
-impl Object for QemuBoot {
+object!(QemuBoot {
+    optional: ["legacy" legacy, "order" order],
+    property_string: {
+        default_key: Some("legacy"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuBoot {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuBoot",
-                required: &[],
-                optional: &["legacy", "order"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("legacy"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.legacy, &mut self.order, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10853,12 +10265,12 @@ pub enum QemuCitype {
     /// The value `opennebula`.
     Opennebula,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuCitype : "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
-);
+open_enum_impls!(QemuCitype {
+    "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
+});
 
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
@@ -10869,10 +10281,12 @@ pub enum QemuClipboard {
     /// The value `vnc`.
     Vnc,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuClipboard : "vnc" Vnc,);
+open_enum_impls!(QemuClipboard {
+    "vnc" Vnc,
+});
 
 /// Image format of the state volume.
 ///
@@ -10887,17 +10301,19 @@ pub enum QemuCloneFormat {
     /// The value `vmdk`.
     Vmdk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuCloneFormat : "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,);
+open_enum_impls!(QemuCloneFormat {
+    "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,
+});
 
 /// Snippets that replace the generated cloud-init documents.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
@@ -10909,7 +10325,7 @@ pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as vendor data.
     pub vendor: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuCloudInitCustom {
@@ -10917,65 +10333,54 @@ impl QemuCloudInitCustom {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Volume ID of the snippet used as meta data.
     #[inline]
     #[must_use]
     pub fn meta<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.meta, &mut self.undeclared, "meta", value);
+        property_string::set(&mut self.meta, &mut self.unknown, "meta", value);
         self
     }
     /// Volume ID of the snippet used as network configuration.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.network, &mut self.undeclared, "network", value);
+        property_string::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Volume ID of the snippet used as user data.
     #[inline]
     #[must_use]
     pub fn user<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.user, &mut self.undeclared, "user", value);
+        property_string::set(&mut self.user, &mut self.unknown, "user", value);
         self
     }
     /// Volume ID of the snippet used as vendor data.
     #[inline]
     #[must_use]
     pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.vendor, &mut self.undeclared, "vendor", value);
+        property_string::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
 }
 
-impl Object for QemuCloudInitCustom {
+object!(QemuCloudInitCustom {
+    optional: ["meta" meta, "network" network, "user" user, "vendor" vendor],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuCloudInitCustom {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCloudInitCustom",
-                required: &[],
-                optional: &["meta", "network", "user", "vendor"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.meta,
-                &mut self.network,
-                &mut self.user,
-                &mut self.vendor,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -10994,15 +10399,17 @@ pub enum QemuCloudinitDumpType {
     /// The value `meta`.
     Meta,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuCloudinitDumpType : "user" User, "network" Network, "meta" Meta,);
+open_enum_impls!(QemuCloudinitDumpType {
+    "user" User, "network" Network, "meta" Meta,
+});
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCloudinitItem {
     /// Present and not 0 if the option will be removed. From 0 to 1. Since 8.0.
@@ -11021,36 +10428,16 @@ pub struct QemuCloudinitItem {
     pub extra: Extra,
 }
 
-impl Object for QemuCloudinitItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCloudinitItem",
-                required: &["key"],
-                optional: &["delete", "new", "old", "pending", "value"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.key,
-                &mut self.delete,
-                &mut self.new,
-                &mut self.old,
-                &mut self.pending,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuCloudinitItem);
+object!(QemuCloudinitItem {
+    required: ["key" key],
+    optional: ["delete" delete, "new" new, "old" old, "pending" pending, "value" value],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -11110,17 +10497,17 @@ pub struct QemuConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: Family<QemuHostPci>,
+    pub hostpci: IndexedMap<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: Family<QemuDrive>,
+    pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: Family<QemuIpConfig>,
+    pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
@@ -11148,17 +10535,17 @@ pub struct QemuConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: Family<QemuNet>,
+    pub net: IndexedMap<QemuNet>,
     /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: Family<QemuNuma>,
+    pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: Family<String>,
+    pub parallel: IndexedMap<String>,
     /// Snapshot from which this state descends; kept by the server, not to be set. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
@@ -11174,15 +10561,15 @@ pub struct QemuConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: Family<QemuDrive>,
+    pub sata: IndexedMap<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: Family<QemuDrive>,
+    pub scsi: IndexedMap<QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: Family<String>,
+    pub serial: IndexedMap<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -11214,17 +10601,17 @@ pub struct QemuConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: Family<QemuUnused>,
+    pub unused: IndexedMap<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: Family<QemuUsb>,
+    pub usb: IndexedMap<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: Family<QemuDrive>,
+    pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    pub virtiofs: Family<QemuVirtiofs>,
+    pub virtiofs: IndexedMap<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
@@ -11237,214 +10624,117 @@ pub struct QemuConfig {
     pub extra: Extra,
 }
 
-impl Object for QemuConfig {
+object!(QemuConfig {
+    optional: [
+        "acpi" acpi,
+        "affinity" affinity,
+        "agent" agent,
+        "allow-ksm" allow_ksm,
+        "amd-sev" amd_sev,
+        "arch" arch,
+        "args" args,
+        "audio0" audio0,
+        "autostart" autostart,
+        "balloon" balloon,
+        "bios" bios,
+        "boot" boot,
+        "bootdisk" bootdisk,
+        "cdrom" cdrom,
+        "cicustom" cicustom,
+        "cipassword" cipassword,
+        "citype" citype,
+        "ciupgrade" ciupgrade,
+        "ciuser" ciuser,
+        "cores" cores,
+        "cpu" cpu,
+        "cpulimit" cpulimit,
+        "cpuunits" cpuunits,
+        "description" description,
+        "digest" digest,
+        "efidisk0" efidisk0,
+        "freeze" freeze,
+        "hookscript" hookscript,
+        "hotplug" hotplug,
+        "hugepages" hugepages,
+        "intel-tdx" intel_tdx,
+        "ivshmem" ivshmem,
+        "keephugepages" keephugepages,
+        "keyboard" keyboard,
+        "kvm" kvm,
+        "localtime" localtime,
+        "lock" lock,
+        "machine" machine,
+        "memory" memory,
+        "meta" meta,
+        "migrate_downtime" migrate_downtime,
+        "migrate_speed" migrate_speed,
+        "name" name,
+        "nameserver" nameserver,
+        "numa" numa,
+        "onboot" onboot,
+        "ostype" ostype,
+        "parent" parent,
+        "protection" protection,
+        "reboot" reboot,
+        "rng0" rng0,
+        "running-nets-host-mtu" running_nets_host_mtu,
+        "runningcpu" runningcpu,
+        "runningmachine" runningmachine,
+        "scsihw" scsihw,
+        "searchdomain" searchdomain,
+        "shares" shares,
+        "smbios1" smbios1,
+        "smp" smp,
+        "snapstate" snapstate,
+        "snaptime" snaptime,
+        "sockets" sockets,
+        "spice_enhancements" spice_enhancements,
+        "sshkeys" sshkeys,
+        "startdate" startdate,
+        "startup" startup,
+        "tablet" tablet,
+        "tags" tags,
+        "tdf" tdf,
+        "template" template,
+        "tpmstate0" tpmstate0,
+        "vcpus" vcpus,
+        "vga" vga,
+        "vmgenid" vmgenid,
+        "vmstate" vmstate,
+        "vmstatestorage" vmstatestorage,
+        "watchdog" watchdog,
+    ],
+    indexed: [
+        "hostpci" hostpci,
+        "ide" ide,
+        "ipconfig" ipconfig,
+        "net" net,
+        "numa" numa_nodes,
+        "parallel" parallel,
+        "sata" sata,
+        "scsi" scsi,
+        "serial" serial,
+        "unused" unused,
+        "usb" usb,
+        "virtio" virtio,
+        "virtiofs" virtiofs,
+    ],
+    others: extra,
+});
+
+impl Default for QemuConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuConfig",
-                required: &[],
-                optional: &[
-                    "acpi",
-                    "affinity",
-                    "agent",
-                    "allow-ksm",
-                    "amd-sev",
-                    "arch",
-                    "args",
-                    "audio0",
-                    "autostart",
-                    "balloon",
-                    "bios",
-                    "boot",
-                    "bootdisk",
-                    "cdrom",
-                    "cicustom",
-                    "cipassword",
-                    "citype",
-                    "ciupgrade",
-                    "ciuser",
-                    "cores",
-                    "cpu",
-                    "cpulimit",
-                    "cpuunits",
-                    "description",
-                    "digest",
-                    "efidisk0",
-                    "freeze",
-                    "hookscript",
-                    "hotplug",
-                    "hugepages",
-                    "intel-tdx",
-                    "ivshmem",
-                    "keephugepages",
-                    "keyboard",
-                    "kvm",
-                    "localtime",
-                    "lock",
-                    "machine",
-                    "memory",
-                    "meta",
-                    "migrate_downtime",
-                    "migrate_speed",
-                    "name",
-                    "nameserver",
-                    "numa",
-                    "onboot",
-                    "ostype",
-                    "parent",
-                    "protection",
-                    "reboot",
-                    "rng0",
-                    "running-nets-host-mtu",
-                    "runningcpu",
-                    "runningmachine",
-                    "scsihw",
-                    "searchdomain",
-                    "shares",
-                    "smbios1",
-                    "smp",
-                    "snapstate",
-                    "snaptime",
-                    "sockets",
-                    "spice_enhancements",
-                    "sshkeys",
-                    "startdate",
-                    "startup",
-                    "tablet",
-                    "tags",
-                    "tdf",
-                    "template",
-                    "tpmstate0",
-                    "vcpus",
-                    "vga",
-                    "vmgenid",
-                    "vmstate",
-                    "vmstatestorage",
-                    "watchdog",
-                ],
-                families: &[
-                    "hostpci",
-                    "ide",
-                    "ipconfig",
-                    "net",
-                    "numa",
-                    "parallel",
-                    "sata",
-                    "scsi",
-                    "serial",
-                    "unused",
-                    "usb",
-                    "virtio",
-                    "virtiofs",
-                ],
-                rules: None,
-            },
-            &mut [
-                &mut self.acpi,
-                &mut self.affinity,
-                &mut self.agent,
-                &mut self.allow_ksm,
-                &mut self.amd_sev,
-                &mut self.arch,
-                &mut self.args,
-                &mut self.audio0,
-                &mut self.autostart,
-                &mut self.balloon,
-                &mut self.bios,
-                &mut self.boot,
-                &mut self.bootdisk,
-                &mut self.cdrom,
-                &mut self.cicustom,
-                &mut self.cipassword,
-                &mut self.citype,
-                &mut self.ciupgrade,
-                &mut self.ciuser,
-                &mut self.cores,
-                &mut self.cpu,
-                &mut self.cpulimit,
-                &mut self.cpuunits,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.efidisk0,
-                &mut self.freeze,
-                &mut self.hookscript,
-                &mut self.hotplug,
-                &mut self.hugepages,
-                &mut self.intel_tdx,
-                &mut self.ivshmem,
-                &mut self.keephugepages,
-                &mut self.keyboard,
-                &mut self.kvm,
-                &mut self.localtime,
-                &mut self.lock,
-                &mut self.machine,
-                &mut self.memory,
-                &mut self.meta,
-                &mut self.migrate_downtime,
-                &mut self.migrate_speed,
-                &mut self.name,
-                &mut self.nameserver,
-                &mut self.numa,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.parent,
-                &mut self.protection,
-                &mut self.reboot,
-                &mut self.rng0,
-                &mut self.running_nets_host_mtu,
-                &mut self.runningcpu,
-                &mut self.runningmachine,
-                &mut self.scsihw,
-                &mut self.searchdomain,
-                &mut self.shares,
-                &mut self.smbios1,
-                &mut self.smp,
-                &mut self.snapstate,
-                &mut self.snaptime,
-                &mut self.sockets,
-                &mut self.spice_enhancements,
-                &mut self.sshkeys,
-                &mut self.startdate,
-                &mut self.startup,
-                &mut self.tablet,
-                &mut self.tags,
-                &mut self.tdf,
-                &mut self.template,
-                &mut self.tpmstate0,
-                &mut self.vcpus,
-                &mut self.vga,
-                &mut self.vmgenid,
-                &mut self.vmstate,
-                &mut self.vmstatestorage,
-                &mut self.watchdog,
-                &mut self.hostpci,
-                &mut self.ide,
-                &mut self.ipconfig,
-                &mut self.net,
-                &mut self.numa_nodes,
-                &mut self.parallel,
-                &mut self.sata,
-                &mut self.scsi,
-                &mut self.serial,
-                &mut self.unused,
-                &mut self.usb,
-                &mut self.virtio,
-                &mut self.virtiofs,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuConfig);
 
 /// CPU model shown to the guest, and its flags.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -11464,7 +10754,7 @@ pub struct QemuCpu {
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
     pub reported_model: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuCpu {
@@ -11472,20 +10762,20 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
     #[inline]
     #[must_use]
     pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.cputype, &mut self.undeclared, "cputype", value);
+        property_string::set(&mut self.cputype, &mut self.unknown, "cputype", value);
         self
     }
     /// Extra CPU flags, each with `+` to enable or `-` to disable; only certain flags are allowed.
     #[inline]
     #[must_use]
     pub fn flags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.flags, &mut self.undeclared, "flags", value);
+        property_string::set_list(&mut self.flags, &mut self.unknown, "flags", value);
         self
     }
     /// Physical address bits the guest may use. Since 9.0.
@@ -11494,7 +10784,7 @@ impl QemuCpu {
     pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.guest_phys_bits,
-            &mut self.undeclared,
+            &mut self.unknown,
             "guest-phys-bits",
             value,
         );
@@ -11504,7 +10794,7 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.hidden, &mut self.undeclared, "hidden", value);
+        property_string::set(&mut self.hidden, &mut self.unknown, "hidden", value);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
@@ -11513,7 +10803,7 @@ impl QemuCpu {
     pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.hv_vendor_id,
-            &mut self.undeclared,
+            &mut self.unknown,
             "hv-vendor-id",
             value,
         );
@@ -11523,19 +10813,14 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.level, &mut self.undeclared, "level", value);
+        property_string::set(&mut self.level, &mut self.unknown, "level", value);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
     #[inline]
     #[must_use]
     pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.phys_bits,
-            &mut self.undeclared,
-            "phys-bits",
-            value,
-        );
+        property_string::set(&mut self.phys_bits, &mut self.unknown, "phys-bits", value);
         self
     }
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
@@ -11544,7 +10829,7 @@ impl QemuCpu {
     pub fn reported_model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.reported_model,
-            &mut self.undeclared,
+            &mut self.unknown,
             "reported-model",
             value,
         );
@@ -11552,59 +10837,41 @@ impl QemuCpu {
     }
 }
 
-impl Object for QemuCpu {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCpu",
-                required: &[],
-                optional: &[
-                    "cputype",
-                    "flags",
-                    "guest-phys-bits",
-                    "hidden",
-                    "hv-vendor-id",
-                    "level",
-                    "phys-bits",
-                    "reported-model",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("cputype"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "cputype",
-                                Takes::Pattern(
-                                    &[
-                                        "(?:custom-.+|x86-64-v[234](?:-AES)?)",
-                                        "(?:486|a64fx|athlon|Broadwell|Broadwell-IBRS|Broadwell-noTSX|Broadwell-noTSX-IBRS|Cascadelake-Server|Cascadelake-Server-noTSX|Cascadelake-Server-v2|Cascadelake-Server-v4|Cascadelake-Server-v5|ClearwaterForest|ClearwaterForest-v2|ClearwaterForest-v3|Conroe|Cooperlake|Cooperlake-v2|core2duo|coreduo|cortex-a35|cortex-a53|cortex-a55|cortex-a57|cortex-a710|cortex-a72|cortex-a76|cortex-a78ae|DiamondRapids|EPYC|EPYC-Genoa|EPYC-Genoa-v2|EPYC-IBPB|EPYC-Milan|EPYC-Milan-v2|EPYC-Milan-v3|EPYC-Rome|EPYC-Rome-v2|EPYC-Rome-v3|EPYC-Rome-v4|EPYC-Rome-v5|EPYC-Turin|EPYC-v3|EPYC-v4|EPYC-v5|GraniteRapids|GraniteRapids-v2|GraniteRapids-v3|GraniteRapids-v4|GraniteRapids-v5|Haswell|Haswell-IBRS|Haswell-noTSX|Haswell-noTSX-IBRS|host|Icelake-Client|Icelake-Client-noTSX|Icelake-Server|Icelake-Server-noTSX|Icelake-Server-v3|Icelake-Server-v4|Icelake-Server-v5|Icelake-Server-v6|Icelake-Server-v7|IvyBridge|IvyBridge-IBRS|KnightsMill|kvm32|kvm64|max|Nehalem|Nehalem-IBRS|neoverse-n1|neoverse-n2|neoverse-v1|Opteron_G1|Opteron_G2|Opteron_G3|Opteron_G4|Opteron_G5|Penryn|pentium|pentium2|pentium3|phenom|qemu32|qemu64|SandyBridge|SandyBridge-IBRS|SapphireRapids|SapphireRapids-v2|SapphireRapids-v3|SapphireRapids-v4|SapphireRapids-v5|SapphireRapids-v6|SierraForest|SierraForest-v2|SierraForest-v3|SierraForest-v4|SierraForest-v5|Skylake-Client|Skylake-Client-IBRS|Skylake-Client-noTSX-IBRS|Skylake-Client-v4|Skylake-Server|Skylake-Server-IBRS|Skylake-Server-noTSX-IBRS|Skylake-Server-v4|Skylake-Server-v5|Westmere|Westmere-IBRS)",
-                                    ],
-                                ),
-                            ),
-                        ],
-                        between: &[
-                            Between::Needed("cputype"),
-                            Between::Never("reported-model"),
-                        ],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.cputype,
-                &mut self.flags,
-                &mut self.guest_phys_bits,
-                &mut self.hidden,
-                &mut self.hv_vendor_id,
-                &mut self.level,
-                &mut self.phys_bits,
-                &mut self.reported_model,
-                &mut self.undeclared,
+object!(QemuCpu {
+    optional: [
+        "cputype" cputype,
+        "flags" flags,
+        "guest-phys-bits" guest_phys_bits,
+        "hidden" hidden,
+        "hv-vendor-id" hv_vendor_id,
+        "level" level,
+        "phys-bits" phys_bits,
+        "reported-model" reported_model,
+    ],
+    property_string: {
+        default_key: Some("cputype"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+            "cputype",
+            Takes::Pattern(
+                &[
+                "(?:custom-.+|x86-64-v[234](?:-AES)?)",
+                "(?:486|a64fx|athlon|Broadwell|Broadwell-IBRS|Broadwell-noTSX|Broadwell-noTSX-IBRS|Cascadelake-Server|Cascadelake-Server-noTSX|Cascadelake-Server-v2|Cascadelake-Server-v4|Cascadelake-Server-v5|ClearwaterForest|ClearwaterForest-v2|ClearwaterForest-v3|Conroe|Cooperlake|Cooperlake-v2|core2duo|coreduo|cortex-a35|cortex-a53|cortex-a55|cortex-a57|cortex-a710|cortex-a72|cortex-a76|cortex-a78ae|DiamondRapids|EPYC|EPYC-Genoa|EPYC-Genoa-v2|EPYC-IBPB|EPYC-Milan|EPYC-Milan-v2|EPYC-Milan-v3|EPYC-Rome|EPYC-Rome-v2|EPYC-Rome-v3|EPYC-Rome-v4|EPYC-Rome-v5|EPYC-Turin|EPYC-v3|EPYC-v4|EPYC-v5|GraniteRapids|GraniteRapids-v2|GraniteRapids-v3|GraniteRapids-v4|GraniteRapids-v5|Haswell|Haswell-IBRS|Haswell-noTSX|Haswell-noTSX-IBRS|host|Icelake-Client|Icelake-Client-noTSX|Icelake-Server|Icelake-Server-noTSX|Icelake-Server-v3|Icelake-Server-v4|Icelake-Server-v5|Icelake-Server-v6|Icelake-Server-v7|IvyBridge|IvyBridge-IBRS|KnightsMill|kvm32|kvm64|max|Nehalem|Nehalem-IBRS|neoverse-n1|neoverse-n2|neoverse-v1|Opteron_G1|Opteron_G2|Opteron_G3|Opteron_G4|Opteron_G5|Penryn|pentium|pentium2|pentium3|phenom|qemu32|qemu64|SandyBridge|SandyBridge-IBRS|SapphireRapids|SapphireRapids-v2|SapphireRapids-v3|SapphireRapids-v4|SapphireRapids-v5|SapphireRapids-v6|SierraForest|SierraForest-v2|SierraForest-v3|SierraForest-v4|SierraForest-v5|Skylake-Client|Skylake-Client-IBRS|Skylake-Client-noTSX-IBRS|Skylake-Client-v4|Skylake-Server|Skylake-Server-IBRS|Skylake-Server-noTSX-IBRS|Skylake-Server-v4|Skylake-Server-v5|Westmere|Westmere-IBRS)",
             ],
-        );
+            ),
+        ),
+        ],
+        between: &[Between::Needed("cputype"), Between::Never("reported-model")],
+    },
+    others: unknown,
+});
+
+impl Default for QemuCpu {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -11621,10 +10888,12 @@ pub enum QemuDbusVmstateAction {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDbusVmstateAction : "start" Start, "stop" Stop,);
+open_enum_impls!(QemuDbusVmstateAction {
+    "start" Start, "stop" Stop,
+});
 
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
@@ -11751,31 +11020,77 @@ pub enum QemuDisk {
     /// The value `tpmstate0`.
     Tpmstate0,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0, "scsi1"
-    Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6" Scsi6,
-    "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
-    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
-    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
-    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
-    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
-    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
-    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
-    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
-    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
-    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+open_enum_impls!(QemuDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
     "tpmstate0" Tpmstate0,
-);
+});
 
 /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -11879,7 +11194,7 @@ pub struct QemuDrive {
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     pub wwn: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuDrive {
@@ -11887,29 +11202,29 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Way in which QEMU issues the drive's I/O.
     #[inline]
     #[must_use]
     pub fn aio<How>(mut self, value: impl IntoSetting<QemuDriveAio, How>) -> Self {
-        property_string::set(&mut self.aio, &mut self.undeclared, "aio", value);
+        property_string::set(&mut self.aio, &mut self.unknown, "aio", value);
         self
     }
     /// Includes the drive in backups.
     #[inline]
     #[must_use]
     pub fn backup<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.backup, &mut self.undeclared, "backup", value);
+        property_string::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
     /// Cap on reads and writes together, in bytes/s.
     #[inline]
     #[must_use]
     pub fn bps<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.bps, &mut self.undeclared, "bps", value);
+        property_string::set(&mut self.bps, &mut self.unknown, "bps", value);
         self
     }
     /// Longest burst of reads and writes above the cap on throughput, in seconds. At least 1.
@@ -11918,7 +11233,7 @@ impl QemuDrive {
     pub fn bps_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.bps_max_length,
-            &mut self.undeclared,
+            &mut self.unknown,
             "bps_max_length",
             value,
         );
@@ -11928,7 +11243,7 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn bps_rd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.bps_rd, &mut self.undeclared, "bps_rd", value);
+        property_string::set(&mut self.bps_rd, &mut self.unknown, "bps_rd", value);
         self
     }
     /// Longest burst of reads above the cap on throughput, in seconds. At least 1.
@@ -11937,7 +11252,7 @@ impl QemuDrive {
     pub fn bps_rd_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.bps_rd_max_length,
-            &mut self.undeclared,
+            &mut self.unknown,
             "bps_rd_max_length",
             value,
         );
@@ -11947,7 +11262,7 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn bps_wr<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.bps_wr, &mut self.undeclared, "bps_wr", value);
+        property_string::set(&mut self.bps_wr, &mut self.unknown, "bps_wr", value);
         self
     }
     /// Longest burst of writes above the cap on throughput, in seconds. At least 1.
@@ -11956,7 +11271,7 @@ impl QemuDrive {
     pub fn bps_wr_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.bps_wr_max_length,
-            &mut self.undeclared,
+            &mut self.unknown,
             "bps_wr_max_length",
             value,
         );
@@ -11966,14 +11281,14 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn cache<How>(mut self, value: impl IntoSetting<QemuDriveCache, How>) -> Self {
-        property_string::set(&mut self.cache, &mut self.undeclared, "cache", value);
+        property_string::set(&mut self.cache, &mut self.unknown, "cache", value);
         self
     }
     /// Cylinders of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn cyls<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.cyls, &mut self.undeclared, "cyls", value);
+        property_string::set(&mut self.cyls, &mut self.unknown, "cyls", value);
         self
     }
     /// Detects writes of zeroes and turns them into cheaper operations.
@@ -11982,7 +11297,7 @@ impl QemuDrive {
     pub fn detect_zeroes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.detect_zeroes,
-            &mut self.undeclared,
+            &mut self.unknown,
             "detect_zeroes",
             value,
         );
@@ -11995,28 +11310,28 @@ impl QemuDrive {
         mut self,
         value: impl IntoSetting<QemuDriveDiscard, How>,
     ) -> Self {
-        property_string::set(&mut self.discard, &mut self.undeclared, "discard", value);
+        property_string::set(&mut self.discard, &mut self.unknown, "discard", value);
         self
     }
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
+        property_string::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
     /// Format of the image file.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
-        property_string::set(&mut self.format, &mut self.undeclared, "format", value);
+        property_string::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
     /// Heads of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn heads<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.heads, &mut self.undeclared, "heads", value);
+        property_string::set(&mut self.heads, &mut self.unknown, "heads", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
@@ -12025,7 +11340,7 @@ impl QemuDrive {
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         property_string::set(
             &mut self.import_from,
-            &mut self.undeclared,
+            &mut self.unknown,
             "import-from",
             value,
         );
@@ -12035,19 +11350,14 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn iops<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops, &mut self.undeclared, "iops", value);
+        property_string::set(&mut self.iops, &mut self.unknown, "iops", value);
         self
     }
     /// Cap on reads and writes together during a burst, in operations per second.
     #[inline]
     #[must_use]
     pub fn iops_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.iops_max,
-            &mut self.undeclared,
-            "iops_max",
-            value,
-        );
+        property_string::set(&mut self.iops_max, &mut self.unknown, "iops_max", value);
         self
     }
     /// Longest burst of reads and writes above the cap on operations, in seconds. At least 1.
@@ -12056,7 +11366,7 @@ impl QemuDrive {
     pub fn iops_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.iops_max_length,
-            &mut self.undeclared,
+            &mut self.unknown,
             "iops_max_length",
             value,
         );
@@ -12066,7 +11376,7 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn iops_rd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops_rd, &mut self.undeclared, "iops_rd", value);
+        property_string::set(&mut self.iops_rd, &mut self.unknown, "iops_rd", value);
         self
     }
     /// Cap on reads during a burst, in operations per second.
@@ -12075,7 +11385,7 @@ impl QemuDrive {
     pub fn iops_rd_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.iops_rd_max,
-            &mut self.undeclared,
+            &mut self.unknown,
             "iops_rd_max",
             value,
         );
@@ -12087,7 +11397,7 @@ impl QemuDrive {
     pub fn iops_rd_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.iops_rd_max_length,
-            &mut self.undeclared,
+            &mut self.unknown,
             "iops_rd_max_length",
             value,
         );
@@ -12097,7 +11407,7 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn iops_wr<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops_wr, &mut self.undeclared, "iops_wr", value);
+        property_string::set(&mut self.iops_wr, &mut self.unknown, "iops_wr", value);
         self
     }
     /// Cap on writes during a burst, in operations per second.
@@ -12106,7 +11416,7 @@ impl QemuDrive {
     pub fn iops_wr_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.iops_wr_max,
-            &mut self.undeclared,
+            &mut self.unknown,
             "iops_wr_max",
             value,
         );
@@ -12118,7 +11428,7 @@ impl QemuDrive {
     pub fn iops_wr_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.iops_wr_max_length,
-            &mut self.undeclared,
+            &mut self.unknown,
             "iops_wr_max_length",
             value,
         );
@@ -12128,38 +11438,28 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn iothread<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.iothread,
-            &mut self.undeclared,
-            "iothread",
-            value,
-        );
+        property_string::set(&mut self.iothread, &mut self.unknown, "iothread", value);
         self
     }
     /// Cap on reads and writes together, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps, &mut self.undeclared, "mbps", value);
+        property_string::set(&mut self.mbps, &mut self.unknown, "mbps", value);
         self
     }
     /// Cap on reads and writes together during a burst, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(
-            &mut self.mbps_max,
-            &mut self.undeclared,
-            "mbps_max",
-            value,
-        );
+        property_string::set(&mut self.mbps_max, &mut self.unknown, "mbps_max", value);
         self
     }
     /// Cap on reads, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_rd<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps_rd, &mut self.undeclared, "mbps_rd", value);
+        property_string::set(&mut self.mbps_rd, &mut self.unknown, "mbps_rd", value);
         self
     }
     /// Cap on reads during a burst, in MB/s.
@@ -12168,7 +11468,7 @@ impl QemuDrive {
     pub fn mbps_rd_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
         property_string::set(
             &mut self.mbps_rd_max,
-            &mut self.undeclared,
+            &mut self.unknown,
             "mbps_rd_max",
             value,
         );
@@ -12178,7 +11478,7 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn mbps_wr<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps_wr, &mut self.undeclared, "mbps_wr", value);
+        property_string::set(&mut self.mbps_wr, &mut self.unknown, "mbps_wr", value);
         self
     }
     /// Cap on writes during a burst, in MB/s.
@@ -12187,7 +11487,7 @@ impl QemuDrive {
     pub fn mbps_wr_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
         property_string::set(
             &mut self.mbps_wr_max,
-            &mut self.undeclared,
+            &mut self.unknown,
             "mbps_wr_max",
             value,
         );
@@ -12197,297 +11497,224 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn media<How>(mut self, value: impl IntoSetting<QemuDriveMedia, How>) -> Self {
-        property_string::set(&mut self.media, &mut self.undeclared, "media", value);
+        property_string::set(&mut self.media, &mut self.unknown, "media", value);
         self
     }
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
     pub fn model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.model, &mut self.undeclared, "model", value);
+        property_string::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
     /// Product name the guest sees, up to 16 bytes.
     #[inline]
     #[must_use]
     pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.product, &mut self.undeclared, "product", value);
+        property_string::set(&mut self.product, &mut self.unknown, "product", value);
         self
     }
     /// Request queues of the drive's controller. At least 2.
     #[inline]
     #[must_use]
     pub fn queues<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.queues, &mut self.undeclared, "queues", value);
+        property_string::set(&mut self.queues, &mut self.unknown, "queues", value);
         self
     }
     /// Includes the drive in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
     pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.replicate,
-            &mut self.undeclared,
-            "replicate",
-            value,
-        );
+        property_string::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
     /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
     #[inline]
     #[must_use]
     pub fn rerror<How>(mut self, value: impl IntoSetting<QemuDriveRerror, How>) -> Self {
-        property_string::set(&mut self.rerror, &mut self.undeclared, "rerror", value);
+        property_string::set(&mut self.rerror, &mut self.unknown, "rerror", value);
         self
     }
     /// Makes the drive read-only.
     #[inline]
     #[must_use]
     pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ro, &mut self.undeclared, "ro", value);
+        property_string::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
     /// Passes a host block device through whole; risks I/O errors when host memory is short or fragmented. Default: `false`.
     #[inline]
     #[must_use]
     pub fn scsiblock<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.scsiblock,
-            &mut self.undeclared,
-            "scsiblock",
-            value,
-        );
+        property_string::set(&mut self.scsiblock, &mut self.unknown, "scsiblock", value);
         self
     }
     /// Sectors of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn secs<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.secs, &mut self.undeclared, "secs", value);
+        property_string::set(&mut self.secs, &mut self.unknown, "secs", value);
         self
     }
     /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
     pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.serial, &mut self.undeclared, "serial", value);
+        property_string::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.shared, &mut self.undeclared, "shared", value);
+        property_string::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
+        property_string::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// Discards all that was written to the drive when the virtual machine stops.
     #[inline]
     #[must_use]
     pub fn snapshot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.snapshot,
-            &mut self.undeclared,
-            "snapshot",
-            value,
-        );
+        property_string::set(&mut self.snapshot, &mut self.unknown, "snapshot", value);
         self
     }
     /// Presents the drive as a solid state one, not a rotating one.
     #[inline]
     #[must_use]
     pub fn ssd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ssd, &mut self.undeclared, "ssd", value);
+        property_string::set(&mut self.ssd, &mut self.unknown, "ssd", value);
         self
     }
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn trans<How>(mut self, value: impl IntoSetting<QemuDriveTrans, How>) -> Self {
-        property_string::set(&mut self.trans, &mut self.undeclared, "trans", value);
+        property_string::set(&mut self.trans, &mut self.unknown, "trans", value);
         self
     }
     /// Vendor name the guest sees, up to 8 bytes.
     #[inline]
     #[must_use]
     pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.vendor, &mut self.undeclared, "vendor", value);
+        property_string::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     #[inline]
     #[must_use]
     pub fn werror<How>(mut self, value: impl IntoSetting<QemuDriveWerror, How>) -> Self {
-        property_string::set(&mut self.werror, &mut self.undeclared, "werror", value);
+        property_string::set(&mut self.werror, &mut self.unknown, "werror", value);
         self
     }
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     #[inline]
     #[must_use]
     pub fn wwn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.wwn, &mut self.undeclared, "wwn", value);
+        property_string::set(&mut self.wwn, &mut self.unknown, "wwn", value);
         self
     }
 }
 
-impl Object for QemuDrive {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuDrive",
-                required: &["file"],
-                optional: &[
-                    "aio",
-                    "backup",
-                    "bps",
-                    "bps_max_length",
-                    "bps_rd",
-                    "bps_rd_max_length",
-                    "bps_wr",
-                    "bps_wr_max_length",
-                    "cache",
-                    "cyls",
-                    "detect_zeroes",
-                    "discard",
-                    "format",
-                    "heads",
-                    "import-from",
-                    "iops",
-                    "iops_max",
-                    "iops_max_length",
-                    "iops_rd",
-                    "iops_rd_max",
-                    "iops_rd_max_length",
-                    "iops_wr",
-                    "iops_wr_max",
-                    "iops_wr_max_length",
-                    "iothread",
-                    "mbps",
-                    "mbps_max",
-                    "mbps_rd",
-                    "mbps_rd_max",
-                    "mbps_wr",
-                    "mbps_wr_max",
-                    "media",
-                    "model",
-                    "product",
-                    "queues",
-                    "replicate",
-                    "rerror",
-                    "ro",
-                    "scsiblock",
-                    "secs",
-                    "serial",
-                    "shared",
-                    "size",
-                    "snapshot",
-                    "ssd",
-                    "trans",
-                    "vendor",
-                    "werror",
-                    "wwn",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[
-                            ("bps_rd_length", "bps_rd_max_length"),
-                            ("bps_wr_length", "bps_wr_max_length"),
-                            ("iops_rd_length", "iops_rd_max_length"),
-                            ("iops_wr_length", "iops_wr_max_length"),
-                            ("volume", "file"),
-                        ],
-                        key_aliases: &[],
-                        limits: &[
-                            ("bps_max_length", Takes::Integer(1, i64::MAX)),
-                            ("bps_rd_max_length", Takes::Integer(1, i64::MAX)),
-                            ("bps_wr_max_length", Takes::Integer(1, i64::MAX)),
-                            ("file", Takes::Format("pve-volume-id-or-qm-path")),
-                            (
-                                "import-from",
-                                Takes::Format("pve-volume-id-or-absolute-path"),
-                            ),
-                            ("iops_max_length", Takes::Integer(1, i64::MAX)),
-                            ("iops_rd_max_length", Takes::Integer(1, i64::MAX)),
-                            ("iops_wr_max_length", Takes::Integer(1, i64::MAX)),
-                            ("model", Takes::Length(0, 120)),
-                            ("model", Takes::Format("urlencoded")),
-                            ("product", Takes::Pattern(&["[A-Za-z0-9\\-_\\s]{0,16}"])),
-                            ("queues", Takes::Integer(2, i64::MAX)),
-                            ("serial", Takes::Length(0, 60)),
-                            ("serial", Takes::Format("urlencoded")),
-                            ("size", Takes::Format("disk-size")),
-                            ("vendor", Takes::Pattern(&["[A-Za-z0-9\\-_\\s]{0,8}"])),
-                            ("wwn", Takes::Pattern(&["(?:^(0x)[0-9a-fA-F]{16})"])),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.file,
-                &mut self.aio,
-                &mut self.backup,
-                &mut self.bps,
-                &mut self.bps_max_length,
-                &mut self.bps_rd,
-                &mut self.bps_rd_max_length,
-                &mut self.bps_wr,
-                &mut self.bps_wr_max_length,
-                &mut self.cache,
-                &mut self.cyls,
-                &mut self.detect_zeroes,
-                &mut self.discard,
-                &mut self.format,
-                &mut self.heads,
-                &mut self.import_from,
-                &mut self.iops,
-                &mut self.iops_max,
-                &mut self.iops_max_length,
-                &mut self.iops_rd,
-                &mut self.iops_rd_max,
-                &mut self.iops_rd_max_length,
-                &mut self.iops_wr,
-                &mut self.iops_wr_max,
-                &mut self.iops_wr_max_length,
-                &mut self.iothread,
-                &mut self.mbps,
-                &mut self.mbps_max,
-                &mut self.mbps_rd,
-                &mut self.mbps_rd_max,
-                &mut self.mbps_wr,
-                &mut self.mbps_wr_max,
-                &mut self.media,
-                &mut self.model,
-                &mut self.product,
-                &mut self.queues,
-                &mut self.replicate,
-                &mut self.rerror,
-                &mut self.ro,
-                &mut self.scsiblock,
-                &mut self.secs,
-                &mut self.serial,
-                &mut self.shared,
-                &mut self.size,
-                &mut self.snapshot,
-                &mut self.ssd,
-                &mut self.trans,
-                &mut self.vendor,
-                &mut self.werror,
-                &mut self.wwn,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuDrive {
+    required: ["file" file],
+    optional: [
+        "aio" aio,
+        "backup" backup,
+        "bps" bps,
+        "bps_max_length" bps_max_length,
+        "bps_rd" bps_rd,
+        "bps_rd_max_length" bps_rd_max_length,
+        "bps_wr" bps_wr,
+        "bps_wr_max_length" bps_wr_max_length,
+        "cache" cache,
+        "cyls" cyls,
+        "detect_zeroes" detect_zeroes,
+        "discard" discard,
+        "format" format,
+        "heads" heads,
+        "import-from" import_from,
+        "iops" iops,
+        "iops_max" iops_max,
+        "iops_max_length" iops_max_length,
+        "iops_rd" iops_rd,
+        "iops_rd_max" iops_rd_max,
+        "iops_rd_max_length" iops_rd_max_length,
+        "iops_wr" iops_wr,
+        "iops_wr_max" iops_wr_max,
+        "iops_wr_max_length" iops_wr_max_length,
+        "iothread" iothread,
+        "mbps" mbps,
+        "mbps_max" mbps_max,
+        "mbps_rd" mbps_rd,
+        "mbps_rd_max" mbps_rd_max,
+        "mbps_wr" mbps_wr,
+        "mbps_wr_max" mbps_wr_max,
+        "media" media,
+        "model" model,
+        "product" product,
+        "queues" queues,
+        "replicate" replicate,
+        "rerror" rerror,
+        "ro" ro,
+        "scsiblock" scsiblock,
+        "secs" secs,
+        "serial" serial,
+        "shared" shared,
+        "size" size,
+        "snapshot" snapshot,
+        "ssd" ssd,
+        "trans" trans,
+        "vendor" vendor,
+        "werror" werror,
+        "wwn" wwn,
+    ],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[
+            ("bps_rd_length", "bps_rd_max_length"),
+            ("bps_wr_length", "bps_wr_max_length"),
+            ("iops_rd_length", "iops_rd_max_length"),
+            ("iops_wr_length", "iops_wr_max_length"),
+            ("volume", "file"),
+        ],
+        key_aliases: &[],
+        limits: &[
+            ("bps_max_length", Takes::Integer(1, i64::MAX)),
+            ("bps_rd_max_length", Takes::Integer(1, i64::MAX)),
+            ("bps_wr_max_length", Takes::Integer(1, i64::MAX)),
+            ("file", Takes::Format("pve-volume-id-or-qm-path")),
+            ("import-from", Takes::Format("pve-volume-id-or-absolute-path")),
+            ("iops_max_length", Takes::Integer(1, i64::MAX)),
+            ("iops_rd_max_length", Takes::Integer(1, i64::MAX)),
+            ("iops_wr_max_length", Takes::Integer(1, i64::MAX)),
+            ("model", Takes::Length(0, 120)),
+            ("model", Takes::Format("urlencoded")),
+            ("product", Takes::Pattern(&["[A-Za-z0-9\\-_\\s]{0,16}"])),
+            ("queues", Takes::Integer(2, i64::MAX)),
+            ("serial", Takes::Length(0, 60)),
+            ("serial", Takes::Format("urlencoded")),
+            ("size", Takes::Format("disk-size")),
+            ("vendor", Takes::Pattern(&["[A-Za-z0-9\\-_\\s]{0,8}"])),
+            ("wwn", Takes::Pattern(&["(?:^(0x)[0-9a-fA-F]{16})"])),
+            ("aio", Takes::OneOf(<QemuDriveAio as OpenEnum>::KNOWN_VALUES.0)),
+            ("cache", Takes::OneOf(<QemuDriveCache as OpenEnum>::KNOWN_VALUES.0)),
+            ("discard", Takes::OneOf(<QemuDriveDiscard as OpenEnum>::KNOWN_VALUES.0)),
+            ("format", Takes::OneOf(<QemuFormat as OpenEnum>::KNOWN_VALUES.0)),
+            ("media", Takes::OneOf(<QemuDriveMedia as OpenEnum>::KNOWN_VALUES.0)),
+            ("rerror", Takes::OneOf(<QemuDriveRerror as OpenEnum>::KNOWN_VALUES.0)),
+            ("trans", Takes::OneOf(<QemuDriveTrans as OpenEnum>::KNOWN_VALUES.0)),
+            ("werror", Takes::OneOf(<QemuDriveWerror as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuDrive);
 
@@ -12504,10 +11731,12 @@ pub enum QemuDriveAio {
     /// The value `io_uring`.
     IoUring,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveAio : "native" Native, "threads" Threads, "io_uring" IoUring,);
+open_enum_impls!(QemuDriveAio {
+    "native" Native, "threads" Threads, "io_uring" IoUring,
+});
 
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
@@ -12526,13 +11755,16 @@ pub enum QemuDriveCache {
     /// The value `directsync`.
     Directsync,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuDriveCache : "none" None, "writethrough" Writethrough, "writeback" Writeback,
-    "unsafe" Unsafe, "directsync" Directsync,
-);
+open_enum_impls!(QemuDriveCache {
+    "none" None,
+    "writethrough" Writethrough,
+    "writeback" Writeback,
+    "unsafe" Unsafe,
+    "directsync" Directsync,
+});
 
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
@@ -12545,10 +11777,12 @@ pub enum QemuDriveDiscard {
     /// The value `on`.
     On,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveDiscard : "ignore" Ignore, "on" On,);
+open_enum_impls!(QemuDriveDiscard {
+    "ignore" Ignore, "on" On,
+});
 
 /// Whether the drive is a disk or a CD-ROM.
 ///
@@ -12561,10 +11795,12 @@ pub enum QemuDriveMedia {
     /// The value `disk`.
     Disk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveMedia : "cdrom" Cdrom, "disk" Disk,);
+open_enum_impls!(QemuDriveMedia {
+    "cdrom" Cdrom, "disk" Disk,
+});
 
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
@@ -12579,10 +11815,12 @@ pub enum QemuDriveRerror {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveRerror : "ignore" Ignore, "report" Report, "stop" Stop,);
+open_enum_impls!(QemuDriveRerror {
+    "ignore" Ignore, "report" Report, "stop" Stop,
+});
 
 /// How the BIOS translates a fixed drive geometry.
 ///
@@ -12597,10 +11835,12 @@ pub enum QemuDriveTrans {
     /// The value `auto`.
     Auto,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuDriveTrans : "none" None, "lba" Lba, "auto" Auto,);
+open_enum_impls!(QemuDriveTrans {
+    "none" None, "lba" Lba, "auto" Auto,
+});
 
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
@@ -12617,19 +11857,19 @@ pub enum QemuDriveWerror {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuDriveWerror : "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
-);
+open_enum_impls!(QemuDriveWerror {
+    "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
+});
 
 /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -12647,7 +11887,7 @@ pub struct QemuEfiDisk {
     /// Size of the disk; informational, setting it does not resize anything.
     pub size: Option<DiskSize>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuEfiDisk {
@@ -12655,8 +11895,8 @@ impl QemuEfiDisk {
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -12666,21 +11906,21 @@ impl QemuEfiDisk {
         mut self,
         value: impl IntoSetting<QemuEfiDiskEfitype, How>,
     ) -> Self {
-        property_string::set(&mut self.efitype, &mut self.undeclared, "efitype", value);
+        property_string::set(&mut self.efitype, &mut self.unknown, "efitype", value);
         self
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
+        property_string::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
     /// Format of the image file.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
-        property_string::set(&mut self.format, &mut self.undeclared, "format", value);
+        property_string::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
@@ -12689,7 +11929,7 @@ impl QemuEfiDisk {
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         property_string::set(
             &mut self.import_from,
-            &mut self.undeclared,
+            &mut self.unknown,
             "import-from",
             value,
         );
@@ -12702,7 +11942,7 @@ impl QemuEfiDisk {
         mut self,
         value: impl IntoSetting<QemuEfiDiskMsCert, How>,
     ) -> Self {
-        property_string::set(&mut self.ms_cert, &mut self.undeclared, "ms-cert", value);
+        property_string::set(&mut self.ms_cert, &mut self.unknown, "ms-cert", value);
         self
     }
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
@@ -12711,7 +11951,7 @@ impl QemuEfiDisk {
     pub fn pre_enrolled_keys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.pre_enrolled_keys,
-            &mut self.undeclared,
+            &mut self.unknown,
             "pre-enrolled-keys",
             value,
         );
@@ -12721,57 +11961,37 @@ impl QemuEfiDisk {
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
+        property_string::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
 }
 
-impl Object for QemuEfiDisk {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuEfiDisk",
-                required: &["file"],
-                optional: &[
-                    "efitype",
-                    "format",
-                    "import-from",
-                    "ms-cert",
-                    "pre-enrolled-keys",
-                    "size",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[("volume", "file")],
-                        key_aliases: &[],
-                        limits: &[
-                            ("file", Takes::Format("pve-volume-id-or-qm-path")),
-                            (
-                                "import-from",
-                                Takes::Format("pve-volume-id-or-absolute-path"),
-                            ),
-                            ("size", Takes::Format("disk-size")),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.file,
-                &mut self.efitype,
-                &mut self.format,
-                &mut self.import_from,
-                &mut self.ms_cert,
-                &mut self.pre_enrolled_keys,
-                &mut self.size,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuEfiDisk {
+    required: ["file" file],
+    optional: [
+        "efitype" efitype,
+        "format" format,
+        "import-from" import_from,
+        "ms-cert" ms_cert,
+        "pre-enrolled-keys" pre_enrolled_keys,
+        "size" size,
+    ],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[("volume", "file")],
+        key_aliases: &[],
+        limits: &[
+            ("file", Takes::Format("pve-volume-id-or-qm-path")),
+            ("import-from", Takes::Format("pve-volume-id-or-absolute-path")),
+            ("size", Takes::Format("disk-size")),
+            ("efitype", Takes::OneOf(<QemuEfiDiskEfitype as OpenEnum>::KNOWN_VALUES.0)),
+            ("format", Takes::OneOf(<QemuFormat as OpenEnum>::KNOWN_VALUES.0)),
+            ("ms-cert", Takes::OneOf(<QemuEfiDiskMsCert as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuEfiDisk);
 
@@ -12786,10 +12006,12 @@ pub enum QemuEfiDiskEfitype {
     /// The value `4m`.
     V4m,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuEfiDiskEfitype : "2m" V2m, "4m" V4m,);
+open_enum_impls!(QemuEfiDiskEfitype {
+    "2m" V2m, "4m" V4m,
+});
 
 /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
 ///
@@ -12806,17 +12028,17 @@ pub enum QemuEfiDiskMsCert {
     /// The value `2023k`.
     V2023k,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuEfiDiskMsCert : "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
-);
+open_enum_impls!(QemuEfiDiskMsCert {
+    "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/feature`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuFeature {
     /// Whether it is possible.
@@ -12827,23 +12049,10 @@ pub struct QemuFeature {
     pub extra: Extra,
 }
 
-impl Object for QemuFeature {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuFeature",
-                required: &["hasFeature", "nodes"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.has_feature, &mut self.nodes, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(QemuFeature);
+object!(QemuFeature {
+    required: ["hasFeature" has_feature, "nodes" nodes],
+    others: extra,
+});
 
 /// Format of the image file.
 ///
@@ -12866,20 +12075,19 @@ pub enum QemuFormat {
     /// The value `cow`. Until 8.3.
     Cow,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuFormat : "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop"
-    Cloop, "cow" Cow,
-);
+open_enum_impls!(QemuFormat {
+    "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop" Cloop, "cow" Cow,
+});
 
 /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
@@ -12909,7 +12117,7 @@ pub struct QemuHostPci {
     /// Marks the device as the guest's primary graphics card.
     pub x_vga: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuHostPci {
@@ -12917,18 +12125,13 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// PCI device ID shown to the guest in place of the real one.
     #[inline]
     #[must_use]
     pub fn device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.device_id,
-            &mut self.undeclared,
-            "device-id",
-            value,
-        );
+        property_string::set(&mut self.device_id, &mut self.unknown, "device-id", value);
         self
     }
     /// Whether the host binds the device to `vfio` first or keeps the driver it has. Since 9.1.
@@ -12938,14 +12141,14 @@ impl QemuHostPci {
         mut self,
         value: impl IntoSetting<QemuHostPciDriver, How>,
     ) -> Self {
-        property_string::set(&mut self.driver, &mut self.undeclared, "driver", value);
+        property_string::set(&mut self.driver, &mut self.unknown, "driver", value);
         self
     }
     /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See also `mapping`.
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.host, &mut self.undeclared, "host", value);
+        property_string::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
     /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc` machine.
@@ -12954,7 +12157,7 @@ impl QemuHostPci {
     pub fn legacy_igd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.legacy_igd,
-            &mut self.undeclared,
+            &mut self.unknown,
             "legacy-igd",
             value,
         );
@@ -12964,35 +12167,35 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mapping, &mut self.undeclared, "mapping", value);
+        property_string::set(&mut self.mapping, &mut self.unknown, "mapping", value);
         self
     }
     /// Mediated device type to create on the device and pass through in its place.
     #[inline]
     #[must_use]
     pub fn mdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mdev, &mut self.undeclared, "mdev", value);
+        property_string::set(&mut self.mdev, &mut self.unknown, "mdev", value);
         self
     }
     /// Shows the device on a PCI Express bus; needs a `q35` machine.
     #[inline]
     #[must_use]
     pub fn pcie<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.pcie, &mut self.undeclared, "pcie", value);
+        property_string::set(&mut self.pcie, &mut self.unknown, "pcie", value);
         self
     }
     /// Makes the device's ROM visible to the guest.
     #[inline]
     #[must_use]
     pub fn rombar<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.rombar, &mut self.undeclared, "rombar", value);
+        property_string::set(&mut self.rombar, &mut self.unknown, "rombar", value);
         self
     }
     /// File name of a ROM image for the device, relative to `/usr/share/kvm/`.
     #[inline]
     #[must_use]
     pub fn romfile<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.romfile, &mut self.undeclared, "romfile", value);
+        property_string::set(&mut self.romfile, &mut self.unknown, "romfile", value);
         self
     }
     /// PCI subsystem device ID shown to the guest in place of the real one.
@@ -13001,7 +12204,7 @@ impl QemuHostPci {
     pub fn sub_device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.sub_device_id,
-            &mut self.undeclared,
+            &mut self.unknown,
             "sub-device-id",
             value,
         );
@@ -13013,7 +12216,7 @@ impl QemuHostPci {
     pub fn sub_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.sub_vendor_id,
-            &mut self.undeclared,
+            &mut self.unknown,
             "sub-vendor-id",
             value,
         );
@@ -13023,73 +12226,50 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.vendor_id,
-            &mut self.undeclared,
-            "vendor-id",
-            value,
-        );
+        property_string::set(&mut self.vendor_id, &mut self.unknown, "vendor-id", value);
         self
     }
     /// Marks the device as the guest's primary graphics card.
     #[inline]
     #[must_use]
     pub fn x_vga<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.x_vga, &mut self.undeclared, "x-vga", value);
+        property_string::set(&mut self.x_vga, &mut self.unknown, "x-vga", value);
         self
     }
 }
 
-impl Object for QemuHostPci {
+object!(QemuHostPci {
+    optional: [
+        "device-id" device_id,
+        "driver" driver,
+        "host" host,
+        "legacy-igd" legacy_igd,
+        "mapping" mapping,
+        "mdev" mdev,
+        "pcie" pcie,
+        "rombar" rombar,
+        "romfile" romfile,
+        "sub-device-id" sub_device_id,
+        "sub-vendor-id" sub_vendor_id,
+        "vendor-id" vendor_id,
+        "x-vga" x_vga,
+    ],
+    property_string: {
+        default_key: Some("host"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("driver", Takes::OneOf(<QemuHostPciDriver as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuHostPci {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuHostPci",
-                required: &[],
-                optional: &[
-                    "device-id",
-                    "driver",
-                    "host",
-                    "legacy-igd",
-                    "mapping",
-                    "mdev",
-                    "pcie",
-                    "rombar",
-                    "romfile",
-                    "sub-device-id",
-                    "sub-vendor-id",
-                    "vendor-id",
-                    "x-vga",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("host"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.device_id,
-                &mut self.driver,
-                &mut self.host,
-                &mut self.legacy_igd,
-                &mut self.mapping,
-                &mut self.mdev,
-                &mut self.pcie,
-                &mut self.rombar,
-                &mut self.romfile,
-                &mut self.sub_device_id,
-                &mut self.sub_vendor_id,
-                &mut self.vendor_id,
-                &mut self.x_vga,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -13106,10 +12286,12 @@ pub enum QemuHostPciDriver {
     /// The value `keep`.
     Keep,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuHostPciDriver : "vfio" Vfio, "keep" Keep,);
+open_enum_impls!(QemuHostPciDriver {
+    "vfio" Vfio, "keep" Keep,
+});
 
 /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
 ///
@@ -13124,17 +12306,19 @@ pub enum QemuHugepages {
     /// The value `1024`.
     V1024,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuHugepages : "any" Any, "2" V2, "1024" V1024,);
+open_enum_impls!(QemuHugepages {
+    "any" Any, "2" V2, "1024" V1024,
+});
 
 /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -13146,7 +12330,7 @@ pub struct QemuIpConfig {
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     pub ip6: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuIpConfig {
@@ -13154,68 +12338,54 @@ impl QemuIpConfig {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// IPv4 gateway; needs `ip` to hold an address.
     #[inline]
     #[must_use]
     pub fn gw<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.gw, &mut self.undeclared, "gw", value);
+        property_string::set(&mut self.gw, &mut self.unknown, "gw", value);
         self
     }
     /// IPv6 gateway; needs `ip6` to hold an address.
     #[inline]
     #[must_use]
     pub fn gw6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.gw6, &mut self.undeclared, "gw6", value);
+        property_string::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
     /// IPv4 address with prefix length, or `dhcp`.
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.ip, &mut self.undeclared, "ip", value);
+        property_string::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.ip6, &mut self.undeclared, "ip6", value);
+        property_string::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
 }
 
-impl Object for QemuIpConfig {
+object!(QemuIpConfig {
+    optional: ["gw" gw, "gw6" gw6, "ip" ip, "ip6" ip6],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[Between::With("gw", "ip"), Between::With("gw6", "ip6")],
+    },
+    others: unknown,
+});
+
+impl Default for QemuIpConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuIpConfig",
-                required: &[],
-                optional: &["gw", "gw6", "ip", "ip6"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[
-                            Between::With("gw", "ip"),
-                            Between::With("gw6", "ip6"),
-                        ],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.gw,
-                &mut self.gw6,
-                &mut self.ip,
-                &mut self.ip6,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -13224,7 +12394,7 @@ property_string_impls!(QemuIpConfig);
 /// One element of the answer to `GET /nodes/{node}/qemu`.
 ///
 /// Used by `GET /nodes/{node}/qemu`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
@@ -13305,105 +12475,54 @@ pub struct QemuItem {
     pub extra: Extra,
 }
 
-impl Object for QemuItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuItem",
-                required: &["status", "vmid"],
-                optional: &[
-                    "balloon",
-                    "balloon_min",
-                    "ballooninfo",
-                    "blockstat",
-                    "cpu",
-                    "cpus",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "freemem",
-                    "lock",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "name",
-                    "netin",
-                    "netout",
-                    "nics",
-                    "pid",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "proxmox-support",
-                    "qmpstatus",
-                    "running-machine",
-                    "running-qemu",
-                    "serial",
-                    "shares",
-                    "tags",
-                    "template",
-                    "uptime",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.vmid,
-                &mut self.balloon,
-                &mut self.balloon_min,
-                &mut self.ballooninfo,
-                &mut self.blockstat,
-                &mut self.cpu,
-                &mut self.cpus,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.freemem,
-                &mut self.lock,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.nics,
-                &mut self.pid,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.proxmox_support,
-                &mut self.qmpstatus,
-                &mut self.running_machine,
-                &mut self.running_qemu,
-                &mut self.serial,
-                &mut self.shares,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.uptime,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuItem);
+object!(QemuItem {
+    required: ["status" status, "vmid" vmid],
+    optional: [
+        "balloon" balloon,
+        "balloon_min" balloon_min,
+        "ballooninfo" ballooninfo,
+        "blockstat" blockstat,
+        "cpu" cpu,
+        "cpus" cpus,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "freemem" freemem,
+        "lock" lock,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "nics" nics,
+        "pid" pid,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "proxmox-support" proxmox_support,
+        "qmpstatus" qmpstatus,
+        "running-machine" running_machine,
+        "running-qemu" running_qemu,
+        "serial" serial,
+        "shares" shares,
+        "tags" tags,
+        "template" template,
+        "uptime" uptime,
+    ],
+    others: extra,
+});
 
 /// Memory shared with other virtual machines or the host.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -13411,7 +12530,7 @@ pub struct QemuIvshmem {
     /// Size of the shared memory in MB. At least 1.
     pub size: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuIvshmem {
@@ -13419,52 +12538,40 @@ impl QemuIvshmem {
     #[inline]
     #[must_use]
     pub fn new<How0>(size: impl IntoValue<i64, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.size, &mut new.undeclared, "size", size);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.size, &mut new.unknown, "size", size);
         new
     }
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.name, &mut self.undeclared, "name", value);
+        property_string::set(&mut self.name, &mut self.unknown, "name", value);
         self
     }
     /// Size of the shared memory in MB. At least 1.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.size, &mut self.undeclared, "size", value);
+        property_string::put(&mut self.size, &mut self.unknown, "size", value);
         self
     }
 }
 
-impl Object for QemuIvshmem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuIvshmem",
-                required: &["size"],
-                optional: &["name"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("name", Takes::Pattern(&["[a-zA-Z0-9\\-]+"])),
-                            ("size", Takes::Integer(1, i64::MAX)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.size, &mut self.name, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuIvshmem {
+    required: ["size" size],
+    optional: ["name" name],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("name", Takes::Pattern(&["[a-zA-Z0-9\\-]+"])), ("size", Takes::Integer(1, i64::MAX)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuIvshmem);
 
@@ -13493,21 +12600,27 @@ pub enum QemuLock {
     /// The value `suspended`.
     Suspended,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuLock : "backup" Backup, "clone" Clone, "create" Create, "migrate" Migrate,
-    "rollback" Rollback, "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
-    "suspending" Suspending, "suspended" Suspended,
-);
+open_enum_impls!(QemuLock {
+    "backup" Backup,
+    "clone" Clone,
+    "create" Create,
+    "migrate" Migrate,
+    "rollback" Rollback,
+    "snapshot" Snapshot,
+    "snapshot-delete" SnapshotDelete,
+    "suspending" Suspending,
+    "suspended" Suspended,
+});
 
 /// QEMU machine type and its options.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMachine {
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
@@ -13521,7 +12634,7 @@ pub struct QemuMachine {
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
     pub viommu: Option<QemuMachineViommu>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuMachine {
@@ -13529,44 +12642,34 @@ impl QemuMachine {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
     #[inline]
     #[must_use]
     pub fn aw_bits<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.aw_bits, &mut self.undeclared, "aw-bits", value);
+        property_string::set(&mut self.aw_bits, &mut self.unknown, "aw-bits", value);
         self
     }
     /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
     #[inline]
     #[must_use]
     pub fn enable_s3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.enable_s3,
-            &mut self.undeclared,
-            "enable-s3",
-            value,
-        );
+        property_string::set(&mut self.enable_s3, &mut self.unknown, "enable-s3", value);
         self
     }
     /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
     #[inline]
     #[must_use]
     pub fn enable_s4<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.enable_s4,
-            &mut self.undeclared,
-            "enable-s4",
-            value,
-        );
+        property_string::set(&mut self.enable_s4, &mut self.unknown, "enable-s4", value);
         self
     }
     /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
@@ -13576,50 +12679,41 @@ impl QemuMachine {
         mut self,
         value: impl IntoSetting<QemuMachineViommu, How>,
     ) -> Self {
-        property_string::set(&mut self.viommu, &mut self.undeclared, "viommu", value);
+        property_string::set(&mut self.viommu, &mut self.unknown, "viommu", value);
         self
     }
 }
 
-impl Object for QemuMachine {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMachine",
-                required: &[],
-                optional: &["aw-bits", "enable-s3", "enable-s4", "type", "viommu"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("aw-bits", Takes::Number(32.0, 64.0)),
-                            ("type", Takes::Length(0, 40)),
-                            (
-                                "type",
-                                Takes::Pattern(
-                                    &[
-                                        "(pc|pc(-i440fx)?-\\d+(\\.\\d+)+(\\+pve\\d+)?(\\.pxe)?|q35|pc-q35-\\d+(\\.\\d+)+(\\+pve\\d+)?(\\.pxe)?|virt(?:-\\d+(\\.\\d+)+)?(\\+pve\\d+)?)",
-                                    ],
-                                ),
-                            ),
-                        ],
-                        between: &[],
-                    },
+object!(QemuMachine {
+    optional: [
+        "aw-bits" aw_bits, "enable-s3" enable_s3, "enable-s4" enable_s4, "type" type_, "viommu" viommu,
+    ],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("aw-bits", Takes::Number(32.0, 64.0)),
+            ("type", Takes::Length(0, 40)),
+            (
+                "type",
+                Takes::Pattern(
+                    &[
+                    "(pc|pc(-i440fx)?-\\d+(\\.\\d+)+(\\+pve\\d+)?(\\.pxe)?|q35|pc-q35-\\d+(\\.\\d+)+(\\+pve\\d+)?(\\.pxe)?|virt(?:-\\d+(\\.\\d+)+)?(\\+pve\\d+)?)",
+                ],
                 ),
-            },
-            &mut [
-                &mut self.aw_bits,
-                &mut self.enable_s3,
-                &mut self.enable_s4,
-                &mut self.type_,
-                &mut self.viommu,
-                &mut self.undeclared,
-            ],
-        );
+            ),
+            ("viommu", Takes::OneOf(<QemuMachineViommu as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuMachine {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -13636,23 +12730,25 @@ pub enum QemuMachineViommu {
     /// The value `virtio`.
     Virtio,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuMachineViommu : "intel" Intel, "virtio" Virtio,);
+open_enum_impls!(QemuMachineViommu {
+    "intel" Intel, "virtio" Virtio,
+});
 
 /// Memory of the guest in MiB; with ballooning this is the most it can get.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
     pub current: i64,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuMemory {
@@ -13660,15 +12756,15 @@ impl QemuMemory {
     #[inline]
     #[must_use]
     pub fn new<How0>(current: impl IntoValue<i64, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.current, &mut new.undeclared, "current", current);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.current, &mut new.unknown, "current", current);
         new
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
     #[inline]
     #[must_use]
     pub fn current<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.current, &mut self.undeclared, "current", value);
+        property_string::put(&mut self.current, &mut self.unknown, "current", value);
         self
     }
 }
@@ -13678,7 +12774,7 @@ impl From<i64> for QemuMemory {
     fn from(value: i64) -> Self {
         Self {
             current: value,
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
@@ -13690,29 +12786,17 @@ impl FromInteger for QemuMemory {
     }
 }
 
-impl Object for QemuMemory {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMemory",
-                required: &["current"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("current"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("current", Takes::Integer(16, i64::MAX))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.current, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuMemory {
+    required: ["current" current],
+    property_string: {
+        default_key: Some("current"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("current", Takes::Integer(16, i64::MAX))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuMemory);
 
@@ -13721,7 +12805,7 @@ property_string_impls!(QemuMemory);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
@@ -13729,7 +12813,7 @@ pub struct QemuMeta {
     /// Creation time as Unix time. At least 0.
     pub ctime: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuMeta {
@@ -13737,7 +12821,7 @@ impl QemuMeta {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// QEMU version with which the virtual machine was created.
     #[inline]
@@ -13745,7 +12829,7 @@ impl QemuMeta {
     pub fn creation_qemu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.creation_qemu,
-            &mut self.undeclared,
+            &mut self.unknown,
             "creation-qemu",
             value,
         );
@@ -13755,35 +12839,30 @@ impl QemuMeta {
     #[inline]
     #[must_use]
     pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.ctime, &mut self.undeclared, "ctime", value);
+        property_string::set(&mut self.ctime, &mut self.unknown, "ctime", value);
         self
     }
 }
 
-impl Object for QemuMeta {
+object!(QemuMeta {
+    optional: ["creation-qemu" creation_qemu, "ctime" ctime],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("creation-qemu", Takes::Pattern(&["\\d+(\\.\\d+)+"])),
+            ("ctime", Takes::Integer(0, i64::MAX)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuMeta {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMeta",
-                required: &[],
-                optional: &["creation-qemu", "ctime"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("creation-qemu", Takes::Pattern(&["\\d+(\\.\\d+)+"])),
-                            ("ctime", Takes::Integer(0, i64::MAX)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.creation_qemu, &mut self.ctime, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -13792,7 +12871,7 @@ property_string_impls!(QemuMeta);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
@@ -13819,46 +12898,25 @@ pub struct QemuMigrate {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrate {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrate",
-                required: &["local_disks", "local_resources", "running"],
-                optional: &[
-                    "allowed_nodes",
-                    "dependent-ha-resources",
-                    "has-dbus-vmstate",
-                    "mapped-resource-info",
-                    "mapped-resources",
-                    "not_allowed_nodes",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.local_disks,
-                &mut self.local_resources,
-                &mut self.running,
-                &mut self.allowed_nodes,
-                &mut self.dependent_ha_resources,
-                &mut self.has_dbus_vmstate,
-                &mut self.mapped_resource_info,
-                &mut self.mapped_resources,
-                &mut self.not_allowed_nodes,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuMigrate);
+object!(QemuMigrate {
+    required: [
+        "local_disks" local_disks, "local_resources" local_resources, "running" running,
+    ],
+    optional: [
+        "allowed_nodes" allowed_nodes,
+        "dependent-ha-resources" dependent_ha_resources,
+        "has-dbus-vmstate" has_dbus_vmstate,
+        "mapped-resource-info" mapped_resource_info,
+        "mapped-resources" mapped_resources,
+        "not_allowed_nodes" not_allowed_nodes,
+    ],
+    others: extra,
+});
 
 /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
@@ -13891,56 +12949,29 @@ pub struct QemuMigrateLocalDisksItem {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrateLocalDisksItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrateLocalDisksItem",
-                required: &["volid"],
-                optional: &[
-                    "cdrom",
-                    "drivename",
-                    "is_attached",
-                    "is_cloudinit",
-                    "is_tpmstate",
-                    "is_unused",
-                    "is_vmstate",
-                    "referenced_in_pending",
-                    "referenced_in_snapshot",
-                    "replicate",
-                    "shared",
-                    "size",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.volid,
-                &mut self.cdrom,
-                &mut self.drivename,
-                &mut self.is_attached,
-                &mut self.is_cloudinit,
-                &mut self.is_tpmstate,
-                &mut self.is_unused,
-                &mut self.is_vmstate,
-                &mut self.referenced_in_pending,
-                &mut self.referenced_in_snapshot,
-                &mut self.replicate,
-                &mut self.shared,
-                &mut self.size,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuMigrateLocalDisksItem);
+object!(QemuMigrateLocalDisksItem {
+    required: ["volid" volid],
+    optional: [
+        "cdrom" cdrom,
+        "drivename" drivename,
+        "is_attached" is_attached,
+        "is_cloudinit" is_cloudinit,
+        "is_tpmstate" is_tpmstate,
+        "is_unused" is_unused,
+        "is_vmstate" is_vmstate,
+        "referenced_in_pending" referenced_in_pending,
+        "referenced_in_snapshot" referenced_in_snapshot,
+        "replicate" replicate,
+        "shared" shared,
+        "size" size,
+    ],
+    others: extra,
+});
 
 /// Part of `mapped-resource-info.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
@@ -13951,28 +12982,22 @@ pub struct QemuMigrateMappedResourceInfoValue {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrateMappedResourceInfoValue {
+object!(QemuMigrateMappedResourceInfoValue {
+    optional: ["live-migration" live_migration, "name" name],
+    others: extra,
+});
+
+impl Default for QemuMigrateMappedResourceInfoValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrateMappedResourceInfoValue",
-                required: &[],
-                optional: &["live-migration", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.live_migration, &mut self.name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuMigrateMappedResourceInfoValue);
 
 /// Part of `not_allowed_nodes.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
@@ -13985,32 +13010,21 @@ pub struct QemuMigrateNotAllowedNodesValue {
     pub extra: Extra,
 }
 
-impl Object for QemuMigrateNotAllowedNodesValue {
+object!(QemuMigrateNotAllowedNodesValue {
+    optional: [
+        "blocking-ha-resources" blocking_ha_resources,
+        "unavailable-resources" unavailable_resources,
+        "unavailable_storages" unavailable_storages,
+    ],
+    others: extra,
+});
+
+impl Default for QemuMigrateNotAllowedNodesValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuMigrateNotAllowedNodesValue",
-                required: &[],
-                optional: &[
-                    "blocking-ha-resources",
-                    "unavailable-resources",
-                    "unavailable_storages",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.blocking_ha_resources,
-                &mut self.unavailable_resources,
-                &mut self.unavailable_storages,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuMigrateNotAllowedNodesValue);
 
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
@@ -14023,10 +13037,12 @@ pub enum QemuMigrationType {
     /// The value `insecure`.
     Insecure,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuMigrationType : "secure" Secure, "insecure" Insecure,);
+open_enum_impls!(QemuMigrationType {
+    "secure" Secure, "insecure" Insecure,
+});
 
 /// Key of the disk to move, such as `scsi0`.
 ///
@@ -14665,93 +13681,326 @@ pub enum QemuMoveDiskDisk {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuMoveDiskDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0,
-    "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6"
-    Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
-    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
-    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
-    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
-    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
-    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
-    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
-    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
-    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
-    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
-    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
-    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
-    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
-    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
-    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
-    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
-    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
-    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
-    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
-    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
-    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
-    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
-    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
-    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
-    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
-    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
-    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
-    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
-    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
-    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
-    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
-    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
-    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
-    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
-    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
-    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
-    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
-    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
-    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
-    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
-    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
-    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
-    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
-    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
-    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
-    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
-    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
-    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
-    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
-    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
-    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
-    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
-    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
-    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
-    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
-    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
-    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
-    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
-    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
-    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
-    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
-    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
-    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
-    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
-    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
-    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
-    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
-    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
-    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
-    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
-    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
-    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
-    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
-    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
-    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
-    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
-    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
-    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
-    Unused253, "unused254" Unused254, "unused255" Unused255,
-);
+open_enum_impls!(QemuMoveDiskDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0,
+    "unused0" Unused0,
+    "unused1" Unused1,
+    "unused2" Unused2,
+    "unused3" Unused3,
+    "unused4" Unused4,
+    "unused5" Unused5,
+    "unused6" Unused6,
+    "unused7" Unused7,
+    "unused8" Unused8,
+    "unused9" Unused9,
+    "unused10" Unused10,
+    "unused11" Unused11,
+    "unused12" Unused12,
+    "unused13" Unused13,
+    "unused14" Unused14,
+    "unused15" Unused15,
+    "unused16" Unused16,
+    "unused17" Unused17,
+    "unused18" Unused18,
+    "unused19" Unused19,
+    "unused20" Unused20,
+    "unused21" Unused21,
+    "unused22" Unused22,
+    "unused23" Unused23,
+    "unused24" Unused24,
+    "unused25" Unused25,
+    "unused26" Unused26,
+    "unused27" Unused27,
+    "unused28" Unused28,
+    "unused29" Unused29,
+    "unused30" Unused30,
+    "unused31" Unused31,
+    "unused32" Unused32,
+    "unused33" Unused33,
+    "unused34" Unused34,
+    "unused35" Unused35,
+    "unused36" Unused36,
+    "unused37" Unused37,
+    "unused38" Unused38,
+    "unused39" Unused39,
+    "unused40" Unused40,
+    "unused41" Unused41,
+    "unused42" Unused42,
+    "unused43" Unused43,
+    "unused44" Unused44,
+    "unused45" Unused45,
+    "unused46" Unused46,
+    "unused47" Unused47,
+    "unused48" Unused48,
+    "unused49" Unused49,
+    "unused50" Unused50,
+    "unused51" Unused51,
+    "unused52" Unused52,
+    "unused53" Unused53,
+    "unused54" Unused54,
+    "unused55" Unused55,
+    "unused56" Unused56,
+    "unused57" Unused57,
+    "unused58" Unused58,
+    "unused59" Unused59,
+    "unused60" Unused60,
+    "unused61" Unused61,
+    "unused62" Unused62,
+    "unused63" Unused63,
+    "unused64" Unused64,
+    "unused65" Unused65,
+    "unused66" Unused66,
+    "unused67" Unused67,
+    "unused68" Unused68,
+    "unused69" Unused69,
+    "unused70" Unused70,
+    "unused71" Unused71,
+    "unused72" Unused72,
+    "unused73" Unused73,
+    "unused74" Unused74,
+    "unused75" Unused75,
+    "unused76" Unused76,
+    "unused77" Unused77,
+    "unused78" Unused78,
+    "unused79" Unused79,
+    "unused80" Unused80,
+    "unused81" Unused81,
+    "unused82" Unused82,
+    "unused83" Unused83,
+    "unused84" Unused84,
+    "unused85" Unused85,
+    "unused86" Unused86,
+    "unused87" Unused87,
+    "unused88" Unused88,
+    "unused89" Unused89,
+    "unused90" Unused90,
+    "unused91" Unused91,
+    "unused92" Unused92,
+    "unused93" Unused93,
+    "unused94" Unused94,
+    "unused95" Unused95,
+    "unused96" Unused96,
+    "unused97" Unused97,
+    "unused98" Unused98,
+    "unused99" Unused99,
+    "unused100" Unused100,
+    "unused101" Unused101,
+    "unused102" Unused102,
+    "unused103" Unused103,
+    "unused104" Unused104,
+    "unused105" Unused105,
+    "unused106" Unused106,
+    "unused107" Unused107,
+    "unused108" Unused108,
+    "unused109" Unused109,
+    "unused110" Unused110,
+    "unused111" Unused111,
+    "unused112" Unused112,
+    "unused113" Unused113,
+    "unused114" Unused114,
+    "unused115" Unused115,
+    "unused116" Unused116,
+    "unused117" Unused117,
+    "unused118" Unused118,
+    "unused119" Unused119,
+    "unused120" Unused120,
+    "unused121" Unused121,
+    "unused122" Unused122,
+    "unused123" Unused123,
+    "unused124" Unused124,
+    "unused125" Unused125,
+    "unused126" Unused126,
+    "unused127" Unused127,
+    "unused128" Unused128,
+    "unused129" Unused129,
+    "unused130" Unused130,
+    "unused131" Unused131,
+    "unused132" Unused132,
+    "unused133" Unused133,
+    "unused134" Unused134,
+    "unused135" Unused135,
+    "unused136" Unused136,
+    "unused137" Unused137,
+    "unused138" Unused138,
+    "unused139" Unused139,
+    "unused140" Unused140,
+    "unused141" Unused141,
+    "unused142" Unused142,
+    "unused143" Unused143,
+    "unused144" Unused144,
+    "unused145" Unused145,
+    "unused146" Unused146,
+    "unused147" Unused147,
+    "unused148" Unused148,
+    "unused149" Unused149,
+    "unused150" Unused150,
+    "unused151" Unused151,
+    "unused152" Unused152,
+    "unused153" Unused153,
+    "unused154" Unused154,
+    "unused155" Unused155,
+    "unused156" Unused156,
+    "unused157" Unused157,
+    "unused158" Unused158,
+    "unused159" Unused159,
+    "unused160" Unused160,
+    "unused161" Unused161,
+    "unused162" Unused162,
+    "unused163" Unused163,
+    "unused164" Unused164,
+    "unused165" Unused165,
+    "unused166" Unused166,
+    "unused167" Unused167,
+    "unused168" Unused168,
+    "unused169" Unused169,
+    "unused170" Unused170,
+    "unused171" Unused171,
+    "unused172" Unused172,
+    "unused173" Unused173,
+    "unused174" Unused174,
+    "unused175" Unused175,
+    "unused176" Unused176,
+    "unused177" Unused177,
+    "unused178" Unused178,
+    "unused179" Unused179,
+    "unused180" Unused180,
+    "unused181" Unused181,
+    "unused182" Unused182,
+    "unused183" Unused183,
+    "unused184" Unused184,
+    "unused185" Unused185,
+    "unused186" Unused186,
+    "unused187" Unused187,
+    "unused188" Unused188,
+    "unused189" Unused189,
+    "unused190" Unused190,
+    "unused191" Unused191,
+    "unused192" Unused192,
+    "unused193" Unused193,
+    "unused194" Unused194,
+    "unused195" Unused195,
+    "unused196" Unused196,
+    "unused197" Unused197,
+    "unused198" Unused198,
+    "unused199" Unused199,
+    "unused200" Unused200,
+    "unused201" Unused201,
+    "unused202" Unused202,
+    "unused203" Unused203,
+    "unused204" Unused204,
+    "unused205" Unused205,
+    "unused206" Unused206,
+    "unused207" Unused207,
+    "unused208" Unused208,
+    "unused209" Unused209,
+    "unused210" Unused210,
+    "unused211" Unused211,
+    "unused212" Unused212,
+    "unused213" Unused213,
+    "unused214" Unused214,
+    "unused215" Unused215,
+    "unused216" Unused216,
+    "unused217" Unused217,
+    "unused218" Unused218,
+    "unused219" Unused219,
+    "unused220" Unused220,
+    "unused221" Unused221,
+    "unused222" Unused222,
+    "unused223" Unused223,
+    "unused224" Unused224,
+    "unused225" Unused225,
+    "unused226" Unused226,
+    "unused227" Unused227,
+    "unused228" Unused228,
+    "unused229" Unused229,
+    "unused230" Unused230,
+    "unused231" Unused231,
+    "unused232" Unused232,
+    "unused233" Unused233,
+    "unused234" Unused234,
+    "unused235" Unused235,
+    "unused236" Unused236,
+    "unused237" Unused237,
+    "unused238" Unused238,
+    "unused239" Unused239,
+    "unused240" Unused240,
+    "unused241" Unused241,
+    "unused242" Unused242,
+    "unused243" Unused243,
+    "unused244" Unused244,
+    "unused245" Unused245,
+    "unused246" Unused246,
+    "unused247" Unused247,
+    "unused248" Unused248,
+    "unused249" Unused249,
+    "unused250" Unused250,
+    "unused251" Unused251,
+    "unused252" Unused252,
+    "unused253" Unused253,
+    "unused254" Unused254,
+    "unused255" Unused255,
+});
 
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
@@ -15390,100 +14639,333 @@ pub enum QemuMoveDiskTargetDisk {
     /// The value `unused255`.
     Unused255,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuMoveDiskTargetDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0"
-    Scsi0, "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5,
-    "scsi6" Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11"
-    Scsi11, "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16"
-    Scsi16, "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21"
-    Scsi21, "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26"
-    Scsi26, "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
-    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
-    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
-    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
-    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
-    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
-    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
-    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
-    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
-    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
-    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
-    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
-    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
-    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
-    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
-    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
-    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
-    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
-    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
-    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
-    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
-    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
-    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
-    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
-    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
-    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
-    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
-    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
-    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
-    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
-    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
-    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
-    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
-    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
-    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
-    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
-    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
-    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
-    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
-    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
-    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
-    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
-    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
-    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
-    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
-    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
-    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
-    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
-    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
-    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
-    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
-    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
-    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
-    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
-    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
-    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
-    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
-    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
-    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
-    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
-    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
-    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
-    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
-    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
-    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
-    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
-    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
-    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
-    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
-    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
-    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
-    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
-    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
-    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
-    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
-    Unused253, "unused254" Unused254, "unused255" Unused255,
-);
+open_enum_impls!(QemuMoveDiskTargetDisk {
+    "ide0" Ide0,
+    "ide1" Ide1,
+    "ide2" Ide2,
+    "ide3" Ide3,
+    "scsi0" Scsi0,
+    "scsi1" Scsi1,
+    "scsi2" Scsi2,
+    "scsi3" Scsi3,
+    "scsi4" Scsi4,
+    "scsi5" Scsi5,
+    "scsi6" Scsi6,
+    "scsi7" Scsi7,
+    "scsi8" Scsi8,
+    "scsi9" Scsi9,
+    "scsi10" Scsi10,
+    "scsi11" Scsi11,
+    "scsi12" Scsi12,
+    "scsi13" Scsi13,
+    "scsi14" Scsi14,
+    "scsi15" Scsi15,
+    "scsi16" Scsi16,
+    "scsi17" Scsi17,
+    "scsi18" Scsi18,
+    "scsi19" Scsi19,
+    "scsi20" Scsi20,
+    "scsi21" Scsi21,
+    "scsi22" Scsi22,
+    "scsi23" Scsi23,
+    "scsi24" Scsi24,
+    "scsi25" Scsi25,
+    "scsi26" Scsi26,
+    "scsi27" Scsi27,
+    "scsi28" Scsi28,
+    "scsi29" Scsi29,
+    "scsi30" Scsi30,
+    "virtio0" Virtio0,
+    "virtio1" Virtio1,
+    "virtio2" Virtio2,
+    "virtio3" Virtio3,
+    "virtio4" Virtio4,
+    "virtio5" Virtio5,
+    "virtio6" Virtio6,
+    "virtio7" Virtio7,
+    "virtio8" Virtio8,
+    "virtio9" Virtio9,
+    "virtio10" Virtio10,
+    "virtio11" Virtio11,
+    "virtio12" Virtio12,
+    "virtio13" Virtio13,
+    "virtio14" Virtio14,
+    "virtio15" Virtio15,
+    "sata0" Sata0,
+    "sata1" Sata1,
+    "sata2" Sata2,
+    "sata3" Sata3,
+    "sata4" Sata4,
+    "sata5" Sata5,
+    "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0,
+    "unused0" Unused0,
+    "unused1" Unused1,
+    "unused2" Unused2,
+    "unused3" Unused3,
+    "unused4" Unused4,
+    "unused5" Unused5,
+    "unused6" Unused6,
+    "unused7" Unused7,
+    "unused8" Unused8,
+    "unused9" Unused9,
+    "unused10" Unused10,
+    "unused11" Unused11,
+    "unused12" Unused12,
+    "unused13" Unused13,
+    "unused14" Unused14,
+    "unused15" Unused15,
+    "unused16" Unused16,
+    "unused17" Unused17,
+    "unused18" Unused18,
+    "unused19" Unused19,
+    "unused20" Unused20,
+    "unused21" Unused21,
+    "unused22" Unused22,
+    "unused23" Unused23,
+    "unused24" Unused24,
+    "unused25" Unused25,
+    "unused26" Unused26,
+    "unused27" Unused27,
+    "unused28" Unused28,
+    "unused29" Unused29,
+    "unused30" Unused30,
+    "unused31" Unused31,
+    "unused32" Unused32,
+    "unused33" Unused33,
+    "unused34" Unused34,
+    "unused35" Unused35,
+    "unused36" Unused36,
+    "unused37" Unused37,
+    "unused38" Unused38,
+    "unused39" Unused39,
+    "unused40" Unused40,
+    "unused41" Unused41,
+    "unused42" Unused42,
+    "unused43" Unused43,
+    "unused44" Unused44,
+    "unused45" Unused45,
+    "unused46" Unused46,
+    "unused47" Unused47,
+    "unused48" Unused48,
+    "unused49" Unused49,
+    "unused50" Unused50,
+    "unused51" Unused51,
+    "unused52" Unused52,
+    "unused53" Unused53,
+    "unused54" Unused54,
+    "unused55" Unused55,
+    "unused56" Unused56,
+    "unused57" Unused57,
+    "unused58" Unused58,
+    "unused59" Unused59,
+    "unused60" Unused60,
+    "unused61" Unused61,
+    "unused62" Unused62,
+    "unused63" Unused63,
+    "unused64" Unused64,
+    "unused65" Unused65,
+    "unused66" Unused66,
+    "unused67" Unused67,
+    "unused68" Unused68,
+    "unused69" Unused69,
+    "unused70" Unused70,
+    "unused71" Unused71,
+    "unused72" Unused72,
+    "unused73" Unused73,
+    "unused74" Unused74,
+    "unused75" Unused75,
+    "unused76" Unused76,
+    "unused77" Unused77,
+    "unused78" Unused78,
+    "unused79" Unused79,
+    "unused80" Unused80,
+    "unused81" Unused81,
+    "unused82" Unused82,
+    "unused83" Unused83,
+    "unused84" Unused84,
+    "unused85" Unused85,
+    "unused86" Unused86,
+    "unused87" Unused87,
+    "unused88" Unused88,
+    "unused89" Unused89,
+    "unused90" Unused90,
+    "unused91" Unused91,
+    "unused92" Unused92,
+    "unused93" Unused93,
+    "unused94" Unused94,
+    "unused95" Unused95,
+    "unused96" Unused96,
+    "unused97" Unused97,
+    "unused98" Unused98,
+    "unused99" Unused99,
+    "unused100" Unused100,
+    "unused101" Unused101,
+    "unused102" Unused102,
+    "unused103" Unused103,
+    "unused104" Unused104,
+    "unused105" Unused105,
+    "unused106" Unused106,
+    "unused107" Unused107,
+    "unused108" Unused108,
+    "unused109" Unused109,
+    "unused110" Unused110,
+    "unused111" Unused111,
+    "unused112" Unused112,
+    "unused113" Unused113,
+    "unused114" Unused114,
+    "unused115" Unused115,
+    "unused116" Unused116,
+    "unused117" Unused117,
+    "unused118" Unused118,
+    "unused119" Unused119,
+    "unused120" Unused120,
+    "unused121" Unused121,
+    "unused122" Unused122,
+    "unused123" Unused123,
+    "unused124" Unused124,
+    "unused125" Unused125,
+    "unused126" Unused126,
+    "unused127" Unused127,
+    "unused128" Unused128,
+    "unused129" Unused129,
+    "unused130" Unused130,
+    "unused131" Unused131,
+    "unused132" Unused132,
+    "unused133" Unused133,
+    "unused134" Unused134,
+    "unused135" Unused135,
+    "unused136" Unused136,
+    "unused137" Unused137,
+    "unused138" Unused138,
+    "unused139" Unused139,
+    "unused140" Unused140,
+    "unused141" Unused141,
+    "unused142" Unused142,
+    "unused143" Unused143,
+    "unused144" Unused144,
+    "unused145" Unused145,
+    "unused146" Unused146,
+    "unused147" Unused147,
+    "unused148" Unused148,
+    "unused149" Unused149,
+    "unused150" Unused150,
+    "unused151" Unused151,
+    "unused152" Unused152,
+    "unused153" Unused153,
+    "unused154" Unused154,
+    "unused155" Unused155,
+    "unused156" Unused156,
+    "unused157" Unused157,
+    "unused158" Unused158,
+    "unused159" Unused159,
+    "unused160" Unused160,
+    "unused161" Unused161,
+    "unused162" Unused162,
+    "unused163" Unused163,
+    "unused164" Unused164,
+    "unused165" Unused165,
+    "unused166" Unused166,
+    "unused167" Unused167,
+    "unused168" Unused168,
+    "unused169" Unused169,
+    "unused170" Unused170,
+    "unused171" Unused171,
+    "unused172" Unused172,
+    "unused173" Unused173,
+    "unused174" Unused174,
+    "unused175" Unused175,
+    "unused176" Unused176,
+    "unused177" Unused177,
+    "unused178" Unused178,
+    "unused179" Unused179,
+    "unused180" Unused180,
+    "unused181" Unused181,
+    "unused182" Unused182,
+    "unused183" Unused183,
+    "unused184" Unused184,
+    "unused185" Unused185,
+    "unused186" Unused186,
+    "unused187" Unused187,
+    "unused188" Unused188,
+    "unused189" Unused189,
+    "unused190" Unused190,
+    "unused191" Unused191,
+    "unused192" Unused192,
+    "unused193" Unused193,
+    "unused194" Unused194,
+    "unused195" Unused195,
+    "unused196" Unused196,
+    "unused197" Unused197,
+    "unused198" Unused198,
+    "unused199" Unused199,
+    "unused200" Unused200,
+    "unused201" Unused201,
+    "unused202" Unused202,
+    "unused203" Unused203,
+    "unused204" Unused204,
+    "unused205" Unused205,
+    "unused206" Unused206,
+    "unused207" Unused207,
+    "unused208" Unused208,
+    "unused209" Unused209,
+    "unused210" Unused210,
+    "unused211" Unused211,
+    "unused212" Unused212,
+    "unused213" Unused213,
+    "unused214" Unused214,
+    "unused215" Unused215,
+    "unused216" Unused216,
+    "unused217" Unused217,
+    "unused218" Unused218,
+    "unused219" Unused219,
+    "unused220" Unused220,
+    "unused221" Unused221,
+    "unused222" Unused222,
+    "unused223" Unused223,
+    "unused224" Unused224,
+    "unused225" Unused225,
+    "unused226" Unused226,
+    "unused227" Unused227,
+    "unused228" Unused228,
+    "unused229" Unused229,
+    "unused230" Unused230,
+    "unused231" Unused231,
+    "unused232" Unused232,
+    "unused233" Unused233,
+    "unused234" Unused234,
+    "unused235" Unused235,
+    "unused236" Unused236,
+    "unused237" Unused237,
+    "unused238" Unused238,
+    "unused239" Unused239,
+    "unused240" Unused240,
+    "unused241" Unused241,
+    "unused242" Unused242,
+    "unused243" Unused243,
+    "unused244" Unused244,
+    "unused245" Unused245,
+    "unused246" Unused246,
+    "unused247" Unused247,
+    "unused248" Unused248,
+    "unused249" Unused249,
+    "unused250" Unused250,
+    "unused251" Unused251,
+    "unused252" Unused252,
+    "unused253" Unused253,
+    "unused254" Unused254,
+    "unused255" Unused255,
+});
 
 /// Network card of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
@@ -15507,7 +14989,7 @@ pub struct QemuNet {
     /// VLANs passed through to the card, as numbers and ranges.
     pub trunks: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuNet {
@@ -15515,8 +14997,8 @@ impl QemuNet {
     #[inline]
     #[must_use]
     pub fn new<How0>(model: impl IntoValue<QemuNetModel, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.model, &mut new.undeclared, "model", model);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.model, &mut new.unknown, "model", model);
         new
     }
     /// Starts a value whose `model` is `e1000`.
@@ -15607,159 +15089,119 @@ impl QemuNet {
     #[inline]
     #[must_use]
     pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.bridge, &mut self.undeclared, "bridge", value);
+        property_string::set(&mut self.bridge, &mut self.unknown, "bridge", value);
         self
     }
     /// Applies the firewall to this card.
     #[inline]
     #[must_use]
     pub fn firewall<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.firewall,
-            &mut self.undeclared,
-            "firewall",
-            value,
-        );
+        property_string::set(&mut self.firewall, &mut self.unknown, "firewall", value);
         self
     }
     /// Unplugs the card's cable.
     #[inline]
     #[must_use]
     pub fn link_down<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.link_down,
-            &mut self.undeclared,
-            "link_down",
-            value,
-        );
+        property_string::set(&mut self.link_down, &mut self.unknown, "link_down", value);
         self
     }
     /// MAC address of the card, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
     pub fn macaddr<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
-        property_string::set(&mut self.macaddr, &mut self.undeclared, "macaddr", value);
+        property_string::set(&mut self.macaddr, &mut self.unknown, "macaddr", value);
         self
     }
     /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
     #[inline]
     #[must_use]
     pub fn model<How>(mut self, value: impl IntoValue<QemuNetModel, How>) -> Self {
-        property_string::put(&mut self.model, &mut self.undeclared, "model", value);
+        property_string::put(&mut self.model, &mut self.unknown, "model", value);
         self
     }
     /// MTU offered to the guest, for VirtIO cards only; `1` takes that of the bridge. From 1 to 65520.
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.mtu, &mut self.undeclared, "mtu", value);
+        property_string::set(&mut self.mtu, &mut self.unknown, "mtu", value);
         self
     }
     /// Packet queues of the card. From 0 to 64.
     #[inline]
     #[must_use]
     pub fn queues<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.queues, &mut self.undeclared, "queues", value);
+        property_string::set(&mut self.queues, &mut self.unknown, "queues", value);
         self
     }
     /// Cap on the card's throughput in MB/s, fractions allowed. At least 0.
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.rate, &mut self.undeclared, "rate", value);
+        property_string::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
     /// VLAN tag for the card's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
     pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.tag, &mut self.undeclared, "tag", value);
+        property_string::set(&mut self.tag, &mut self.unknown, "tag", value);
         self
     }
     /// VLANs passed through to the card, as numbers and ranges.
     #[inline]
     #[must_use]
     pub fn trunks<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(
-            &mut self.trunks,
-            &mut self.undeclared,
-            "trunks",
-            value,
-        );
+        property_string::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
         self
     }
 }
 
-impl Object for QemuNet {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuNet",
-                required: &["model"],
-                optional: &[
-                    "bridge",
-                    "firewall",
-                    "link_down",
-                    "macaddr",
-                    "mtu",
-                    "queues",
-                    "rate",
-                    "tag",
-                    "trunks",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("model"),
-                        aliases: &[],
-                        key_aliases: &[
-                            ("e1000", "macaddr", "model"),
-                            ("e1000-82540em", "macaddr", "model"),
-                            ("e1000-82544gc", "macaddr", "model"),
-                            ("e1000-82545em", "macaddr", "model"),
-                            ("e1000e", "macaddr", "model"),
-                            ("i82551", "macaddr", "model"),
-                            ("i82557b", "macaddr", "model"),
-                            ("i82559er", "macaddr", "model"),
-                            ("ne2k_isa", "macaddr", "model"),
-                            ("ne2k_pci", "macaddr", "model"),
-                            ("pcnet", "macaddr", "model"),
-                            ("rtl8139", "macaddr", "model"),
-                            ("virtio", "macaddr", "model"),
-                            ("vmxnet3", "macaddr", "model"),
-                        ],
-                        limits: &[
-                            ("macaddr", Takes::Format("mac-addr")),
-                            ("mtu", Takes::Integer(1, 65520)),
-                            ("queues", Takes::Integer(0, 64)),
-                            ("rate", Takes::Number(0.0, f64::INFINITY)),
-                            ("tag", Takes::Integer(1, 4094)),
-                            (
-                                "trunks",
-                                Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"]),
-                            ),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.model,
-                &mut self.bridge,
-                &mut self.firewall,
-                &mut self.link_down,
-                &mut self.macaddr,
-                &mut self.mtu,
-                &mut self.queues,
-                &mut self.rate,
-                &mut self.tag,
-                &mut self.trunks,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuNet {
+    required: ["model" model],
+    optional: [
+        "bridge" bridge,
+        "firewall" firewall,
+        "link_down" link_down,
+        "macaddr" macaddr,
+        "mtu" mtu,
+        "queues" queues,
+        "rate" rate,
+        "tag" tag,
+        "trunks" trunks,
+    ],
+    property_string: {
+        default_key: Some("model"),
+        aliases: &[],
+        key_aliases: &[
+            ("e1000", "macaddr", "model"),
+            ("e1000-82540em", "macaddr", "model"),
+            ("e1000-82544gc", "macaddr", "model"),
+            ("e1000-82545em", "macaddr", "model"),
+            ("e1000e", "macaddr", "model"),
+            ("i82551", "macaddr", "model"),
+            ("i82557b", "macaddr", "model"),
+            ("i82559er", "macaddr", "model"),
+            ("ne2k_isa", "macaddr", "model"),
+            ("ne2k_pci", "macaddr", "model"),
+            ("pcnet", "macaddr", "model"),
+            ("rtl8139", "macaddr", "model"),
+            ("virtio", "macaddr", "model"),
+            ("vmxnet3", "macaddr", "model"),
+        ],
+        limits: &[
+            ("macaddr", Takes::Format("mac-addr")),
+            ("mtu", Takes::Integer(1, 65520)),
+            ("queues", Takes::Integer(0, 64)),
+            ("rate", Takes::Number(0.0, f64::INFINITY)),
+            ("tag", Takes::Integer(1, 4094)),
+            ("trunks", Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"])),
+            ("model", Takes::OneOf(<QemuNetModel as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuNet);
 
@@ -15798,20 +15240,30 @@ pub enum QemuNetModel {
     /// The value `vmxnet3`.
     Vmxnet3,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuNetModel : "e1000" E1000, "e1000-82540em" E100082540em, "e1000-82544gc"
-    E100082544gc, "e1000-82545em" E100082545em, "e1000e" E1000e, "i82551" I82551,
-    "i82557b" I82557b, "i82559er" I82559er, "ne2k_isa" Ne2kIsa, "ne2k_pci" Ne2kPci,
-    "pcnet" Pcnet, "rtl8139" Rtl8139, "virtio" Virtio, "vmxnet3" Vmxnet3,
-);
+open_enum_impls!(QemuNetModel {
+    "e1000" E1000,
+    "e1000-82540em" E100082540em,
+    "e1000-82544gc" E100082544gc,
+    "e1000-82545em" E100082545em,
+    "e1000e" E1000e,
+    "i82551" I82551,
+    "i82557b" I82557b,
+    "i82559er" I82559er,
+    "ne2k_isa" Ne2kIsa,
+    "ne2k_pci" Ne2kPci,
+    "pcnet" Pcnet,
+    "rtl8139" Rtl8139,
+    "virtio" Virtio,
+    "vmxnet3" Vmxnet3,
+});
 
 /// Traffic of one network card.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
@@ -15822,30 +15274,24 @@ pub struct QemuNicsValue {
     pub extra: Extra,
 }
 
-impl Object for QemuNicsValue {
+object!(QemuNicsValue {
+    optional: ["netin" netin, "netout" netout],
+    others: extra,
+});
+
+impl Default for QemuNicsValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuNicsValue",
-                required: &[],
-                optional: &["netin", "netout"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.netin, &mut self.netout, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuNicsValue);
 
 /// One NUMA node of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges.
@@ -15857,7 +15303,7 @@ pub struct QemuNuma {
     /// How memory is taken from the host nodes.
     pub policy: Option<QemuNumaPolicy>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuNuma {
@@ -15865,15 +15311,15 @@ impl QemuNuma {
     #[inline]
     #[must_use]
     pub fn new<How0>(cpus: impl IntoItems<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put_list(&mut new.cpus, &mut new.undeclared, "cpus", cpus);
+        let mut new = <Self as Object>::empty();
+        property_string::put_list(&mut new.cpus, &mut new.unknown, "cpus", cpus);
         new
     }
     /// Virtual CPUs of this node, as numbers and ranges.
     #[inline]
     #[must_use]
     pub fn cpus<How>(mut self, value: impl IntoItems<String, How>) -> Self {
-        property_string::put_list(&mut self.cpus, &mut self.undeclared, "cpus", value);
+        property_string::put_list(&mut self.cpus, &mut self.unknown, "cpus", value);
         self
     }
     /// Host NUMA nodes that provide the memory, as numbers and ranges.
@@ -15882,7 +15328,7 @@ impl QemuNuma {
     pub fn hostnodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
         property_string::set_list(
             &mut self.hostnodes,
-            &mut self.undeclared,
+            &mut self.unknown,
             "hostnodes",
             value,
         );
@@ -15892,56 +15338,34 @@ impl QemuNuma {
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.memory, &mut self.undeclared, "memory", value);
+        property_string::set(&mut self.memory, &mut self.unknown, "memory", value);
         self
     }
     /// How memory is taken from the host nodes.
     #[inline]
     #[must_use]
     pub fn policy<How>(mut self, value: impl IntoSetting<QemuNumaPolicy, How>) -> Self {
-        property_string::set(&mut self.policy, &mut self.undeclared, "policy", value);
+        property_string::set(&mut self.policy, &mut self.unknown, "policy", value);
         self
     }
 }
 
-impl Object for QemuNuma {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuNuma",
-                required: &["cpus"],
-                optional: &["hostnodes", "memory", "policy"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            (
-                                "cpus",
-                                Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"]),
-                            ),
-                            (
-                                "hostnodes",
-                                Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"]),
-                            ),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.cpus,
-                &mut self.hostnodes,
-                &mut self.memory,
-                &mut self.policy,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuNuma {
+    required: ["cpus" cpus],
+    optional: ["hostnodes" hostnodes, "memory" memory, "policy" policy],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("cpus", Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"])),
+            ("hostnodes", Takes::Pattern(&["(?:\\d+(?:-\\d+)?(?:;\\d+(?:-\\d+)?)*)"])),
+            ("policy", Takes::OneOf(<QemuNumaPolicy as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuNuma);
 
@@ -15958,12 +15382,12 @@ pub enum QemuNumaPolicy {
     /// The value `interleave`.
     Interleave,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuNumaPolicy : "preferred" Preferred, "bind" Bind, "interleave" Interleave,
-);
+open_enum_impls!(QemuNumaPolicy {
+    "preferred" Preferred, "bind" Bind, "interleave" Interleave,
+});
 
 /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
 ///
@@ -15998,19 +15422,29 @@ pub enum QemuOstype {
     /// The value `solaris`.
     Solaris,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuOstype : "other" Other, "wxp" Wxp, "w2k" W2k, "w2k3" W2k3, "w2k8" W2k8, "wvista"
-    Wvista, "win7" Win7, "win8" Win8, "win10" Win10, "win11" Win11, "l24" L24, "l26" L26,
+open_enum_impls!(QemuOstype {
+    "other" Other,
+    "wxp" Wxp,
+    "w2k" W2k,
+    "w2k3" W2k3,
+    "w2k8" W2k8,
+    "wvista" Wvista,
+    "win7" Win7,
+    "win8" Win8,
+    "win10" Win10,
+    "win11" Win11,
+    "l24" L24,
+    "l26" L26,
     "solaris" Solaris,
-);
+});
 
 /// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -16035,51 +15469,34 @@ pub struct QemuProxmoxSupport {
     pub extra: Extra,
 }
 
-impl Object for QemuProxmoxSupport {
+object!(QemuProxmoxSupport {
+    optional: [
+        "backup-access-api" backup_access_api,
+        "backup-fleecing" backup_fleecing,
+        "backup-max-workers" backup_max_workers,
+        "pbs-dirty-bitmap" pbs_dirty_bitmap,
+        "pbs-dirty-bitmap-migration" pbs_dirty_bitmap_migration,
+        "pbs-dirty-bitmap-savevm" pbs_dirty_bitmap_savevm,
+        "pbs-library-version" pbs_library_version,
+        "pbs-masterkey" pbs_masterkey,
+        "query-bitmap-info" query_bitmap_info,
+    ],
+    others: extra,
+});
+
+impl Default for QemuProxmoxSupport {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuProxmoxSupport",
-                required: &[],
-                optional: &[
-                    "backup-access-api",
-                    "backup-fleecing",
-                    "backup-max-workers",
-                    "pbs-dirty-bitmap",
-                    "pbs-dirty-bitmap-migration",
-                    "pbs-dirty-bitmap-savevm",
-                    "pbs-library-version",
-                    "pbs-masterkey",
-                    "query-bitmap-info",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.backup_access_api,
-                &mut self.backup_fleecing,
-                &mut self.backup_max_workers,
-                &mut self.pbs_dirty_bitmap,
-                &mut self.pbs_dirty_bitmap_migration,
-                &mut self.pbs_dirty_bitmap_savevm,
-                &mut self.pbs_library_version,
-                &mut self.pbs_masterkey,
-                &mut self.query_bitmap_info,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuProxmoxSupport);
 
 /// VirtIO random number generator for the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -16089,7 +15506,7 @@ pub struct QemuRng {
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
     pub source: QemuRngSource,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuRng {
@@ -16097,66 +15514,45 @@ impl QemuRng {
     #[inline]
     #[must_use]
     pub fn new<How0>(source: impl IntoValue<QemuRngSource, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.source, &mut new.undeclared, "source", source);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.source, &mut new.unknown, "source", source);
         new
     }
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
     #[inline]
     #[must_use]
     pub fn max_bytes<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.max_bytes,
-            &mut self.undeclared,
-            "max_bytes",
-            value,
-        );
+        property_string::set(&mut self.max_bytes, &mut self.unknown, "max_bytes", value);
         self
     }
     /// Milliseconds after which the guest may draw its allowance of bytes again.
     #[inline]
     #[must_use]
     pub fn period<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.period, &mut self.undeclared, "period", value);
+        property_string::set(&mut self.period, &mut self.unknown, "period", value);
         self
     }
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
     #[inline]
     #[must_use]
     pub fn source<How>(mut self, value: impl IntoValue<QemuRngSource, How>) -> Self {
-        property_string::put(&mut self.source, &mut self.undeclared, "source", value);
+        property_string::put(&mut self.source, &mut self.unknown, "source", value);
         self
     }
 }
 
-impl Object for QemuRng {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuRng",
-                required: &["source"],
-                optional: &["max_bytes", "period"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("source"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.source,
-                &mut self.max_bytes,
-                &mut self.period,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuRng {
+    required: ["source" source],
+    optional: ["max_bytes" max_bytes, "period" period],
+    property_string: {
+        default_key: Some("source"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("source", Takes::OneOf(<QemuRngSource as OpenEnum>::KNOWN_VALUES.0))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuRng);
 
@@ -16173,13 +15569,12 @@ pub enum QemuRngSource {
     /// The value `/dev/hwrng`.
     DevHwrng,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuRngSource : "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng"
-    DevHwrng,
-);
+open_enum_impls!(QemuRngSource {
+    "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng" DevHwrng,
+});
 
 /// Model of the SCSI controller.
 ///
@@ -16200,20 +15595,24 @@ pub enum QemuScsihw {
     /// The value `pvscsi`.
     Pvscsi,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuScsihw : "lsi" Lsi, "lsi53c810" Lsi53c810, "virtio-scsi-pci" VirtioScsiPci,
-    "virtio-scsi-single" VirtioScsiSingle, "megasas" Megasas, "pvscsi" Pvscsi,
-);
+open_enum_impls!(QemuScsihw {
+    "lsi" Lsi,
+    "lsi53c810" Lsi53c810,
+    "virtio-scsi-pci" VirtioScsiPci,
+    "virtio-scsi-single" VirtioScsiSingle,
+    "megasas" Megasas,
+    "pvscsi" Pvscsi,
+});
 
 /// Memory encryption for the guest by AMD SEV.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -16227,7 +15626,7 @@ pub struct QemuSev {
     /// SEV variant: `std`, `es` or `snp`.
     pub type_: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuSev {
@@ -16235,20 +15634,15 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
     #[inline]
     #[must_use]
     pub fn allow_smt<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.allow_smt,
-            &mut self.undeclared,
-            "allow-smt",
-            value,
-        );
+        property_string::set(&mut self.allow_smt, &mut self.unknown, "allow-smt", value);
         self
     }
     /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel boot.
@@ -16257,7 +15651,7 @@ impl QemuSev {
     pub fn kernel_hashes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.kernel_hashes,
-            &mut self.undeclared,
+            &mut self.unknown,
             "kernel-hashes",
             value,
         );
@@ -16267,12 +15661,7 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn no_debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.no_debug,
-            &mut self.undeclared,
-            "no-debug",
-            value,
-        );
+        property_string::set(&mut self.no_debug, &mut self.unknown, "no-debug", value);
         self
     }
     /// Forbids sharing the encryption key with other guests.
@@ -16281,7 +15670,7 @@ impl QemuSev {
     pub fn no_key_sharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.no_key_sharing,
-            &mut self.undeclared,
+            &mut self.unknown,
             "no-key-sharing",
             value,
         );
@@ -16291,41 +15680,28 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
 
-impl Object for QemuSev {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSev",
-                required: &["type"],
-                optional: &["allow-smt", "kernel-hashes", "no-debug", "no-key-sharing"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.type_,
-                &mut self.allow_smt,
-                &mut self.kernel_hashes,
-                &mut self.no_debug,
-                &mut self.no_key_sharing,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuSev {
+    required: ["type" type_],
+    optional: [
+        "allow-smt" allow_smt,
+        "kernel-hashes" kernel_hashes,
+        "no-debug" no_debug,
+        "no-key-sharing" no_key_sharing,
+    ],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuSev);
 
@@ -16334,7 +15710,7 @@ property_string_impls!(QemuSev);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -16354,7 +15730,7 @@ pub struct QemuSmbios1 {
     /// Product version, plain or in Base64.
     pub version: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuSmbios1 {
@@ -16362,20 +15738,20 @@ impl QemuSmbios1 {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Marks the text values as Base64; needed when they hold spaces or commas.
     #[inline]
     #[must_use]
     pub fn base64<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.base64, &mut self.undeclared, "base64", value);
+        property_string::set(&mut self.base64, &mut self.unknown, "base64", value);
         self
     }
     /// Product family, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn family<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.family, &mut self.undeclared, "family", value);
+        property_string::set(&mut self.family, &mut self.unknown, "family", value);
         self
     }
     /// Manufacturer, plain or in Base64.
@@ -16384,7 +15760,7 @@ impl QemuSmbios1 {
     pub fn manufacturer<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.manufacturer,
-            &mut self.undeclared,
+            &mut self.unknown,
             "manufacturer",
             value,
         );
@@ -16394,79 +15770,64 @@ impl QemuSmbios1 {
     #[inline]
     #[must_use]
     pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.product, &mut self.undeclared, "product", value);
+        property_string::set(&mut self.product, &mut self.unknown, "product", value);
         self
     }
     /// Serial number, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.serial, &mut self.undeclared, "serial", value);
+        property_string::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
     /// SKU number, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn sku<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.sku, &mut self.undeclared, "sku", value);
+        property_string::set(&mut self.sku, &mut self.unknown, "sku", value);
         self
     }
     /// UUID of the system.
     #[inline]
     #[must_use]
     pub fn uuid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.uuid, &mut self.undeclared, "uuid", value);
+        property_string::set(&mut self.uuid, &mut self.unknown, "uuid", value);
         self
     }
     /// Product version, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn version<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.version, &mut self.undeclared, "version", value);
+        property_string::set(&mut self.version, &mut self.unknown, "version", value);
         self
     }
 }
 
-impl Object for QemuSmbios1 {
+object!(QemuSmbios1 {
+    optional: [
+        "base64" base64,
+        "family" family,
+        "manufacturer" manufacturer,
+        "product" product,
+        "serial" serial,
+        "sku" sku,
+        "uuid" uuid,
+        "version" version,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuSmbios1 {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSmbios1",
-                required: &[],
-                optional: &[
-                    "base64",
-                    "family",
-                    "manufacturer",
-                    "product",
-                    "serial",
-                    "sku",
-                    "uuid",
-                    "version",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.base64,
-                &mut self.family,
-                &mut self.manufacturer,
-                &mut self.product,
-                &mut self.serial,
-                &mut self.sku,
-                &mut self.uuid,
-                &mut self.version,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -16475,7 +15836,7 @@ property_string_impls!(QemuSmbios1);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
@@ -16533,17 +15894,17 @@ pub struct QemuSnapshotConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: Family<QemuHostPci>,
+    pub hostpci: IndexedMap<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: Family<QemuDrive>,
+    pub ide: IndexedMap<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: Family<QemuIpConfig>,
+    pub ipconfig: IndexedMap<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
@@ -16571,17 +15932,17 @@ pub struct QemuSnapshotConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: Family<QemuNet>,
+    pub net: IndexedMap<QemuNet>,
     /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: Family<QemuNuma>,
+    pub numa_nodes: IndexedMap<QemuNuma>,
     /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: Family<String>,
+    pub parallel: IndexedMap<String>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks.
@@ -16597,15 +15958,15 @@ pub struct QemuSnapshotConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: Family<QemuDrive>,
+    pub sata: IndexedMap<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: Family<QemuDrive>,
+    pub scsi: IndexedMap<QemuDrive>,
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: Family<String>,
+    pub serial: IndexedMap<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest.
@@ -16635,17 +15996,17 @@ pub struct QemuSnapshotConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: Family<QemuUnused>,
+    pub unused: IndexedMap<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: Family<QemuUsb>,
+    pub usb: IndexedMap<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: Family<QemuDrive>,
+    pub virtio: IndexedMap<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
-    pub virtiofs: Family<QemuVirtiofs>,
+    pub virtiofs: IndexedMap<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot.
@@ -16658,208 +16019,113 @@ pub struct QemuSnapshotConfig {
     pub extra: Extra,
 }
 
-impl Object for QemuSnapshotConfig {
+object!(QemuSnapshotConfig {
+    optional: [
+        "acpi" acpi,
+        "affinity" affinity,
+        "agent" agent,
+        "allow-ksm" allow_ksm,
+        "amd-sev" amd_sev,
+        "arch" arch,
+        "args" args,
+        "audio0" audio0,
+        "autostart" autostart,
+        "balloon" balloon,
+        "bios" bios,
+        "boot" boot,
+        "bootdisk" bootdisk,
+        "cdrom" cdrom,
+        "cicustom" cicustom,
+        "cipassword" cipassword,
+        "citype" citype,
+        "ciupgrade" ciupgrade,
+        "ciuser" ciuser,
+        "cores" cores,
+        "cpu" cpu,
+        "cpulimit" cpulimit,
+        "cpuunits" cpuunits,
+        "description" description,
+        "efidisk0" efidisk0,
+        "freeze" freeze,
+        "hookscript" hookscript,
+        "hotplug" hotplug,
+        "hugepages" hugepages,
+        "intel-tdx" intel_tdx,
+        "ivshmem" ivshmem,
+        "keephugepages" keephugepages,
+        "keyboard" keyboard,
+        "kvm" kvm,
+        "localtime" localtime,
+        "lock" lock,
+        "machine" machine,
+        "memory" memory,
+        "meta" meta,
+        "migrate_downtime" migrate_downtime,
+        "migrate_speed" migrate_speed,
+        "name" name,
+        "nameserver" nameserver,
+        "numa" numa,
+        "onboot" onboot,
+        "ostype" ostype,
+        "parent" parent,
+        "protection" protection,
+        "reboot" reboot,
+        "rng0" rng0,
+        "running-nets-host-mtu" running_nets_host_mtu,
+        "runningcpu" runningcpu,
+        "runningmachine" runningmachine,
+        "scsihw" scsihw,
+        "searchdomain" searchdomain,
+        "shares" shares,
+        "smbios1" smbios1,
+        "smp" smp,
+        "snapstate" snapstate,
+        "snaptime" snaptime,
+        "sockets" sockets,
+        "spice_enhancements" spice_enhancements,
+        "sshkeys" sshkeys,
+        "startdate" startdate,
+        "startup" startup,
+        "tablet" tablet,
+        "tags" tags,
+        "tdf" tdf,
+        "tpmstate0" tpmstate0,
+        "vcpus" vcpus,
+        "vga" vga,
+        "vmgenid" vmgenid,
+        "vmstate" vmstate,
+        "vmstatestorage" vmstatestorage,
+        "watchdog" watchdog,
+    ],
+    indexed: [
+        "hostpci" hostpci,
+        "ide" ide,
+        "ipconfig" ipconfig,
+        "net" net,
+        "numa" numa_nodes,
+        "parallel" parallel,
+        "sata" sata,
+        "scsi" scsi,
+        "serial" serial,
+        "unused" unused,
+        "usb" usb,
+        "virtio" virtio,
+        "virtiofs" virtiofs,
+    ],
+    others: extra,
+});
+
+impl Default for QemuSnapshotConfig {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSnapshotConfig",
-                required: &[],
-                optional: &[
-                    "acpi",
-                    "affinity",
-                    "agent",
-                    "allow-ksm",
-                    "amd-sev",
-                    "arch",
-                    "args",
-                    "audio0",
-                    "autostart",
-                    "balloon",
-                    "bios",
-                    "boot",
-                    "bootdisk",
-                    "cdrom",
-                    "cicustom",
-                    "cipassword",
-                    "citype",
-                    "ciupgrade",
-                    "ciuser",
-                    "cores",
-                    "cpu",
-                    "cpulimit",
-                    "cpuunits",
-                    "description",
-                    "efidisk0",
-                    "freeze",
-                    "hookscript",
-                    "hotplug",
-                    "hugepages",
-                    "intel-tdx",
-                    "ivshmem",
-                    "keephugepages",
-                    "keyboard",
-                    "kvm",
-                    "localtime",
-                    "lock",
-                    "machine",
-                    "memory",
-                    "meta",
-                    "migrate_downtime",
-                    "migrate_speed",
-                    "name",
-                    "nameserver",
-                    "numa",
-                    "onboot",
-                    "ostype",
-                    "parent",
-                    "protection",
-                    "reboot",
-                    "rng0",
-                    "running-nets-host-mtu",
-                    "runningcpu",
-                    "runningmachine",
-                    "scsihw",
-                    "searchdomain",
-                    "shares",
-                    "smbios1",
-                    "smp",
-                    "snapstate",
-                    "snaptime",
-                    "sockets",
-                    "spice_enhancements",
-                    "sshkeys",
-                    "startdate",
-                    "startup",
-                    "tablet",
-                    "tags",
-                    "tdf",
-                    "tpmstate0",
-                    "vcpus",
-                    "vga",
-                    "vmgenid",
-                    "vmstate",
-                    "vmstatestorage",
-                    "watchdog",
-                ],
-                families: &[
-                    "hostpci",
-                    "ide",
-                    "ipconfig",
-                    "net",
-                    "numa",
-                    "parallel",
-                    "sata",
-                    "scsi",
-                    "serial",
-                    "unused",
-                    "usb",
-                    "virtio",
-                    "virtiofs",
-                ],
-                rules: None,
-            },
-            &mut [
-                &mut self.acpi,
-                &mut self.affinity,
-                &mut self.agent,
-                &mut self.allow_ksm,
-                &mut self.amd_sev,
-                &mut self.arch,
-                &mut self.args,
-                &mut self.audio0,
-                &mut self.autostart,
-                &mut self.balloon,
-                &mut self.bios,
-                &mut self.boot,
-                &mut self.bootdisk,
-                &mut self.cdrom,
-                &mut self.cicustom,
-                &mut self.cipassword,
-                &mut self.citype,
-                &mut self.ciupgrade,
-                &mut self.ciuser,
-                &mut self.cores,
-                &mut self.cpu,
-                &mut self.cpulimit,
-                &mut self.cpuunits,
-                &mut self.description,
-                &mut self.efidisk0,
-                &mut self.freeze,
-                &mut self.hookscript,
-                &mut self.hotplug,
-                &mut self.hugepages,
-                &mut self.intel_tdx,
-                &mut self.ivshmem,
-                &mut self.keephugepages,
-                &mut self.keyboard,
-                &mut self.kvm,
-                &mut self.localtime,
-                &mut self.lock,
-                &mut self.machine,
-                &mut self.memory,
-                &mut self.meta,
-                &mut self.migrate_downtime,
-                &mut self.migrate_speed,
-                &mut self.name,
-                &mut self.nameserver,
-                &mut self.numa,
-                &mut self.onboot,
-                &mut self.ostype,
-                &mut self.parent,
-                &mut self.protection,
-                &mut self.reboot,
-                &mut self.rng0,
-                &mut self.running_nets_host_mtu,
-                &mut self.runningcpu,
-                &mut self.runningmachine,
-                &mut self.scsihw,
-                &mut self.searchdomain,
-                &mut self.shares,
-                &mut self.smbios1,
-                &mut self.smp,
-                &mut self.snapstate,
-                &mut self.snaptime,
-                &mut self.sockets,
-                &mut self.spice_enhancements,
-                &mut self.sshkeys,
-                &mut self.startdate,
-                &mut self.startup,
-                &mut self.tablet,
-                &mut self.tags,
-                &mut self.tdf,
-                &mut self.tpmstate0,
-                &mut self.vcpus,
-                &mut self.vga,
-                &mut self.vmgenid,
-                &mut self.vmstate,
-                &mut self.vmstatestorage,
-                &mut self.watchdog,
-                &mut self.hostpci,
-                &mut self.ide,
-                &mut self.ipconfig,
-                &mut self.net,
-                &mut self.numa_nodes,
-                &mut self.parallel,
-                &mut self.sata,
-                &mut self.scsi,
-                &mut self.serial,
-                &mut self.unused,
-                &mut self.usb,
-                &mut self.virtio,
-                &mut self.virtiofs,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(QemuSnapshotConfig);
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
@@ -16880,46 +16146,25 @@ pub struct QemuSnapshotItem {
     pub extra: Extra,
 }
 
-impl Object for QemuSnapshotItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSnapshotItem",
-                required: &["name"],
-                optional: &[
-                    "description",
-                    "digest",
-                    "parent",
-                    "running",
-                    "snaptime",
-                    "vmstate",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.description,
-                &mut self.digest,
-                &mut self.parent,
-                &mut self.running,
-                &mut self.snaptime,
-                &mut self.vmstate,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuSnapshotItem);
+object!(QemuSnapshotItem {
+    required: ["name" name],
+    optional: [
+        "description" description,
+        "digest" digest,
+        "parent" parent,
+        "running" running,
+        "snaptime" snaptime,
+        "vmstate" vmstate,
+    ],
+    others: extra,
+});
 
 /// Extras for SPICE sessions.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
@@ -16927,7 +16172,7 @@ pub struct QemuSpiceEnhancements {
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
     pub videostreaming: Option<QemuSpiceEnhancementsVideostreaming>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuSpiceEnhancements {
@@ -16935,7 +16180,7 @@ impl QemuSpiceEnhancements {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
     #[inline]
@@ -16943,7 +16188,7 @@ impl QemuSpiceEnhancements {
     pub fn foldersharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.foldersharing,
-            &mut self.undeclared,
+            &mut self.unknown,
             "foldersharing",
             value,
         );
@@ -16958,7 +16203,7 @@ impl QemuSpiceEnhancements {
     ) -> Self {
         property_string::set(
             &mut self.videostreaming,
-            &mut self.undeclared,
+            &mut self.unknown,
             "videostreaming",
             value,
         );
@@ -16966,31 +16211,27 @@ impl QemuSpiceEnhancements {
     }
 }
 
-impl Object for QemuSpiceEnhancements {
+object!(QemuSpiceEnhancements {
+    optional: ["foldersharing" foldersharing, "videostreaming" videostreaming],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            (
+            "videostreaming",
+            Takes::OneOf(<QemuSpiceEnhancementsVideostreaming as OpenEnum>::KNOWN_VALUES.0),
+        ),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuSpiceEnhancements {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuSpiceEnhancements",
-                required: &[],
-                optional: &["foldersharing", "videostreaming"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.foldersharing,
-                &mut self.videostreaming,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -17009,17 +16250,17 @@ pub enum QemuSpiceEnhancementsVideostreaming {
     /// The value `filter`.
     Filter,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuSpiceEnhancementsVideostreaming : "off" Off, "all" All, "filter" Filter,
-);
+open_enum_impls!(QemuSpiceEnhancementsVideostreaming {
+    "off" Off, "all" All, "filter" Filter,
+});
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
@@ -17108,114 +16349,59 @@ pub struct QemuStatusCurrent {
     pub extra: Extra,
 }
 
-impl Object for QemuStatusCurrent {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuStatusCurrent",
-                required: &["status"],
-                optional: &[
-                    "agent",
-                    "balloon",
-                    "balloon_min",
-                    "ballooninfo",
-                    "blockstat",
-                    "clipboard",
-                    "cpu",
-                    "cpus",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "freemem",
-                    "ha",
-                    "lock",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "name",
-                    "netin",
-                    "netout",
-                    "nics",
-                    "pid",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                    "proxmox-support",
-                    "qmpstatus",
-                    "running-machine",
-                    "running-qemu",
-                    "serial",
-                    "shares",
-                    "spice",
-                    "tags",
-                    "template",
-                    "uptime",
-                    "vmid",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.status,
-                &mut self.agent,
-                &mut self.balloon,
-                &mut self.balloon_min,
-                &mut self.ballooninfo,
-                &mut self.blockstat,
-                &mut self.clipboard,
-                &mut self.cpu,
-                &mut self.cpus,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.freemem,
-                &mut self.ha,
-                &mut self.lock,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.name,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.nics,
-                &mut self.pid,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.proxmox_support,
-                &mut self.qmpstatus,
-                &mut self.running_machine,
-                &mut self.running_qemu,
-                &mut self.serial,
-                &mut self.shares,
-                &mut self.spice,
-                &mut self.tags,
-                &mut self.template,
-                &mut self.uptime,
-                &mut self.vmid,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuStatusCurrent);
+object!(QemuStatusCurrent {
+    required: ["status" status],
+    optional: [
+        "agent" agent,
+        "balloon" balloon,
+        "balloon_min" balloon_min,
+        "ballooninfo" ballooninfo,
+        "blockstat" blockstat,
+        "clipboard" clipboard,
+        "cpu" cpu,
+        "cpus" cpus,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "freemem" freemem,
+        "ha" ha,
+        "lock" lock,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "name" name,
+        "netin" netin,
+        "netout" netout,
+        "nics" nics,
+        "pid" pid,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+        "proxmox-support" proxmox_support,
+        "qmpstatus" qmpstatus,
+        "running-machine" running_machine,
+        "running-qemu" running_qemu,
+        "serial" serial,
+        "shares" shares,
+        "spice" spice,
+        "tags" tags,
+        "template" template,
+        "uptime" uptime,
+        "vmid" vmid,
+    ],
+    others: extra,
+});
 
 /// Hardware isolation of the guest by Intel TDX.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -17227,7 +16413,7 @@ pub struct QemuTdx {
     /// Port at which the quote generation service is reached over vsock.
     pub vsock_port: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuTdx {
@@ -17238,14 +16424,14 @@ impl QemuTdx {
         attestation: impl IntoValue<bool, How0>,
         type_: impl IntoValue<String, How1>,
     ) -> Self {
-        let mut new = Self::default();
+        let mut new = <Self as Object>::empty();
         property_string::put(
             &mut new.attestation,
-            &mut new.undeclared,
+            &mut new.unknown,
             "attestation",
             attestation,
         );
-        property_string::put(&mut new.type_, &mut new.undeclared, "type", type_);
+        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -17254,7 +16440,7 @@ impl QemuTdx {
     pub fn attestation<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
         property_string::put(
             &mut self.attestation,
-            &mut self.undeclared,
+            &mut self.unknown,
             "attestation",
             value,
         );
@@ -17264,19 +16450,14 @@ impl QemuTdx {
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
     /// Context ID (CID) at which the quote generation service is reached over vsock.
     #[inline]
     #[must_use]
     pub fn vsock_cid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.vsock_cid,
-            &mut self.undeclared,
-            "vsock-cid",
-            value,
-        );
+        property_string::set(&mut self.vsock_cid, &mut self.unknown, "vsock-cid", value);
         self
     }
     /// Port at which the quote generation service is reached over vsock.
@@ -17285,7 +16466,7 @@ impl QemuTdx {
     pub fn vsock_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.vsock_port,
-            &mut self.undeclared,
+            &mut self.unknown,
             "vsock-port",
             value,
         );
@@ -17293,35 +16474,18 @@ impl QemuTdx {
     }
 }
 
-impl Object for QemuTdx {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuTdx",
-                required: &["attestation", "type"],
-                optional: &["vsock-cid", "vsock-port"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.attestation,
-                &mut self.type_,
-                &mut self.vsock_cid,
-                &mut self.vsock_port,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuTdx {
+    required: ["attestation" attestation, "type" type_],
+    optional: ["vsock-cid" vsock_cid, "vsock-port" vsock_port],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuTdx);
 
@@ -17340,20 +16504,19 @@ pub enum QemuTermproxySerial {
     /// The value `serial3`.
     Serial3,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuTermproxySerial : "serial0" Serial0, "serial1" Serial1, "serial2" Serial2,
-    "serial3" Serial3,
-);
+open_enum_impls!(QemuTermproxySerial {
+    "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3" Serial3,
+});
 
 /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -17367,7 +16530,7 @@ pub struct QemuTpmState {
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     pub version: Option<QemuTpmStateVersion>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuTpmState {
@@ -17375,22 +16538,22 @@ impl QemuTpmState {
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
+        property_string::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
     /// Image format of the state volume.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuCloneFormat, How>) -> Self {
-        property_string::set(&mut self.format, &mut self.undeclared, "format", value);
+        property_string::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
@@ -17399,7 +16562,7 @@ impl QemuTpmState {
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
         property_string::set(
             &mut self.import_from,
-            &mut self.undeclared,
+            &mut self.unknown,
             "import-from",
             value,
         );
@@ -17409,7 +16572,7 @@ impl QemuTpmState {
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.undeclared, "size", value);
+        property_string::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
@@ -17419,48 +16582,29 @@ impl QemuTpmState {
         mut self,
         value: impl IntoSetting<QemuTpmStateVersion, How>,
     ) -> Self {
-        property_string::set(&mut self.version, &mut self.undeclared, "version", value);
+        property_string::set(&mut self.version, &mut self.unknown, "version", value);
         self
     }
 }
 
-impl Object for QemuTpmState {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuTpmState",
-                required: &["file"],
-                optional: &["format", "import-from", "size", "version"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[("volume", "file")],
-                        key_aliases: &[],
-                        limits: &[
-                            ("file", Takes::Format("pve-volume-id-or-qm-path")),
-                            (
-                                "import-from",
-                                Takes::Format("pve-volume-id-or-absolute-path"),
-                            ),
-                            ("size", Takes::Format("disk-size")),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.file,
-                &mut self.format,
-                &mut self.import_from,
-                &mut self.size,
-                &mut self.version,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuTpmState {
+    required: ["file" file],
+    optional: ["format" format, "import-from" import_from, "size" size, "version" version],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[("volume", "file")],
+        key_aliases: &[],
+        limits: &[
+            ("file", Takes::Format("pve-volume-id-or-qm-path")),
+            ("import-from", Takes::Format("pve-volume-id-or-absolute-path")),
+            ("size", Takes::Format("disk-size")),
+            ("format", Takes::OneOf(<QemuCloneFormat as OpenEnum>::KNOWN_VALUES.0)),
+            ("version", Takes::OneOf(<QemuTpmStateVersion as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuTpmState);
 
@@ -17475,23 +16619,25 @@ pub enum QemuTpmStateVersion {
     /// The value `v2.0`.
     V20,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuTpmStateVersion : "v1.2" V12, "v2.0" V20,);
+open_enum_impls!(QemuTpmStateVersion {
+    "v1.2" V12, "v2.0" V20,
+});
 
 /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
     pub file: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuUnused {
@@ -17499,42 +16645,30 @@ impl QemuUnused {
     #[inline]
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.file, &mut new.undeclared, "file", file);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.undeclared, "file", value);
+        property_string::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
 }
 
-impl Object for QemuUnused {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuUnused",
-                required: &["file"],
-                optional: &[],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("file"),
-                        aliases: &[("volume", "file")],
-                        key_aliases: &[],
-                        limits: &[("file", Takes::Format("pve-volume-id"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.file, &mut self.undeclared],
-        );
-    }
-}
+object!(QemuUnused {
+    required: ["file" file],
+    property_string: {
+        default_key: Some("file"),
+        aliases: &[("volume", "file")],
+        key_aliases: &[],
+        limits: &[("file", Takes::Format("pve-volume-id"))],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuUnused);
 
@@ -17543,7 +16677,7 @@ property_string_impls!(QemuUnused);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
@@ -17553,7 +16687,7 @@ pub struct QemuUsb {
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     pub usb3: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuUsb {
@@ -17561,57 +16695,47 @@ impl QemuUsb {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.host, &mut self.undeclared, "host", value);
+        property_string::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
     /// Cluster-wide USB mapping to take the device from, instead of `host`.
     #[inline]
     #[must_use]
     pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mapping, &mut self.undeclared, "mapping", value);
+        property_string::set(&mut self.mapping, &mut self.unknown, "mapping", value);
         self
     }
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     #[inline]
     #[must_use]
     pub fn usb3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.usb3, &mut self.undeclared, "usb3", value);
+        property_string::set(&mut self.usb3, &mut self.unknown, "usb3", value);
         self
     }
 }
 
-impl Object for QemuUsb {
+object!(QemuUsb {
+    optional: ["host" host, "mapping" mapping, "usb3" usb3],
+    property_string: {
+        default_key: Some("host"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("mapping", Takes::Format("pve-configid"))],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuUsb {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuUsb",
-                required: &[],
-                optional: &["host", "mapping", "usb3"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("host"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("mapping", Takes::Format("pve-configid"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.host,
-                &mut self.mapping,
-                &mut self.usb3,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -17622,7 +16746,7 @@ property_string_impls!(QemuUsb);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
@@ -17632,7 +16756,7 @@ pub struct QemuVga {
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
     pub type_: Option<QemuVgaType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuVga {
@@ -17640,7 +16764,7 @@ impl QemuVga {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     #[inline]
@@ -17649,56 +16773,45 @@ impl QemuVga {
         mut self,
         value: impl IntoSetting<QemuClipboard, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.clipboard,
-            &mut self.undeclared,
-            "clipboard",
-            value,
-        );
+        property_string::set(&mut self.clipboard, &mut self.unknown, "clipboard", value);
         self
     }
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.memory, &mut self.undeclared, "memory", value);
+        property_string::set(&mut self.memory, &mut self.unknown, "memory", value);
         self
     }
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<QemuVgaType, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.undeclared, "type", value);
+        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
 
-impl Object for QemuVga {
+object!(QemuVga {
+    optional: ["clipboard" clipboard, "memory" memory, "type" type_],
+    property_string: {
+        default_key: Some("type"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("memory", Takes::Integer(4, 512)),
+            ("clipboard", Takes::OneOf(<QemuClipboard as OpenEnum>::KNOWN_VALUES.0)),
+            ("type", Takes::OneOf(<QemuVgaType as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuVga {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuVga",
-                required: &[],
-                optional: &["clipboard", "memory", "type"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("type"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("memory", Takes::Integer(4, 512))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.clipboard,
-                &mut self.memory,
-                &mut self.type_,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -17739,21 +16852,32 @@ pub enum QemuVgaType {
     /// The value `vmware`.
     Vmware,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuVgaType : "cirrus" Cirrus, "qxl" Qxl, "qxl2" Qxl2, "qxl3" Qxl3, "qxl4" Qxl4,
-    "none" None, "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3"
-    Serial3, "std" Std, "virtio" Virtio, "virtio-gl" VirtioGl, "vmware" Vmware,
-);
+open_enum_impls!(QemuVgaType {
+    "cirrus" Cirrus,
+    "qxl" Qxl,
+    "qxl2" Qxl2,
+    "qxl3" Qxl3,
+    "qxl4" Qxl4,
+    "none" None,
+    "serial0" Serial0,
+    "serial1" Serial1,
+    "serial2" Serial2,
+    "serial3" Serial3,
+    "std" Std,
+    "virtio" Virtio,
+    "virtio-gl" VirtioGl,
+    "vmware" Vmware,
+});
 
 /// Directory of the host shared with the guest by Virtio-fs.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -17767,7 +16891,7 @@ pub struct QemuVirtiofs {
     /// Supports extended attributes on the share. Default: `false`.
     pub expose_xattr: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuVirtiofs {
@@ -17775,8 +16899,8 @@ impl QemuVirtiofs {
     #[inline]
     #[must_use]
     pub fn new<How0>(dirid: impl IntoValue<String, How0>) -> Self {
-        let mut new = Self::default();
-        property_string::put(&mut new.dirid, &mut new.undeclared, "dirid", dirid);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.dirid, &mut new.unknown, "dirid", dirid);
         new
     }
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -17786,26 +16910,21 @@ impl QemuVirtiofs {
         mut self,
         value: impl IntoSetting<QemuVirtiofsCache, How>,
     ) -> Self {
-        property_string::set(&mut self.cache, &mut self.undeclared, "cache", value);
+        property_string::set(&mut self.cache, &mut self.unknown, "cache", value);
         self
     }
     /// Lets `O_DIRECT` opens by programs in the guest bypass the host's cache. Default: `false`.
     #[inline]
     #[must_use]
     pub fn direct_io<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.direct_io,
-            &mut self.undeclared,
-            "direct-io",
-            value,
-        );
+        property_string::set(&mut self.direct_io, &mut self.unknown, "direct-io", value);
         self
     }
     /// Cluster-wide directory mapping to share; also the tag under which the guest mounts it.
     #[inline]
     #[must_use]
     pub fn dirid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.dirid, &mut self.undeclared, "dirid", value);
+        property_string::put(&mut self.dirid, &mut self.unknown, "dirid", value);
         self
     }
     /// Supports POSIX ACLs on the share; includes extended attributes. Default: `false`.
@@ -17814,7 +16933,7 @@ impl QemuVirtiofs {
     pub fn expose_acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.expose_acl,
-            &mut self.undeclared,
+            &mut self.unknown,
             "expose-acl",
             value,
         );
@@ -17826,7 +16945,7 @@ impl QemuVirtiofs {
     pub fn expose_xattr<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
         property_string::set(
             &mut self.expose_xattr,
-            &mut self.undeclared,
+            &mut self.unknown,
             "expose-xattr",
             value,
         );
@@ -17834,36 +16953,23 @@ impl QemuVirtiofs {
     }
 }
 
-impl Object for QemuVirtiofs {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuVirtiofs",
-                required: &["dirid"],
-                optional: &["cache", "direct-io", "expose-acl", "expose-xattr"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("dirid"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[("dirid", Takes::Format("pve-configid"))],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.dirid,
-                &mut self.cache,
-                &mut self.direct_io,
-                &mut self.expose_acl,
-                &mut self.expose_xattr,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(QemuVirtiofs {
+    required: ["dirid" dirid],
+    optional: [
+        "cache" cache, "direct-io" direct_io, "expose-acl" expose_acl, "expose-xattr" expose_xattr,
+    ],
+    property_string: {
+        default_key: Some("dirid"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("dirid", Takes::Format("pve-configid")),
+            ("cache", Takes::OneOf(<QemuVirtiofsCache as OpenEnum>::KNOWN_VALUES.0)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(QemuVirtiofs);
 
@@ -17882,19 +16988,19 @@ pub enum QemuVirtiofsCache {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    QemuVirtiofsCache : "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
-);
+open_enum_impls!(QemuVirtiofsCache {
+    "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
+});
 
 /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -17902,7 +17008,7 @@ pub struct QemuWatchdog {
     /// Watchdog device shown to the guest.
     pub model: Option<QemuWatchdogModel>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl QemuWatchdog {
@@ -17910,13 +17016,13 @@ impl QemuWatchdog {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// What happens to the virtual machine when the watchdog expires.
     #[inline]
     #[must_use]
     pub fn action<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.action, &mut self.undeclared, "action", value);
+        property_string::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
     /// Watchdog device shown to the guest.
@@ -17926,32 +17032,27 @@ impl QemuWatchdog {
         mut self,
         value: impl IntoSetting<QemuWatchdogModel, How>,
     ) -> Self {
-        property_string::set(&mut self.model, &mut self.undeclared, "model", value);
+        property_string::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
 }
 
-impl Object for QemuWatchdog {
+object!(QemuWatchdog {
+    optional: ["action" action, "model" model],
+    property_string: {
+        default_key: Some("model"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[("model", Takes::OneOf(<QemuWatchdogModel as OpenEnum>::KNOWN_VALUES.0))],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for QemuWatchdog {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuWatchdog",
-                required: &[],
-                optional: &["action", "model"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("model"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.action, &mut self.model, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -17968,7 +17069,9 @@ pub enum QemuWatchdogModel {
     /// The value `ib700`.
     Ib700,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuWatchdogModel : "i6300esb" I6300esb, "ib700" Ib700,);
+open_enum_impls!(QemuWatchdogModel {
+    "i6300esb" I6300esb, "ib700" Ib700,
+});

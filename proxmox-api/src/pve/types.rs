@@ -16,12 +16,12 @@ pub enum BackupChangeDetection {
     /// The value `metadata`.
     Metadata,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    BackupChangeDetection : "legacy" Legacy, "data" Data, "metadata" Metadata,
-);
+open_enum_impls!(BackupChangeDetection {
+    "legacy" Legacy, "data" Data, "metadata" Metadata,
+});
 
 /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
 ///
@@ -40,19 +40,19 @@ pub enum BackupCompression {
     /// The value `zstd`.
     Zstd,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    BackupCompression : "0" V0, "1" V1, "gzip" Gzip, "lzo" Lzo, "zstd" Zstd,
-);
+open_enum_impls!(BackupCompression {
+    "0" V0, "1" V1, "gzip" Gzip, "lzo" Lzo, "zstd" Zstd,
+});
 
 /// Settings for backup fleecing, which only concerns virtual machines.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target.
@@ -60,7 +60,7 @@ pub struct BackupFleecing {
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
     pub storage: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl BackupFleecing {
@@ -68,20 +68,20 @@ impl BackupFleecing {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Whether data the guest overwrites is first set aside on a faster storage than the target.
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.enabled, &mut self.undeclared, "enabled", value);
+        property_string::set(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
     #[inline]
     #[must_use]
     pub fn storage<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.storage, &mut self.undeclared, "storage", value);
+        property_string::set(&mut self.storage, &mut self.unknown, "storage", value);
         self
     }
 }
@@ -91,32 +91,27 @@ impl From<bool> for BackupFleecing {
     fn from(value: bool) -> Self {
         Self {
             enabled: Some(value),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
 
-impl Object for BackupFleecing {
+object!(BackupFleecing {
+    optional: ["enabled" enabled, "storage" storage],
+    property_string: {
+        default_key: Some("enabled"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[Between::With("enabled", "storage")],
+    },
+    others: unknown,
+});
+
+impl Default for BackupFleecing {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "BackupFleecing",
-                required: &[],
-                optional: &["enabled", "storage"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("enabled"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[Between::With("enabled", "storage")],
-                    },
-                ),
-            },
-            &mut [&mut self.enabled, &mut self.storage, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -133,10 +128,12 @@ pub enum BackupMailNotification {
     /// The value `failure`.
     Failure,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(BackupMailNotification : "always" Always, "failure" Failure,);
+open_enum_impls!(BackupMailNotification {
+    "always" Always, "failure" Failure,
+});
 
 /// Whether guests keep running, are suspended, or are stopped during the backup.
 ///
@@ -151,10 +148,12 @@ pub enum BackupMode {
     /// The value `stop`.
     Stop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(BackupMode : "snapshot" Snapshot, "suspend" Suspend, "stop" Stop,);
+open_enum_impls!(BackupMode {
+    "snapshot" Snapshot, "suspend" Suspend, "stop" Stop,
+});
 
 /// Whether results are mailed to `mailto` or go through the notification system.
 ///
@@ -169,13 +168,12 @@ pub enum BackupNotificationMode {
     /// The value `notification-system`.
     NotificationSystem,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    BackupNotificationMode : "auto" Auto, "legacy-sendmail" LegacySendmail,
-    "notification-system" NotificationSystem,
-);
+open_enum_impls!(BackupNotificationMode {
+    "auto" Auto, "legacy-sendmail" LegacySendmail, "notification-system" NotificationSystem,
+});
 
 /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it.
 ///
@@ -190,19 +188,19 @@ pub enum BackupNotificationPolicy {
     /// The value `never`.
     Never,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    BackupNotificationPolicy : "always" Always, "failure" Failure, "never" Never,
-);
+open_enum_impls!(BackupNotificationPolicy {
+    "always" Always, "failure" Failure, "never" Never,
+});
 
 /// Settings that affect the speed of backups.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// I/O requests a VM backup may have under way at once.
@@ -210,7 +208,7 @@ pub struct BackupPerformance {
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
     pub pbs_entries_max: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl BackupPerformance {
@@ -218,7 +216,7 @@ impl BackupPerformance {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// I/O requests a VM backup may have under way at once.
     #[inline]
@@ -226,7 +224,7 @@ impl BackupPerformance {
     pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.max_workers,
-            &mut self.undeclared,
+            &mut self.unknown,
             "max-workers",
             value,
         );
@@ -238,7 +236,7 @@ impl BackupPerformance {
     pub fn pbs_entries_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.pbs_entries_max,
-            &mut self.undeclared,
+            &mut self.unknown,
             "pbs-entries-max",
             value,
         );
@@ -246,27 +244,22 @@ impl BackupPerformance {
     }
 }
 
-impl Object for BackupPerformance {
+object!(BackupPerformance {
+    optional: ["max-workers" max_workers, "pbs-entries-max" pbs_entries_max],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for BackupPerformance {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "BackupPerformance",
-                required: &[],
-                optional: &["max-workers", "pbs-entries-max"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.max_workers, &mut self.pbs_entries_max, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -277,7 +270,7 @@ property_string_impls!(BackupPerformance);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /storage`, `POST /storage` and 2 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct BandwidthLimits {
     /// Limit in KiB/s for cloning disks. At least 0.
@@ -291,7 +284,7 @@ pub struct BandwidthLimits {
     /// Limit in KiB/s for restoring backups. At least 0.
     pub restore: Option<f64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl BandwidthLimits {
@@ -299,84 +292,69 @@ impl BandwidthLimits {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Limit in KiB/s for cloning disks. At least 0.
     #[inline]
     #[must_use]
-    pub fn clone<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.clone, &mut self.undeclared, "clone", value);
+    pub fn clone_<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        property_string::set(&mut self.clone, &mut self.unknown, "clone", value);
         self
     }
     /// Limit in KiB/s where no other one applies. At least 0.
     #[inline]
     #[must_use]
     pub fn default_<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.default, &mut self.undeclared, "default", value);
+        property_string::set(&mut self.default, &mut self.unknown, "default", value);
         self
     }
     /// Limit in KiB/s for migrating guests and their local disks. At least 0.
     #[inline]
     #[must_use]
     pub fn migration<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(
-            &mut self.migration,
-            &mut self.undeclared,
-            "migration",
-            value,
-        );
+        property_string::set(&mut self.migration, &mut self.unknown, "migration", value);
         self
     }
     /// Limit in KiB/s for moving disks to another storage. At least 0.
     #[inline]
     #[must_use]
     pub fn move_<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.move_, &mut self.undeclared, "move", value);
+        property_string::set(&mut self.move_, &mut self.unknown, "move", value);
         self
     }
     /// Limit in KiB/s for restoring backups. At least 0.
     #[inline]
     #[must_use]
     pub fn restore<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.restore, &mut self.undeclared, "restore", value);
+        property_string::set(&mut self.restore, &mut self.unknown, "restore", value);
         self
     }
 }
 
-impl Object for BandwidthLimits {
+object!(BandwidthLimits {
+    optional: [
+        "clone" clone, "default" default, "migration" migration, "move" move_, "restore" restore,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("clone", Takes::Number(0.0, f64::INFINITY)),
+            ("default", Takes::Number(0.0, f64::INFINITY)),
+            ("migration", Takes::Number(0.0, f64::INFINITY)),
+            ("move", Takes::Number(0.0, f64::INFINITY)),
+            ("restore", Takes::Number(0.0, f64::INFINITY)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for BandwidthLimits {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "BandwidthLimits",
-                required: &[],
-                optional: &["clone", "default", "migration", "move", "restore"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("clone", Takes::Number(0.0, f64::INFINITY)),
-                            ("default", Takes::Number(0.0, f64::INFINITY)),
-                            ("migration", Takes::Number(0.0, f64::INFINITY)),
-                            ("move", Takes::Number(0.0, f64::INFINITY)),
-                            ("restore", Takes::Number(0.0, f64::INFINITY)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.clone,
-                &mut self.default,
-                &mut self.migration,
-                &mut self.move_,
-                &mut self.restore,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -385,7 +363,7 @@ property_string_impls!(BandwidthLimits);
 /// The answer to `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatus {
     /// Number of the monitor election that formed the present quorum.
@@ -418,57 +396,36 @@ pub struct CephStatus {
     pub extra: Extra,
 }
 
-impl Object for CephStatus {
+object!(CephStatus {
+    optional: [
+        "election_epoch" election_epoch,
+        "fsid" fsid,
+        "fsmap" fsmap,
+        "health" health,
+        "mgrmap" mgrmap,
+        "monmap" monmap,
+        "osdmap" osdmap,
+        "pgmap" pgmap,
+        "progress_events" progress_events,
+        "quorum" quorum,
+        "quorum_age" quorum_age,
+        "quorum_names" quorum_names,
+        "servicemap" servicemap,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatus {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatus",
-                required: &[],
-                optional: &[
-                    "election_epoch",
-                    "fsid",
-                    "fsmap",
-                    "health",
-                    "mgrmap",
-                    "monmap",
-                    "osdmap",
-                    "pgmap",
-                    "progress_events",
-                    "quorum",
-                    "quorum_age",
-                    "quorum_names",
-                    "servicemap",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.election_epoch,
-                &mut self.fsid,
-                &mut self.fsmap,
-                &mut self.health,
-                &mut self.mgrmap,
-                &mut self.monmap,
-                &mut self.osdmap,
-                &mut self.pgmap,
-                &mut self.progress_events,
-                &mut self.quorum,
-                &mut self.quorum_age,
-                &mut self.quorum_names,
-                &mut self.servicemap,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatus);
 
 /// Summary of the CephFS file systems and their metadata servers.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusFsmap {
     /// Metadata servers that hold a rank.
@@ -489,37 +446,30 @@ pub struct CephStatusFsmap {
     pub extra: Extra,
 }
 
-impl Object for CephStatusFsmap {
+object!(CephStatusFsmap {
+    optional: [
+        "by_rank" by_rank,
+        "epoch" epoch,
+        "id" id,
+        "in" in_,
+        "max" max,
+        "up" up,
+        "up:standby" up_standby,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusFsmap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusFsmap",
-                required: &[],
-                optional: &["by_rank", "epoch", "id", "in", "max", "up", "up:standby"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.by_rank,
-                &mut self.epoch,
-                &mut self.id,
-                &mut self.in_,
-                &mut self.max,
-                &mut self.up,
-                &mut self.up_standby,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusFsmap);
 
 /// Metadata servers that hold a rank.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusFsmapByRankItem {
     /// Number of the file system the metadata server works for.
@@ -536,35 +486,24 @@ pub struct CephStatusFsmapByRankItem {
     pub extra: Extra,
 }
 
-impl Object for CephStatusFsmapByRankItem {
+object!(CephStatusFsmapByRankItem {
+    optional: [
+        "filesystem_id" filesystem_id, "gid" gid, "name" name, "rank" rank, "status" status,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusFsmapByRankItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusFsmapByRankItem",
-                required: &[],
-                optional: &["filesystem_id", "gid", "name", "rank", "status"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.filesystem_id,
-                &mut self.gid,
-                &mut self.name,
-                &mut self.rank,
-                &mut self.status,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusFsmapByRankItem);
 
 /// Health of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealth {
     /// Health checks that found something, by code such as `OSD_DOWN`.
@@ -577,28 +516,22 @@ pub struct CephStatusHealth {
     pub extra: Extra,
 }
 
-impl Object for CephStatusHealth {
+object!(CephStatusHealth {
+    optional: ["checks" checks, "mutes" mutes, "status" status],
+    others: extra,
+});
+
+impl Default for CephStatusHealth {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusHealth",
-                required: &[],
-                optional: &["checks", "mutes", "status"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.checks, &mut self.mutes, &mut self.status, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusHealth);
 
 /// A health check that found something.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValue {
     /// What was found, piece by piece.
@@ -613,34 +546,22 @@ pub struct CephStatusHealthChecksValue {
     pub extra: Extra,
 }
 
-impl Object for CephStatusHealthChecksValue {
+object!(CephStatusHealthChecksValue {
+    optional: ["detail" detail, "muted" muted, "severity" severity, "summary" summary],
+    others: extra,
+});
+
+impl Default for CephStatusHealthChecksValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusHealthChecksValue",
-                required: &[],
-                optional: &["detail", "muted", "severity", "summary"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.detail,
-                &mut self.muted,
-                &mut self.severity,
-                &mut self.summary,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusHealthChecksValue);
 
 /// What was found, piece by piece.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueDetailItem {
     /// Text about one finding.
@@ -649,28 +570,22 @@ pub struct CephStatusHealthChecksValueDetailItem {
     pub extra: Extra,
 }
 
-impl Object for CephStatusHealthChecksValueDetailItem {
+object!(CephStatusHealthChecksValueDetailItem {
+    optional: ["message" message],
+    others: extra,
+});
+
+impl Default for CephStatusHealthChecksValueDetailItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusHealthChecksValueDetailItem",
-                required: &[],
-                optional: &["message"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.message, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusHealthChecksValueDetailItem);
 
 /// What was found, in short.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueSummary {
     /// Number of things concerned.
@@ -681,28 +596,22 @@ pub struct CephStatusHealthChecksValueSummary {
     pub extra: Extra,
 }
 
-impl Object for CephStatusHealthChecksValueSummary {
+object!(CephStatusHealthChecksValueSummary {
+    optional: ["count" count, "message" message],
+    others: extra,
+});
+
+impl Default for CephStatusHealthChecksValueSummary {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusHealthChecksValueSummary",
-                required: &[],
-                optional: &["count", "message"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.count, &mut self.message, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusHealthChecksValueSummary);
 
 /// Health checks that were muted.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthMutesItem {
     /// Code of the muted check.
@@ -719,35 +628,22 @@ pub struct CephStatusHealthMutesItem {
     pub extra: Extra,
 }
 
-impl Object for CephStatusHealthMutesItem {
+object!(CephStatusHealthMutesItem {
+    optional: ["code" code, "count" count, "sticky" sticky, "summary" summary, "ttl" ttl],
+    others: extra,
+});
+
+impl Default for CephStatusHealthMutesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusHealthMutesItem",
-                required: &[],
-                optional: &["code", "count", "sticky", "summary", "ttl"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.code,
-                &mut self.count,
-                &mut self.sticky,
-                &mut self.summary,
-                &mut self.ttl,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusHealthMutesItem);
 
 /// Managers of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
@@ -788,65 +684,40 @@ pub struct CephStatusMgrmap {
     pub extra: Extra,
 }
 
-impl Object for CephStatusMgrmap {
+object!(CephStatusMgrmap {
+    optional: [
+        "active_addr" active_addr,
+        "active_addrs" active_addrs,
+        "active_change" active_change,
+        "active_clients" active_clients,
+        "active_gid" active_gid,
+        "active_mgr_features" active_mgr_features,
+        "active_name" active_name,
+        "always_on_modules" always_on_modules,
+        "available" available,
+        "available_modules" available_modules,
+        "epoch" epoch,
+        "flags" flags,
+        "last_failure_osd_epoch" last_failure_osd_epoch,
+        "modules" modules,
+        "num_standbys" num_standbys,
+        "services" services,
+        "standbys" standbys,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusMgrmap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusMgrmap",
-                required: &[],
-                optional: &[
-                    "active_addr",
-                    "active_addrs",
-                    "active_change",
-                    "active_clients",
-                    "active_gid",
-                    "active_mgr_features",
-                    "active_name",
-                    "always_on_modules",
-                    "available",
-                    "available_modules",
-                    "epoch",
-                    "flags",
-                    "last_failure_osd_epoch",
-                    "modules",
-                    "num_standbys",
-                    "services",
-                    "standbys",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.active_addr,
-                &mut self.active_addrs,
-                &mut self.active_change,
-                &mut self.active_clients,
-                &mut self.active_gid,
-                &mut self.active_mgr_features,
-                &mut self.active_name,
-                &mut self.always_on_modules,
-                &mut self.available,
-                &mut self.available_modules,
-                &mut self.epoch,
-                &mut self.flags,
-                &mut self.last_failure_osd_epoch,
-                &mut self.modules,
-                &mut self.num_standbys,
-                &mut self.services,
-                &mut self.standbys,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusMgrmap);
 
 /// Managers on standby.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapStandbysItem {
     /// Global id of the manager; a restart changes it.
@@ -857,28 +728,22 @@ pub struct CephStatusMgrmapStandbysItem {
     pub extra: Extra,
 }
 
-impl Object for CephStatusMgrmapStandbysItem {
+object!(CephStatusMgrmapStandbysItem {
+    optional: ["gid" gid, "name" name],
+    others: extra,
+});
+
+impl Default for CephStatusMgrmapStandbysItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusMgrmapStandbysItem",
-                required: &[],
-                optional: &["gid", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.gid, &mut self.name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusMgrmapStandbysItem);
 
 /// Monitors of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmap {
     /// When the monitor map was first made, as Ceph writes times.
@@ -915,61 +780,38 @@ pub struct CephStatusMonmap {
     pub extra: Extra,
 }
 
-impl Object for CephStatusMonmap {
+object!(CephStatusMonmap {
+    optional: [
+        "created" created,
+        "disallowed_leaders: " disallowed_leaders,
+        "election_strategy" election_strategy,
+        "epoch" epoch,
+        "features" features,
+        "fsid" fsid,
+        "min_mon_release" min_mon_release,
+        "min_mon_release_name" min_mon_release_name,
+        "modified" modified,
+        "mons" mons,
+        "num_mons" num_mons,
+        "quorum" quorum,
+        "removed_ranks" removed_ranks,
+        "stretch_mode" stretch_mode,
+        "tiebreaker_mon" tiebreaker_mon,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusMonmap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusMonmap",
-                required: &[],
-                optional: &[
-                    "created",
-                    "disallowed_leaders: ",
-                    "election_strategy",
-                    "epoch",
-                    "features",
-                    "fsid",
-                    "min_mon_release",
-                    "min_mon_release_name",
-                    "modified",
-                    "mons",
-                    "num_mons",
-                    "quorum",
-                    "removed_ranks",
-                    "stretch_mode",
-                    "tiebreaker_mon",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.created,
-                &mut self.disallowed_leaders,
-                &mut self.election_strategy,
-                &mut self.epoch,
-                &mut self.features,
-                &mut self.fsid,
-                &mut self.min_mon_release,
-                &mut self.min_mon_release_name,
-                &mut self.modified,
-                &mut self.mons,
-                &mut self.num_mons,
-                &mut self.quorum,
-                &mut self.removed_ranks,
-                &mut self.stretch_mode,
-                &mut self.tiebreaker_mon,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusMonmap);
 
 /// The monitors, in order of rank.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmapMonsItem {
     /// Address of the monitor, in Ceph's notation.
@@ -992,47 +834,31 @@ pub struct CephStatusMonmapMonsItem {
     pub extra: Extra,
 }
 
-impl Object for CephStatusMonmapMonsItem {
+object!(CephStatusMonmapMonsItem {
+    optional: [
+        "addr" addr,
+        "crush_location" crush_location,
+        "name" name,
+        "priority" priority,
+        "public_addr" public_addr,
+        "public_addrs" public_addrs,
+        "rank" rank,
+        "weight" weight,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusMonmapMonsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusMonmapMonsItem",
-                required: &[],
-                optional: &[
-                    "addr",
-                    "crush_location",
-                    "name",
-                    "priority",
-                    "public_addr",
-                    "public_addrs",
-                    "rank",
-                    "weight",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.addr,
-                &mut self.crush_location,
-                &mut self.name,
-                &mut self.priority,
-                &mut self.public_addr,
-                &mut self.public_addrs,
-                &mut self.rank,
-                &mut self.weight,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusMonmapMonsItem);
 
 /// Counts of the OSDs.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusOsdmap {
     /// Version of the OSD map.
@@ -1057,49 +883,32 @@ pub struct CephStatusOsdmap {
     pub extra: Extra,
 }
 
-impl Object for CephStatusOsdmap {
+object!(CephStatusOsdmap {
+    optional: [
+        "epoch" epoch,
+        "full" full,
+        "nearfull" nearfull,
+        "num_in_osds" num_in_osds,
+        "num_osds" num_osds,
+        "num_remapped_pgs" num_remapped_pgs,
+        "num_up_osds" num_up_osds,
+        "osd_in_since" osd_in_since,
+        "osd_up_since" osd_up_since,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusOsdmap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusOsdmap",
-                required: &[],
-                optional: &[
-                    "epoch",
-                    "full",
-                    "nearfull",
-                    "num_in_osds",
-                    "num_osds",
-                    "num_remapped_pgs",
-                    "num_up_osds",
-                    "osd_in_since",
-                    "osd_up_since",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.epoch,
-                &mut self.full,
-                &mut self.nearfull,
-                &mut self.num_in_osds,
-                &mut self.num_osds,
-                &mut self.num_remapped_pgs,
-                &mut self.num_up_osds,
-                &mut self.osd_in_since,
-                &mut self.osd_up_since,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusOsdmap);
 
 /// Placement groups, space, and present traffic.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusPgmap {
     /// Raw space that is free. In bytes.
@@ -1164,89 +973,52 @@ pub struct CephStatusPgmap {
     pub extra: Extra,
 }
 
-impl Object for CephStatusPgmap {
+object!(CephStatusPgmap {
+    optional: [
+        "bytes_avail" bytes_avail,
+        "bytes_total" bytes_total,
+        "bytes_used" bytes_used,
+        "data_bytes" data_bytes,
+        "degraded_objects" degraded_objects,
+        "degraded_ratio" degraded_ratio,
+        "degraded_total" degraded_total,
+        "inactive_pgs_ratio" inactive_pgs_ratio,
+        "misplaced_objects" misplaced_objects,
+        "misplaced_ratio" misplaced_ratio,
+        "misplaced_total" misplaced_total,
+        "num_bytes_recovered" num_bytes_recovered,
+        "num_keys_recovered" num_keys_recovered,
+        "num_objects" num_objects,
+        "num_objects_recovered" num_objects_recovered,
+        "num_pgs" num_pgs,
+        "num_pools" num_pools,
+        "pgs_by_state" pgs_by_state,
+        "read_bytes_sec" read_bytes_sec,
+        "read_op_per_sec" read_op_per_sec,
+        "recovering_bytes_per_sec" recovering_bytes_per_sec,
+        "recovering_keys_per_sec" recovering_keys_per_sec,
+        "recovering_objects_per_sec" recovering_objects_per_sec,
+        "unfound_objects" unfound_objects,
+        "unfound_ratio" unfound_ratio,
+        "unfound_total" unfound_total,
+        "unknown_pgs_ratio" unknown_pgs_ratio,
+        "write_bytes_sec" write_bytes_sec,
+        "write_op_per_sec" write_op_per_sec,
+    ],
+    others: extra,
+});
+
+impl Default for CephStatusPgmap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusPgmap",
-                required: &[],
-                optional: &[
-                    "bytes_avail",
-                    "bytes_total",
-                    "bytes_used",
-                    "data_bytes",
-                    "degraded_objects",
-                    "degraded_ratio",
-                    "degraded_total",
-                    "inactive_pgs_ratio",
-                    "misplaced_objects",
-                    "misplaced_ratio",
-                    "misplaced_total",
-                    "num_bytes_recovered",
-                    "num_keys_recovered",
-                    "num_objects",
-                    "num_objects_recovered",
-                    "num_pgs",
-                    "num_pools",
-                    "pgs_by_state",
-                    "read_bytes_sec",
-                    "read_op_per_sec",
-                    "recovering_bytes_per_sec",
-                    "recovering_keys_per_sec",
-                    "recovering_objects_per_sec",
-                    "unfound_objects",
-                    "unfound_ratio",
-                    "unfound_total",
-                    "unknown_pgs_ratio",
-                    "write_bytes_sec",
-                    "write_op_per_sec",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bytes_avail,
-                &mut self.bytes_total,
-                &mut self.bytes_used,
-                &mut self.data_bytes,
-                &mut self.degraded_objects,
-                &mut self.degraded_ratio,
-                &mut self.degraded_total,
-                &mut self.inactive_pgs_ratio,
-                &mut self.misplaced_objects,
-                &mut self.misplaced_ratio,
-                &mut self.misplaced_total,
-                &mut self.num_bytes_recovered,
-                &mut self.num_keys_recovered,
-                &mut self.num_objects,
-                &mut self.num_objects_recovered,
-                &mut self.num_pgs,
-                &mut self.num_pools,
-                &mut self.pgs_by_state,
-                &mut self.read_bytes_sec,
-                &mut self.read_op_per_sec,
-                &mut self.recovering_bytes_per_sec,
-                &mut self.recovering_keys_per_sec,
-                &mut self.recovering_objects_per_sec,
-                &mut self.unfound_objects,
-                &mut self.unfound_ratio,
-                &mut self.unfound_total,
-                &mut self.unknown_pgs_ratio,
-                &mut self.write_bytes_sec,
-                &mut self.write_op_per_sec,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusPgmap);
 
 /// How many placement groups are in which state.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusPgmapPgsByStateItem {
     /// Number of placement groups in the state.
@@ -1257,28 +1029,22 @@ pub struct CephStatusPgmapPgsByStateItem {
     pub extra: Extra,
 }
 
-impl Object for CephStatusPgmapPgsByStateItem {
+object!(CephStatusPgmapPgsByStateItem {
+    optional: ["count" count, "state_name" state_name],
+    others: extra,
+});
+
+impl Default for CephStatusPgmapPgsByStateItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusPgmapPgsByStateItem",
-                required: &[],
-                optional: &["count", "state_name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.count, &mut self.state_name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusPgmapPgsByStateItem);
 
 /// A long operation under way.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusProgressEventsValue {
     /// Whether `ceph -s` shows the operation.
@@ -1291,33 +1057,22 @@ pub struct CephStatusProgressEventsValue {
     pub extra: Extra,
 }
 
-impl Object for CephStatusProgressEventsValue {
+object!(CephStatusProgressEventsValue {
+    optional: ["add_to_ceph_s" add_to_ceph_s, "message" message, "progress" progress],
+    others: extra,
+});
+
+impl Default for CephStatusProgressEventsValue {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusProgressEventsValue",
-                required: &[],
-                optional: &["add_to_ceph_s", "message", "progress"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.add_to_ceph_s,
-                &mut self.message,
-                &mut self.progress,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusProgressEventsValue);
 
 /// Further daemons that have registered with the managers.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusServicemap {
     /// Version of the service map.
@@ -1330,33 +1085,22 @@ pub struct CephStatusServicemap {
     pub extra: Extra,
 }
 
-impl Object for CephStatusServicemap {
+object!(CephStatusServicemap {
+    optional: ["epoch" epoch, "modified" modified, "services" services],
+    others: extra,
+});
+
+impl Default for CephStatusServicemap {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "CephStatusServicemap",
-                required: &[],
-                optional: &["epoch", "modified", "services"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.epoch,
-                &mut self.modified,
-                &mut self.services,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(CephStatusServicemap);
 
 /// Settings for backup fleecing, which only concerns virtual machines.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
@@ -1367,28 +1111,22 @@ pub struct ClusterBackupFleecing {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupFleecing {
+object!(ClusterBackupFleecing {
+    optional: ["enabled" enabled, "storage" storage],
+    others: extra,
+});
+
+impl Default for ClusterBackupFleecing {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupFleecing",
-                required: &[],
-                optional: &["enabled", "storage"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.enabled, &mut self.storage, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterBackupFleecing);
 
 /// Settings that affect the speed of backups.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupPerformance {
     /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
@@ -1399,28 +1137,22 @@ pub struct ClusterBackupPerformance {
     pub extra: Extra,
 }
 
-impl Object for ClusterBackupPerformance {
+object!(ClusterBackupPerformance {
+    optional: ["max-workers" max_workers, "pbs-entries-max" pbs_entries_max],
+    others: extra,
+});
+
+impl Default for ClusterBackupPerformance {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterBackupPerformance",
-                required: &[],
-                optional: &["max-workers", "pbs-entries-max"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.max_workers, &mut self.pbs_entries_max, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterBackupPerformance);
 
 /// The addresses of the active manager, one for each protocol.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapActiveAddrs {
     /// The addresses, one for each protocol.
@@ -1429,28 +1161,22 @@ pub struct ClusterCephStatusMgrmapActiveAddrs {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMgrmapActiveAddrs {
+object!(ClusterCephStatusMgrmapActiveAddrs {
+    optional: ["addrvec" addrvec],
+    others: extra,
+});
+
+impl Default for ClusterCephStatusMgrmapActiveAddrs {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephStatusMgrmapActiveAddrs",
-                required: &[],
-                optional: &["addrvec"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.addrvec, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephStatusMgrmapActiveAddrs);
 
 /// The addresses, one for each protocol.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
     /// Address and port.
@@ -1463,28 +1189,22 @@ pub struct ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+object!(ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+    optional: ["addr" addr, "nonce" nonce, "type" type_],
+    others: extra,
+});
+
+impl Default for ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephStatusMgrmapActiveAddrsAddrvecItem",
-                required: &[],
-                optional: &["addr", "nonce", "type"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.addr, &mut self.nonce, &mut self.type_, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephStatusMgrmapActiveAddrsAddrvecItem);
 
 /// Connections that modules of the active manager hold.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapActiveClientsItem {
     /// The addresses, one for each protocol.
@@ -1495,28 +1215,22 @@ pub struct ClusterCephStatusMgrmapActiveClientsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMgrmapActiveClientsItem {
+object!(ClusterCephStatusMgrmapActiveClientsItem {
+    optional: ["addrvec" addrvec, "name" name],
+    others: extra,
+});
+
+impl Default for ClusterCephStatusMgrmapActiveClientsItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephStatusMgrmapActiveClientsItem",
-                required: &[],
-                optional: &["addrvec", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.addrvec, &mut self.name, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephStatusMgrmapActiveClientsItem);
 
 /// Modules that are installed.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapAvailableModulesItem {
     /// Whether what it needs is installed.
@@ -1529,33 +1243,22 @@ pub struct ClusterCephStatusMgrmapAvailableModulesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMgrmapAvailableModulesItem {
+object!(ClusterCephStatusMgrmapAvailableModulesItem {
+    optional: ["can_run" can_run, "error_string" error_string, "name" name],
+    others: extra,
+});
+
+impl Default for ClusterCephStatusMgrmapAvailableModulesItem {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephStatusMgrmapAvailableModulesItem",
-                required: &[],
-                optional: &["can_run", "error_string", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.can_run,
-                &mut self.error_string,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephStatusMgrmapAvailableModulesItem);
 
 /// What the monitors can do and all have to be able to do.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMonmapFeatures {
     /// Names of abilities that monitors may lack.
@@ -1566,28 +1269,22 @@ pub struct ClusterCephStatusMonmapFeatures {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMonmapFeatures {
+object!(ClusterCephStatusMonmapFeatures {
+    optional: ["optional" optional, "persistent" persistent],
+    others: extra,
+});
+
+impl Default for ClusterCephStatusMonmapFeatures {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterCephStatusMonmapFeatures",
-                required: &[],
-                optional: &["optional", "persistent"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.optional, &mut self.persistent, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(ClusterCephStatusMonmapFeatures);
 
 /// One element of the answer to `GET /cluster/ha`.
 ///
 /// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /nodes/{node}/apt`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaItem {
     /// Name of the sub-resource, the next path segment.
@@ -1596,23 +1293,10 @@ pub struct ClusterHaItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterHaItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterHaItem",
-                required: &["id"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.id, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(ClusterHaItem);
+object!(ClusterHaItem {
+    required: ["id" id],
+    others: extra,
+});
 
 /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
 ///
@@ -1629,17 +1313,17 @@ pub enum ConsoleViewer {
     /// The value `xtermjs`.
     Xtermjs,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    ConsoleViewer : "applet" Applet, "vv" Vv, "html5" Html5, "xtermjs" Xtermjs,
-);
+open_enum_impls!(ConsoleViewer {
+    "applet" Applet, "vv" Vv, "html5" Html5, "xtermjs" Xtermjs,
+});
 
 /// One element of the answer to `GET /cluster`.
 ///
 /// Used by `GET /cluster`, `GET /cluster/acme`, `GET /cluster/acme/account`, `GET /cluster/bulk-action` and 30 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DirectoryEntry {
     /// Local name of the account.
@@ -1648,23 +1332,10 @@ pub struct DirectoryEntry {
     pub extra: Extra,
 }
 
-impl Object for DirectoryEntry {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "DirectoryEntry",
-                required: &["name"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.name, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(DirectoryEntry);
+object!(DirectoryEntry {
+    required: ["name" name],
+    others: extra,
+});
 
 /// Format of the new image; must suit the storage and the file name.
 ///
@@ -1681,15 +1352,17 @@ pub enum DiskFormat {
     /// The value `vmdk`.
     Vmdk,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(DiskFormat : "raw" Raw, "qcow2" Qcow2, "subvol" Subvol, "vmdk" Vmdk,);
+open_enum_impls!(DiskFormat {
+    "raw" Raw, "qcow2" Qcow2, "subvol" Subvol, "vmdk" Vmdk,
+});
 
 /// The answer to `GET /cluster/firewall/aliases/{name}`.
 ///
 /// Used by `GET /cluster/firewall/aliases/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallAlias {
     /// Address or network the alias stands for.
@@ -1706,35 +1379,24 @@ pub struct FirewallAlias {
     pub extra: Extra,
 }
 
-impl Object for FirewallAlias {
+object!(FirewallAlias {
+    optional: [
+        "cidr" cidr, "comment" comment, "digest" digest, "ipversion" ipversion, "name" name,
+    ],
+    others: extra,
+});
+
+impl Default for FirewallAlias {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallAlias",
-                required: &[],
-                optional: &["cidr", "comment", "digest", "ipversion", "name"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cidr,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.ipversion,
-                &mut self.name,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(FirewallAlias);
 
 /// One element of the answer to `GET /cluster/firewall/aliases`.
 ///
 /// Used by `GET /cluster/firewall/aliases`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
@@ -1751,35 +1413,16 @@ pub struct FirewallAliasesItem {
     pub extra: Extra,
 }
 
-impl Object for FirewallAliasesItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallAliasesItem",
-                required: &["cidr", "digest", "name"],
-                optional: &["comment", "ipversion"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cidr,
-                &mut self.digest,
-                &mut self.name,
-                &mut self.comment,
-                &mut self.ipversion,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(FirewallAliasesItem);
+object!(FirewallAliasesItem {
+    required: ["cidr" cidr, "digest" digest, "name" name],
+    optional: ["comment" comment, "ipversion" ipversion],
+    others: extra,
+});
 
 /// One element of the answer to `GET /cluster/firewall/ipset`.
 ///
 /// Used by `GET /cluster/firewall/ipset`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpset {
     /// Comment on the entry.
@@ -1792,28 +1435,16 @@ pub struct FirewallIpset {
     pub extra: Extra,
 }
 
-impl Object for FirewallIpset {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallIpset",
-                required: &["digest", "name"],
-                optional: &["comment"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.digest, &mut self.name, &mut self.comment, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(FirewallIpset);
+object!(FirewallIpset {
+    required: ["digest" digest, "name" name],
+    optional: ["comment" comment],
+    others: extra,
+});
 
 /// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`.
 ///
 /// Used by `GET /cluster/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
     /// Address or network in CIDR notation.
@@ -1830,35 +1461,24 @@ pub struct FirewallIpsetEntry {
     pub extra: Extra,
 }
 
-impl Object for FirewallIpsetEntry {
+object!(FirewallIpsetEntry {
+    optional: [
+        "cidr" cidr, "comment" comment, "digest" digest, "errors" errors, "nomatch" nomatch,
+    ],
+    others: extra,
+});
+
+impl Default for FirewallIpsetEntry {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallIpsetEntry",
-                required: &[],
-                optional: &["cidr", "comment", "digest", "errors", "nomatch"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cidr,
-                &mut self.comment,
-                &mut self.digest,
-                &mut self.errors,
-                &mut self.nomatch,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(FirewallIpsetEntry);
 
 /// One element of the answer to `GET /cluster/firewall/ipset/{name}`.
 ///
 /// Used by `GET /cluster/firewall/ipset/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
@@ -1873,29 +1493,11 @@ pub struct FirewallIpsetItem {
     pub extra: Extra,
 }
 
-impl Object for FirewallIpsetItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallIpsetItem",
-                required: &["cidr", "digest"],
-                optional: &["comment", "nomatch"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cidr,
-                &mut self.digest,
-                &mut self.comment,
-                &mut self.nomatch,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(FirewallIpsetItem);
+object!(FirewallIpsetItem {
+    required: ["cidr" cidr, "digest" digest],
+    optional: ["comment" comment, "nomatch" nomatch],
+    others: extra,
+});
 
 /// Level to log matching packets at; `nolog` logs nothing.
 ///
@@ -1922,13 +1524,20 @@ pub enum FirewallLogLevel {
     /// The value `nolog`.
     Nolog,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FirewallLogLevel : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err, "warning"
-    Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
-);
+open_enum_impls!(FirewallLogLevel {
+    "emerg" Emerg,
+    "alert" Alert,
+    "crit" Crit,
+    "err" Err,
+    "warning" Warning,
+    "notice" Notice,
+    "info" Info,
+    "debug" Debug,
+    "nolog" Nolog,
+});
 
 /// Level to log forwarded traffic at; `nolog` logs nothing.
 ///
@@ -1955,13 +1564,20 @@ pub enum FirewallLogLevelForward {
     /// The value `nolog`.
     Nolog,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FirewallLogLevelForward : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err,
-    "warning" Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
-);
+open_enum_impls!(FirewallLogLevelForward {
+    "emerg" Emerg,
+    "alert" Alert,
+    "crit" Crit,
+    "err" Err,
+    "warning" Warning,
+    "notice" Notice,
+    "info" Info,
+    "debug" Debug,
+    "nolog" Nolog,
+});
 
 /// Level to log incoming traffic at; `nolog` logs nothing.
 ///
@@ -1988,13 +1604,20 @@ pub enum FirewallLogLevelIn {
     /// The value `nolog`.
     Nolog,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FirewallLogLevelIn : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err, "warning"
-    Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
-);
+open_enum_impls!(FirewallLogLevelIn {
+    "emerg" Emerg,
+    "alert" Alert,
+    "crit" Crit,
+    "err" Err,
+    "warning" Warning,
+    "notice" Notice,
+    "info" Info,
+    "debug" Debug,
+    "nolog" Nolog,
+});
 
 /// Level to log outgoing traffic at; `nolog` logs nothing.
 ///
@@ -2021,13 +1644,20 @@ pub enum FirewallLogLevelOut {
     /// The value `nolog`.
     Nolog,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FirewallLogLevelOut : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err, "warning"
-    Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
-);
+open_enum_impls!(FirewallLogLevelOut {
+    "emerg" Emerg,
+    "alert" Alert,
+    "crit" Crit,
+    "err" Err,
+    "warning" Warning,
+    "notice" Notice,
+    "info" Info,
+    "debug" Debug,
+    "nolog" Nolog,
+});
 
 /// What happens to forwarded traffic that no rule matches.
 ///
@@ -2040,10 +1670,12 @@ pub enum FirewallPolicyForward {
     /// The value `DROP`.
     Drop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FirewallPolicyForward : "ACCEPT" Accept, "DROP" Drop,);
+open_enum_impls!(FirewallPolicyForward {
+    "ACCEPT" Accept, "DROP" Drop,
+});
 
 /// What happens to incoming traffic that no rule matches.
 ///
@@ -2058,10 +1690,12 @@ pub enum FirewallPolicyIn {
     /// The value `DROP`.
     Drop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FirewallPolicyIn : "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,);
+open_enum_impls!(FirewallPolicyIn {
+    "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
+});
 
 /// What happens to outgoing traffic that no rule matches.
 ///
@@ -2076,15 +1710,17 @@ pub enum FirewallPolicyOut {
     /// The value `DROP`.
     Drop,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FirewallPolicyOut : "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,);
+open_enum_impls!(FirewallPolicyOut {
+    "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,
+});
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallRef {
     /// Comment on the entry.
@@ -2101,30 +1737,11 @@ pub struct FirewallRef {
     pub extra: Extra,
 }
 
-impl Object for FirewallRef {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallRef",
-                required: &["name", "type"],
-                optional: &["comment", "ref", "scope"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.ref_,
-                &mut self.scope,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(FirewallRef);
+object!(FirewallRef {
+    required: ["name" name, "type" type_],
+    optional: ["comment" comment, "ref" ref_, "scope" scope],
+    others: extra,
+});
 
 /// Whether it is an alias or an IP set; in the request, lists only these.
 ///
@@ -2137,15 +1754,17 @@ pub enum FirewallRefType {
     /// The value `ipset`.
     Ipset,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(FirewallRefType : "alias" Alias, "ipset" Ipset,);
+open_enum_impls!(FirewallRefType {
+    "alias" Alias, "ipset" Ipset,
+});
 
 /// The answer to `GET /cluster/firewall/groups/{group}`.
 ///
 /// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules`, `GET /cluster/firewall/rules/{pos}` and 8 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallRule {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
@@ -2184,56 +1803,26 @@ pub struct FirewallRule {
     pub extra: Extra,
 }
 
-impl Object for FirewallRule {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "FirewallRule",
-                required: &["action", "type"],
-                optional: &[
-                    "comment",
-                    "dest",
-                    "digest",
-                    "dport",
-                    "enable",
-                    "icmp-type",
-                    "iface",
-                    "ipversion",
-                    "log",
-                    "macro",
-                    "pos",
-                    "proto",
-                    "source",
-                    "sport",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.action,
-                &mut self.type_,
-                &mut self.comment,
-                &mut self.dest,
-                &mut self.digest,
-                &mut self.dport,
-                &mut self.enable,
-                &mut self.icmp_type,
-                &mut self.iface,
-                &mut self.ipversion,
-                &mut self.log,
-                &mut self.macro_,
-                &mut self.pos,
-                &mut self.proto,
-                &mut self.source,
-                &mut self.sport,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(FirewallRule);
+object!(FirewallRule {
+    required: ["action" action, "type" type_],
+    optional: [
+        "comment" comment,
+        "dest" dest,
+        "digest" digest,
+        "dport" dport,
+        "enable" enable,
+        "icmp-type" icmp_type,
+        "iface" iface,
+        "ipversion" ipversion,
+        "log" log,
+        "macro" macro_,
+        "pos" pos,
+        "proto" proto,
+        "source" source,
+        "sport" sport,
+    ],
+    others: extra,
+});
 
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
@@ -2250,12 +1839,12 @@ pub enum FirewallRuleType {
     /// The value `group`.
     Group,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    FirewallRuleType : "in" In, "out" Out, "forward" Forward, "group" Group,
-);
+open_enum_impls!(FirewallRuleType {
+    "in" In, "out" Out, "forward" Forward, "group" Group,
+});
 
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
@@ -2270,15 +1859,17 @@ pub enum GuestFeature {
     /// The value `copy`.
     Copy,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(GuestFeature : "snapshot" Snapshot, "clone" Clone, "copy" Copy,);
+open_enum_impls!(GuestFeature {
+    "snapshot" Snapshot, "clone" Clone, "copy" Copy,
+});
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `GET /nodes/{node}/qemu/{vmid}/firewall/options`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestFirewallOptions {
     /// Lets DHCP through. Default: `false`.
@@ -2307,53 +1898,34 @@ pub struct GuestFirewallOptions {
     pub extra: Extra,
 }
 
-impl Object for GuestFirewallOptions {
+object!(GuestFirewallOptions {
+    optional: [
+        "dhcp" dhcp,
+        "digest" digest,
+        "enable" enable,
+        "ipfilter" ipfilter,
+        "log_level_in" log_level_in,
+        "log_level_out" log_level_out,
+        "macfilter" macfilter,
+        "ndp" ndp,
+        "policy_in" policy_in,
+        "policy_out" policy_out,
+        "radv" radv,
+    ],
+    others: extra,
+});
+
+impl Default for GuestFirewallOptions {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "GuestFirewallOptions",
-                required: &[],
-                optional: &[
-                    "dhcp",
-                    "digest",
-                    "enable",
-                    "ipfilter",
-                    "log_level_in",
-                    "log_level_out",
-                    "macfilter",
-                    "ndp",
-                    "policy_in",
-                    "policy_out",
-                    "radv",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dhcp,
-                &mut self.digest,
-                &mut self.enable,
-                &mut self.ipfilter,
-                &mut self.log_level_in,
-                &mut self.log_level_out,
-                &mut self.macfilter,
-                &mut self.ndp,
-                &mut self.policy_in,
-                &mut self.policy_out,
-                &mut self.radv,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(GuestFirewallOptions);
 
 /// State of the container in the high availability manager.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestHaState {
     /// High availability group the container belongs to, if any.
@@ -2366,28 +1938,22 @@ pub struct GuestHaState {
     pub extra: Extra,
 }
 
-impl Object for GuestHaState {
+object!(GuestHaState {
+    optional: ["group" group, "managed" managed, "state" state],
+    others: extra,
+});
+
+impl Default for GuestHaState {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "GuestHaState",
-                required: &[],
-                optional: &["group", "managed", "state"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.group, &mut self.managed, &mut self.state, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(GuestHaState);
 
 /// All addresses of the interface.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`, `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestIpAddress {
     /// IP address, without prefix length.
@@ -2400,28 +1966,17 @@ pub struct GuestIpAddress {
     pub extra: Extra,
 }
 
-impl Object for GuestIpAddress {
+object!(GuestIpAddress {
+    optional: ["ip-address" ip_address, "ip-address-type" ip_address_type, "prefix" prefix],
+    others: extra,
+});
+
+impl Default for GuestIpAddress {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "GuestIpAddress",
-                required: &[],
-                optional: &["ip-address", "ip-address-type", "prefix"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.ip_address,
-                &mut self.ip_address_type,
-                &mut self.prefix,
-                &mut self.extra,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(GuestIpAddress);
 
 /// Kind of guest.
 ///
@@ -2434,15 +1989,17 @@ pub enum GuestKind {
     /// The value `lxc`.
     Lxc,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(GuestKind : "qemu" Qemu, "lxc" Lxc,);
+open_enum_impls!(GuestKind {
+    "qemu" Qemu, "lxc" Lxc,
+});
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrddata`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestRrdSample {
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
@@ -2485,61 +2042,29 @@ pub struct GuestRrdSample {
     pub extra: Extra,
 }
 
-impl Object for GuestRrdSample {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "GuestRrdSample",
-                required: &["time"],
-                optional: &[
-                    "cpu",
-                    "disk",
-                    "diskread",
-                    "diskwrite",
-                    "maxcpu",
-                    "maxdisk",
-                    "maxmem",
-                    "mem",
-                    "memhost",
-                    "netin",
-                    "netout",
-                    "pressurecpufull",
-                    "pressurecpusome",
-                    "pressureiofull",
-                    "pressureiosome",
-                    "pressurememoryfull",
-                    "pressurememorysome",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.time,
-                &mut self.cpu,
-                &mut self.disk,
-                &mut self.diskread,
-                &mut self.diskwrite,
-                &mut self.maxcpu,
-                &mut self.maxdisk,
-                &mut self.maxmem,
-                &mut self.mem,
-                &mut self.memhost,
-                &mut self.netin,
-                &mut self.netout,
-                &mut self.pressurecpufull,
-                &mut self.pressurecpusome,
-                &mut self.pressureiofull,
-                &mut self.pressureiosome,
-                &mut self.pressurememoryfull,
-                &mut self.pressurememorysome,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(GuestRrdSample);
+object!(GuestRrdSample {
+    required: ["time" time],
+    optional: [
+        "cpu" cpu,
+        "disk" disk,
+        "diskread" diskread,
+        "diskwrite" diskwrite,
+        "maxcpu" maxcpu,
+        "maxdisk" maxdisk,
+        "maxmem" maxmem,
+        "mem" mem,
+        "memhost" memhost,
+        "netin" netin,
+        "netout" netout,
+        "pressurecpufull" pressurecpufull,
+        "pressurecpusome" pressurecpusome,
+        "pressureiofull" pressureiofull,
+        "pressureiosome" pressureiosome,
+        "pressurememoryfull" pressurememoryfull,
+        "pressurememorysome" pressurememorysome,
+    ],
+    others: extra,
+});
 
 /// Whether the container runs.
 ///
@@ -2552,10 +2077,12 @@ pub enum GuestStatus {
     /// The value `running`.
     Running,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(GuestStatus : "stopped" Stopped, "running" Running,);
+open_enum_impls!(GuestStatus {
+    "stopped" Stopped, "running" Running,
+});
 
 /// Kind of rule that stands in the way.
 ///
@@ -2568,17 +2095,17 @@ pub enum HaBlockingCause {
     /// The value `resource-affinity`.
     ResourceAffinity,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    HaBlockingCause : "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
-);
+open_enum_impls!(HaBlockingCause {
+    "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
+});
 
 /// High availability resources that keep the container off the node.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct HaBlockingResource {
     /// Kind of affinity rule that keeps the container off.
@@ -2589,23 +2116,17 @@ pub struct HaBlockingResource {
     pub extra: Extra,
 }
 
-impl Object for HaBlockingResource {
+object!(HaBlockingResource {
+    optional: ["cause" cause, "sid" sid],
+    others: extra,
+});
+
+impl Default for HaBlockingResource {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "HaBlockingResource",
-                required: &[],
-                optional: &["cause", "sid"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.cause, &mut self.sid, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(HaBlockingResource);
 
 /// Default keyboard layout of VNC consoles.
 ///
@@ -2664,22 +2185,43 @@ pub enum KeyboardLayout {
     /// The value `tr`.
     Tr,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    KeyboardLayout : "de" De, "de-ch" DeCh, "da" Da, "en-gb" EnGb, "en-us" EnUs, "es" Es,
-    "fi" Fi, "fr" Fr, "fr-be" FrBe, "fr-ca" FrCa, "fr-ch" FrCh, "hu" Hu, "is" Is, "it"
-    It, "ja" Ja, "lt" Lt, "mk" Mk, "nl" Nl, "no" No, "pl" Pl, "pt" Pt, "pt-br" PtBr, "sv"
-    Sv, "sl" Sl, "tr" Tr,
-);
+open_enum_impls!(KeyboardLayout {
+    "de" De,
+    "de-ch" DeCh,
+    "da" Da,
+    "en-gb" EnGb,
+    "en-us" EnUs,
+    "es" Es,
+    "fi" Fi,
+    "fr" Fr,
+    "fr-be" FrBe,
+    "fr-ca" FrCa,
+    "fr-ch" FrCh,
+    "hu" Hu,
+    "is" Is,
+    "it" It,
+    "ja" Ja,
+    "lt" Lt,
+    "mk" Mk,
+    "nl" Nl,
+    "no" No,
+    "pl" Pl,
+    "pt" Pt,
+    "pt-br" PtBr,
+    "sv" Sv,
+    "sl" Sl,
+    "tr" Tr,
+});
 
 /// Where the cluster stands.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`, `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Location {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -2689,7 +2231,7 @@ pub struct Location {
     /// Name of the place. At most 128 characters.
     pub name: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl Location {
@@ -2700,16 +2242,11 @@ impl Location {
         latitude: impl IntoValue<f64, How0>,
         longitude: impl IntoValue<f64, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(
-            &mut new.latitude,
-            &mut new.undeclared,
-            "latitude",
-            latitude,
-        );
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.latitude, &mut new.unknown, "latitude", latitude);
         property_string::put(
             &mut new.longitude,
-            &mut new.undeclared,
+            &mut new.unknown,
             "longitude",
             longitude,
         );
@@ -2719,74 +2256,48 @@ impl Location {
     #[inline]
     #[must_use]
     pub fn latitude<How>(mut self, value: impl IntoValue<f64, How>) -> Self {
-        property_string::put(
-            &mut self.latitude,
-            &mut self.undeclared,
-            "latitude",
-            value,
-        );
+        property_string::put(&mut self.latitude, &mut self.unknown, "latitude", value);
         self
     }
     /// Longitude in degrees, east positive. From -180 to 180.
     #[inline]
     #[must_use]
     pub fn longitude<How>(mut self, value: impl IntoValue<f64, How>) -> Self {
-        property_string::put(
-            &mut self.longitude,
-            &mut self.undeclared,
-            "longitude",
-            value,
-        );
+        property_string::put(&mut self.longitude, &mut self.unknown, "longitude", value);
         self
     }
     /// Name of the place. At most 128 characters.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.name, &mut self.undeclared, "name", value);
+        property_string::set(&mut self.name, &mut self.unknown, "name", value);
         self
     }
 }
 
-impl Object for Location {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Location",
-                required: &["latitude", "longitude"],
-                optional: &["name"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[
-                            ("latitude", Takes::Number(-90.0, 90.0)),
-                            ("longitude", Takes::Number(-180.0, 180.0)),
-                            ("name", Takes::Length(0, 128)),
-                        ],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.latitude,
-                &mut self.longitude,
-                &mut self.name,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(Location {
+    required: ["latitude" latitude, "longitude" longitude],
+    optional: ["name" name],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[
+            ("latitude", Takes::Number(-90.0, 90.0)),
+            ("longitude", Takes::Number(-180.0, 180.0)),
+            ("name", Takes::Length(0, 128)),
+        ],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(Location);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/log`.
 ///
 /// Used by `GET /nodes/{node}/ceph/log`, `GET /nodes/{node}/firewall/log`, `GET /nodes/{node}/lxc/{vmid}/firewall/log`, `GET /nodes/{node}/qemu/{vmid}/firewall/log` and 3 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LogLine {
     /// Line number, counted from 1.
@@ -2797,23 +2308,10 @@ pub struct LogLine {
     pub extra: Extra,
 }
 
-impl Object for LogLine {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LogLine",
-                required: &["n", "t"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.n, &mut self.t, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(LogLine);
+object!(LogLine {
+    required: ["n" n, "t" t],
+    others: extra,
+});
 
 /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
 ///
@@ -2826,15 +2324,17 @@ pub enum LxcConfigSnapstate {
     /// The value `delete`.
     Delete,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(LxcConfigSnapstate : "prepare" Prepare, "delete" Delete,);
+open_enum_impls!(LxcConfigSnapstate {
+    "prepare" Prepare, "delete" Delete,
+});
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotSnapnameItem {
     /// Name of the sub-resource.
@@ -2843,28 +2343,15 @@ pub struct LxcVmidSnapshotSnapnameItem {
     pub extra: Extra,
 }
 
-impl Object for LxcVmidSnapshotSnapnameItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "LxcVmidSnapshotSnapnameItem",
-                required: &["cmd"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.cmd, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(LxcVmidSnapshotSnapnameItem);
+object!(LxcVmidSnapshotSnapnameItem {
+    required: ["cmd" cmd],
+    others: extra,
+});
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/mtunnel`, `POST /nodes/{node}/qemu/{vmid}/mtunnel`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Mtunnel {
     /// Unix socket on the node to which the traffic is forwarded.
@@ -2877,28 +2364,15 @@ pub struct Mtunnel {
     pub extra: Extra,
 }
 
-impl Object for Mtunnel {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Mtunnel",
-                required: &["socket", "ticket", "upid"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.socket, &mut self.ticket, &mut self.upid, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(Mtunnel);
+object!(Mtunnel {
+    required: ["socket" socket, "ticket" ticket, "upid" upid],
+    others: extra,
+});
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct MtunnelWebsocket {
     /// Port of the tunnel.
@@ -2909,28 +2383,22 @@ pub struct MtunnelWebsocket {
     pub extra: Extra,
 }
 
-impl Object for MtunnelWebsocket {
+object!(MtunnelWebsocket {
+    optional: ["port" port, "socket" socket],
+    others: extra,
+});
+
+impl Default for MtunnelWebsocket {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "MtunnelWebsocket",
-                required: &[],
-                optional: &["port", "socket"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.port, &mut self.socket, &mut self.extra],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
-
-object_impls!(MtunnelWebsocket);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/pending`, `GET /nodes/{node}/qemu/{vmid}/pending`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PendingSetting {
     /// Present and not 0 if the option will be removed. From 0 to 2.
@@ -2945,36 +2413,18 @@ pub struct PendingSetting {
     pub extra: Extra,
 }
 
-impl Object for PendingSetting {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PendingSetting",
-                required: &["key"],
-                optional: &["delete", "pending", "value"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.key,
-                &mut self.delete,
-                &mut self.pending,
-                &mut self.value,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(PendingSetting);
+object!(PendingSetting {
+    required: ["key" key],
+    optional: ["delete" delete, "pending" pending, "value" value],
+    others: extra,
+});
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups` and 6 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -2992,7 +2442,7 @@ pub struct PruneBackups {
     /// Number of years for which the newest backup of the year is kept.
     pub keep_yearly: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl PruneBackups {
@@ -3000,18 +2450,13 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Keeps all backups; excludes the other rules.
     #[inline]
     #[must_use]
     pub fn keep_all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.keep_all,
-            &mut self.undeclared,
-            "keep-all",
-            value,
-        );
+        property_string::set(&mut self.keep_all, &mut self.unknown, "keep-all", value);
         self
     }
     /// Number of days for which the newest backup of the day is kept.
@@ -3020,7 +2465,7 @@ impl PruneBackups {
     pub fn keep_daily<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.keep_daily,
-            &mut self.undeclared,
+            &mut self.unknown,
             "keep-daily",
             value,
         );
@@ -3032,7 +2477,7 @@ impl PruneBackups {
     pub fn keep_hourly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.keep_hourly,
-            &mut self.undeclared,
+            &mut self.unknown,
             "keep-hourly",
             value,
         );
@@ -3042,12 +2487,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_last<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.keep_last,
-            &mut self.undeclared,
-            "keep-last",
-            value,
-        );
+        property_string::set(&mut self.keep_last, &mut self.unknown, "keep-last", value);
         self
     }
     /// Number of months for which the newest backup of the month is kept.
@@ -3056,7 +2496,7 @@ impl PruneBackups {
     pub fn keep_monthly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.keep_monthly,
-            &mut self.undeclared,
+            &mut self.unknown,
             "keep-monthly",
             value,
         );
@@ -3068,7 +2508,7 @@ impl PruneBackups {
     pub fn keep_weekly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.keep_weekly,
-            &mut self.undeclared,
+            &mut self.unknown,
             "keep-weekly",
             value,
         );
@@ -3080,7 +2520,7 @@ impl PruneBackups {
     pub fn keep_yearly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
         property_string::set(
             &mut self.keep_yearly,
-            &mut self.undeclared,
+            &mut self.unknown,
             "keep-yearly",
             value,
         );
@@ -3088,44 +2528,30 @@ impl PruneBackups {
     }
 }
 
-impl Object for PruneBackups {
+object!(PruneBackups {
+    optional: [
+        "keep-all" keep_all,
+        "keep-daily" keep_daily,
+        "keep-hourly" keep_hourly,
+        "keep-last" keep_last,
+        "keep-monthly" keep_monthly,
+        "keep-weekly" keep_weekly,
+        "keep-yearly" keep_yearly,
+    ],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[Between::Alone("keep-all")],
+    },
+    others: unknown,
+});
+
+impl Default for PruneBackups {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "PruneBackups",
-                required: &[],
-                optional: &[
-                    "keep-all",
-                    "keep-daily",
-                    "keep-hourly",
-                    "keep-last",
-                    "keep-monthly",
-                    "keep-weekly",
-                    "keep-yearly",
-                ],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[Between::Alone("keep-all")],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.keep_all,
-                &mut self.keep_daily,
-                &mut self.keep_hourly,
-                &mut self.keep_last,
-                &mut self.keep_monthly,
-                &mut self.keep_weekly,
-                &mut self.keep_yearly,
-                &mut self.undeclared,
-            ],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -3142,10 +2568,12 @@ pub enum QemuAccelerator {
     /// The value `tcg`.
     Tcg,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuAccelerator : "kvm" Kvm, "tcg" Tcg,);
+open_enum_impls!(QemuAccelerator {
+    "kvm" Kvm, "tcg" Tcg,
+});
 
 /// Processor architecture whose flags are listed; the host's own when absent.
 ///
@@ -3158,15 +2586,17 @@ pub enum QemuArch {
     /// The value `aarch64`.
     Aarch64,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(QemuArch : "x86_64" X8664, "aarch64" Aarch64,);
+open_enum_impls!(QemuArch {
+    "x86_64" X8664, "aarch64" Aarch64,
+});
 
 /// One element of the answer to `GET /cluster/qemu/cpu-flags`.
 ///
 /// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpuFlag {
     /// What the CPU flag does.
@@ -3179,28 +2609,11 @@ pub struct QemuCpuFlag {
     pub extra: Extra,
 }
 
-impl Object for QemuCpuFlag {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "QemuCpuFlag",
-                required: &["name"],
-                optional: &["description", "supported-on"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.name,
-                &mut self.description,
-                &mut self.supported_on,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(QemuCpuFlag);
+object!(QemuCpuFlag {
+    required: ["name" name],
+    optional: ["description" description, "supported-on" supported_on],
+    others: extra,
+});
 
 /// Whether users, groups or both are imported.
 ///
@@ -3215,17 +2628,19 @@ pub enum RealmSyncScope {
     /// The value `both`.
     Both,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(RealmSyncScope : "users" Users, "groups" Groups, "both" Both,);
+open_enum_impls!(RealmSyncScope {
+    "users" Users, "groups" Groups, "both" Both,
+});
 
 /// How to reach the API of the other cluster.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/remote_migrate`, `POST /nodes/{node}/qemu/{vmid}/remote_migrate`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RemoteEndpoint {
     /// API token for the other cluster, in the form of an `Authorization` header value.
@@ -3237,7 +2652,7 @@ pub struct RemoteEndpoint {
     /// Port of the other side's API.
     pub port: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl RemoteEndpoint {
@@ -3248,26 +2663,16 @@ impl RemoteEndpoint {
         apitoken: impl IntoValue<Secret, How0>,
         host: impl IntoValue<String, How1>,
     ) -> Self {
-        let mut new = Self::default();
-        property_string::put(
-            &mut new.apitoken,
-            &mut new.undeclared,
-            "apitoken",
-            apitoken,
-        );
-        property_string::put(&mut new.host, &mut new.undeclared, "host", host);
+        let mut new = <Self as Object>::empty();
+        property_string::put(&mut new.apitoken, &mut new.unknown, "apitoken", apitoken);
+        property_string::put(&mut new.host, &mut new.unknown, "host", host);
         new
     }
     /// API token for the other cluster, in the form of an `Authorization` header value.
     #[inline]
     #[must_use]
     pub fn apitoken<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
-        property_string::put(
-            &mut self.apitoken,
-            &mut self.undeclared,
-            "apitoken",
-            value,
-        );
+        property_string::put(&mut self.apitoken, &mut self.unknown, "apitoken", value);
         self
     }
     /// SHA-256 fingerprint of the other side's certificate, if that is not trusted anyway.
@@ -3276,7 +2681,7 @@ impl RemoteEndpoint {
     pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
         property_string::set(
             &mut self.fingerprint,
-            &mut self.undeclared,
+            &mut self.unknown,
             "fingerprint",
             value,
         );
@@ -3286,47 +2691,30 @@ impl RemoteEndpoint {
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.host, &mut self.undeclared, "host", value);
+        property_string::put(&mut self.host, &mut self.unknown, "host", value);
         self
     }
     /// Port of the other side's API.
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.port, &mut self.undeclared, "port", value);
+        property_string::set(&mut self.port, &mut self.unknown, "port", value);
         self
     }
 }
 
-impl Object for RemoteEndpoint {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RemoteEndpoint",
-                required: &["apitoken", "host"],
-                optional: &["fingerprint", "port"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: None,
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [
-                &mut self.apitoken,
-                &mut self.host,
-                &mut self.fingerprint,
-                &mut self.port,
-                &mut self.undeclared,
-            ],
-        );
-    }
-}
+object!(RemoteEndpoint {
+    required: ["apitoken" apitoken, "host" host],
+    optional: ["fingerprint" fingerprint, "port" port],
+    property_string: {
+        default_key: None,
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
 
 property_string_impls!(RemoteEndpoint);
 
@@ -3341,15 +2729,17 @@ pub enum RrdConsolidation {
     /// The value `MAX`.
     Max,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(RrdConsolidation : "AVERAGE" Average, "MAX" Max,);
+open_enum_impls!(RrdConsolidation {
+    "AVERAGE" Average, "MAX" Max,
+});
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/rrd`, `GET /nodes/{node}/storage/{storage}/rrd`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RrdImage {
     /// Path of the rendered PNG file on the node.
@@ -3360,23 +2750,11 @@ pub struct RrdImage {
     pub extra: Extra,
 }
 
-impl Object for RrdImage {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "RrdImage",
-                required: &["filename"],
-                optional: &["image"],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.filename, &mut self.image, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(RrdImage);
+object!(RrdImage {
+    required: ["filename" filename],
+    optional: ["image" image],
+    others: extra,
+});
 
 /// Period the statistics cover, up to now.
 ///
@@ -3395,17 +2773,17 @@ pub enum RrdTimeframe {
     /// The value `year`.
     Year,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(
-    RrdTimeframe : "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
-);
+open_enum_impls!(RrdTimeframe {
+    "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
+});
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, `POST /nodes/{node}/qemu/{vmid}/spiceproxy`, `POST /nodes/{node}/spiceshell`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct SpiceConfig {
     /// CA certificate of the server in PEM form, its line breaks written as `\n`.
@@ -3436,52 +2814,28 @@ pub struct SpiceConfig {
     pub extra: Extra,
 }
 
-impl Object for SpiceConfig {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "SpiceConfig",
-                required: &["host", "password", "proxy", "tls-port", "type"],
-                optional: &[
-                    "ca",
-                    "delete-this-file",
-                    "host-subject",
-                    "release-cursor",
-                    "secure-attention",
-                    "title",
-                    "toggle-fullscreen",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.host,
-                &mut self.password,
-                &mut self.proxy,
-                &mut self.tls_port,
-                &mut self.type_,
-                &mut self.ca,
-                &mut self.delete_this_file,
-                &mut self.host_subject,
-                &mut self.release_cursor,
-                &mut self.secure_attention,
-                &mut self.title,
-                &mut self.toggle_fullscreen,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(SpiceConfig);
+object!(SpiceConfig {
+    required: [
+        "host" host, "password" password, "proxy" proxy, "tls-port" tls_port, "type" type_,
+    ],
+    optional: [
+        "ca" ca,
+        "delete-this-file" delete_this_file,
+        "host-subject" host_subject,
+        "release-cursor" release_cursor,
+        "secure-attention" secure_attention,
+        "title" title,
+        "toggle-fullscreen" toggle_fullscreen,
+    ],
+    others: extra,
+});
 
 /// Place in the node's start and shutdown sequence.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config` and 5 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct StartupOrder {
     /// Seconds to wait for this shutdown before the next guest's turn.
@@ -3491,7 +2845,7 @@ pub struct StartupOrder {
     /// Seconds to wait after this start before the next guest is started.
     pub up: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
-    pub undeclared: Undeclared,
+    pub unknown: UnknownKeys,
 }
 
 impl StartupOrder {
@@ -3499,27 +2853,27 @@ impl StartupOrder {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        <Self as Object>::empty()
     }
     /// Seconds to wait for this shutdown before the next guest's turn.
     #[inline]
     #[must_use]
     pub fn down<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.down, &mut self.undeclared, "down", value);
+        property_string::set(&mut self.down, &mut self.unknown, "down", value);
         self
     }
     /// Position in the sequence; low numbers start first and shut down last.
     #[inline]
     #[must_use]
     pub fn order<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.order, &mut self.undeclared, "order", value);
+        property_string::set(&mut self.order, &mut self.unknown, "order", value);
         self
     }
     /// Seconds to wait after this start before the next guest is started.
     #[inline]
     #[must_use]
     pub fn up<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.up, &mut self.undeclared, "up", value);
+        property_string::set(&mut self.up, &mut self.unknown, "up", value);
         self
     }
 }
@@ -3529,7 +2883,7 @@ impl From<i64> for StartupOrder {
     fn from(value: i64) -> Self {
         Self {
             order: Some(value),
-            ..Self::default()
+            ..<Self as Object>::empty()
         }
     }
 }
@@ -3541,27 +2895,22 @@ impl FromInteger for StartupOrder {
     }
 }
 
-impl Object for StartupOrder {
+object!(StartupOrder {
+    optional: ["down" down, "order" order, "up" up],
+    property_string: {
+        default_key: Some("order"),
+        aliases: &[],
+        key_aliases: &[],
+        limits: &[],
+        between: &[],
+    },
+    others: unknown,
+});
+
+impl Default for StartupOrder {
     #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "StartupOrder",
-                required: &[],
-                optional: &["down", "order", "up"],
-                families: &[],
-                rules: Some(
-                    &Rules {
-                        default_key: Some("order"),
-                        aliases: &[],
-                        key_aliases: &[],
-                        limits: &[],
-                        between: &[],
-                    },
-                ),
-            },
-            &mut [&mut self.down, &mut self.order, &mut self.up, &mut self.undeclared],
-        );
+    fn default() -> Self {
+        <Self as Object>::empty()
     }
 }
 
@@ -3570,7 +2919,7 @@ property_string_impls!(StartupOrder);
 /// One element of the answer to `GET /access`.
 ///
 /// Used by `GET /access`, `GET /access/openid`, `GET /cluster/backup-info`, `GET /cluster/jobs` and 10 more.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct SubdirEntry {
     /// Name of the sub-resource, the next path segment.
@@ -3579,28 +2928,15 @@ pub struct SubdirEntry {
     pub extra: Extra,
 }
 
-impl Object for SubdirEntry {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "SubdirEntry",
-                required: &["subdir"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.subdir, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(SubdirEntry);
+object!(SubdirEntry {
+    required: ["subdir" subdir],
+    others: extra,
+});
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/termproxy`, `POST /nodes/{node}/qemu/{vmid}/termproxy`, `POST /nodes/{node}/termproxy`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Termproxy {
     /// TCP port of the proxy on the node.
@@ -3615,29 +2951,10 @@ pub struct Termproxy {
     pub extra: Extra,
 }
 
-impl Object for Termproxy {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Termproxy",
-                required: &["port", "ticket", "upid", "user"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.port,
-                &mut self.ticket,
-                &mut self.upid,
-                &mut self.user,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(Termproxy);
+object!(Termproxy {
+    required: ["port" port, "ticket" ticket, "upid" upid, "user" user],
+    others: extra,
+});
 
 /// Tag format of the outer VLAN; QinQ zones.
 ///
@@ -3650,15 +2967,17 @@ pub enum VlanProtocol {
     /// The value `802.1ad`.
     V8021ad,
     /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+    UnknownValue(UnknownValue),
 }
 
-open_enum_impls!(VlanProtocol : "802.1q" V8021q, "802.1ad" V8021ad,);
+open_enum_impls!(VlanProtocol {
+    "802.1q" V8021q, "802.1ad" V8021ad,
+});
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`, `GET /nodes/{node}/vncwebsocket`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct VncWebsocket {
     /// Port that the call that opened the proxy returned.
@@ -3667,28 +2986,15 @@ pub struct VncWebsocket {
     pub extra: Extra,
 }
 
-impl Object for VncWebsocket {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "VncWebsocket",
-                required: &["port"],
-                optional: &[],
-                families: &[],
-                rules: None,
-            },
-            &mut [&mut self.port, &mut self.extra],
-        );
-    }
-}
-
-object_impls!(VncWebsocket);
+object!(VncWebsocket {
+    required: ["port" port],
+    others: extra,
+});
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/vncproxy`, `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `POST /nodes/{node}/vncshell`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Vncproxy {
     /// TLS certificate of the console's server.
@@ -3707,28 +3013,8 @@ pub struct Vncproxy {
     pub extra: Extra,
 }
 
-impl Object for Vncproxy {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "Vncproxy",
-                required: &["cert", "port", "ticket", "upid", "user"],
-                optional: &["password"],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.cert,
-                &mut self.port,
-                &mut self.ticket,
-                &mut self.upid,
-                &mut self.user,
-                &mut self.password,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(Vncproxy);
+object!(Vncproxy {
+    required: ["cert" cert, "port" port, "ticket" ticket, "upid" upid, "user" user],
+    optional: ["password" password],
+    others: extra,
+});
