@@ -372,6 +372,7 @@ fn setters_take_what_people_have() {
         let one = |value: &ParamValue| match value {
             ParamValue::One(text) => text.clone(),
             ParamValue::Many(texts) => texts.join("|"),
+            other => panic!("{other:?}"),
         };
         let params = given.params().iter();
         params
