@@ -89,6 +89,8 @@ struct Scene<'a> {
     separator: char,
     /// The value is a key of a property string.
     inside: bool,
+    /// The property string, where it is one of its keys.
+    owner: &'a str,
     /// The value is part of the path.
     path: bool,
 }
@@ -141,6 +143,7 @@ impl Emitter<'_> {
                 earlier: releases,
                 separator: ',',
                 inside: false,
+                owner: "",
                 path: false,
             };
             let (function, entry) = self.wire(endpoint, &facts.release.to_string(), &scene);
@@ -318,10 +321,12 @@ impl Emitter<'_> {
 
     fn value(&self, name: &str, ty: &Ty, schema: Option<&Schema>, scene: &Scene<'_>) -> Sample {
         let schema = schema.map(|schema| scene.choose(schema));
+        let known = sample::key(scene.owner, name);
         match ty {
             Ty::Boolean => Sent::one(quote!(true), "1"),
             Ty::Integer => {
-                let value = sample::integer(schema);
+                let known = known.and_then(|text| text.parse().ok());
+                let value = known.unwrap_or_else(|| sample::integer(schema));
                 let literal = Literal::i64_suffixed(value);
                 Sent::one(quote!(#literal), value.to_string())
             }
@@ -340,7 +345,10 @@ impl Emitter<'_> {
                         Sent::one(quote!([100_u32, 101_u32]), text)
                     }
                     _ => {
-                        let text = sample::item(name, schema, scene.siblings);
+                        let text = known.map_or_else(
+                            || sample::item(name, schema, scene.siblings),
+                            str::to_owned,
+                        );
                         let sent = [text.as_str(), text.as_str()].join(separator);
                         Sent::one(quote!([#text, #text]), sent)
                     }
@@ -376,7 +384,8 @@ impl Emitter<'_> {
                 ItemKind::Struct(_) => Sent::one(quote!(""), ""),
             },
             _ => {
-                let mut text = sample::text(name, schema, scene.inside);
+                let mut text =
+                    known.map_or_else(|| sample::text(name, schema, scene.inside), str::to_owned);
                 if scene.path {
                     text.retain(|c| c != '/');
                 }
@@ -401,13 +410,17 @@ impl Emitter<'_> {
             earlier: &[],
             separator: ';',
             inside: true,
+            owner: &string.name,
             path: false,
         };
         let mut set: Vec<(&str, String)> = Vec::new();
         let mut arguments = Vec::new();
         let mut code = TokenStream::new();
-        let members = string.members.iter();
-        for member in members.filter(|m| m.required || keys.contains_key(&m.name)) {
+        let members = string.members.iter().filter(|member| {
+            (member.required || keys.contains_key(&member.name))
+                && !sample::stands_alone(&string.name, &member.name)
+        });
+        for member in members {
             let value = self.value(&member.name, &member.ty, keys.get(&member.name), &inside);
             let given = value.code;
             if member.required {

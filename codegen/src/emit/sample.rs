@@ -166,6 +166,55 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("wwn", "", "0x5000c500a1b2c3d4"),
 ];
 
+/// Values of keys of property strings of which a dump shows no more than their names, by property string and key.
+const KEYS: &[(&str, &str, &str)] = &[
+    ("QemuBoot", "legacy", "cdn"),
+    ("QemuBoot", "order", "scsi0"),
+    ("QemuCloudInitCustom", "meta", SNIPPET),
+    ("QemuCloudInitCustom", "network", SNIPPET),
+    ("QemuCloudInitCustom", "user", SNIPPET),
+    ("QemuCloudInitCustom", "vendor", SNIPPET),
+    ("QemuCpu", "flags", "+aes"),
+    ("QemuCpu", "guest-phys-bits", "40"),
+    ("QemuCpu", "phys-bits", "host"),
+    ("QemuCpu", "reported-model", "kvm64"),
+    ("QemuHostPci", "device-id", "0x1533"),
+    ("QemuHostPci", "host", "0000:01:00.0"),
+    ("QemuHostPci", "sub-device-id", "0x0001"),
+    ("QemuHostPci", "sub-vendor-id", "0x8086"),
+    ("QemuHostPci", "vendor-id", "0x8086"),
+    ("QemuIpConfig", "gw", "192.0.2.1"),
+    ("QemuIpConfig", "gw6", "2001:db8::1"),
+    ("QemuIpConfig", "ip", "192.0.2.10/24"),
+    ("QemuIpConfig", "ip6", "2001:db8::10/64"),
+    ("QemuSev", "type", "std"),
+    (
+        "QemuSmbios1",
+        "uuid",
+        "0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f",
+    ),
+    ("QemuTdx", "type", "tdx"),
+    ("QemuWatchdog", "action", "reset"),
+    ("RealmSyncOptions", "remove-vanished", "acl"),
+    ("RealmTfa", "step", "30"),
+    ("RealmTfa", "type", "oath"),
+    ("RemoteEndpoint", "fingerprint", FINGERPRINT),
+];
+
+const SNIPPET: &str = "local:snippets/user.yaml";
+
+/// The value of a key in [`KEYS`].
+pub(super) fn key(owner: &str, name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .find(|(string, key, _)| *string == owner && *key == name)
+        .map(|(.., value)| *value)
+}
+
+/// Whether a key of a property string goes with no other key of it.
+pub(super) fn stands_alone(owner: &str, name: &str) -> bool {
+    (owner, name) == ("PruneBackups", "keep-all")
+}
+
 const FINGERPRINT: &str = "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99";
 
 /// Values of placeholders that the dump says too little about, or that must be more than valid.

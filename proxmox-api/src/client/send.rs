@@ -42,6 +42,10 @@ pub(crate) enum Received {
     /// An accepted answer whose body is still coming.
     Open(OpenResponse),
     /// A connection that is no HTTP any more, and the answer that says so.
+    #[cfg_attr(
+        not(feature = "console"),
+        allow(dead_code, reason = "nothing but consoles asks for it")
+    )]
     Switched(WireResponse, Box<dyn Duplex>),
 }
 
@@ -102,6 +106,10 @@ pub(crate) struct Delivery {
 pub(crate) enum Delivered {
     Reply(Reply),
     Open(OpenResponse),
+    #[cfg_attr(
+        not(feature = "console"),
+        allow(dead_code, reason = "nothing but consoles asks for it")
+    )]
     Switched(WireResponse, Box<dyn Duplex>),
 }
 

@@ -318,7 +318,7 @@ pub static WIRES: &[Wire] = &[
                         "enable-new=1",
                         "full=1",
                         "purge=1",
-                        "remove-vanished=text",
+                        "remove-vanished=acl",
                         "scope=users",
                     ],
                 ),
@@ -338,8 +338,8 @@ pub static WIRES: &[Wire] = &[
                         "digits=7",
                         "id=text",
                         "key=text",
-                        "step=7",
-                        "type=text",
+                        "step=30",
+                        "type=oath",
                         "url=text",
                     ],
                 ),
@@ -610,7 +610,7 @@ pub static WIRES: &[Wire] = &[
                         "enable-new=1",
                         "full=1",
                         "purge=1",
-                        "remove-vanished=text",
+                        "remove-vanished=acl",
                         "scope=users",
                     ],
                 ),
@@ -630,8 +630,8 @@ pub static WIRES: &[Wire] = &[
                         "digits=7",
                         "id=text",
                         "key=text",
-                        "step=7",
-                        "type=text",
+                        "step=30",
+                        "type=oath",
                         "url=text",
                     ],
                 ),
@@ -1913,7 +1913,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -2202,7 +2201,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -13294,7 +13292,12 @@ pub static WIRES: &[Wire] = &[
                 known: true,
                 of: Some("RemoteEndpoint"),
                 sent: Parts(
-                    &["apitoken=text", "fingerprint=text", "host=text", "port=7"],
+                    &[
+                        "apitoken=text",
+                        "fingerprint=AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
+                        "host=text",
+                        "port=7",
+                    ],
                 ),
             },
             Parameter {
@@ -14220,7 +14223,7 @@ pub static WIRES: &[Wire] = &[
                         "kernel-hashes=1",
                         "no-debug=1",
                         "no-key-sharing=1",
-                        "text",
+                        "std",
                     ],
                 ),
             },
@@ -14270,7 +14273,7 @@ pub static WIRES: &[Wire] = &[
                 name: "boot",
                 known: true,
                 of: Some("QemuBoot"),
-                sent: Parts(&["text", "order=item1;item1"]),
+                sent: Parts(&["cdn", "order=scsi0;scsi0"]),
             },
             Parameter {
                 name: "bootdisk",
@@ -14294,7 +14297,14 @@ pub static WIRES: &[Wire] = &[
                 name: "cicustom",
                 known: true,
                 of: Some("QemuCloudInitCustom"),
-                sent: Parts(&["meta=text", "network=text", "user=text", "vendor=text"]),
+                sent: Parts(
+                    &[
+                        "meta=local:snippets/user.yaml",
+                        "network=local:snippets/user.yaml",
+                        "user=local:snippets/user.yaml",
+                        "vendor=local:snippets/user.yaml",
+                    ],
+                ),
             },
             Parameter {
                 name: "cipassword",
@@ -14333,13 +14343,13 @@ pub static WIRES: &[Wire] = &[
                 sent: Parts(
                     &[
                         "text",
-                        "flags=item1;item1",
-                        "guest-phys-bits=7",
+                        "flags=+aes;+aes",
+                        "guest-phys-bits=40",
                         "hidden=1",
                         "hv-vendor-id=text",
                         "level=7",
-                        "phys-bits=text",
-                        "reported-model=text",
+                        "phys-bits=host",
+                        "reported-model=kvm64",
                     ],
                 ),
             },
@@ -14407,18 +14417,18 @@ pub static WIRES: &[Wire] = &[
                 of: Some("QemuHostPci"),
                 sent: Parts(
                     &[
-                        "device-id=text",
+                        "device-id=0x1533",
                         "driver=vfio",
-                        "text",
+                        "0000:01:00.0",
                         "legacy-igd=1",
                         "mapping=text",
                         "mdev=text",
                         "pcie=1",
                         "rombar=1",
                         "romfile=text",
-                        "sub-device-id=text",
-                        "sub-vendor-id=text",
-                        "vendor-id=text",
+                        "sub-device-id=0x0001",
+                        "sub-vendor-id=0x8086",
+                        "vendor-id=0x8086",
                         "x-vga=1",
                     ],
                 ),
@@ -14494,13 +14504,20 @@ pub static WIRES: &[Wire] = &[
                 name: "intel-tdx",
                 known: true,
                 of: Some("QemuTdx"),
-                sent: Parts(&["attestation=1", "text", "vsock-cid=7", "vsock-port=7"]),
+                sent: Parts(&["attestation=1", "tdx", "vsock-cid=7", "vsock-port=7"]),
             },
             Parameter {
                 name: "ipconfig1",
                 known: true,
                 of: Some("QemuIpConfig"),
-                sent: Parts(&["gw=text", "gw6=text", "ip=text", "ip6=text"]),
+                sent: Parts(
+                    &[
+                        "gw=192.0.2.1",
+                        "gw6=2001:db8::1",
+                        "ip=192.0.2.10/24",
+                        "ip6=2001:db8::10/64",
+                    ],
+                ),
             },
             Parameter {
                 name: "ivshmem",
@@ -14806,7 +14823,7 @@ pub static WIRES: &[Wire] = &[
                         "product=text",
                         "serial=text",
                         "sku=text",
-                        "uuid=text",
+                        "uuid=0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f",
                         "version=text",
                     ],
                 ),
@@ -15005,7 +15022,7 @@ pub static WIRES: &[Wire] = &[
                 name: "watchdog",
                 known: true,
                 of: Some("QemuWatchdog"),
-                sent: Parts(&["action=text", "i6300esb"]),
+                sent: Parts(&["action=reset", "i6300esb"]),
             },
         ],
     },
@@ -15514,7 +15531,7 @@ pub static WIRES: &[Wire] = &[
                         "kernel-hashes=1",
                         "no-debug=1",
                         "no-key-sharing=1",
-                        "text",
+                        "std",
                     ],
                 ),
             },
@@ -15564,7 +15581,7 @@ pub static WIRES: &[Wire] = &[
                 name: "boot",
                 known: true,
                 of: Some("QemuBoot"),
-                sent: Parts(&["text", "order=item1;item1"]),
+                sent: Parts(&["cdn", "order=scsi0;scsi0"]),
             },
             Parameter {
                 name: "bootdisk",
@@ -15582,7 +15599,14 @@ pub static WIRES: &[Wire] = &[
                 name: "cicustom",
                 known: true,
                 of: Some("QemuCloudInitCustom"),
-                sent: Parts(&["meta=text", "network=text", "user=text", "vendor=text"]),
+                sent: Parts(
+                    &[
+                        "meta=local:snippets/user.yaml",
+                        "network=local:snippets/user.yaml",
+                        "user=local:snippets/user.yaml",
+                        "vendor=local:snippets/user.yaml",
+                    ],
+                ),
             },
             Parameter {
                 name: "cipassword",
@@ -15621,13 +15645,13 @@ pub static WIRES: &[Wire] = &[
                 sent: Parts(
                     &[
                         "text",
-                        "flags=item1;item1",
-                        "guest-phys-bits=7",
+                        "flags=+aes;+aes",
+                        "guest-phys-bits=40",
                         "hidden=1",
                         "hv-vendor-id=text",
                         "level=7",
-                        "phys-bits=text",
-                        "reported-model=text",
+                        "phys-bits=host",
+                        "reported-model=kvm64",
                     ],
                 ),
             },
@@ -15701,18 +15725,18 @@ pub static WIRES: &[Wire] = &[
                 of: Some("QemuHostPci"),
                 sent: Parts(
                     &[
-                        "device-id=text",
+                        "device-id=0x1533",
                         "driver=vfio",
-                        "text",
+                        "0000:01:00.0",
                         "legacy-igd=1",
                         "mapping=text",
                         "mdev=text",
                         "pcie=1",
                         "rombar=1",
                         "romfile=text",
-                        "sub-device-id=text",
-                        "sub-vendor-id=text",
-                        "vendor-id=text",
+                        "sub-device-id=0x0001",
+                        "sub-vendor-id=0x8086",
+                        "vendor-id=0x8086",
                         "x-vga=1",
                     ],
                 ),
@@ -15788,13 +15812,20 @@ pub static WIRES: &[Wire] = &[
                 name: "intel-tdx",
                 known: true,
                 of: Some("QemuTdx"),
-                sent: Parts(&["attestation=1", "text", "vsock-cid=7", "vsock-port=7"]),
+                sent: Parts(&["attestation=1", "tdx", "vsock-cid=7", "vsock-port=7"]),
             },
             Parameter {
                 name: "ipconfig1",
                 known: true,
                 of: Some("QemuIpConfig"),
-                sent: Parts(&["gw=text", "gw6=text", "ip=text", "ip6=text"]),
+                sent: Parts(
+                    &[
+                        "gw=192.0.2.1",
+                        "gw6=2001:db8::1",
+                        "ip=192.0.2.10/24",
+                        "ip6=2001:db8::10/64",
+                    ],
+                ),
             },
             Parameter {
                 name: "ivshmem",
@@ -16100,7 +16131,7 @@ pub static WIRES: &[Wire] = &[
                         "product=text",
                         "serial=text",
                         "sku=text",
-                        "uuid=text",
+                        "uuid=0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f",
                         "version=text",
                     ],
                 ),
@@ -16281,7 +16312,7 @@ pub static WIRES: &[Wire] = &[
                 name: "watchdog",
                 known: true,
                 of: Some("QemuWatchdog"),
-                sent: Parts(&["action=text", "i6300esb"]),
+                sent: Parts(&["action=reset", "i6300esb"]),
             },
         ],
     },
@@ -16328,7 +16359,7 @@ pub static WIRES: &[Wire] = &[
                         "kernel-hashes=1",
                         "no-debug=1",
                         "no-key-sharing=1",
-                        "text",
+                        "std",
                     ],
                 ),
             },
@@ -16372,7 +16403,7 @@ pub static WIRES: &[Wire] = &[
                 name: "boot",
                 known: true,
                 of: Some("QemuBoot"),
-                sent: Parts(&["text", "order=item1;item1"]),
+                sent: Parts(&["cdn", "order=scsi0;scsi0"]),
             },
             Parameter {
                 name: "bootdisk",
@@ -16390,7 +16421,14 @@ pub static WIRES: &[Wire] = &[
                 name: "cicustom",
                 known: true,
                 of: Some("QemuCloudInitCustom"),
-                sent: Parts(&["meta=text", "network=text", "user=text", "vendor=text"]),
+                sent: Parts(
+                    &[
+                        "meta=local:snippets/user.yaml",
+                        "network=local:snippets/user.yaml",
+                        "user=local:snippets/user.yaml",
+                        "vendor=local:snippets/user.yaml",
+                    ],
+                ),
             },
             Parameter {
                 name: "cipassword",
@@ -16429,13 +16467,13 @@ pub static WIRES: &[Wire] = &[
                 sent: Parts(
                     &[
                         "text",
-                        "flags=item1;item1",
-                        "guest-phys-bits=7",
+                        "flags=+aes;+aes",
+                        "guest-phys-bits=40",
                         "hidden=1",
                         "hv-vendor-id=text",
                         "level=7",
-                        "phys-bits=text",
-                        "reported-model=text",
+                        "phys-bits=host",
+                        "reported-model=kvm64",
                     ],
                 ),
             },
@@ -16509,18 +16547,18 @@ pub static WIRES: &[Wire] = &[
                 of: Some("QemuHostPci"),
                 sent: Parts(
                     &[
-                        "device-id=text",
+                        "device-id=0x1533",
                         "driver=vfio",
-                        "text",
+                        "0000:01:00.0",
                         "legacy-igd=1",
                         "mapping=text",
                         "mdev=text",
                         "pcie=1",
                         "rombar=1",
                         "romfile=text",
-                        "sub-device-id=text",
-                        "sub-vendor-id=text",
-                        "vendor-id=text",
+                        "sub-device-id=0x0001",
+                        "sub-vendor-id=0x8086",
+                        "vendor-id=0x8086",
                         "x-vga=1",
                     ],
                 ),
@@ -16590,13 +16628,20 @@ pub static WIRES: &[Wire] = &[
                 name: "intel-tdx",
                 known: true,
                 of: Some("QemuTdx"),
-                sent: Parts(&["attestation=1", "text", "vsock-cid=7", "vsock-port=7"]),
+                sent: Parts(&["attestation=1", "tdx", "vsock-cid=7", "vsock-port=7"]),
             },
             Parameter {
                 name: "ipconfig1",
                 known: true,
                 of: Some("QemuIpConfig"),
-                sent: Parts(&["gw=text", "gw6=text", "ip=text", "ip6=text"]),
+                sent: Parts(
+                    &[
+                        "gw=192.0.2.1",
+                        "gw6=2001:db8::1",
+                        "ip=192.0.2.10/24",
+                        "ip6=2001:db8::10/64",
+                    ],
+                ),
             },
             Parameter {
                 name: "ivshmem",
@@ -16902,7 +16947,7 @@ pub static WIRES: &[Wire] = &[
                         "product=text",
                         "serial=text",
                         "sku=text",
-                        "uuid=text",
+                        "uuid=0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f",
                         "version=text",
                     ],
                 ),
@@ -17083,7 +17128,7 @@ pub static WIRES: &[Wire] = &[
                 name: "watchdog",
                 known: true,
                 of: Some("QemuWatchdog"),
-                sent: Parts(&["action=text", "i6300esb"]),
+                sent: Parts(&["action=reset", "i6300esb"]),
             },
         ],
     },
@@ -17953,7 +17998,12 @@ pub static WIRES: &[Wire] = &[
                 known: true,
                 of: Some("RemoteEndpoint"),
                 sent: Parts(
-                    &["apitoken=text", "fingerprint=text", "host=text", "port=7"],
+                    &[
+                        "apitoken=text",
+                        "fingerprint=AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
+                        "host=text",
+                        "port=7",
+                    ],
                 ),
             },
             Parameter {
@@ -19443,7 +19493,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -19480,7 +19529,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -20088,7 +20136,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -20670,7 +20717,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -21055,7 +21101,6 @@ pub static WIRES: &[Wire] = &[
                 of: Some("PruneBackups"),
                 sent: Parts(
                     &[
-                        "keep-all=1",
                         "keep-daily=7",
                         "keep-hourly=7",
                         "keep-last=7",
@@ -21246,16 +21291,16 @@ fn access_domains_post() -> Call {
                 .enable_new(true)
                 .full(true)
                 .purge(true)
-                .remove_vanished("text")
+                .remove_vanished("acl")
                 .scope(pve::types::RealmSyncScope::Users),
         )
         .sync_attributes("email=mail,firstname=givenName")
         .tfa(
-            pve::access::RealmTfa::new("text")
+            pve::access::RealmTfa::new("oath")
                 .digits(7i64)
                 .id("text")
                 .key("text")
-                .step(7i64)
+                .step(30i64)
                 .url("text"),
         )
         .user_attr("item1")
@@ -21318,16 +21363,16 @@ fn access_domains_realm_put() -> Call {
                 .enable_new(true)
                 .full(true)
                 .purge(true)
-                .remove_vanished("text")
+                .remove_vanished("acl")
                 .scope(pve::types::RealmSyncScope::Users),
         )
         .sync_attributes("email=mail,firstname=givenName")
         .tfa(
-            pve::access::RealmTfa::new("text")
+            pve::access::RealmTfa::new("oath")
                 .digits(7i64)
                 .id("text")
                 .key("text")
-                .step(7i64)
+                .step(30i64)
                 .url("text"),
         )
         .user_attr("item1")
@@ -21871,7 +21916,6 @@ fn cluster_backup_post() -> Call {
         .protected(true)
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)
@@ -21946,7 +21990,6 @@ fn cluster_backup_id_put() -> Call {
         .protected(true)
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)
@@ -27059,7 +27102,9 @@ fn lxc_vmid_remote_migrate_post() -> Call {
         .remote_migrate()
         .post(
             pve::types::RemoteEndpoint::new("text", "text")
-                .fingerprint("text")
+                .fingerprint(
+                    "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
+                )
                 .port(7i64),
             ["local:other", "local:other"],
             ["vmbr0:vmbr1", "vmbr0:vmbr1"],
@@ -27530,7 +27575,7 @@ fn qemu_post() -> Call {
         )
         .allow_ksm(true)
         .amd_sev(
-            pve::qemu::QemuSev::new("text")
+            pve::qemu::QemuSev::new("std")
                 .allow_smt(true)
                 .kernel_hashes(true)
                 .no_debug(true)
@@ -27546,16 +27591,16 @@ fn qemu_post() -> Call {
         .autostart(true)
         .balloon(7i64)
         .bios(pve::qemu::QemuBios::Seabios)
-        .boot(pve::qemu::QemuBoot::new().legacy("text").order(["item1", "item1"]))
+        .boot(pve::qemu::QemuBoot::new().legacy("cdn").order(["scsi0", "scsi0"]))
         .bootdisk("scsi0")
         .bwlimit(7i64)
         .cdrom("none")
         .cicustom(
             pve::qemu::QemuCloudInitCustom::new()
-                .meta("text")
-                .network("text")
-                .user("text")
-                .vendor("text"),
+                .meta("local:snippets/user.yaml")
+                .network("local:snippets/user.yaml")
+                .user("local:snippets/user.yaml")
+                .vendor("local:snippets/user.yaml"),
         )
         .cipassword("a b&c=d;e+f%41/ü")
         .citype(pve::qemu::QemuCitype::Configdrive2)
@@ -27565,13 +27610,13 @@ fn qemu_post() -> Call {
         .cpu(
             pve::qemu::QemuCpu::new()
                 .cputype("text")
-                .flags(["item1", "item1"])
-                .guest_phys_bits(7i64)
+                .flags(["+aes", "+aes"])
+                .guest_phys_bits(40i64)
                 .hidden(true)
                 .hv_vendor_id("text")
                 .level(7i64)
-                .phys_bits("text")
-                .reported_model("text"),
+                .phys_bits("host")
+                .reported_model("kvm64"),
         )
         .cpulimit(0.5f64)
         .cpuunits(7i64)
@@ -27592,18 +27637,18 @@ fn qemu_post() -> Call {
         .hostpci(
             1,
             pve::qemu::QemuHostPci::new()
-                .device_id("text")
+                .device_id("0x1533")
                 .driver(pve::qemu::QemuHostPciDriver::Vfio)
-                .host("text")
+                .host("0000:01:00.0")
                 .legacy_igd(true)
                 .mapping("text")
                 .mdev("text")
                 .pcie(true)
                 .rombar(true)
                 .romfile("text")
-                .sub_device_id("text")
-                .sub_vendor_id("text")
-                .vendor_id("text")
+                .sub_device_id("0x0001")
+                .sub_vendor_id("0x8086")
+                .vendor_id("0x8086")
                 .x_vga(true),
         )
         .hotplug("network")
@@ -27652,12 +27697,14 @@ fn qemu_post() -> Call {
                 .wwn("0x5000c500a1b2c3d4"),
         )
         .import_working_storage("local")
-        .intel_tdx(
-            pve::qemu::QemuTdx::new(true, "text").vsock_cid(7i64).vsock_port(7i64),
-        )
+        .intel_tdx(pve::qemu::QemuTdx::new(true, "tdx").vsock_cid(7i64).vsock_port(7i64))
         .ipconfig(
             1,
-            pve::qemu::QemuIpConfig::new().gw("text").gw6("text").ip("text").ip6("text"),
+            pve::qemu::QemuIpConfig::new()
+                .gw("192.0.2.1")
+                .gw6("2001:db8::1")
+                .ip("192.0.2.10/24")
+                .ip6("2001:db8::10/64"),
         )
         .ivshmem(pve::qemu::QemuIvshmem::new(7i64).name("item1"))
         .keephugepages(true)
@@ -27814,7 +27861,7 @@ fn qemu_post() -> Call {
                 .product("text")
                 .serial("text")
                 .sku("text")
-                .uuid("text")
+                .uuid("0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f")
                 .version("text"),
         )
         .smp(7i64)
@@ -27904,7 +27951,7 @@ fn qemu_post() -> Call {
         .vmstatestorage("local")
         .watchdog(
             pve::qemu::QemuWatchdog::new()
-                .action("text")
+                .action("reset")
                 .model(pve::qemu::QemuWatchdogModel::I6300esb),
         )
         .call()
@@ -28375,7 +28422,7 @@ fn qemu_vmid_config_post() -> Call {
         )
         .allow_ksm(true)
         .amd_sev(
-            pve::qemu::QemuSev::new("text")
+            pve::qemu::QemuSev::new("std")
                 .allow_smt(true)
                 .kernel_hashes(true)
                 .no_debug(true)
@@ -28391,15 +28438,15 @@ fn qemu_vmid_config_post() -> Call {
         .background_delay(7i64)
         .balloon(7i64)
         .bios(pve::qemu::QemuBios::Seabios)
-        .boot(pve::qemu::QemuBoot::new().legacy("text").order(["item1", "item1"]))
+        .boot(pve::qemu::QemuBoot::new().legacy("cdn").order(["scsi0", "scsi0"]))
         .bootdisk("scsi0")
         .cdrom("none")
         .cicustom(
             pve::qemu::QemuCloudInitCustom::new()
-                .meta("text")
-                .network("text")
-                .user("text")
-                .vendor("text"),
+                .meta("local:snippets/user.yaml")
+                .network("local:snippets/user.yaml")
+                .user("local:snippets/user.yaml")
+                .vendor("local:snippets/user.yaml"),
         )
         .cipassword("a b&c=d;e+f%41/ü")
         .citype(pve::qemu::QemuCitype::Configdrive2)
@@ -28409,13 +28456,13 @@ fn qemu_vmid_config_post() -> Call {
         .cpu(
             pve::qemu::QemuCpu::new()
                 .cputype("text")
-                .flags(["item1", "item1"])
-                .guest_phys_bits(7i64)
+                .flags(["+aes", "+aes"])
+                .guest_phys_bits(40i64)
                 .hidden(true)
                 .hv_vendor_id("text")
                 .level(7i64)
-                .phys_bits("text")
-                .reported_model("text"),
+                .phys_bits("host")
+                .reported_model("kvm64"),
         )
         .cpulimit(0.5f64)
         .cpuunits(7i64)
@@ -28438,18 +28485,18 @@ fn qemu_vmid_config_post() -> Call {
         .hostpci(
             1,
             pve::qemu::QemuHostPci::new()
-                .device_id("text")
+                .device_id("0x1533")
                 .driver(pve::qemu::QemuHostPciDriver::Vfio)
-                .host("text")
+                .host("0000:01:00.0")
                 .legacy_igd(true)
                 .mapping("text")
                 .mdev("text")
                 .pcie(true)
                 .rombar(true)
                 .romfile("text")
-                .sub_device_id("text")
-                .sub_vendor_id("text")
-                .vendor_id("text")
+                .sub_device_id("0x0001")
+                .sub_vendor_id("0x8086")
+                .vendor_id("0x8086")
                 .x_vga(true),
         )
         .hotplug("network")
@@ -28498,12 +28545,14 @@ fn qemu_vmid_config_post() -> Call {
                 .wwn("0x5000c500a1b2c3d4"),
         )
         .import_working_storage("local")
-        .intel_tdx(
-            pve::qemu::QemuTdx::new(true, "text").vsock_cid(7i64).vsock_port(7i64),
-        )
+        .intel_tdx(pve::qemu::QemuTdx::new(true, "tdx").vsock_cid(7i64).vsock_port(7i64))
         .ipconfig(
             1,
-            pve::qemu::QemuIpConfig::new().gw("text").gw6("text").ip("text").ip6("text"),
+            pve::qemu::QemuIpConfig::new()
+                .gw("192.0.2.1")
+                .gw6("2001:db8::1")
+                .ip("192.0.2.10/24")
+                .ip6("2001:db8::10/64"),
         )
         .ivshmem(pve::qemu::QemuIvshmem::new(7i64).name("item1"))
         .keephugepages(true)
@@ -28660,7 +28709,7 @@ fn qemu_vmid_config_post() -> Call {
                 .product("text")
                 .serial("text")
                 .sku("text")
-                .uuid("text")
+                .uuid("0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f")
                 .version("text"),
         )
         .smp(7i64)
@@ -28747,7 +28796,7 @@ fn qemu_vmid_config_post() -> Call {
         .vmstatestorage("local")
         .watchdog(
             pve::qemu::QemuWatchdog::new()
-                .action("text")
+                .action("reset")
                 .model(pve::qemu::QemuWatchdogModel::I6300esb),
         )
         .call()
@@ -28772,7 +28821,7 @@ fn qemu_vmid_config_put() -> Call {
         )
         .allow_ksm(true)
         .amd_sev(
-            pve::qemu::QemuSev::new("text")
+            pve::qemu::QemuSev::new("std")
                 .allow_smt(true)
                 .kernel_hashes(true)
                 .no_debug(true)
@@ -28787,15 +28836,15 @@ fn qemu_vmid_config_put() -> Call {
         .autostart(true)
         .balloon(7i64)
         .bios(pve::qemu::QemuBios::Seabios)
-        .boot(pve::qemu::QemuBoot::new().legacy("text").order(["item1", "item1"]))
+        .boot(pve::qemu::QemuBoot::new().legacy("cdn").order(["scsi0", "scsi0"]))
         .bootdisk("scsi0")
         .cdrom("none")
         .cicustom(
             pve::qemu::QemuCloudInitCustom::new()
-                .meta("text")
-                .network("text")
-                .user("text")
-                .vendor("text"),
+                .meta("local:snippets/user.yaml")
+                .network("local:snippets/user.yaml")
+                .user("local:snippets/user.yaml")
+                .vendor("local:snippets/user.yaml"),
         )
         .cipassword("a b&c=d;e+f%41/ü")
         .citype(pve::qemu::QemuCitype::Configdrive2)
@@ -28805,13 +28854,13 @@ fn qemu_vmid_config_put() -> Call {
         .cpu(
             pve::qemu::QemuCpu::new()
                 .cputype("text")
-                .flags(["item1", "item1"])
-                .guest_phys_bits(7i64)
+                .flags(["+aes", "+aes"])
+                .guest_phys_bits(40i64)
                 .hidden(true)
                 .hv_vendor_id("text")
                 .level(7i64)
-                .phys_bits("text")
-                .reported_model("text"),
+                .phys_bits("host")
+                .reported_model("kvm64"),
         )
         .cpulimit(0.5f64)
         .cpuunits(7i64)
@@ -28834,18 +28883,18 @@ fn qemu_vmid_config_put() -> Call {
         .hostpci(
             1,
             pve::qemu::QemuHostPci::new()
-                .device_id("text")
+                .device_id("0x1533")
                 .driver(pve::qemu::QemuHostPciDriver::Vfio)
-                .host("text")
+                .host("0000:01:00.0")
                 .legacy_igd(true)
                 .mapping("text")
                 .mdev("text")
                 .pcie(true)
                 .rombar(true)
                 .romfile("text")
-                .sub_device_id("text")
-                .sub_vendor_id("text")
-                .vendor_id("text")
+                .sub_device_id("0x0001")
+                .sub_vendor_id("0x8086")
+                .vendor_id("0x8086")
                 .x_vga(true),
         )
         .hotplug("network")
@@ -28893,12 +28942,14 @@ fn qemu_vmid_config_put() -> Call {
                 .werror(pve::qemu::QemuDriveWerror::Enospc)
                 .wwn("0x5000c500a1b2c3d4"),
         )
-        .intel_tdx(
-            pve::qemu::QemuTdx::new(true, "text").vsock_cid(7i64).vsock_port(7i64),
-        )
+        .intel_tdx(pve::qemu::QemuTdx::new(true, "tdx").vsock_cid(7i64).vsock_port(7i64))
         .ipconfig(
             1,
-            pve::qemu::QemuIpConfig::new().gw("text").gw6("text").ip("text").ip6("text"),
+            pve::qemu::QemuIpConfig::new()
+                .gw("192.0.2.1")
+                .gw6("2001:db8::1")
+                .ip("192.0.2.10/24")
+                .ip6("2001:db8::10/64"),
         )
         .ivshmem(pve::qemu::QemuIvshmem::new(7i64).name("item1"))
         .keephugepages(true)
@@ -29055,7 +29106,7 @@ fn qemu_vmid_config_put() -> Call {
                 .product("text")
                 .serial("text")
                 .sku("text")
-                .uuid("text")
+                .uuid("0a1b2c3d-0a1b-0c2d-0e3f-0a1b2c3d4e5f")
                 .version("text"),
         )
         .smp(7i64)
@@ -29142,7 +29193,7 @@ fn qemu_vmid_config_put() -> Call {
         .vmstatestorage("local")
         .watchdog(
             pve::qemu::QemuWatchdog::new()
-                .action("text")
+                .action("reset")
                 .model(pve::qemu::QemuWatchdogModel::I6300esb),
         )
         .call()
@@ -29663,7 +29714,9 @@ fn qemu_vmid_remote_migrate_post() -> Call {
         .remote_migrate()
         .post(
             pve::types::RemoteEndpoint::new("text", "text")
-                .fingerprint("text")
+                .fingerprint(
+                    "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
+                )
                 .port(7i64),
             ["local:other", "local:other"],
             ["vmbr0:vmbr1", "vmbr0:vmbr1"],
@@ -30678,7 +30731,6 @@ fn node_storage_storage_prunebackups_get() -> Call {
         .get()
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)
@@ -30702,7 +30754,6 @@ fn node_storage_storage_prunebackups_delete() -> Call {
         .delete()
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)
@@ -30976,7 +31027,6 @@ fn node_vzdump_post() -> Call {
         .protected(true)
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)
@@ -31151,7 +31201,6 @@ fn storage_post() -> Call {
         .preallocation(pve::storage::StoragePreallocation::Off)
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)
@@ -31241,7 +31290,6 @@ fn storage_storage_put() -> Call {
         .preallocation(pve::storage::StoragePreallocation::Off)
         .prune_backups(
             pve::types::PruneBackups::new()
-                .keep_all(true)
                 .keep_daily(7i64)
                 .keep_hourly(7i64)
                 .keep_last(7i64)

@@ -220,11 +220,29 @@ struct Visit {
 /// A call of the newest release with all that it knows, and one for each parameter it no longer knows.
 fn visits_of(wire: &'static Wire) -> Vec<Visit> {
     let known = wire.parameters.iter().filter(|p| p.known);
-    let mut visits = vec![Visit {
+    let mut parameters: BTreeSet<&str> = known.map(|p| p.name).collect();
+    let mut visits = Vec::new();
+    if let Some((_, apart)) = APART.iter().find(|(key, _)| *key == wire.endpoint) {
+        let facts = crate::releases::facts(wire.release);
+        let required = |name: &&str| {
+            let (method, path) = wire.endpoint.split_once(' ')?;
+            let endpoint = facts.endpoints.get(path)?.get(&method.parse().ok()?)?;
+            let schema = endpoint.parameters.properties.get(*name)?;
+            (!schema.optional).then_some(())
+        };
+        let own = |name: &&str| apart.contains(name) || required(name).is_some();
+        visits.push(Visit {
+            wire,
+            release: wire.release,
+            parameters: parameters.iter().copied().filter(own).collect(),
+        });
+        parameters.retain(|name| !apart.contains(name));
+    }
+    visits.push(Visit {
         wire,
         release: wire.release,
-        parameters: known.map(|p| p.name).collect(),
-    }];
+        parameters,
+    });
     for dropped in wire.parameters.iter().filter(|p| !p.known) {
         let visit = releases().into_iter().rev().find_map(|release| {
             let facts = crate::releases::facts(release);
@@ -234,7 +252,9 @@ fn visits_of(wire: &'static Wire) -> Vec<Visit> {
             let schemas = &endpoint.parameters.properties;
             let companion = schemas.get(dropped.name)?.requires.as_deref();
             let needed = |name: &str| {
-                companion == Some(name) || schemas.get(name).is_some_and(|schema| !schema.optional)
+                companion == Some(name)
+                    || TOGETHER.contains(&(wire.endpoint, name))
+                    || schemas.get(name).is_some_and(|schema| !schema.optional)
             };
             let sent = wire.parameters.iter().map(|p| p.name);
             Some(Visit {
@@ -250,13 +270,22 @@ fn visits_of(wire: &'static Wire) -> Vec<Visit> {
     visits
 }
 
+/// Parameters that the server takes only without others, so that they are sent in a call of their own.
+const APART: &[(&str, &[&str])] = &[(
+    "POST /nodes/{node}/qemu/{vmid}/move_disk",
+    &["target-digest", "target-disk", "target-vmid"],
+)];
+
+/// Parameters that the handler wants although the schema calls them optional.
+const TOGETHER: &[(&str, &str)] = &[("POST /nodes/{node}/vzdump", "vmid")];
+
 /// Endpoints that take no form.
 const NO_FORM: &[(&str, &str)] = &[(
     "POST /nodes/{node}/storage/{storage}/upload",
     "which takes a multipart body",
 )];
 
-/// The parameters are fine, but what they name does not exist or is not in the mood.
+/// The parameters are fine, but what they name does not exist or is in another state.
 fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
     match api.status() {
         // Nobody has the credentials that were made up.
@@ -267,7 +296,15 @@ fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
         403 => api.message().contains("pool 'pool1' does not exist"),
         404 | 501 => false,
         _ => {
-            let about = ["already exists", "no such task", "unknown option 'item1'"];
+            let about = [
+                "already exists",
+                "no such task",
+                "unknown option 'item1'",
+                "Realm does not exist",
+                "must be different than source VMID",
+                // The schema has it, but not for callers over the network.
+                "only allowed on the command line interface",
+            ];
             let is = |text: &String| about.iter().any(|words| text.contains(words));
             api.errors().values().all(is)
         }
