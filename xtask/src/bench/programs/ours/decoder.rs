@@ -56,7 +56,7 @@ impl Decoder {
         R: ApiRequest,
         R::Output: ApiValue,
     {
-        Ok(Box::new(reply::data::<R::Output>(&self.client, &self.reply)?))
+        Ok(Box::new(reply::data::<R::Output>(&self.client, &self.reply, &mut Default::default())?))
     }
 }
 
