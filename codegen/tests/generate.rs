@@ -197,7 +197,10 @@ fn a_list_has_to_say_how_it_is_split() {
         text.contains(".separators(&[(\"members\", ' ')])"),
         "{text}"
     );
-    assert!(text.contains("domains: impl Into<List>"), "{text}");
+    assert!(
+        text.contains("domains: impl IntoItemsSetting<String,"),
+        "{text}"
+    );
     let typo = lists.replace("PUT /link?members", "PUT /link?member");
     let found = problems(&input(&[("9.0", endpoints)], &[("lists.toml", &typo)]));
     assert!(
@@ -224,10 +227,7 @@ fn a_property_string_needs_a_name_and_gets_its_keys() {
     let text = written(&input(&[("9.0", endpoints)], &[("names.toml", names)]));
     assert!(text.contains("pub struct Card {"), "{text}");
     assert!(text.contains("pub fn e1000() -> Self"), "{text}");
-    assert!(
-        text.contains("pub fn net(mut self, index: u8, net: impl Into<Card>) -> Self"),
-        "{text}"
-    );
+    assert!(text.contains("net: impl IntoSetting<Card,"), "{text}");
 }
 
 #[test]
@@ -300,8 +300,11 @@ lock-token = "a lock"
 fn a_secret_is_one_in_parameters_and_answers_and_in_arrays() {
     let text = written(&input(&[("9.0", LOGIN)], &[("secrets.toml", SECRETS)]));
     assert!(text.contains(".secrets(&[\"password\"])"), "{text}");
-    assert!(text.contains("password: impl Into<Secret>"), "{text}");
-    assert!(text.contains("lock_token: impl Into<String>"), "{text}");
+    assert!(text.contains("password: impl IntoValue<Secret,"), "{text}");
+    assert!(
+        text.contains("lock_token: impl IntoValue<String,"),
+        "{text}"
+    );
     assert!(text.contains("pub recovery: Vec<Secret>"), "{text}");
     assert!(text.contains("pub value: Secret"), "{text}");
 }

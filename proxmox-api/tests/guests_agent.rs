@@ -186,7 +186,7 @@ async fn files_of_any_size_on_every_kind_of_release() {
         // What one call cannot read, and the release has no other.
         if release == "8.4" {
             let huge = simulator.guest_agent(101);
-            huge.write_file("/huge", vec![1; 16 * MIB + 1]);
+            huge.write_file("/huge", vec![b'x'; 16 * MIB + 1]);
             let error = agent.read_file("/huge").await.unwrap_err().to_string();
             assert!(error.contains("more than 16 MiB"), "{error}");
         }
