@@ -297,10 +297,17 @@ impl Tour {
     async fn refused_write(&self, node: &str, vmid: u32) -> Outcome {
         heading("What a refusal looks like");
         let vm = self.pve.nodes().node(node).qemu().vmid(vmid);
+        // What no server takes is not sent at all.
+        let request = vm.config().put().cores(0);
+        show(request.call());
+        match request.await {
+            Err(error @ Error::Request(_)) => say(format_args!("   {error}")),
+            Err(other) => return Err(other.into()),
+            Ok(()) => return Err("zero cores were accepted".into()),
+        }
         let request = (vm.config().put())
-            .cores(0)
-            .net(0, "virtio,bridge=vmbr0,tag=many")
-            .param("colour", "blue");
+            .param("colour", "blue")
+            .param("shape", "round");
         show(request.call());
         self.refusal(request.await)
     }
