@@ -231,7 +231,7 @@ async fn a_configuration_is_read_changed_and_written() {
 #[tokio::test]
 #[ignore = "needs fakepve"]
 async fn refused_parameters_are_named_one_by_one() {
-    let pve = with_token(server());
+    let pve = with_token(server().check_parameters(false));
     let vm = pve.nodes().node("pve1").qemu().vmid(101);
     let error = (vm.config().put().cores(0).param("colour", "blue"))
         .await
@@ -363,7 +363,8 @@ async fn a_ticket_that_expired_is_replaced_once_for_all_calls() {
     let old = pve.save_session().await.expect("logged in");
     let without_password = built(expiry().session(old.clone()));
     let error = until_refused(&without_password).await;
-    assert_eq!(error.kind(), Some(ErrorKind::TicketExpired), "{error}");
+    // The words are those for any ticket that is not taken, and nobody here saw this one being made.
+    assert_eq!(error.kind(), Some(ErrorKind::Unauthorized), "{error}");
     assert!(!format!("{error} {error:?}").contains("::"), "{error:?}");
 
     let calls: Vec<_> = (0..20)
@@ -682,5 +683,5 @@ async fn what_fakepve_does_not_do_is_said() {
     for lack in &lacks {
         println!("fakepve does not {lack}");
     }
-    assert_eq!(lacks.len(), 8, "{lacks:#?}");
+    assert_eq!(lacks.len(), 7, "{lacks:#?}");
 }
