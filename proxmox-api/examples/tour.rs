@@ -314,7 +314,7 @@ impl Tour {
 
     async fn refused_read(&self, node: &str) -> Outcome {
         heading("What a refusal looks like");
-        let request = (self.pve.nodes().node(node).tasks().get()).param("limit", "many");
+        let request = (self.pve.nodes().node(node).tasks().get()).param("colour", "blue");
         show(request.call());
         self.refusal(request.await.map(|_| ()))
     }
