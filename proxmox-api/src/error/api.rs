@@ -75,6 +75,13 @@ impl ApiError {
         }))
     }
 
+    /// Reads a refusal that came by a [`Transport`](crate::transport::Transport) and not by a call of a client. `endpoint` is
+    /// how it is named in texts: `GET /nodes`. What the answer repeats of the request stays in it.
+    #[must_use]
+    pub fn read(endpoint: &str, response: &WireResponse) -> Self {
+        Self::new(&Name::from(endpoint), response, &Scrubber::new([]))
+    }
+
     /// A page where JSON was to be: some other server, or a proxy's login form.
     pub(crate) fn not_the_api(name: &Name, response: &WireResponse, secrets: &Scrubber) -> Self {
         let clean = without_secrets(response, secrets);
