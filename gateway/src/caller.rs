@@ -1,0 +1,181 @@
+//! Who sends a request: the credentials as pveproxy looks for them, which are passed through and never kept.
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
+use percent_encoding::percent_decode_str;
+use proxmox_api::client::auth::ApiToken;
+use proxmox_api::{ClientBuilder, Secret};
+use sha2::{Digest, Sha256};
+
+use crate::refusal::Refusal;
+
+/// The name of the cookie that holds a ticket.
+pub(crate) const TICKET: &str = "PVEAuthCookie";
+/// The header that proves that a change was not asked for by a page of somebody else.
+pub(crate) const CSRF: &str = "csrfpreventiontoken";
+
+const TOKEN: &str = "PVEAPIToken";
+
+/// Somebody who sends requests. Whether the credentials are right only the cluster knows.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    credential: Credential,
+}
+
+#[derive(Clone)]
+enum Credential {
+    Ticket {
+        ticket: Secret,
+        csrf: Option<Secret>,
+    },
+    Token(Secret),
+}
+
+impl Caller {
+    /// Looks for a ticket in the cookie, then for one in `Authorization`, then for an API token, as pveproxy does (wire
+    /// protocol §7).
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let csrf = (headers.get(CSRF)).and_then(|value| value.to_str().ok());
+        let csrf = csrf.map(Secret::from);
+        let cookies = headers.get_all(COOKIE).iter();
+        let cookies = cookies.filter_map(|value| value.to_str().ok());
+        let authorization = (headers.get(AUTHORIZATION)).and_then(|value| value.to_str().ok());
+        let ticket = (cookies.chain(authorization)).find_map(|text| find(text, TICKET));
+        if let Some(ticket) = ticket {
+            let credential = Credential::Ticket {
+                ticket: ticket.into(),
+                csrf,
+            };
+            return Some(Self { credential });
+        }
+        let token = find(authorization?, TOKEN)?;
+        let credential = Credential::Token(token.into());
+        Some(Self { credential })
+    }
+
+    /// The caller of a request that needs one.
+    pub(crate) fn required(headers: &HeaderMap) -> Result<Self, Refusal> {
+        Self::of(headers).ok_or_else(Refusal::unauthorized)
+    }
+
+    /// The caller of a request that changes something of the gateway itself. With a ticket it needs a CSRF prevention
+    /// token, as every change at the cluster does: browsers send cookies unasked, and other sites' pages cannot set this
+    /// header.
+    pub(crate) fn changing(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let caller = Self::required(headers)?;
+        match &caller.credential {
+            Credential::Ticket { csrf: None, .. } => Err(Refusal::new(
+                http::StatusCode::UNAUTHORIZED,
+                "Permission denied - invalid csrf token",
+            )),
+            _ => Ok(caller),
+        }
+    }
+
+    /// Lets a client be this caller.
+    pub(crate) fn sign_in(&self, builder: ClientBuilder) -> ClientBuilder {
+        match &self.credential {
+            Credential::Token(text) => builder.api_token_text(text.clone()),
+            Credential::Ticket { ticket, csrf } => builder.ticket(ticket.clone(), csrf.clone()),
+        }
+    }
+
+    /// The user or token that the credentials name, for logs. Nothing has been checked.
+    pub(crate) fn claims(&self) -> String {
+        let name = match &self.credential {
+            Credential::Token(text) => (text.expose().parse::<ApiToken>())
+                .map(|token| token.id().to_owned())
+                .unwrap_or_default(),
+            Credential::Ticket { ticket, .. } => user_of(ticket.expose()).unwrap_or_default(),
+        };
+        name.chars().filter(|c| !c.is_control()).take(128).collect()
+    }
+
+    /// What tells callers apart without keeping their credentials.
+    pub(crate) fn key(&self) -> [u8; 32] {
+        let secret = match &self.credential {
+            Credential::Token(text) => text,
+            Credential::Ticket { ticket, .. } => ticket,
+        };
+        Sha256::digest(secret.expose().as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Caller").field(&self.claims()).finish()
+    }
+}
+
+/// The user of a ticket `PVE:user@realm:TIME::SIGNATURE`.
+fn user_of(ticket: &str) -> Option<String> {
+    let (user, _) = ticket.strip_prefix("PVE:")?.split_once(':')?;
+    Some(user.to_owned())
+}
+
+/// What stands after `NAME=` or `NAME ` up to a semicolon, at the start or after white space.
+fn find(text: &str, name: &str) -> Option<String> {
+    let at = text.match_indices(name).find_map(|(at, _)| {
+        let starts = text[..at]
+            .chars()
+            .next_back()
+            .is_none_or(char::is_whitespace);
+        let rest = &text[at + name.len()..];
+        (starts && rest.starts_with(['=', ' '])).then_some(&rest[1..])
+    })?;
+    let value = at.split(';').next().unwrap_or_default();
+    let value = percent_decode_str(value).decode_utf8().ok()?;
+    (!value.is_empty()).then(|| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(headers: &[(&str, &str)]) -> Option<Caller> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().expect("a name");
+            map.append(name, value.parse().expect("a value"));
+        }
+        Caller::of(&map)
+    }
+
+    fn claims(headers: &[(&str, &str)]) -> Option<String> {
+        caller(headers).map(|caller| caller.claims())
+    }
+
+    #[test]
+    fn credentials_are_found_where_pveproxy_finds_them() {
+        let ticket = "PVE:root@pam:6789ABCD::c2ln";
+        let cookie = format!("PVEAuthCookie={ticket}");
+        assert_eq!(claims(&[("cookie", &cookie)]).as_deref(), Some("root@pam"));
+        let encoded = cookie.replace(':', "%3A");
+        assert_eq!(claims(&[("cookie", &encoded)]).as_deref(), Some("root@pam"));
+        let second = format!("a=b; {cookie}; c=d");
+        assert_eq!(claims(&[("cookie", &second)]).as_deref(), Some("root@pam"));
+        // Without the space pveproxy does not see it either.
+        assert_eq!(claims(&[("cookie", &format!("a=b;{cookie}"))]), None);
+        for value in ["PVEAPIToken=me@pve!ci=1234", "PVEAPIToken me@pve!ci=1234"] {
+            assert_eq!(
+                claims(&[("authorization", value)]).as_deref(),
+                Some("me@pve!ci")
+            );
+        }
+        // A ticket hides a token.
+        let both = [
+            ("cookie", cookie.as_str()),
+            ("authorization", "PVEAPIToken=me@pve!ci=1"),
+        ];
+        assert_eq!(claims(&both).as_deref(), Some("root@pam"));
+        assert_eq!(claims(&[("authorization", "Bearer x")]), None);
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let caller = caller(&[("authorization", "PVEAPIToken=me@pve!ci=hunter2")]);
+        assert!(!format!("{caller:?}").contains("hunter2"));
+    }
+}

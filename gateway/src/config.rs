@@ -1,0 +1,299 @@
+//! What the gateway is told: by a TOML file, and by options and environment variables that come before it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proxmox_api::Secret;
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+/// The settings of a gateway. [`Config::default`] listens on loopback and names no cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Where gRPC is served; `None` for not at all.
+    pub grpc: Option<SocketAddr>,
+    /// Folder of the embedded store. It is made with mode 700. Without one, the store is in memory and ends with the program.
+    pub data: Option<PathBuf>,
+    /// Certificate and key of both listeners. Needed unless they are on loopback.
+    pub tls: Option<Tls>,
+    /// The cluster behind the gateway.
+    pub cluster: ClusterConfig,
+    /// The API token for what goes on without a caller: events and webhooks.
+    pub background: Option<Background>,
+    /// Requests a minute.
+    pub limits: LimitsConfig,
+    /// Webhooks.
+    pub webhooks: WebhooksConfig,
+    /// Kubernetes clusters as guests; without it, none can be made.
+    pub vclusters: Option<VclustersConfig>,
+    /// Address of a Postgres database that several gateways share, instead of a store of its own.
+    #[serde(deserialize_with = "secret")]
+    pub postgres: Option<Secret>,
+    /// How long requests may still take when the gateway is to end, in seconds.
+    pub grace_seconds: u64,
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file of the key.
+    pub key: PathBuf,
+}
+
+/// How the cluster is reached.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ClusterConfig {
+    /// Addresses of nodes, `https://pve1:8006`, in the order of preference.
+    pub urls: Vec<String>,
+    /// SHA-256 fingerprints of the nodes' certificates. With any, authorities play no part.
+    pub fingerprints: Vec<String>,
+    /// PEM file of an authority to trust besides those of the system.
+    pub ca: Option<PathBuf>,
+    /// How long the cluster may take for an answer, in seconds.
+    pub timeout_seconds: u64,
+}
+
+/// Who the gateway is where there is no caller.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Background {
+    /// An API token as one text: `user@realm!name=secret`. It needs `Sys.Audit` and `VM.Audit` on `/`.
+    #[serde(default, deserialize_with = "secret")]
+    pub token: Option<Secret>,
+    /// A file that holds the token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// How often the cluster is looked at for events, in milliseconds.
+    #[serde(default = "look_every")]
+    pub interval_milliseconds: u64,
+}
+
+fn look_every() -> u64 {
+    2_000
+}
+
+/// Requests that one caller may send in a minute, by what they do. 0 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// Logins, counted by address.
+    pub authentication: u32,
+    /// What only reads.
+    pub read: u32,
+    /// What changes something.
+    pub write: u32,
+    /// Actions over many guests.
+    pub bulk: u32,
+}
+
+/// What webhooks may do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WebhooksConfig {
+    /// Whether receivers may be in internal networks, and without TLS.
+    pub allow_internal: bool,
+    /// PEM file of an authority to trust besides those of the system.
+    pub ca: Option<PathBuf>,
+    /// How often a delivery is tried at most.
+    pub attempts: u32,
+    /// The pause before the second attempt, in milliseconds; each further one is twice as long, up to an hour.
+    pub backoff_milliseconds: u64,
+    /// How many webhooks one user may have.
+    pub per_user: u32,
+}
+
+/// What Kubernetes clusters are made from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VclustersConfig {
+    /// Number of the virtual machine, a template with Kubernetes and the guest agent in it, that is cloned.
+    pub template: u32,
+    /// Lowest and highest number that clones get.
+    #[serde(default = "vcluster_ids")]
+    pub ids: (u32, u32),
+    /// Version of Kubernetes in the template, as told where none is asked for.
+    pub version: String,
+    /// Where the guest keeps its kubeconfig.
+    #[serde(default = "kubeconfig")]
+    pub kubeconfig: String,
+    /// Port of the guest's API server.
+    #[serde(default = "api_server_port")]
+    pub port: u16,
+}
+
+fn vcluster_ids() -> (u32, u32) {
+    (7_000, 7_999)
+}
+
+fn kubeconfig() -> String {
+    "/etc/rancher/k3s/k3s.yaml".to_owned()
+}
+
+fn api_server_port() -> u16 {
+    6_443
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)
+        .map_err(|_| de::Error::custom("a secret has to be a text"))?;
+    Ok(text.map(Secret::from))
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8_006)),
+            grpc: Some(SocketAddr::from(([127, 0, 0, 1], 8_007))),
+            data: None,
+            tls: None,
+            cluster: ClusterConfig::default(),
+            background: None,
+            limits: LimitsConfig::default(),
+            webhooks: WebhooksConfig::default(),
+            vclusters: None,
+            postgres: None,
+            grace_seconds: 30,
+        }
+    }
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            fingerprints: Vec::new(),
+            ca: None,
+            timeout_seconds: 60,
+        }
+    }
+}
+
+impl ClusterConfig {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            authentication: 10,
+            read: 1_000,
+            write: 100,
+            bulk: 10,
+        }
+    }
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            allow_internal: false,
+            ca: None,
+            attempts: 8,
+            backoff_milliseconds: 1_000,
+            per_user: 32,
+        }
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a setting is unknown or has not the form it must have. No value is repeated.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(&read(path)?).map_err(|error| {
+            // The error's own text quotes the line, which may hold a secret.
+            ConfigError(format!("{}: {}", path.display(), error.message()))
+        })
+    }
+
+    /// Refuses settings that would put secrets on a network in the clear.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        for address in [Some(self.listen), self.grpc].into_iter().flatten() {
+            if self.tls.is_none() && !address.ip().is_loopback() {
+                return Err(ConfigError(format!(
+                    "{address} is not on loopback; give a certificate by [tls]"
+                )));
+            }
+        }
+        if self.cluster.urls.is_empty() {
+            return Err(ConfigError::new("no cluster is named"));
+        }
+        Ok(())
+    }
+}
+
+/// Why a gateway cannot be set up. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<proxmox_api::Error> for ConfigError {
+    fn from(error: proxmox_api::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        let mut config = read("[cluster]\nurls = ['https://pve1']").expect("valid");
+        assert_eq!(config.check(), Ok(()));
+        config.listen = SocketAddr::from(([0, 0, 0, 0], 8_006));
+        assert!(config.check().is_err());
+        config.tls = Some(Tls {
+            certificate: "cert.pem".into(),
+            key: "key.pem".into(),
+        });
+        assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn unknown_settings_are_errors_and_secrets_are_not_printed() {
+        assert!(read("liste = '127.0.0.1:1'").is_err());
+        let config = read(
+            "postgres = 'postgres://u:hunter2@db/x'\n[background]\ntoken = 'root@pam!x=hunter2'",
+        );
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

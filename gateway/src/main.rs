@@ -1,0 +1,129 @@
+//! The gateway as a program.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use proxmox_gateway::{Config, Gateway};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// A server in front of a Proxmox VE cluster.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// TOML file with settings; options come before it.
+    #[arg(long, env = "PROXMOX_GATEWAY_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address of a node, such as https://pve1:8006; may be given several times. Without any there is a simulated cluster.
+    #[arg(long, env = "PROXMOX_GATEWAY_CLUSTER", value_delimiter = ',')]
+    cluster: Vec<String>,
+    /// SHA-256 fingerprint of a node's certificate; may be given several times.
+    #[arg(long, env = "PROXMOX_GATEWAY_FINGERPRINT", value_delimiter = ',')]
+    fingerprint: Vec<String>,
+    /// Where to serve HTTP.
+    #[arg(long, env = "PROXMOX_GATEWAY_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where to serve gRPC.
+    #[arg(long, env = "PROXMOX_GATEWAY_GRPC")]
+    grpc: Option<SocketAddr>,
+    /// Folder for what is to outlast the program.
+    #[arg(long, env = "PROXMOX_GATEWAY_DATA")]
+    data: Option<PathBuf>,
+    /// Form of the log, which goes to the standard error. RUST_LOG chooses what is in it.
+    #[arg(long, env = "PROXMOX_GATEWAY_LOG", default_value = "text")]
+    log: Log,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Log {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(form: Log) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE)
+        .with_writer(std::io::stderr);
+    match form {
+        Log::Text => log.init(),
+        Log::Json => log.json().init(),
+    }
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    log(options.log);
+    let mut config = match &options.config {
+        Some(path) => Config::from_file(path)?,
+        None => Config::default(),
+    };
+    if !options.cluster.is_empty() {
+        config.cluster.urls = options.cluster;
+    }
+    if !options.fingerprint.is_empty() {
+        config.cluster.fingerprints = options.fingerprint;
+    }
+    config.listen = options.listen.unwrap_or(config.listen);
+    config.grpc = options.grpc.or(config.grpc);
+    config.data = options.data.or(config.data);
+    #[cfg(feature = "simulator")]
+    let _simulator = simulated(&mut config).await?;
+    let gateway = Gateway::start(config).await?;
+    println!("gateway      http://{}", gateway.address());
+    println!("Press Ctrl-C to stop.");
+    stopped().await?;
+    gateway.stop().await;
+    Ok(())
+}
+
+/// Starts a simulated cluster where none is named.
+#[cfg(feature = "simulator")]
+async fn simulated(
+    config: &mut Config,
+) -> Result<Option<proxmox_simulator::Simulator>, proxmox_simulator::Error> {
+    use proxmox_simulator::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
+    if !config.cluster.urls.is_empty() {
+        return Ok(None);
+    }
+    let simulator = Simulator::builder()
+        .node("node1")
+        .node("node2")
+        .herd(8)
+        .start()
+        .await?;
+    config.cluster.urls = vec![simulator.url()];
+    config.cluster.fingerprints = vec![simulator.fingerprint().to_owned()];
+    println!("simulated    {}", simulator.url());
+    println!("login        root@pam / {ROOT_PASSWORD}");
+    println!("token        {TOKEN_ID}={TOKEN_SECRET}");
+    Ok(Some(simulator))
+}
+
+/// Waits for Ctrl-C, or for the polite signal to end where there is one.
+async fn stopped() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            stopped = tokio::signal::ctrl_c() => stopped,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}

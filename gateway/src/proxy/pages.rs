@@ -1,0 +1,289 @@
+//! Lists: how many there are, where the next ones are, and what of the resources is wanted.
+
+use std::cmp::Ordering;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue, LINK};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::parameters::escaped;
+use crate::refusal::Refusal;
+
+pub(crate) const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
+
+/// The query of a request, decoded, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(text: &str) -> Self {
+        let decode = |text: &str| {
+            let text = text.replace('+', " ");
+            percent_decode_str(&text).decode_utf8_lossy().into_owned()
+        };
+        let pairs = text.split(['&', ';']).filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| {
+                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decode(key), decode(value))
+                })
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == key)?;
+        Some(value)
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.get(key) else {
+            return Ok(None);
+        };
+        let wrong = |_| Refusal::parameters([(key, format!("{text:?} is not a number"))]);
+        text.parse().map(Some).map_err(wrong)
+    }
+
+    fn without(&self, keys: &[&str]) -> Self {
+        let pairs = self.0.iter();
+        let pairs = pairs.filter(|(key, _)| !keys.contains(&key.as_str()));
+        Self(pairs.cloned().collect())
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let pairs: Vec<String> = (self.0.iter())
+            .map(|(key, value)| format!("{}={}", escaped(key), escaped(value)))
+            .collect();
+        pairs.join("&")
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) start: u64,
+    /// 0 for all that there are.
+    pub(crate) limit: u64,
+}
+
+/// What Proxmox VE and the seed give where no limit is asked for.
+const LIMIT: u64 = 50;
+
+impl Page {
+    /// The page that a query asks for; `None` if it says nothing about pages.
+    pub(crate) fn of(query: &Query) -> Result<Option<Self>, Refusal> {
+        let (start, limit) = (query.number("start")?, query.number("limit")?);
+        Ok((start.is_some() || limit.is_some()).then(|| Self {
+            start: start.unwrap_or(0),
+            limit: limit.unwrap_or(LIMIT),
+        }))
+    }
+
+    /// Tells how many there are, and where the next and the last ones are.
+    pub(crate) fn write(self, path: &str, query: &Query, total: u64, headers: &mut HeaderMap) {
+        headers.insert(TOTAL, HeaderValue::from(total));
+        let others = query.without(&["start", "limit"]).to_text();
+        let separator = if others.is_empty() { "" } else { "&" };
+        let link = |start: u64, rel: &str| {
+            let limit = self.limit;
+            format!("<{path}?{others}{separator}start={start}&limit={limit}>; rel=\"{rel}\"")
+        };
+        let next = self.start.saturating_add(self.limit);
+        let mut links = Vec::new();
+        if self.limit > 0 && next < total {
+            links.push(link(next, "next"));
+            links.push(link((total - 1) / self.limit * self.limit, "last"));
+        }
+        if let Ok(value) = HeaderValue::from_str(&links.join(", "))
+            && !links.is_empty()
+        {
+            headers.insert(LINK, value);
+        }
+    }
+}
+
+/// Lists that the cluster gives in pages, of which it says the total.
+pub(super) fn is_paged(path: &str) -> bool {
+    path.ends_with("/tasks") || path.ends_with("/log") || path.ends_with("/syslog")
+}
+
+/// The total that stands beside the data; it is left out for 0.
+pub(super) fn total(body: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        #[serde(default)]
+        total: Option<u64>,
+        data: Option<Vec<IgnoredAny>>,
+    }
+    let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    let data = envelope.data?;
+    envelope.total.or(data.is_empty().then_some(0))
+}
+
+/// What is wanted of the resources, beyond what the cluster can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Member and the value it must have.
+    equal: Vec<(&'static str, String)>,
+    sort: Option<String>,
+    descending: bool,
+    page: Option<Page>,
+}
+
+const OWN: [&str; 7] = ["status", "node", "pool", "sort", "order", "start", "limit"];
+
+impl Selection {
+    /// Splits a query into what goes to the cluster and what is done here; `None` if nothing is.
+    pub(crate) fn of(query: &Query) -> Result<Option<(Query, Self)>, Refusal> {
+        if OWN.iter().all(|key| query.get(key).is_none()) {
+            return Ok(None);
+        }
+        let equal = ["status", "node", "pool"].into_iter();
+        let equal = equal.filter_map(|key| Some((key, query.get(key)?.to_owned())));
+        let descending = match query.get("order") {
+            None | Some("asc") => false,
+            Some("desc") => true,
+            Some(_) => return Err(Refusal::parameters([("order", "is neither asc nor desc")])),
+        };
+        let selection = Self {
+            equal: equal.collect(),
+            sort: query.get("sort").map(str::to_owned),
+            descending,
+            page: Page::of(query)?,
+        };
+        Ok(Some((query.without(&OWN), selection)))
+    }
+
+    /// The items that are wanted, in the order that is wanted, and how many there are on all pages.
+    pub(crate) fn apply(&self, mut items: Vec<Value>) -> (Vec<Value>, u64) {
+        items.retain(|item| {
+            let mut equal = self.equal.iter();
+            equal.all(|(key, value)| item.get(*key).and_then(Value::as_str) == Some(value))
+        });
+        if let Some(key) = &self.sort {
+            items.sort_by(|a, b| {
+                let order = compare(a.get(key), b.get(key));
+                // What has no value comes last in both orders.
+                let both = a.get(key).is_some() && b.get(key).is_some();
+                if self.descending && both {
+                    order.reverse()
+                } else {
+                    order
+                }
+            });
+        } else if self.descending {
+            items.reverse();
+        }
+        let total = items.len() as u64;
+        if let Some(page) = self.page {
+            let start = usize::try_from(page.start).unwrap_or(usize::MAX);
+            let limit = match page.limit {
+                0 => usize::MAX,
+                limit => usize::try_from(limit).unwrap_or(usize::MAX),
+            };
+            items = items.into_iter().skip(start).take(limit).collect();
+        }
+        (items, total)
+    }
+
+    pub(crate) fn page(&self) -> Option<Page> {
+        self.page
+    }
+}
+
+fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+    match (a, b) {
+        (None, None) => Ordering::Equal,
+        (None, Some(_)) => Ordering::Greater,
+        (Some(_), None) => Ordering::Less,
+        (Some(a), Some(b)) => match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            _ => text(a).cmp(&text(b)),
+        },
+    }
+}
+
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn select(query: &str, items: Value) -> (Value, u64) {
+        let (_, selection) = Selection::of(&Query::parse(query))
+            .expect("good")
+            .expect("some");
+        let items = items.as_array().expect("a list").clone();
+        let (items, total) = selection.apply(items);
+        (Value::Array(items), total)
+    }
+
+    #[test]
+    fn resources_are_filtered_sorted_and_paged() {
+        let all = json!([
+            {"name": "b", "status": "running", "vmid": 9},
+            {"name": "a", "status": "running", "vmid": 10},
+            {"status": "running"},
+            {"name": "c", "status": "stopped", "vmid": 1},
+        ]);
+        let names = |(items, total): (Value, u64)| {
+            let names: Vec<Value> = items
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|item| item["name"].clone())
+                .collect();
+            (Value::Array(names), total)
+        };
+        let found = names(select(
+            "type=vm&status=running&sort=name&order=asc",
+            all.clone(),
+        ));
+        assert_eq!(found, (json!(["a", "b", null]), 3));
+        let found = names(select("sort=vmid&order=desc&start=1&limit=1", all.clone()));
+        assert_eq!(found, (json!(["b"]), 4));
+        assert!(Selection::of(&Query::parse("order=up")).is_err());
+        assert!(Selection::of(&Query::parse("start=x")).is_err());
+        let (kept, _) = Selection::of(&Query::parse("type=vm&sort=x"))
+            .expect("good")
+            .expect("some");
+        assert_eq!(kept.to_text(), "type=vm");
+    }
+
+    #[test]
+    fn links_lead_to_the_next_and_the_last_page() {
+        let query = Query::parse("start=0&limit=50&typefilter=a%26b");
+        let page = Page::of(&query).expect("good").expect("a page");
+        let mut headers = HeaderMap::new();
+        page.write("/api2/json/nodes/node1/tasks", &query, 1_234, &mut headers);
+        assert_eq!(headers[&TOTAL], "1234");
+        let links = headers[&LINK].to_str().expect("text");
+        let path = "/api2/json/nodes/node1/tasks?typefilter=a%26b";
+        assert_eq!(
+            links,
+            format!(
+                "<{path}&start=50&limit=50>; rel=\"next\", <{path}&start=1200&limit=50>; rel=\"last\""
+            )
+        );
+        headers.clear();
+        page.write("/x", &query, 50, &mut headers);
+        assert!(headers.get(LINK).is_none());
+    }
+
+    #[test]
+    fn the_total_is_left_out_for_none() {
+        assert_eq!(total(br#"{"data":[1],"total":7}"#), Some(7));
+        assert_eq!(total(br#"{"data":[]}"#), Some(0));
+        assert_eq!(total(br#"{"data":[1]}"#), None);
+        assert_eq!(total(br#"{"data":{}}"#), None);
+    }
+}

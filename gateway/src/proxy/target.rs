@@ -1,0 +1,88 @@
+//! A request as it goes to the cluster.
+
+use axum::extract::Request;
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+use proxmox_api::transport::WireRequest;
+use proxmox_api::value::endpoint::Method as Verb;
+
+use crate::caller::{CSRF, TICKET};
+use crate::refusal::Refusal;
+
+/// A request on its way to the cluster.
+pub(super) struct Target {
+    verb: Verb,
+    pub(super) method: Method,
+    /// As it came, percent-encoded, without the query.
+    pub(super) path: String,
+    pub(super) query: String,
+    /// `json`, `extjs`, …
+    format: String,
+}
+
+impl Target {
+    pub(super) fn of(request: &Request) -> Result<Self, Refusal> {
+        let verb = match *request.method() {
+            Method::GET => Verb::Get,
+            Method::POST => Verb::Post,
+            Method::PUT => Verb::Put,
+            Method::DELETE => Verb::Delete,
+            ref other => {
+                let text = format!("method '{other}' not available");
+                return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text));
+            }
+        };
+        let path = ascii(request.uri().path());
+        let format = path.split('/').nth(2).unwrap_or_default().to_owned();
+        Ok(Self {
+            verb,
+            method: request.method().clone(),
+            query: ascii(request.uri().query().unwrap_or_default()),
+            path,
+            format,
+        })
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == "json"
+    }
+
+    pub(super) fn wire(&self, headers: &HeaderMap) -> WireRequest {
+        let target = match self.query.as_str() {
+            "" => self.path.clone(),
+            query => format!("{}?{query}", self.path),
+        };
+        let mut wire = WireRequest::new(self.verb, "", target);
+        wire.headers = passed(headers);
+        wire
+    }
+}
+
+/// Bytes that some clients leave as they are, escaped. They mean the same to the cluster.
+fn ascii(text: &str) -> String {
+    let escape = percent_encoding::CONTROLS;
+    percent_encoding::utf8_percent_encode(text, escape).to_string()
+}
+
+/// What of a request's header fields goes on to the cluster. Only these can, so that none slips in that means
+/// something on the way.
+fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    for name in [header::AUTHORIZATION.as_str(), CSRF, "user-agent"] {
+        if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
+            fields.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    // Other cookies are none of the cluster's business.
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let cookies = cookies.filter_map(|value| value.to_str().ok());
+    let mut cookies = cookies.flat_map(|text| text.split("; "));
+    let ticket = cookies.find(|pair| {
+        let rest = pair.trim_start().strip_prefix(TICKET);
+        rest.is_some_and(|rest| rest.starts_with(['=', ' ']))
+    });
+    if let Some(ticket) = ticket {
+        fields.push(("cookie".to_owned(), ticket.to_owned()));
+    }
+    fields
+}

@@ -1,0 +1,308 @@
+//! The listeners, and what goes before every request: limits, logs, audit.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use percent_encoding::percent_decode_str;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::app::{App, Parts};
+use crate::caller::Caller;
+use crate::cluster::Cluster;
+use crate::config::{Config, ConfigError, Tls};
+use crate::limits::{Class, Limits, system_clock};
+use crate::refusal::Refusal;
+use crate::{proxy, v1};
+
+/// Connections at a time; further ones wait to be accepted.
+const MOST_CONNECTIONS: usize = 16_384;
+/// Bytes of a request's head.
+const HEAD: usize = 64 * 1024;
+const MOST_HEADERS: usize = 100;
+/// How long a connection may take for a TLS handshake, or for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A running gateway. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// The settings do not fit together, a file cannot be read, or an address cannot be listened on.
+    pub async fn start(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let acceptor = config.tls.as_ref().map(acceptor).transpose()?;
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr();
+        let address = address.map_err(|error| ConfigError::new(error.to_string()))?;
+        let (stop, stopped) = watch::channel(false);
+        let grace = Duration::from_secs(config.grace_seconds);
+        let app = App::new(Parts {
+            cluster: Cluster::new(&config.cluster)?,
+            limits: Limits::new(config.limits, system_clock()),
+            stop: stopped,
+        });
+        let server = tokio::spawn(serve(listener, acceptor, app, grace));
+        Ok(Self {
+            address,
+            stop,
+            server,
+        })
+    }
+
+    /// Where it serves HTTP.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no further requests, and waits for those under way, as long as the settings say.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let _ = (&mut self.server).await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ConfigError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| ConfigError::new(format!("{address}: {error}")))
+}
+
+/// TLS 1.2 and 1.3 with a certificate.
+fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ConfigError> {
+    let named = |path: &std::path::Path, problem: String| {
+        ConfigError::new(format!("{}: {problem}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(&tls.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| named(&tls.certificate, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key);
+    let key = key.map_err(|error| named(&tls.key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| named(&tls.certificate, error.to_string()))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+struct Peer(IpAddr);
+
+async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, app: App, grace: Duration) {
+    let router = router(&app);
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut stopping = std::pin::pin!(app.stopping());
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stopping => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely; give connections time to end.
+                tracing::warn!(%error, "no connection can be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Small answers must not wait for a full segment.
+        let _ = stream.set_nodelay(true);
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let stopping = app.stopping();
+        tokio::spawn(async move {
+            let _permit = permit;
+            match acceptor {
+                None => connection(stream, peer, router, stopping).await,
+                Some(acceptor) => {
+                    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
+                    if let Ok(Ok(stream)) = handshake.await {
+                        connection(stream, peer, router, stopping).await;
+                    }
+                }
+            }
+        });
+    }
+    drop(listener);
+    let all_ended = room.acquire_many(u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX));
+    if tokio::time::timeout(grace, all_ended).await.is_err() {
+        tracing::warn!("requests were still under way when the time was over");
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    stopping: impl Future<Output = ()>,
+) {
+    let router = router.layer(axum::Extension(Peer(peer.ip().to_canonical())));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn router(app: &App) -> Router {
+    let limited = Router::new()
+        .route("/api2", any(proxy::pass))
+        .route("/api2/", any(proxy::pass))
+        .route("/api2/{*path}", any(proxy::pass))
+        .nest("/v1", v1::router())
+        .layer(middleware::from_fn_with_state(app.clone(), guard));
+    let nosniff = SetResponseHeaderLayer::if_not_present(
+        http::header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    Router::new()
+        .merge(limited)
+        .route("/healthz", get(async || "ok\n"))
+        .fallback(async || Refusal::not_found("no such path"))
+        .layer(nosniff)
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| {
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
+            },
+        ))
+        .with_state(app.clone())
+}
+
+/// What a request does, as far as limits go. The path is read as the cluster reads it, so that another spelling does not
+/// help.
+fn class(method: &Method, path: &str) -> Class {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let segments: Vec<&str> = decoded.split('/').filter(|part| !part.is_empty()).collect();
+    let below = match segments.as_slice() {
+        ["api2", _, rest @ ..] => rest,
+        all => all,
+    };
+    match (method, below) {
+        (&Method::POST, ["access", "ticket"] | ["access", "openid", "login"]) => {
+            Class::Authentication
+        }
+        (&Method::GET | &Method::HEAD | &Method::OPTIONS, _) => Class::Read,
+        (_, ["v1", "batch", ..] | ["cluster", "bulk-action", ..]) => Class::Bulk,
+        _ => Class::Write,
+    }
+}
+
+/// Counts, limits and logs requests. Neither queries nor bodies are logged: they hold passwords.
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let began = Instant::now();
+    let peer = request.extensions().get::<Peer>().copied();
+    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| address);
+    let caller = Caller::of(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let class = class(&method, &path);
+    let standing = app.limits.take(caller.as_ref(), peer, class);
+    let refusal = standing.as_ref().and_then(|standing| standing.refusal());
+    let was_let_through = refusal.is_none();
+    let mut response = match refusal {
+        Some(refusal) => refusal.into_response(),
+        None => next.run(request).await,
+    };
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
+    let id = HeaderValue::from(number);
+    response.headers_mut().insert(REQUEST_ID, id);
+    let status = response.status().as_u16();
+    if let Some(caller) = caller.as_ref().filter(|_| was_let_through) {
+        match status {
+            401 => app.limits.learn(caller, peer, false),
+            200..=299 | 403 => app.limits.learn(caller, peer, true),
+            _ => {}
+        }
+    }
+    let user = caller.map(|caller| caller.claims()).unwrap_or_default();
+    let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if class == Class::Read {
+        tracing::debug!(target: "access", number, %method, path, status, user, %peer, milliseconds);
+    } else {
+        tracing::info!(target: "audit", number, %method, path, status, user, %peer, milliseconds);
+    }
+    response
+}
+
+impl From<io::Error> for ConfigError {
+    fn from(error: io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_spelling_does_not_change_what_a_request_does() {
+        for path in [
+            "/api2/json/access/ticket",
+            "/api2/extjs/access/ticket",
+            "/api2/json//access/%74icket/",
+            "/api2/json/access%2Fticket",
+        ] {
+            assert_eq!(class(&Method::POST, path), Class::Authentication, "{path}");
+        }
+        assert_eq!(class(&Method::GET, "/api2/json/access/ticket"), Class::Read);
+        assert_eq!(class(&Method::POST, "/v1/batch/vms/action"), Class::Bulk);
+        assert_eq!(class(&Method::PUT, "/api2/json/pools"), Class::Write);
+    }
+}

@@ -1,0 +1,92 @@
+//! `POST /v1/batch/vms/action`: one action over many guests.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use http::HeaderMap;
+use proxmox_api::Value;
+use proxmox_api::manage::guest::PowerAction;
+use serde::Deserialize;
+
+use super::Json;
+use crate::app::App;
+use crate::caller::Caller;
+use crate::refusal::Refusal;
+
+const MOST_GUESTS: usize = 1_000;
+const MOST_PARALLEL: usize = 32;
+const MOST_SECONDS: u64 = 3_600;
+
+/// What is to be done.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    action: String,
+    vmids: Vec<u32>,
+    #[serde(default)]
+    options: Options,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    /// Guests that are worked on at a time; 4 unless set.
+    parallel: Option<usize>,
+    /// Whether the rest is done after a guest failed; so unless set.
+    continue_on_error: Option<bool>,
+    /// Whether to wait for the tasks; so unless set.
+    wait: Option<bool>,
+    /// How long to wait for each task, in seconds; five minutes unless set.
+    timeout: Option<u64>,
+}
+
+fn action(name: &str) -> Option<PowerAction> {
+    let all = [
+        PowerAction::Start,
+        PowerAction::Stop,
+        PowerAction::Shutdown,
+        PowerAction::Reboot,
+        PowerAction::Reset,
+        PowerAction::Suspend,
+        PowerAction::Hibernate,
+        PowerAction::Resume,
+    ];
+    all.into_iter().find(|action| action.as_str() == name)
+}
+
+pub(super) async fn act(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Json(order): Json<Order>,
+) -> Result<Json<Value>, Refusal> {
+    let caller = Caller::changing(&headers)?;
+    let action = action(&order.action).ok_or_else(|| {
+        let known = "is none of start, stop, shutdown, reboot, reset, suspend, hibernate, resume";
+        Refusal::parameters([("action", known)])
+    })?;
+    if order.vmids.is_empty() || order.vmids.len() > MOST_GUESTS {
+        let problem = format!("has to name 1 to {MOST_GUESTS} guests");
+        return Err(Refusal::parameters([("vmids", problem)]));
+    }
+    let options = order.options;
+    let parallel = options.parallel.unwrap_or(4);
+    if !(1..=MOST_PARALLEL).contains(&parallel) {
+        let problem = format!("has to be from 1 to {MOST_PARALLEL}");
+        return Err(Refusal::parameters([("options.parallel", problem)]));
+    }
+    let seconds = options.timeout.unwrap_or(300);
+    if seconds > MOST_SECONDS {
+        let problem = format!("is more than {MOST_SECONDS} seconds");
+        return Err(Refusal::parameters([("options.timeout", problem)]));
+    }
+    let client = app.cluster.client(&caller)?;
+    let mut batch = (client.batch(order.vmids))
+        .parallel(parallel)
+        .continue_on_error(options.continue_on_error.unwrap_or(true))
+        .timeout(Duration::from_secs(seconds));
+    if !options.wait.unwrap_or(true) {
+        batch = batch.only_start();
+    }
+    let report = batch.power(action).await?;
+    Ok(Json(report.to_json()))
+}
