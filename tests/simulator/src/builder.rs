@@ -40,6 +40,7 @@ pub struct Builder {
     users: Vec<(String, User)>,
     rules: Vec<Rule>,
     guests: Vec<NewGuest>,
+    web: Vec<(String, Vec<u8>)>,
     cluster: String,
     factor: f64,
     idle: Duration,
@@ -70,6 +71,7 @@ impl Default for Builder {
             users: Vec::new(),
             rules: Vec::new(),
             guests: Vec::new(),
+            web: Vec::new(),
             cluster: "simulated".into(),
             factor: 0.05,
             idle: Duration::from_secs(5),
@@ -217,6 +219,14 @@ impl Builder {
                 guest.running = true;
             }
         }
+        self
+    }
+
+    /// Puts a file at an address that nodes can download it from; its checksum is that of these bytes. A disk that is
+    /// imported from a qcow2 image has the size that the image's header says.
+    #[must_use]
+    pub fn web_file(mut self, url: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        self.web.push((url.into(), content.into()));
         self
     }
 
@@ -513,6 +523,9 @@ impl Builder {
                 memory: 64 * GIB,
                 booted: now.saturating_sub(Duration::from_secs(86_400)),
             });
+        }
+        for (url, file) in self.web.drain(..) {
+            world.web.insert(url, Arc::new(file));
         }
         world.configure_basics();
         calls::disks::inventory(&mut world);

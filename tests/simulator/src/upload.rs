@@ -216,6 +216,14 @@ fn hash(algorithm: &str) -> Option<Box<dyn DynDigest + Send>> {
     })
 }
 
+/// The checksum of a file, in hexadecimal digits; nothing for an algorithm that there is not.
+pub(crate) fn checksum(algorithm: &str, file: &[u8]) -> String {
+    hash(algorithm).map_or_else(String::new, |mut hash| {
+        hash.update(file);
+        hex(&hash.finalize())
+    })
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -82,6 +82,8 @@ pub(crate) enum Effect {
     Fail(String),
     Guest(u32, GuestEffect),
     AddVolume(VolumeKey, Volume),
+    /// What is in a volume, where that matters later.
+    Downloaded(VolumeKey, Arc<Vec<u8>>),
     DeleteVolume(VolumeKey),
     ApplySdn,
     /// Puts the planned interfaces of a node in force.
@@ -137,6 +139,10 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) storages: BTreeMap<String, Storage>,
     pub(crate) volumes: BTreeMap<VolumeKey, Volume>,
+    /// What volumes hold that came from [`World::web`].
+    pub(crate) downloads: BTreeMap<VolumeKey, Arc<Vec<u8>>>,
+    /// Files that nodes can download, by their addresses.
+    pub(crate) web: BTreeMap<String, Arc<Vec<u8>>>,
     /// Volumes made for the guest that is being built, to take back if that fails.
     pub(crate) made: Vec<VolumeKey>,
     pub(crate) guests: BTreeMap<u32, Guest>,
@@ -174,6 +180,8 @@ impl World {
             nodes: Vec::new(),
             storages: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            web: BTreeMap::new(),
             made: Vec::new(),
             guests: BTreeMap::new(),
             tasks: Vec::new(),
@@ -452,6 +460,10 @@ impl World {
                 self.volumes.insert(key, volume);
                 Ok(0)
             }
+            Effect::Downloaded(key, file) => {
+                self.downloads.insert(key, file);
+                Ok(0)
+            }
             Effect::ApplySdn => {
                 self.apply_sdn();
                 Ok(0)
@@ -479,6 +491,7 @@ impl World {
                 )),
                 Some(_) => {
                     self.volumes.remove(&key);
+                    self.downloads.remove(&key);
                     Ok(0)
                 }
                 None => Err(format!("volume '{}' does not exist", key.1)),

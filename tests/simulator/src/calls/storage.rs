@@ -7,7 +7,7 @@ use super::{Call, Reply, cluster};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::sample::{mix, number};
-use crate::upload::{extension_fits, stored_name};
+use crate::upload::{checksum, extension_fits, stored_name};
 use crate::world::{Effect, GIB, Storage, Volume, World};
 
 fn config_json(id: &str, storage: &Storage) -> Value {
@@ -300,6 +300,9 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
             } else {
                 ""
             };
+            let name = name
+                .strip_prefix("vztmpl/")
+                .map_or_else(|| name.to_owned(), |name| format!("cache/{name}"));
             let mut row = json!({
                 "path": format!("{path}/{directory}{name}"), "size": volume.size, "used": volume.size,
                 "format": if volume.format == "qcow2" { "qcow2" } else { "raw" },
@@ -318,33 +321,101 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
 }
 
+/// `POST /nodes/{node}/storage/{storage}/download-url`. What is at an address is what the builder put there; any other
+/// address has a file of 64 MiB whose checksum nobody can know.
 pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
-    let (node, id, name) = (
-        call.owned("node"),
-        call.owned("storage"),
-        call.owned("filename"),
-    );
-    call.world.storage(&id)?;
+    let (node, id, url) = (call.owned("node"), call.owned("storage"), call.owned("url"));
     let content = call.owned("content");
+    let storage = call.world.enabled_storage(&id, &node)?;
+    if !storage.is_file_based() {
+        return Err(ApiError::die(format!(
+            "can't upload to storage type '{}', not a file based storage!",
+            storage.kind
+        )));
+    }
+    if !storage.holds(&content) {
+        return Err(ApiError::die(format!(
+            "storage '{id}' is not configured for content-type '{content}'"
+        )));
+    }
+    let name = stored_name(&call.owned("filename"));
+    if !extension_fits(&content, &name) {
+        let problem = match content.as_str() {
+            "import" => "invalid filename or wrong extension",
+            _ => "wrong file extension",
+        };
+        return Err(ApiError::parameter("filename", problem));
+    }
+    let folder = if content == "import" { "" } else { "template/" };
+    let place = match content.as_str() {
+        "vztmpl" => "cache",
+        other => other,
+    };
+    let path = format!(
+        "{}/{folder}{place}/{name}",
+        storage.path.clone().unwrap_or_default()
+    );
     let volid = format!("{id}:{content}/{name}");
     let key = call.world.volume_key(&node, &volid);
-    let created = call.world.now.as_secs();
+    let there = call.world.volumes.contains_key(&key);
+    let file = match there {
+        true => call.world.downloads.get(&key).cloned(),
+        false => call.world.web.get(&url).cloned(),
+    };
+    let wanted = (call.text("checksum")).zip(call.text("checksum-algorithm"));
+    let sum = wanted.map(|(wanted, algorithm)| {
+        let found = match &file {
+            Some(file) => checksum(algorithm, file),
+            None => checksum(algorithm, url.as_bytes()),
+        };
+        (wanted.to_owned(), found)
+    });
+    let mut lines = vec![format!("downloading {url} to {path}")];
+    let problem = match &sum {
+        None if there => Some(format!("refusing to override existing file '{path}'")),
+        Some((wanted, found)) if !wanted.eq_ignore_ascii_case(found) => Some(format!(
+            "checksum mismatch: got '{found}' != expect '{wanted}'{}",
+            if there { ", aborting" } else { "" }
+        )),
+        _ if call.text("compression").is_some() && content != "iso" => {
+            Some(format!("decompression not supported for {content}"))
+        }
+        _ => None,
+    };
+    if let Some(problem) = problem {
+        return Ok(call.start("download", name, 2.0, lines, Effect::Fail(problem)));
+    }
+    if there {
+        lines.push("calculating checksum of existing file...OK, got correct file already".into());
+        return Ok(call.start("download", name, 1.0, lines, Effect::Nothing));
+    }
+    let size = match &file {
+        Some(file) => u64::try_from(file.len()).unwrap_or(u64::MAX),
+        None => 64 << 20,
+    };
     let volume = Volume {
         storage: id,
-        format: if content == "vztmpl" { "tgz" } else { "iso" }.into(),
+        format: match content.as_str() {
+            "vztmpl" => "tgz".to_owned(),
+            "import" => (name.rsplit_once('.'))
+                .map_or("raw", |(_, ending)| ending)
+                .to_owned(),
+            _ => "iso".to_owned(),
+        },
         content,
-        size: 64 << 20,
+        size,
         vmid: None,
-        created,
+        created: call.world.now.as_secs(),
         notes: None,
         protected: false,
         saved: None,
     };
-    let lines = vec![
-        format!("downloading {} to {name}", call.owned("url")),
-        "download of 64.00 MiB finished".into(),
-    ];
-    Ok(call.start("download", name, 2.0, lines, Effect::AddVolume(key, volume)))
+    lines.push(format!("download of '{url}' to '{path}' finished"));
+    let mut effects = vec![Effect::AddVolume(key.clone(), volume)];
+    if let Some(file) = file {
+        effects.push(Effect::Downloaded(key, file));
+    }
+    Ok(call.start("download", name, 2.0, lines, Effect::All(effects)))
 }
 
 pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {

@@ -4,7 +4,7 @@ use proxmox_codegen::facts::Schemas;
 
 use super::{Config, Kind};
 use crate::propstring;
-use crate::world::{GIB, Storage, Volume, World};
+use crate::world::{GIB, Storage, Volume, VolumeKey, World};
 
 impl World {
     pub(super) fn prepare_disk(
@@ -31,8 +31,7 @@ impl World {
         let new_size = if fixed {
             Some(4 << 20)
         } else if let Some(import) = &import {
-            let from = self.volume_key(node, import);
-            Some(self.volumes.get(&from).map_or(8 * GIB, |v| v.size))
+            Some(self.import_size(node, import)?)
         } else if number {
             parse_size(&format!("{wanted}G"))
         } else {
@@ -107,6 +106,30 @@ impl World {
         };
         let second = format!("{key}: successfully created disk '{value}'");
         Ok((value, vec![first, second]))
+    }
+
+    /// How large a disk becomes that is made from a volume or a path.
+    fn import_size(&self, node: &str, source: &str) -> Result<u64, String> {
+        let key = self.import_key(node, source);
+        let volume = (self.volumes.get(&key)).ok_or_else(|| match source.starts_with('/') {
+            true => format!("'{source}' does not exist"),
+            false => format!("volume '{source}' does not exist"),
+        })?;
+        let file = self.downloads.get(&key);
+        Ok(file
+            .and_then(|file| virtual_size(file))
+            .unwrap_or(volume.size))
+    }
+
+    /// The volume that a volume's identifier or a path of a node is of.
+    fn import_key(&self, node: &str, source: &str) -> VolumeKey {
+        let by_path = self.storages.iter().find_map(|(id, storage)| {
+            let rest = source.strip_prefix(storage.path.as_deref()?)?;
+            let rest = rest.strip_prefix('/')?;
+            let rest = rest.strip_prefix("template/").unwrap_or(rest);
+            Some(format!("{id}:{}", rest.replacen("cache/", "vztmpl/", 1)))
+        });
+        self.volume_key(node, by_path.as_deref().unwrap_or(source))
     }
 
     fn free_volume(&self, storage: &str, vmid: u32, files: bool, format: &str) -> String {
@@ -521,6 +544,12 @@ pub(crate) fn is_cloud_init(disk: &str) -> bool {
     let name = volume.rsplit(['/', ':']).next().unwrap_or(volume);
     let name = name.split('.').next().unwrap_or(name);
     name == "cloudinit" || name.starts_with("vm-") && name.ends_with("-cloudinit")
+}
+
+/// The size of the disk in a qcow2 image, from its header.
+fn virtual_size(image: &[u8]) -> Option<u64> {
+    let size = image.strip_prefix(b"QFI\xfb")?.get(20..28)?;
+    Some(u64::from_be_bytes(size.try_into().ok()?))
 }
 
 /// The volume a disk value names.

@@ -53,6 +53,7 @@ pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
                 let text = format!("storage '{id}' does not support vm images");
                 return Err(ApiError::parameter("storage", text));
             }
+            check_import(call, key, value)?;
             continue;
         }
         let (content, _) = parse_volume_name(name);
@@ -68,6 +69,34 @@ pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a disk may be made from what it is to be imported from. Volumes that are no disks can be since 8.3.
+fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
+    let mut parts = value.split(',');
+    let Some(source) = parts.find_map(|part| part.strip_prefix("import-from=")) else {
+        return Ok(());
+    };
+    let Some((_, name)) = source.split_once(':').filter(|_| !source.starts_with('/')) else {
+        if call.who.is_root() {
+            return Ok(());
+        }
+        return Err(ApiError::die(
+            "Only root can pass arbitrary filesystem paths.",
+        ));
+    };
+    let release = call.world.schema.release();
+    let (content, _) = parse_volume_name(name);
+    let imports = (release.major, release.minor) >= (8, 3);
+    if content == "images" || imports && content == "import" {
+        return Ok(());
+    }
+    let wanted = match imports {
+        true => "needs to be 'images' or 'import'",
+        false => "not an image",
+    };
+    let text = format!("{source} has wrong type '{content}' - {wanted}");
+    Err(ApiError::parameter(key, text))
 }
 
 /// Whether the disks a virtual machine is given are written as they have to be.
