@@ -29,6 +29,8 @@ pub use crate::error::api::{ApiError, ErrorKind, MissingPermission};
 pub use crate::manage::guest::{GuestError, GuestErrorKind};
 #[cfg(feature = "guests")]
 pub use crate::manage::webhook::DeliveryError;
+#[cfg(feature = "guests")]
+pub use crate::manage::work::{UnfinishedError, WorkError};
 use local::LocalParts;
 pub use local::{ConfigError, DetachedError, LocalError};
 pub(crate) use name::Name;
@@ -85,6 +87,14 @@ pub enum Error {
     #[cfg(feature = "guests")]
     #[error(transparent)]
     Guest(GuestError),
+    /// What is wanted cannot be made so, for a reason that no single call tells.
+    #[cfg(feature = "guests")]
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// Work of several steps failed in the middle and left something behind.
+    #[cfg(feature = "guests")]
+    #[error(transparent)]
+    Unfinished(UnfinishedError),
     /// A webhook could not be told of an event.
     #[cfg(feature = "guests")]
     #[error(transparent)]
@@ -198,6 +208,8 @@ impl Error {
             Self::Task(error) => error.kind(),
             #[cfg(feature = "guests")]
             Self::Guest(error) => error.kind(),
+            #[cfg(feature = "guests")]
+            Self::Unfinished(error) => error.cause().kind(),
             _ => None,
         }
     }
@@ -209,6 +221,8 @@ impl Error {
             Self::Api(error) => Some(error),
             Self::Auth(error) => error.api(),
             Self::Task(error) => error.cause().and_then(Self::api),
+            #[cfg(feature = "guests")]
+            Self::Unfinished(error) => error.cause().api(),
             _ => None,
         }
     }
@@ -219,6 +233,8 @@ impl Error {
         match self {
             Self::Detached(error) => Some(&error.endpoint),
             Self::Task(_) => None,
+            #[cfg(feature = "guests")]
+            Self::Unfinished(error) => error.cause().endpoint(),
             other => other.name().map(Name::endpoint),
         }
     }
@@ -247,7 +263,9 @@ impl Error {
             Self::Task(error) => error.cause().and_then(Self::name),
             Self::Config(_) | Self::Detached(_) | Self::Upid(_) => None,
             #[cfg(feature = "guests")]
-            Self::Guest(_) | Self::Delivery(_) => None,
+            Self::Guest(_) | Self::Delivery(_) | Self::Work(_) => None,
+            #[cfg(feature = "guests")]
+            Self::Unfinished(error) => error.cause().name(),
         }
     }
 
@@ -257,6 +275,8 @@ impl Error {
         match self {
             #[cfg(feature = "guests")]
             Self::Guest(error) => error.never_sent(),
+            #[cfg(feature = "guests")]
+            Self::Work(_) => true,
             Self::Connect(_)
             | Self::Auth(_)
             | Self::Request(_)

@@ -2,9 +2,13 @@
 
 pub mod agent;
 pub mod batch;
+pub mod clones;
 pub mod events;
 pub mod guest;
+pub mod image;
 pub mod inventory;
+pub mod machine;
 pub mod metrics;
 pub mod tasks;
 pub mod webhook;
+pub mod work;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Task, TaskOutcome};
 use crate::error::Error;
+use crate::value::upid::Upid;
 
 type Going<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
@@ -34,6 +35,9 @@ pub trait Waitable: Sized {
     /// What is there in the end.
     type End;
 
+    /// The task's identifier; `None` where there is no task any more, or it cannot be read.
+    fn upid(&self) -> Option<&Upid>;
+
     /// Waits for the end.
     fn finish<'a>(self, how: Waiting<'a>) -> Going<'a, Self::End>
     where
@@ -42,6 +46,10 @@ pub trait Waitable: Sized {
 
 impl Waitable for Task {
     type End = TaskOutcome;
+
+    fn upid(&self) -> Option<&Upid> {
+        Task::upid(self)
+    }
 
     fn finish<'a>(self, how: Waiting<'a>) -> Going<'a, TaskOutcome>
     where

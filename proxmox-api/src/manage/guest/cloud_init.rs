@@ -104,6 +104,33 @@ impl CloudInit {
         self
     }
 
+    /// Writes the settings into a configuration; the password only if it is asked for, since it cannot be compared with
+    /// the one that is set.
+    #[inline]
+    pub(crate) fn put(&self, config: &mut QemuConfig, password: bool) {
+        if let Some(user) = &self.user {
+            config.ciuser = Some(user.clone());
+        }
+        if let Some(secret) = self.password.as_ref().filter(|_| password) {
+            config.cipassword = Some(secret.clone());
+        }
+        if !self.ssh_keys.is_empty() {
+            config.sshkeys = Some(self.ssh_keys_text());
+        }
+        for (card, own) in &self.ipconfig {
+            config.ipconfig.insert(*card, own.clone());
+        }
+        if !self.nameservers.is_empty() {
+            config.nameserver = Some(List(self.nameservers.clone()));
+        }
+        if !self.search_domains.is_empty() {
+            config.searchdomain = Some(List(self.search_domains.clone()));
+        }
+        if let Some(upgrade) = self.upgrade {
+            config.ciupgrade = Some(upgrade);
+        }
+    }
+
     /// The keys as the server wants them: one a line, and the whole percent-encoded once more than any
     /// other parameter.
     #[inline]

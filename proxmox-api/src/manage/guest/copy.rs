@@ -11,6 +11,7 @@ use super::{
 use crate::error::Error;
 use crate::request::Sending;
 use crate::task::{Task, Waitable, Waiting};
+use crate::value::upid::Upid;
 
 /// A clone under way; see [`Guest::clone_to`].
 #[must_use = "the clone is not there yet: wait for it"]
@@ -221,6 +222,10 @@ impl Cloned {
 
 impl Waitable for Cloned {
     type End = Guest;
+
+    fn upid(&self) -> Option<&Upid> {
+        self.started.upid()
+    }
 
     /// Waits until the clone is there, and gives it.
     fn finish<'a>(self, how: Waiting<'a>) -> Acting<'a, Guest>

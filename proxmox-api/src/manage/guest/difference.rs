@@ -10,7 +10,7 @@ use crate::value::encode::{ParamValue, Problem};
 
 /// Puts the settings that are another text into the call, and the names of those that are gone into its
 /// `delete`; apart from what tells two versions apart.
-pub(super) fn set_differences(call: &mut Call, before: &dyn Object, after: &dyn Object) {
+pub(crate) fn set_differences(call: &mut Call, before: &dyn Object, after: &dyn Object) {
     let mut before = settings(before);
     before.remove("digest");
     let mut after = settings(after);

@@ -112,6 +112,10 @@ impl Started {
 impl Waitable for Started {
     type End = TaskOutcome;
 
+    fn upid(&self) -> Option<&Upid> {
+        self.task.upid()
+    }
+
     fn finish<'a>(self, how: Waiting<'a>) -> Acting<'a, TaskOutcome>
     where
         Self: 'a,

@@ -1,0 +1,295 @@
+//! Many clones of one template.
+
+use std::ops::RangeInclusive;
+
+use super::guest::{Guest, PowerState};
+use super::inventory::{Inventory, ResourceType};
+use super::work::{Action, Subject, Track, Work, WorkError, some_at_once};
+use crate::client::Client;
+use crate::error::Error;
+
+/// Clones of a template, or of another guest, as they are wanted; see [`Client::carry_out`].
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use std::time::Duration;
+///
+/// use proxmox_api::manage::clones::Clones;
+///
+/// let workers = Clones::of(9000).count(12).ids(5000..=5099).name("worker-{n}").nodes(["pve1", "pve2", "pve3"]);
+/// let guests = pve.carry_out(workers.at_once(2).started()).wait_for_locks(Duration::from_secs(600)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Made again
+///
+/// Clones are told by their names among the numbers that they may have. Those that are there are left where they are, unless
+/// that is a node that was not asked for, and are started if that is wanted.
+///
+/// # What a failure leaves
+///
+/// After a failure no further clone is begun; those under way are finished. The server removes a clone that failed. Clones
+/// that were made stay, and [`UnfinishedError::left`](super::work::UnfinishedError::left) names them with what they lack.
+#[derive(Clone, Debug)]
+pub struct Clones {
+    template: u32,
+    count: u32,
+    first: u32,
+    ids: RangeInclusive<u32>,
+    name: String,
+    nodes: Vec<String>,
+    storage: Option<String>,
+    full: Option<bool>,
+    pool: Option<String>,
+    at_once: usize,
+    start: bool,
+}
+
+impl Clones {
+    /// Clones of this guest: one, unless a count is set, called `clone-1` and so on, numbered from 100 on, on the guest's
+    /// node.
+    #[must_use]
+    pub fn of(template: u32) -> Self {
+        Self {
+            template,
+            count: 1,
+            first: 1,
+            ids: 100..=999_999_999,
+            name: "clone-{n}".to_owned(),
+            nodes: Vec::new(),
+            storage: None,
+            full: None,
+            pool: None,
+            at_once: 4,
+            start: false,
+        }
+    }
+
+    /// How many there are to be.
+    #[must_use]
+    pub fn count(mut self, clones: u32) -> Self {
+        self.count = clones;
+        self
+    }
+
+    /// What `{n}` in the name is of the first one; 1 unless set.
+    #[must_use]
+    pub fn first(mut self, number: u32) -> Self {
+        self.first = number;
+        self
+    }
+
+    /// The guest numbers they may have; the lowest free ones are taken.
+    #[must_use]
+    pub fn ids(mut self, ids: RangeInclusive<u32>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// What they are called, with `{n}` for the count from [`Clones::first`] on, which is added at the end where it is
+    /// missing.
+    #[must_use]
+    pub fn name(mut self, pattern: impl Into<String>) -> Self {
+        self.name = pattern.into();
+        self
+    }
+
+    /// The nodes they are spread over in turn. To another node than the template's a clone goes at once if all its disks
+    /// are on shared storage; otherwise it is made on the template's node and moved.
+    #[must_use]
+    pub fn nodes<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
+        self.nodes = nodes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The storage of their disks, which makes them full clones.
+    #[must_use]
+    pub fn storage(mut self, storage: impl Into<String>) -> Self {
+        self.storage = Some(storage.into());
+        self
+    }
+
+    /// Whether their disks are copied, instead of building on those of the template; see
+    /// [`CloneGuest::full`](super::guest::CloneGuest::full).
+    #[must_use]
+    pub fn full(mut self, full: bool) -> Self {
+        self.full = Some(full);
+        self
+    }
+
+    /// The pool they belong to.
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = Some(pool.into());
+        self
+    }
+
+    /// How many are made at the same time; 4 unless set, at least 1. All of them write to the same storage.
+    #[must_use]
+    pub fn at_once(mut self, clones: usize) -> Self {
+        self.at_once = clones;
+        self
+    }
+
+    /// Starts them.
+    #[must_use]
+    pub fn started(mut self) -> Self {
+        self.start = true;
+        self
+    }
+
+    fn name_of(&self, number: u32) -> String {
+        match self.name.contains("{n}") {
+            true => self.name.replace("{n}", &number.to_string()),
+            false => format!("{}{number}", self.name),
+        }
+    }
+
+    async fn one(&self, wanted: Wanted, base: &Base, track: &Track<'_>) -> Result<Guest, Error> {
+        let Wanted { name, node, there } = wanted;
+        let new = there.is_none();
+        let guest = match there {
+            Some(guest) => {
+                track.found(&Subject::Guest(guest.vmid()), Action::Clone);
+                guest
+            }
+            None => self.make(&name, &node, base, track).await?,
+        };
+        let subject = Subject::Guest(guest.vmid());
+        let place = guest.place().await?.node;
+        // One that was found stays on any node that was asked for.
+        let misplaced = match new {
+            true => place != node,
+            false => !self.nodes.is_empty() && !self.nodes.contains(&place),
+        };
+        if misplaced {
+            let begin = || guest.migrate(&node).with_local_disks();
+            track.task(&subject, Action::Migrate, begin).await?;
+        }
+        if self.start && guest.status().await?.state != PowerState::Running {
+            track
+                .task(&subject, Action::Start, || guest.start())
+                .await?;
+        }
+        Ok(guest)
+    }
+
+    async fn make(
+        &self,
+        name: &str,
+        node: &str,
+        base: &Base,
+        track: &Track<'_>,
+    ) -> Result<Guest, Error> {
+        let clone_as = |ids: RangeInclusive<u32>| {
+            let mut clone = match ids.start() == ids.end() {
+                true => base.guest.clone_to(*ids.start()),
+                false => base.guest.clone_within(ids),
+            };
+            clone = clone.name(name);
+            if let Some(storage) = &self.storage {
+                clone = clone.storage(storage);
+            }
+            if let Some(full) = self.full {
+                clone = clone.full(full);
+            }
+            if let Some(pool) = &self.pool {
+                clone = clone.pool(pool);
+            }
+            match base.reaches(node) && base.node != node {
+                true => clone.target(node),
+                false => clone,
+            }
+        };
+        let begun = clone_as(self.ids.clone()).await?;
+        let vmid = begun.guest.vmid();
+        let subject = Subject::Guest(vmid);
+        let again = || clone_as(vmid..=vmid);
+        let made = track.follow(&subject, Action::Clone, begun, again).await?;
+        track.leave(&subject, &format!("was cloned as {name}"));
+        Ok(match track.locks() {
+            Some(patience) => made.wait_for_locks(patience),
+            None => made,
+        })
+    }
+}
+
+/// What is cloned.
+struct Base {
+    guest: Guest,
+    node: String,
+    /// Whether a clone's disks can be reached from other nodes.
+    shared: bool,
+}
+
+impl Base {
+    fn reaches(&self, node: &str) -> bool {
+        self.shared || self.node == node
+    }
+}
+
+/// One of the clones.
+struct Wanted {
+    name: String,
+    node: String,
+    there: Option<Guest>,
+}
+
+impl Work for Clones {
+    type Done = Vec<Guest>;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Vec<Guest>, Error> {
+        let inventory = Inventory::fetch(pve).await?;
+        let patient = |guest: Guest| match track.locks() {
+            Some(patience) => guest.wait_for_locks(patience),
+            None => guest,
+        };
+        let guest = patient(pve.guest(self.template));
+        let node = guest.place().await?.node;
+        let storages = match &self.storage {
+            Some(storage) => vec![storage.clone()],
+            None => guest.storages().await?,
+        };
+        let is_shared = |storage: &String| {
+            (inventory.resources.iter())
+                .filter(|row| row.resource_type == ResourceType::Storage)
+                .any(|row| row.storage.as_ref() == Some(storage) && row.shared)
+        };
+        let base = Base {
+            shared: storages.iter().all(is_shared),
+            guest,
+            node: node.clone(),
+        };
+        let mut wanted = Vec::new();
+        for (number, turn) in (self.first..).zip(0..self.count) {
+            let name = self.name_of(number);
+            let turn = usize::try_from(turn).unwrap_or(usize::MAX);
+            let node = match turn.checked_rem(self.nodes.len()) {
+                Some(index) => self.nodes.get(index).unwrap_or(&node).clone(),
+                None => node.clone(),
+            };
+            let mut rows = inventory.resources.iter();
+            let row = rows.find(|row| {
+                row.guest_name.as_ref() == Some(&name)
+                    && row.vmid.is_some_and(|vmid| self.ids.contains(&vmid))
+            });
+            if let Some(row) = row.filter(|row| row.lock.as_deref() == Some("create")) {
+                let problem =
+                    "it is being made by another task, or one was ended in the middle of that";
+                let subject = Subject::Guest(row.vmid.unwrap_or_default());
+                return Err(WorkError::new(subject, problem).into());
+            }
+            let there = row
+                .and_then(|row| row.vmid)
+                .map(|vmid| patient(pve.guest(vmid)));
+            wanted.push(Wanted { name, node, there });
+        }
+        let one = |wanted| self.one(wanted, &base, track);
+        let (guests, failure) = some_at_once(self.at_once, wanted, one).await;
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(guests),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! From an image to a virtual machine that runs.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::guest::{CloudInit, Guest, Kind, PowerState, Size, allocate, set_differences};
+use super::image::Image;
+use super::inventory::{Inventory, Resource};
+use super::work::{Action, Subject, Track, Work, WorkError};
+use crate::client::Client;
+use crate::error::Error;
+use crate::pve::qemu::{QemuAgent, QemuBoot, QemuConfig, QemuDrive, QemuNet, QemuOstype};
+use crate::request::ApiRequest;
+
+/// A virtual machine made from an image, as it is wanted; see [`Client::carry_out`].
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use std::time::Duration;
+///
+/// use proxmox_api::manage::guest::CloudInit;
+/// use proxmox_api::manage::image::Image;
+/// use proxmox_api::manage::machine::Machine;
+///
+/// let web = Machine::new("web", Image::file("debian-13.qcow2.xz"))
+///     .ids(5000..=5999)
+///     .cores(2)
+///     .memory(4096)
+///     .disk("local-lvm", 20 << 30)
+///     .cloud_init(CloudInit::new().user("admin").ssh_key("ssh-ed25519 AAAA… me").dhcp(0))
+///     .wait_for_address(Duration::from_secs(180));
+/// let made = pve.carry_out(web).on_step(|step| println!("{step}")).await?;
+/// println!("guest {} at {:?}", made.guest.vmid(), made.addresses);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Made again
+///
+/// The machine is told by its name among the numbers that it may have. One that is there is not made anew; its disk is made
+/// larger if it is smaller than wanted, settings of cloud-init that differ are written (a password does not count), it is
+/// started if it does not run. Its other settings are left as they are; [`Guest::apply_qemu`] changes them.
+///
+/// # What a failure leaves
+///
+/// A download or a creation that fails is removed by the server. The image stays once it is there, and so does the machine,
+/// however far it got. Both are named by [`UnfinishedError::left`](super::work::UnfinishedError::left).
+#[derive(Clone)]
+pub struct Machine {
+    name: String,
+    image: Image,
+    node: Option<String>,
+    ids: RangeInclusive<u32>,
+    config: QemuConfig,
+    disk_storage: String,
+    disk_size: Option<u64>,
+    cloud_init: Option<CloudInit>,
+    start: bool,
+    address: Option<Duration>,
+}
+
+/// A machine that is there; what [`Machine`] comes to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Made {
+    /// The machine.
+    pub guest: Guest,
+    /// Its addresses; empty unless they were waited for.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it was made now, and not there before.
+    pub new: bool,
+}
+
+impl Machine {
+    /// A machine of this name with a disk from this image: two gigabytes of memory, one core, a disk on `local-lvm` as large
+    /// as the image, a network card on `vmbr0`, the guest agent enabled, a serial console beside the screen. It is started.
+    #[must_use]
+    pub fn new(name: impl Into<String>, image: Image) -> Self {
+        let name = name.into();
+        let mut config = QemuConfig {
+            name: Some(name.clone()),
+            agent: Some(QemuAgent::from("1")),
+            boot: Some(QemuBoot::from("order=scsi0")),
+            cores: Some(1),
+            memory: Some(2048.into()),
+            ostype: Some(QemuOstype::from("l26")),
+            scsihw: Some("virtio-scsi-pci".into()),
+            ..QemuConfig::default()
+        };
+        config.net.insert(0, QemuNet::from("virtio,bridge=vmbr0"));
+        config.serial.insert(0, "socket".to_owned());
+        Self {
+            name,
+            image,
+            node: None,
+            ids: 100..=999_999_999,
+            config,
+            disk_storage: "local-lvm".to_owned(),
+            disk_size: None,
+            cloud_init: None,
+            start: true,
+            address: None,
+        }
+    }
+
+    /// The node it is made on; unless set, the one with the most memory left.
+    #[must_use]
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(self, vmid: u32) -> Self {
+        self.ids(vmid..=vmid)
+    }
+
+    /// The numbers it may have; the lowest free one is taken. From 100 on unless set.
+    #[must_use]
+    pub fn ids(mut self, ids: RangeInclusive<u32>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// Its processor cores.
+    #[must_use]
+    pub fn cores(mut self, cores: u16) -> Self {
+        self.config.cores = Some(cores.into());
+        self
+    }
+
+    /// Its memory, in MiB.
+    #[must_use]
+    pub fn memory(mut self, mebibytes: u32) -> Self {
+        self.config.memory = Some(i64::from(mebibytes).into());
+        self
+    }
+
+    /// The storage of its disk and of its cloud-init drive, and how many bytes the disk has at least, in whole GiB; what is
+    /// less than the image has is no obstacle.
+    #[must_use]
+    pub fn disk(mut self, storage: impl Into<String>, bytes: u64) -> Self {
+        self.disk_storage = storage.into();
+        self.disk_size = Some(bytes);
+        self
+    }
+
+    /// Settings for cloud-init, and a drive that hands them over.
+    #[must_use]
+    pub fn cloud_init(mut self, settings: CloudInit) -> Self {
+        self.cloud_init = Some(settings);
+        self
+    }
+
+    /// Any other settings that it is made with.
+    #[must_use]
+    pub fn settings(mut self, change: impl FnOnce(&mut QemuConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Leaves it as it is made, without starting it.
+    #[must_use]
+    pub fn stopped(mut self) -> Self {
+        self.start = false;
+        self
+    }
+
+    /// Waits, at most this long, until it has an address that others can reach; see [`Guest::wait_for_address`].
+    #[must_use]
+    pub fn wait_for_address(mut self, timeout: Duration) -> Self {
+        self.address = Some(timeout);
+        self
+    }
+
+    /// The machine of this name among the numbers, if there is one.
+    fn find<'a>(&self, inventory: &'a Inventory) -> Result<Option<&'a Resource>, Error> {
+        let inside = (inventory.resources.iter())
+            .filter(|row| row.vmid.is_some_and(|vmid| self.ids.contains(&vmid)));
+        let mut found = None;
+        for row in inside {
+            let vmid = row.vmid.unwrap_or_default();
+            if row.guest_name.as_deref() != Some(&*self.name) {
+                if self.ids.start() == self.ids.end() {
+                    return Err(WorkError::new(
+                        Subject::Guest(vmid),
+                        format!("the number belongs to another guest, {}", row.name()),
+                    )
+                    .into());
+                }
+                continue;
+            }
+            if row.kind != Some(Kind::Qemu) || row.template {
+                let problem = format!("{} is the name of a template or container", self.name);
+                return Err(WorkError::new(Subject::Guest(vmid), problem).into());
+            }
+            found.get_or_insert(row);
+        }
+        Ok(found)
+    }
+
+    async fn make(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        inventory: &Inventory,
+    ) -> Result<Guest, Error> {
+        let node = match &self.node {
+            Some(node) => node.clone(),
+            None => self.place(inventory)?,
+        };
+        let source = self.image.on(&node).run(pve, track).await?;
+        let mut config = self.config.clone();
+        let disk = QemuDrive::new(format!("{}:0", self.disk_storage)).import_from(source);
+        config.scsi.insert(0, disk);
+        if let Some(settings) = &self.cloud_init {
+            let drive = QemuDrive::new(format!("{}:cloudinit", self.disk_storage));
+            config.ide.insert(2, drive);
+            settings.put(&mut config, true);
+        }
+        let create = |vmid: u32| {
+            let mut request = pve.api().nodes().node(&node).qemu().post(vmid);
+            set_differences(&mut request.0.call, &QemuConfig::default(), &config);
+            request.into_request().into_future()
+        };
+        let (vmid, task) = allocate(pve, self.ids.clone(), create).await?;
+        let subject = Subject::Guest(vmid);
+        track
+            .follow(&subject, Action::Create, task, || create(vmid))
+            .await?;
+        track.leave(&subject, "was made and is not as wanted yet");
+        Ok(pve.guest_at(vmid, node, Kind::Qemu))
+    }
+
+    fn place(&self, inventory: &Inventory) -> Result<String, Error> {
+        let memory = self.config.memory.as_ref();
+        let mebibytes = memory.map_or(512, |memory| memory.current);
+        let bytes = u64::try_from(mebibytes).unwrap_or(0) << 20;
+        let nodes = inventory.placement(bytes, 0.0);
+        nodes.into_iter().next().ok_or_else(|| {
+            let problem = "no node that is there has so much memory left; name one";
+            WorkError::new(Subject::Other(format!("machine {}", self.name)), problem).into()
+        })
+    }
+
+    async fn grow(&self, guest: &Guest, track: &Track<'_>, subject: &Subject) -> Result<(), Error> {
+        let Some(wanted) = self.disk_size else {
+            return Ok(());
+        };
+        let wanted = wanted.div_ceil(1 << 30) << 30;
+        let config = guest.qemu_config().await?;
+        let now = (config.scsi.get(&0)).and_then(|disk| disk.size.as_ref()?.bytes());
+        if now.is_some_and(|now| now >= wanted) {
+            return Ok(());
+        }
+        let begin = || guest.resize_disk("scsi0", Size::To(wanted));
+        track.task(subject, Action::Resize, begin).await?;
+        Ok(())
+    }
+}
+
+impl Work for Machine {
+    type Done = Made;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Made, Error> {
+        let inventory = Inventory::fetch(pve).await?;
+        let (guest, new) = match self.find(&inventory)? {
+            None => (self.make(pve, track, &inventory).await?, true),
+            Some(row) => {
+                let guest = pve.guest(row.vmid.unwrap_or_default());
+                track.found(&Subject::Guest(guest.vmid()), Action::Create);
+                (guest, false)
+            }
+        };
+        let guest = match track.locks() {
+            Some(patience) => guest.wait_for_locks(patience),
+            None => guest,
+        };
+        let subject = Subject::Guest(guest.vmid());
+        // Somebody may be making it at this moment.
+        let lock = guest.status().await?.lock;
+        if !new && lock.as_deref() == Some("create") {
+            let problem =
+                "it is being made by another task, or one was ended in the middle of that";
+            return Err(WorkError::new(subject, problem).into());
+        }
+        self.grow(&guest, track, &subject).await?;
+        if let Some(settings) = self.cloud_init.as_ref().filter(|_| !new) {
+            let applied = guest
+                .apply_qemu(|config| settings.put(config, false))
+                .await?;
+            if !applied.written.is_empty() {
+                track
+                    .act(&subject, Action::Configure, async { Ok(()) })
+                    .await?;
+            }
+        }
+        let state = guest.status().await?.state;
+        if self.start && state != PowerState::Running {
+            track
+                .task(&subject, Action::Start, || guest.start())
+                .await?;
+        }
+        let mut addresses = Vec::new();
+        if let Some(timeout) = self.address.filter(|_| self.start) {
+            let waiting = guest.wait_for_address(timeout);
+            addresses = track.act(&subject, Action::Wait, waiting).await?;
+        }
+        Ok(Made {
+            guest,
+            addresses,
+            new,
+        })
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("name", &self.name)
+            .field("image", &self.image)
+            .field("node", &self.node)
+            .field("ids", &self.ids)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,586 @@
+//! Work of several steps, and what all of it has in common.
+//!
+//! What is wanted is a value: a machine from an image, many clones, a node without guests. [`Client::carry_out`] makes it
+//! so with one await:
+//!
+//! * **Steps.** [`Working::on_step`] is called with every [`Step`]: what is found as wanted, begun, written in a task's
+//!   log, and done.
+//! * **Again.** What is there already is found ([`State::Found`]) and not made again, so that work that was given up or
+//!   failed goes on where it stopped when it is carried out once more.
+//! * **Giving up.** Dropping the future stops between two calls. Tasks that were begun go on on the server; the last steps
+//!   tell which.
+//! * **Failing.** Where something is left behind that was not there before, the error is [`Error::Unfinished`], and
+//!   [`UnfinishedError::left`] lists it. Otherwise it is the cause alone.
+//!
+//! ```no_run
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! use proxmox_api::Error;
+//! use proxmox_api::manage::clones::Clones;
+//!
+//! let web = Clones::of(9000).count(3).ids(5000..=5099).name("web-{n}");
+//! match pve.carry_out(web).on_step(|step| println!("{step}")).await {
+//!     Ok(guests) => println!("{} clones are there", guests.len()),
+//!     Err(Error::Unfinished(error)) => println!("{error}; left: {:?}", error.left()),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Programs can write [`Work`] of their own, out of calls and of the work that is here.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::error::api::ErrorKind;
+use crate::task::{Looks, Waitable, Waiting};
+use crate::value::upid::Upid;
+
+/// What a step is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A guest, by its number.
+    Guest(u32),
+    /// A node.
+    Node(String),
+    /// A volume, as `local:iso/x.iso`.
+    Volume(String),
+    /// Something else, in words: `backup job nightly`.
+    Other(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guest(vmid) => write!(f, "guest {vmid}"),
+            Self::Node(node) => write!(f, "node {node}"),
+            Self::Volume(volume) => write!(f, "volume {volume}"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+/// What is done in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// A volume comes to a storage.
+    Fetch,
+    /// A compressed file is unpacked on this side.
+    Unpack,
+    /// Something new is made.
+    Create,
+    /// A guest is cloned.
+    Clone,
+    /// Settings are written.
+    Configure,
+    /// A disk is made larger.
+    Resize,
+    /// A guest is started.
+    Start,
+    /// A guest is stopped.
+    Stop,
+    /// A guest moves to another node.
+    Migrate,
+    /// A node is started anew.
+    Reboot,
+    /// A guest is backed up.
+    BackUp,
+    /// A guest is made from a backup.
+    Restore,
+    /// Something is removed.
+    Remove,
+    /// A configuration comes into force.
+    Apply,
+    /// A change is taken back.
+    RollBack,
+    /// Something is waited for.
+    Wait,
+    /// Something is looked at.
+    Check,
+}
+
+impl Action {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Unpack => "unpack",
+            Self::Create => "create",
+            Self::Clone => "clone",
+            Self::Configure => "configure",
+            Self::Resize => "resize",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Migrate => "migrate",
+            Self::Reboot => "reboot",
+            Self::BackUp => "back up",
+            Self::Restore => "restore",
+            Self::Remove => "remove",
+            Self::Apply => "apply",
+            Self::RollBack => "roll back",
+            Self::Wait => "wait for",
+            Self::Check => "check",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.words())
+    }
+}
+
+/// How far a step is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It is as wanted already; nothing is done.
+    Found,
+    /// It is begun, in this task if there is one.
+    Begun(Option<Upid>),
+    /// A line of the task's log, or news of another kind.
+    Line(String),
+    /// It is done.
+    Done,
+    /// It did not work, for this reason; other steps of the same work may go on.
+    Failed(String),
+}
+
+/// News of work under way; see [`Working::on_step`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// What it is about.
+    pub subject: Subject,
+    /// What is done.
+    pub action: Action,
+    /// How far that is.
+    pub state: State,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            subject, action, ..
+        } = self;
+        match &self.state {
+            State::Found => write!(f, "{subject}: nothing to {action}"),
+            State::Begun(_) => write!(f, "{subject}: {action} …"),
+            State::Line(line) => write!(f, "{subject}: {action}: {line}"),
+            State::Done => write!(f, "{subject}: {action}: done"),
+            State::Failed(why) => write!(f, "{subject}: {action}: failed: {why}"),
+        }
+    }
+}
+
+/// Something that work left behind; see [`UnfinishedError::left`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// What it is.
+    pub subject: Subject,
+    /// What became of it, in words: `was made and is not set up`.
+    pub state: String,
+    /// The task that may still be at work on it.
+    pub task: Option<Upid>,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.subject, self.state)
+    }
+}
+
+/// Work that failed in the middle and left something behind. See [`Error::Unfinished`].
+#[derive(Clone, Debug)]
+pub struct UnfinishedError(Box<Unfinished>);
+
+#[derive(Clone, Debug)]
+struct Unfinished {
+    cause: Error,
+    left: Vec<Left>,
+}
+
+impl UnfinishedError {
+    /// Why it did not go on.
+    #[must_use]
+    pub fn cause(&self) -> &Error {
+        &self.0.cause
+    }
+
+    /// What is there or is different now and was not before, in the order it came about.
+    #[must_use]
+    pub fn left(&self) -> &[Left] {
+        &self.0.left
+    }
+}
+
+impl fmt::Display for UnfinishedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.cause)?;
+        for (index, left) in self.0.left.iter().enumerate() {
+            write!(
+                f,
+                "{} {left}",
+                if index == 0 { "; left behind:" } else { "," }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnfinishedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0.cause)
+    }
+}
+
+/// What is wanted cannot be made so, for a reason that no single call tells. See [`Error::Work`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkError(Box<(Subject, String)>);
+
+impl WorkError {
+    /// For work outside of this crate, too.
+    #[must_use]
+    pub fn new(subject: Subject, problem: impl Into<String>) -> Self {
+        Self(Box::new((subject, problem.into())))
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.0.0
+    }
+
+    /// What is in the way, and the way out where there is one.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.0.1
+    }
+}
+
+impl fmt::Display for WorkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.0, self.0.1)
+    }
+}
+
+impl std::error::Error for WorkError {}
+
+type Listener<'a> = Box<dyn FnMut(&Step) + Send + 'a>;
+
+/// How work tells of its steps, and notes what would be left behind. Handed to [`Work::run`].
+pub struct Track<'a> {
+    listener: Mutex<Option<Listener<'a>>>,
+    left: Mutex<Vec<Left>>,
+    locks: Option<Duration>,
+}
+
+impl Track<'_> {
+    /// Tells of a step.
+    pub fn step(&self, subject: &Subject, action: Action, state: State) {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = listener.as_mut() {
+            listener(&Step {
+                subject: subject.clone(),
+                action,
+                state,
+            });
+        }
+    }
+
+    /// Tells that something is as wanted already.
+    pub fn found(&self, subject: &Subject, action: Action) {
+        self.step(subject, action, State::Found);
+    }
+
+    /// Does something that is done with its answer, and tells of it.
+    ///
+    /// # Errors
+    /// That of what is done.
+    pub async fn act<T, F>(&self, subject: &Subject, action: Action, doing: F) -> Result<T, Error>
+    where
+        F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
+        T: Send,
+    {
+        self.step(subject, action, State::Begun(None));
+        match doing.into_future().await {
+            Ok(done) => {
+                self.step(subject, action, State::Done);
+                Ok(done)
+            }
+            Err(error) => Err(self.failed(subject, action, error)),
+        }
+    }
+
+    /// Begins what goes on as a task, waits for its end and tells of both and of the log. `begin` is made anew where a
+    /// lock is in the way, if the work [waits for locks](Working::wait_for_locks). Until the end is known, the subject
+    /// counts as left behind.
+    ///
+    /// # Errors
+    /// That of beginning, or of the task.
+    pub async fn task<F, T>(
+        &self,
+        subject: &Subject,
+        action: Action,
+        begin: impl Fn() -> F + Send,
+    ) -> Result<T::End, Error>
+    where
+        F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
+        T: Waitable + Send,
+    {
+        let mut looks = Looks::every(None, self.locks);
+        loop {
+            let beginning = begin().into_future();
+            match self.once(subject, action, beginning).await {
+                Ok(end) => return Ok(end),
+                Err(error) if self.waits_for(&error) => {
+                    self.step(subject, action, State::Line(error.to_string()));
+                    if !looks.again().await {
+                        return Err(self.failed(subject, action, error));
+                    }
+                }
+                Err(error) => return Err(self.failed(subject, action, error)),
+            }
+        }
+    }
+
+    /// Like [`Track::task`] for what is begun already; `again` begins it anew.
+    ///
+    /// # Errors
+    /// That of the task, or of beginning anew.
+    pub async fn follow<F, T>(
+        &self,
+        subject: &Subject,
+        action: Action,
+        begun: T,
+        again: impl Fn() -> F + Send + Sync,
+    ) -> Result<T::End, Error>
+    where
+        F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send> + Send,
+        T: Waitable + Send,
+    {
+        let begun = Mutex::new(Some(begun));
+        let begin = || async {
+            let first = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match first {
+                Some(begun) => Ok(begun),
+                None => again().into_future().await,
+            }
+        };
+        self.task(subject, action, begin).await
+    }
+
+    async fn once<T: Waitable>(
+        &self,
+        subject: &Subject,
+        action: Action,
+        begin: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T::End, Error> {
+        let task = begin.await?;
+        let upid = task.upid().cloned();
+        self.step(subject, action, State::Begun(upid.clone()));
+        let running = format!("is being worked on ({action})");
+        self.leave_with(subject, &running, upid);
+        let how = Waiting {
+            log: Some(Box::new(|line: &str| {
+                self.step(subject, action, State::Line(line.to_owned()));
+            })),
+            ..Waiting::default()
+        };
+        let ended = task.finish(how).await;
+        // A task that ended left what its error says; one that was lost sight of may be at work.
+        let over = match &ended {
+            Ok(_) => true,
+            Err(Error::Task(error)) => !error.may_be_running(),
+            Err(_) => false,
+        };
+        if over {
+            self.unleave(subject, &running);
+        }
+        let end = ended?;
+        self.step(subject, action, State::Done);
+        Ok(end)
+    }
+
+    fn failed(&self, subject: &Subject, action: Action, error: Error) -> Error {
+        self.step(subject, action, State::Failed(error.to_string()));
+        error
+    }
+
+    /// How long this work waits for locks.
+    #[must_use]
+    pub fn locks(&self) -> Option<Duration> {
+        self.locks
+    }
+
+    fn waits_for(&self, error: &Error) -> bool {
+        self.locks.is_some()
+            && matches!(
+                error.kind(),
+                Some(ErrorKind::Locked | ErrorKind::LockTimeout)
+            )
+    }
+
+    /// Notes that something is left behind if the work fails from now on.
+    pub fn leave(&self, subject: &Subject, state: &str) {
+        self.leave_with(subject, state, None);
+    }
+
+    fn leave_with(&self, subject: &Subject, state: &str, task: Option<Upid>) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.push(Left {
+            subject: subject.clone(),
+            state: state.to_owned(),
+            task,
+        });
+    }
+
+    fn unleave(&self, subject: &Subject, state: &str) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|left| left.subject != *subject || left.state != state);
+    }
+
+    /// Notes that nothing is left behind of this any more: it is as wanted, or gone.
+    pub fn settle(&self, subject: &Subject) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|left| left.subject != *subject);
+    }
+
+    fn unfinished(self, cause: Error) -> Error {
+        let left = (self.left.into_inner()).unwrap_or_else(PoisonError::into_inner);
+        if left.is_empty() {
+            return cause;
+        }
+        Error::Unfinished(UnfinishedError(Box::new(Unfinished { cause, left })))
+    }
+}
+
+impl fmt::Debug for Track<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Track")
+            .field("left", &self.left)
+            .field("locks", &self.locks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wanted, and how it is made so; see [the module](self).
+pub trait Work: Send {
+    /// What is there in the end.
+    type Done;
+
+    /// Makes it so. Tells of every step through `track`, and notes there what is left behind if it stops.
+    fn run(
+        self,
+        pve: &Client,
+        track: &Track<'_>,
+    ) -> impl Future<Output = Result<Self::Done, Error>> + Send;
+}
+
+/// Work to be carried out; made by [`Client::carry_out`], started by awaiting it.
+#[must_use = "nothing is done until this is awaited"]
+pub struct Working<'a, W> {
+    client: Client,
+    work: W,
+    listener: Option<Listener<'a>>,
+    locks: Option<Duration>,
+}
+
+impl Client {
+    /// Makes something as it is wanted; see [`manage::work`](crate::manage::work).
+    pub fn carry_out<W: Work>(&self, work: W) -> Working<'static, W> {
+        Working {
+            client: self.clone(),
+            work,
+            listener: None,
+            locks: None,
+        }
+    }
+}
+
+impl<'a, W> Working<'a, W> {
+    /// Is called with every step.
+    pub fn on_step<'b>(self, listener: impl FnMut(&Step) + Send + 'b) -> Working<'b, W> {
+        Working {
+            client: self.client,
+            work: self.work,
+            listener: Some(Box::new(listener)),
+            locks: self.locks,
+        }
+    }
+
+    /// Waits, at most this long each time, where another operation holds a lock; see
+    /// [`Guest::wait_for_locks`](crate::manage::guest::Guest::wait_for_locks). Without it a lock ends the work.
+    pub fn wait_for_locks(mut self, timeout: Duration) -> Self {
+        self.locks = Some(timeout);
+        self
+    }
+}
+
+impl<'a, W: Work + 'a> IntoFuture for Working<'a, W> {
+    type Output = Result<W::Done, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let track = Track {
+                listener: Mutex::new(self.listener),
+                left: Mutex::default(),
+                locks: self.locks,
+            };
+            let ended = self.work.run(&self.client, &track).await;
+            ended.map_err(|error| track.unfinished(error))
+        })
+    }
+}
+
+impl<W: fmt::Debug> fmt::Debug for Working<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Working")
+            .field("work", &self.work)
+            .field("locks", &self.locks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Does something to all items, at most so many at once. After a failure nothing more is begun; what is under way is
+/// finished. Gives what was done, in the order of the items, and the first error.
+pub(crate) async fn some_at_once<I, T, F>(
+    limit: usize,
+    items: impl IntoIterator<Item = I>,
+    mut act: impl FnMut(I) -> F,
+) -> (Vec<T>, Option<Error>)
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut items = items.into_iter().enumerate();
+    let mut under_way = FuturesUnordered::new();
+    let (mut done, mut failure) = (Vec::new(), None);
+    loop {
+        while under_way.len() < limit.max(1)
+            && failure.is_none()
+            && let Some((index, item)) = items.next()
+        {
+            let acting = act(item);
+            under_way.push(async move { (index, acting.await) });
+        }
+        match under_way.next().await {
+            Some((index, Ok(end))) => done.push((index, end)),
+            Some((_, Err(error))) => {
+                failure.get_or_insert(error);
+            }
+            None => break,
+        }
+    }
+    done.sort_by_key(|(index, _)| *index);
+    (done.into_iter().map(|(_, end)| end).collect(), failure)
+}

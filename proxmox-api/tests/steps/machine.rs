@@ -1,0 +1,280 @@
+//! From an image to a machine.
+
+use std::time::Duration;
+
+use proxmox_api::manage::guest::{CloudInit, PowerState};
+use proxmox_api::manage::image::Image;
+use proxmox_api::manage::machine::Machine;
+use proxmox_api::manage::work::Subject;
+use proxmox_api::stream::upload::ChecksumAlgorithm;
+use proxmox_simulator::{Builder, Fault, Simulator};
+
+use crate::support::{GIB, RELEASES, Steps, asked, left, start, subjects};
+
+const URL: &str = "https://images.example.org/debian-13-genericcloud-amd64.qcow2";
+
+/// A qcow2 image of 3 GiB with nothing in it.
+fn image() -> Vec<u8> {
+    let mut image = b"QFI\xfb".to_vec();
+    image.extend(3_u32.to_be_bytes());
+    image.extend([0; 16]);
+    image.extend((3 * GIB).to_be_bytes());
+    image.resize(4096, 0);
+    image
+}
+
+fn sum(data: &[u8]) -> String {
+    use sha2::Digest;
+
+    let digest = sha2::Sha256::digest(data);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn cluster(release: &str) -> Builder {
+    Simulator::builder()
+        .release(release)
+        .node("pve1")
+        .node("pve2")
+        .web_file(URL, image())
+}
+
+/// What an image is called on a release.
+fn volume(release: &str, name: &str) -> String {
+    match release {
+        "7.4" => format!("local:iso/{name}.img"),
+        _ => format!("local:import/{name}"),
+    }
+}
+
+fn machine() -> Machine {
+    let image = Image::url(URL).checksum(ChecksumAlgorithm::Sha256, sum(&image()));
+    Machine::new("web", image)
+        .node("pve2")
+        .ids(5000..=5009)
+        .cores(2)
+        .memory(1024)
+        .disk("local-lvm", 10 * GIB)
+        .cloud_init(
+            CloudInit::new()
+                .user("admin")
+                .ssh_key("ssh-ed25519 AAAA me")
+                .dhcp(0),
+        )
+        .wait_for_address(Duration::from_secs(60))
+}
+
+#[tokio::test]
+async fn an_image_becomes_a_machine_that_runs_and_is_found_again() {
+    for release in RELEASES {
+        let (simulator, pve) = start(cluster(release)).await;
+        let steps = Steps::default();
+        let made = pve.carry_out(machine()).on_step(steps.listener()).await;
+        let made = made.unwrap_or_else(|error| panic!("{release}: {error}"));
+        assert!(made.new && made.guest.vmid() == 5000);
+        assert!(!made.addresses.is_empty());
+        let volume = volume(release, "debian-13-genericcloud-amd64.qcow2");
+        let begun: Vec<String> = (steps.take().into_iter())
+            .filter(|step| step.ends_with(": done"))
+            .collect();
+        let wanted = [
+            format!("volume {volume}: fetch: done"),
+            "guest 5000: create: done".to_owned(),
+            "guest 5000: resize: done".to_owned(),
+            "guest 5000: start: done".to_owned(),
+            "guest 5000: wait for: done".to_owned(),
+        ];
+        assert_eq!(begun, wanted, "{release}");
+        let config = made.guest.qemu_config().await.unwrap();
+        assert_eq!(config.ciuser.as_deref(), Some("admin"));
+        let disk = config.scsi.get(&0).unwrap();
+        assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(10 * GIB));
+        assert_eq!(made.guest.place().await.unwrap().node, "pve2");
+
+        // Again: nothing is made, started or changed.
+        simulator.clear_requests();
+        let found = pve
+            .carry_out(machine())
+            .on_step(steps.listener())
+            .await
+            .unwrap();
+        assert!(!found.new && found.guest.vmid() == 5000 && !found.addresses.is_empty());
+        let changes = (simulator.requests().into_iter()).filter(|request| request.method != "GET");
+        assert_eq!(changes.count(), 0, "{release}");
+        // What is different is brought up to what is wanted.
+        made.guest.stop().await.unwrap().wait().await.unwrap();
+        let more = machine().disk("local-lvm", 12 * GIB);
+        let more = more.cloud_init(CloudInit::new().user("root"));
+        pve.carry_out(more).await.unwrap();
+        let config = made.guest.qemu_config().await.unwrap();
+        assert_eq!(config.ciuser.as_deref(), Some("root"));
+        let disk = config.scsi.get(&0).unwrap();
+        assert_eq!(disk.size.as_ref().unwrap().bytes(), Some(12 * GIB));
+        assert_eq!(
+            made.guest.status().await.unwrap().state,
+            PowerState::Running
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_packed_is_unpacked_on_the_way() {
+    use std::io::Write;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.raw.gz");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&vec![7; 1 << 20]).unwrap();
+    let packed = packed.finish().unwrap();
+    std::fs::write(&path, &packed).unwrap();
+    for release in RELEASES {
+        let (_simulator, pve) = start(cluster(release)).await;
+        let image = Image::file(&path).checksum(ChecksumAlgorithm::Sha256, sum(&packed));
+        let had = pve.carry_out(image.on("pve1")).await.unwrap();
+        let wanted = match release {
+            "7.4" => "/var/lib/vz/template/iso/small.raw.img".to_owned(),
+            _ => "local:import/small.raw".to_owned(),
+        };
+        assert_eq!(had, wanted);
+        let content = pve
+            .nodes()
+            .node("pve1")
+            .storage()
+            .storage("local")
+            .content();
+        let rows = content.get().await.unwrap();
+        let row = rows
+            .iter()
+            .find(|row| row.volid.contains("small.raw"))
+            .unwrap();
+        assert_eq!(row.size, Some(1 << 20), "{release}");
+        // There already: it is not sent again.
+        pve.carry_out(image.on("pve1")).await.unwrap();
+
+        let wrong = Image::file(&path).checksum(ChecksumAlgorithm::Sha256, "00".repeat(32));
+        let wrong = pve.carry_out(wrong.name("other.raw.gz").on("pve1")).await;
+        let (left, cause) = left(wrong);
+        assert!(
+            left.is_empty() && cause.to_string().contains("checksum"),
+            "{cause}"
+        );
+    }
+}
+
+#[cfg(feature = "unpack")]
+#[tokio::test]
+async fn xz_and_zstd_are_unpacked_too() {
+    // "proxmox\n", packed by xz and by zstd.
+    const XZ: &str =
+        "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAHcHJveG1veAoAMZPEjtmgjXMAASAIuxnZux+2830BAAAAAARZWg==";
+    const ZSTD: &str = "KLUv/SQIQQAAcHJveG1veAr6qdXw";
+    use base64::Engine as _;
+
+    let (_simulator, pve) = start(cluster("9.2")).await;
+    let folder = tempfile::tempdir().unwrap();
+    for (name, data) in [("a.raw.xz", XZ), ("b.raw.zst", ZSTD)] {
+        let path = folder.path().join(name);
+        let data = base64::engine::general_purpose::STANDARD
+            .decode(data)
+            .unwrap();
+        std::fs::write(&path, data).unwrap();
+        let had = pve.carry_out(Image::file(&path).on("pve1")).await.unwrap();
+        let content = pve
+            .nodes()
+            .node("pve1")
+            .storage()
+            .storage("local")
+            .content();
+        let rows = content.get().await.unwrap();
+        let row = rows.iter().find(|row| row.volid == *had).unwrap();
+        assert_eq!(row.size, Some(8), "{name}");
+    }
+    std::fs::write(folder.path().join("c.raw.xz"), b"no such thing").unwrap();
+    let broken = Image::file(folder.path().join("c.raw.xz"));
+    pve.carry_out(broken.on("pve1")).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_a_failure_leaves_is_told_and_taken_up_again() {
+    for release in RELEASES {
+        let (simulator, pve) = start(cluster(release)).await;
+        let volume = Subject::Volume(volume(release, "debian-13-genericcloud-amd64.qcow2"));
+        let machine = machine();
+
+        // The wrong image: nothing is there.
+        let wrong = Image::url(URL).checksum(ChecksumAlgorithm::Sha256, "00".repeat(32));
+        let (rest, cause) = left(pve.carry_out(Machine::new("web", wrong).node("pve2")).await);
+        assert!(
+            rest.is_empty() && cause.to_string().contains("checksum mismatch"),
+            "{cause}"
+        );
+
+        // The machine is not made: the image stays, the number is free.
+        let fault = Fault::TaskFails("no space left on device".into());
+        simulator
+            .faults()
+            .on("POST", "/nodes/*/qemu")
+            .times(1)
+            .respond(fault);
+        let (rest, _) = left(pve.carry_out(machine.clone()).await);
+        assert_eq!(subjects(&rest), std::slice::from_ref(&volume), "{release}");
+        assert!(pve.guest(5000).place().await.is_err());
+
+        // It does not start: image and machine stay.
+        let fault = Fault::TaskFails("start failed".into());
+        simulator
+            .faults()
+            .on("POST", "/nodes/*/qemu/*/status/start")
+            .times(1)
+            .respond(fault);
+        let (rest, cause) = left(pve.carry_out(machine.clone()).await);
+        assert_eq!(
+            subjects(&rest),
+            [Subject::Guest(5000)],
+            "{release}: {cause}"
+        );
+        assert_eq!(
+            pve.guest(5000).status().await.unwrap().state,
+            PowerState::Stopped
+        );
+
+        // A lock is in the way; with patience it is waited for.
+        simulator.set_lock(5000, Some("backup"));
+        let (rest, cause) = left(pve.carry_out(machine.clone()).await);
+        assert!(
+            rest.is_empty() && cause.to_string().contains("locked"),
+            "{release}: {cause}"
+        );
+        let patient = pve
+            .carry_out(machine.clone())
+            .wait_for_locks(Duration::from_secs(60));
+        let unlock = async {
+            while asked(&simulator, "POST", "/nodes/pve2/qemu/5000/status/start") < 3 {
+                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            simulator.set_lock(5000, None);
+        };
+        let (made, ()) = tokio::join!(patient, unlock);
+        assert!(!made.unwrap().new);
+        assert_eq!(
+            pve.guest(5000).status().await.unwrap().state,
+            PowerState::Running
+        );
+
+        // The node goes away: what is asked for is not made elsewhere.
+        simulator.set_online("pve2", false);
+        let away = machine.clone().ids(5001..=5001);
+        let (rest, cause) = left(pve.carry_out(away).await);
+        assert!(rest.is_empty(), "{release}: {cause}");
+        assert!(pve.guest(5001).place().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_number_of_another_guest_is_not_taken() {
+    let taken = cluster("9.2").qemu(5000, "pve1", &[("name", "other")]);
+    let (_simulator, pve) = start(taken).await;
+    let (rest, cause) = left(pve.carry_out(machine().id(5000)).await);
+    assert!(rest.is_empty() && cause.never_sent(), "{cause}");
+    assert!(cause.to_string().contains("another guest"), "{cause}");
+}

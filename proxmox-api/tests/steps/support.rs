@@ -1,0 +1,64 @@
+//! What the tests of work have in common.
+
+use std::sync::{Arc, Mutex};
+
+use proxmox_api::client::limit::RateLimit;
+use proxmox_api::manage::work::{Left, Step, Subject};
+use proxmox_api::{Client, Error};
+use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator};
+
+pub(crate) const RELEASES: [&str; 3] = ["7.4", "8.4", "9.2"];
+pub(crate) const GIB: u64 = 1 << 30;
+
+/// A server on which tasks take no time, and `root@pam` itself as its user.
+pub(crate) async fn start(builder: Builder) -> (Simulator, Client) {
+    let simulator = builder.time_factor(0.0).start().await.expect("it starts");
+    let client = Client::builder(simulator.url())
+        .password("root@pam", ROOT_PASSWORD)
+        .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
+        .rate_limit(RateLimit::none())
+        .task_poll(std::time::Duration::from_millis(5))
+        .build()
+        .expect("complete settings");
+    (simulator, client)
+}
+
+/// The steps of work as texts, as far as they are not lines of logs.
+#[derive(Clone, Default)]
+pub(crate) struct Steps(Arc<Mutex<Vec<String>>>);
+
+impl Steps {
+    pub(crate) fn listener(&self) -> impl FnMut(&Step) + Send + 'static {
+        let steps = Arc::clone(&self.0);
+        move |step: &Step| {
+            use proxmox_api::manage::work::State;
+            if !matches!(step.state, State::Line(_)) {
+                steps.lock().expect("not poisoned").push(step.to_string());
+            }
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("not poisoned"))
+    }
+}
+
+/// What failed work left behind; nothing for a plain error.
+pub(crate) fn left<T>(ended: Result<T, Error>) -> (Vec<Left>, Error) {
+    match ended {
+        Ok(_) => panic!("it worked"),
+        Err(Error::Unfinished(error)) => (error.left().to_vec(), error.cause().clone()),
+        Err(error) => (Vec::new(), error),
+    }
+}
+
+pub(crate) fn subjects(left: &[Left]) -> Vec<Subject> {
+    left.iter().map(|left| left.subject.clone()).collect()
+}
+
+/// How often something was asked for.
+pub(crate) fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
+    (simulator.requests().iter())
+        .filter(|request| request.method == method && request.path == path)
+        .count()
+}
