@@ -5,6 +5,7 @@ mod compile;
 mod data;
 mod generation;
 mod goals;
+mod growth;
 mod measure;
 mod running;
 mod subjects;
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// [default: a temporary folder that goes away]
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Draw how time and memory grow into this folder, as time.svg and memory.svg
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
     /// Folder with the official dumps, one RELEASE.js each, for timing their import
     #[arg(long, value_name = "FOLDER")]
     dumps: Option<PathBuf>,
@@ -58,6 +62,7 @@ enum What {
     Decode,
     Calls,
     Upload,
+    Growth,
     Regen,
     All,
 }
@@ -158,6 +163,18 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
         let gibibytes = if args.quick { 0.25 } else { 2.0 };
         running::upload(rounds, gibibytes, &root, scratch, &mut table)?;
         say(&format!("\n## Uploads\n\n{}", table.show()))?;
+    }
+    if wanted(What::Growth) {
+        let plots = match &args.plots {
+            Some(folder) => Some(
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| folder.canonicalize())
+                    .map_err(|error| format!("{}: {error}", folder.display()))?,
+            ),
+            None => None,
+        };
+        let table = growth::run(rounds, &root, scratch, plots.as_deref())?;
+        say(&format!("\n## As a cluster grows\n\n{table}"))?;
     }
     if wanted(What::Regen) {
         let mut table = Table::new(&[generation::COLUMN]);

@@ -24,6 +24,32 @@ pub(super) fn body(kind: &str) -> String {
     json!({ "data": data }).to_string()
 }
 
+/// A cluster's resources: its nodes and so many guests. `later` changes the state of every hundredth guest.
+pub(super) fn cluster(guests: u64, later: bool) -> String {
+    let nodes = (0..32).map(|index| {
+        let node = format!("node{index:02}");
+        json!({
+            "id": format!("node/{node}"),
+            "type": "node",
+            "node": node,
+            "status": "online",
+            "maxcpu": 64,
+            "cpu": 0.25,
+            "maxmem": 549_755_813_888_u64,
+            "mem": 274_877_906_944_u64,
+        })
+    });
+    let guests = (0..guests).map(|index| {
+        let mut guest = resource(index);
+        if later && index.is_multiple_of(100) {
+            guest["status"] = json!("running");
+        }
+        guest
+    });
+    let data: Vec<Value> = nodes.chain(guests).collect();
+    json!({ "data": data }).to_string()
+}
+
 fn resource(index: u64) -> Value {
     let vmid = 100 + index;
     let kind = if index.is_multiple_of(3) {

@@ -101,7 +101,7 @@ pub(super) fn decode(
 }
 
 /// Builds a program of a project.
-fn binary(project: &Project, name: &str, scratch: &Path) -> Result<PathBuf, String> {
+pub(super) fn binary(project: &Project, name: &str, scratch: &Path) -> Result<PathBuf, String> {
     let cargo = project.cargo(&["build", "--release", "--bin", name]);
     measure::run(&cargo, scratch)?;
     // The next project has a program of the same name.
@@ -111,7 +111,7 @@ fn binary(project: &Project, name: &str, scratch: &Path) -> Result<PathBuf, Stri
     Ok(program)
 }
 
-fn figures<const N: usize>(output: &str) -> Result<[f64; N], String> {
+pub(super) fn figures<const N: usize>(output: &str) -> Result<[f64; N], String> {
     let figures: Option<Vec<f64>> = (output.split_whitespace())
         .map(|figure| figure.parse().ok())
         .collect();

@@ -17,7 +17,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    pub(super) fn show(self, value: f64) -> String {
         let digits = match value {
             value if value >= 100.0 => 0,
             value if value >= 10.0 => 1,
