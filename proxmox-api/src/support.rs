@@ -13,8 +13,11 @@ pub(crate) use bytes::Bytes;
 
 pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
+pub(crate) use crate::client::call::Call;
+pub(crate) use crate::client::path::At;
+pub(crate) use crate::client::request::{Request, Sending};
 pub(crate) use crate::error::Error;
-pub(crate) use crate::request::{ApiRequest, At, Call, Request, Sending, reply, request_impls};
+pub(crate) use crate::request::{ApiRequest, request_impls};
 pub(crate) use crate::task::Task;
 pub(crate) use crate::value::IndexedMap;
 pub(crate) use crate::value::List;
@@ -38,3 +41,17 @@ pub(crate) use crate::value::property_string::{
 };
 pub(crate) use crate::value::serialize::serde_impls;
 pub(crate) use crate::value::{compare, debug, decode, property_string};
+
+/// How answers are read.
+pub(crate) mod reply {
+    #[allow(
+        unused_imports,
+        reason = "which of them are used depends on the chosen areas"
+    )]
+    pub(crate) use crate::client::request::reply::{bytes, data, nothing};
+    #[allow(
+        unused_imports,
+        reason = "which of them are used depends on the chosen areas"
+    )]
+    pub(crate) use crate::task::read_task as task;
+}

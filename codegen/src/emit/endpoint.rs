@@ -411,15 +411,17 @@ impl Emitter<'_> {
             })
             .map(|parameter| {
                 let name = &parameter.name;
-                let since = release(parameter.presence.first());
-                let until = match parameter.presence.last() < endpoint.presence.last() {
+                let bound = |differs: bool, index| match differs {
                     true => {
-                        let until = release(parameter.presence.last());
-                        quote!(Some(Release::new(#until)))
+                        let bound = release(index);
+                        quote!(Some(Release::new(#bound)))
                     }
                     false => quote!(None),
                 };
-                quote!(Partial::new(#name, Release::new(#since), #until))
+                let (own, all) = (parameter.presence, endpoint.presence);
+                let since = bound(own.first() > whole.first(), own.first());
+                let until = bound(own.last() < all.last(), own.last());
+                quote!(Partial::new(#name, #since, #until))
             })
             .collect();
         if !partial.is_empty() {

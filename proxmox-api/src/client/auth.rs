@@ -11,22 +11,21 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::call::Call;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::request::Call;
 use crate::value::Secret;
 use crate::value::decode::DecodeError;
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::{Endpoint, Method, Permission};
 
-mod failure;
 mod saved;
 mod second_factor;
 mod texts;
 mod token;
 
-use failure::Challenge;
-pub use failure::{AuthError, AuthErrorKind, TfaChallenge};
+use crate::error::auth::Challenge;
+pub use crate::error::auth::{AuthError, AuthErrorKind, TfaChallenge};
 pub use saved::{SavedSession, SavedSessionError};
 pub(crate) use second_factor::Handler;
 pub use second_factor::TfaAnswer;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::OnceCell;
 
-use super::{Client, Inner};
+use super::state::{Client, Inner};
 use crate::bounds::Bounds;
 use crate::client::auth::{
     Auth, Clock, Credentials, Handler, OpenId, SavedSession, TfaAnswer, TfaChallenge,
@@ -25,6 +25,16 @@ use crate::value::address::printable;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 64;
 const AT_ONCE_PER_NODE: usize = 16;
+
+impl Client {
+    /// Starts to describe a client. `url` is the server's address: `pve1`, `pve1:8006`,
+    /// `https://pve1:8006`, or an address with a path if a proxy serves Proxmox VE below one.
+    ///
+    /// A bare name or IP address means https and port 8006; a URL means what it says.
+    pub fn builder(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(url.into())
+    }
+}
 
 /// Header fields that the client or the way of sending decides on.
 const OWN_HEADERS: &[&str] = &[

@@ -1,8 +1,49 @@
 //! A client from environment variables.
 
-use super::{Client, ClientBuilder};
-use crate::client::auth::ApiToken;
+use super::auth::ApiToken;
+use super::builder::ClientBuilder;
+use super::state::Client;
 use crate::error::Error;
+
+impl Client {
+    /// A client from environment variables.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `PROXMOX_HOST` | the server, as for [`Client::builder`]; required. Further nodes after a comma, as for [`ClientBuilder::host`] |
+    /// | `PROXMOX_PORT` | its port, if `PROXMOX_HOST` names none; 8006 |
+    /// | `PROXMOX_API_TOKEN` | an API token with its secret, as for [`ClientBuilder::api_token_text`] |
+    /// | `PROXMOX_USERNAME` | `user@realm` |
+    /// | `PROXMOX_TOKEN_ID` | an API token: its name alone, or `user@realm!name` |
+    /// | `PROXMOX_TOKEN_SECRET` | the token's secret |
+    /// | `PROXMOX_PASSWORD` | the password, where no token is given; white space is part of it |
+    /// | `PROXMOX_NODE` | what [`Client::default_node`] returns |
+    /// | `PROXMOX_FINGERPRINT` | SHA-256 fingerprint of the server's certificate |
+    /// | `PROXMOX_CA_FILE` | PEM file with a further certificate authority |
+    /// | `PROXMOX_INSECURE` | `1` accepts any certificate |
+    ///
+    /// An empty variable counts as absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::builder_from_env()?.build()
+    }
+
+    /// Like [`Client::from_env`], for changing more before building.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
+    pub fn builder_from_env() -> Result<ClientBuilder, Error> {
+        from_variables(&|name| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(Error::config(format!("{name} is not UTF-8")))
+            }
+        })
+    }
+}
 
 type Variables<'a> = &'a dyn Fn(&str) -> Result<Option<String>, Error>;
 

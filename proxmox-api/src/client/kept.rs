@@ -4,16 +4,14 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Client;
-
 /// One value of each type.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
 
-impl Client {
-    /// What all clones of this client share of a type: one value, made at the first use.
-    pub(crate) fn keep<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        let mut kept = (self.0.kept.0.lock()).unwrap_or_else(PoisonError::into_inner);
+impl Kept {
+    /// The value of that type, made at the first use.
+    pub(super) fn get<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        let mut kept = (self.0.lock()).unwrap_or_else(PoisonError::into_inner);
         let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(T::default()) };
         let kept = kept.entry(TypeId::of::<T>()).or_insert_with(make);
         // It is of that type.

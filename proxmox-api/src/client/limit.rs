@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, Sleep};
 
-use crate::client::retry::retry_after;
-use crate::transport::WireResponse;
+use crate::transport::{WireResponse, retry_after};
 use crate::value::endpoint::Method;
 
 mod queue;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::error::Failure;
-use crate::transport::{TransportError, WireResponse};
+use crate::transport::{TransportError, WireResponse, retry_after};
 
 /// How often, how fast and for how long a request is sent again.
 ///
@@ -227,51 +227,6 @@ pub(crate) fn worth_repeating(outcome: &Outcome<'_>, repeatable: bool) -> Option
         .repetition(repeatable)
         .by_the_client
         .then_some(asked)
-}
-
-/// The pause an answer asks for: in seconds, or until a time of day, which is taken by the clock of whoever
-/// answered.
-pub(crate) fn retry_after(answer: &WireResponse) -> Option<Duration> {
-    let text = answer.header("retry-after")?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let then = seconds_of_date(text)?;
-    let now = seconds_of_date(answer.header("date")?)?;
-    Some(Duration::from_secs(then.saturating_sub(now)))
-}
-
-/// Seconds since 1970 of a time as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn seconds_of_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    const DAYS_BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-    let (_, rest) = text.trim().split_once(", ")?;
-    let mut words = rest.split(' ');
-    let day: u64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|day| (1..=31).contains(day))?;
-    let month = words.next()?;
-    let month = MONTHS.iter().position(|name| *name == month)?;
-    let year: u64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|year| (1970..=9999).contains(year))?;
-    let mut clock = words.next()?.split(':').map(str::parse::<u64>);
-    let mut part = |bound| clock.next()?.ok().filter(|part| *part < bound);
-    let (hour, minute, second) = (part(24)?, part(60)?, part(61)?);
-    if words.next() != Some("GMT") {
-        return None;
-    }
-    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
-    let is_leap = leaps(year) > leaps(year - 1);
-    let years = (year - 1970) * 365 + leaps(year - 1) - leaps(1969);
-    let days = years + DAYS_BEFORE[month] + u64::from(is_leap && month > 1) + day - 1;
-    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
 /// Good enough to spread repetitions: the keys of a hasher, which are random.

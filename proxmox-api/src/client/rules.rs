@@ -3,13 +3,14 @@
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::TICKET;
-use crate::client::auth::Grant;
-use crate::client::hosts::Base;
-use crate::request::Call;
+use super::auth::Grant;
+use super::call::Call;
+use super::hosts::Base;
 use crate::transport::{WireRequest, WireResponse};
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::Method;
+
+const TICKET: &str = "/access/ticket";
 
 pub(super) fn place(request: &WireRequest, base: &Base) -> WireRequest {
     WireRequest {

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::call::{Call, Scope};
+use super::reply::{Reply, accept};
 use super::rules::{check_path, check_query, is_page, open_to_all, place, refuses_session, signed};
-use super::{Client, Inner, Reply, accept};
+use super::state::{Client, Inner};
 use crate::bounds::{Bound, Bounds, Exceeded, is_deeper};
 use crate::client::auth::{Grant, Session};
 use crate::client::availability;
@@ -22,7 +24,6 @@ use crate::client::retry::{Outcome, Repetition, worth_repeating};
 use crate::client::trace::Trace;
 use crate::error::api::{ApiError, ErrorKind};
 use crate::error::{Error, Name, RequestErrorKind, WaitingFor};
-use crate::request::{Call, Scope};
 use crate::transport::{
     Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
@@ -145,7 +146,19 @@ impl Client {
             }
         }
     }
+
+    pub(crate) fn execute(&self, call: Call) -> Executing {
+        self.execute_as(self.name(&call), call)
+    }
+
+    pub(crate) fn execute_as(&self, name: Name, call: Call) -> Executing {
+        let client = self.clone();
+        Box::pin(async move { client.reply(&name, &call).await })
+    }
 }
+
+/// The future of an untyped call.
+type Executing = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
 /// When a call has to be over.
 #[derive(Clone, Copy)]

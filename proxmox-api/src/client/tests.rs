@@ -1,19 +1,24 @@
 //! The client against scripted answers, and against a socket where the bytes matter.
 
+use std::fmt;
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::send::{BODY_LIMIT, OLD_BODY_LIMIT};
 use super::*;
 use crate::client::auth::AuthErrorKind;
+use crate::client::call::Call;
+use crate::client::environment::from_variables;
+use crate::client::hosts::Base;
 use crate::client::retry::RetryPolicy;
-use crate::error::{ErrorKind, RequestErrorKind, WaitingFor};
+use crate::error::{ApiError, Error, ErrorKind, RequestErrorKind, WaitingFor};
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
-use crate::transport::TransportError;
+use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
+use crate::value::Secret;
 use crate::value::encode::ParamValue;
-use crate::value::endpoint::{Endpoint, Permission};
+use crate::value::endpoint::{Endpoint, Method, Permission};
 
 const PASSWORD: &str = "pa55-word";
 
@@ -108,7 +113,10 @@ async fn parameters_travel_where_the_server_reads_them() {
     for request in &requests[1..3] {
         assert_eq!(request.path, "/api2/json/nodes/pve1/qemu");
         assert_eq!(body(request), encoded);
-        assert_eq!(request.header("content-type"), Some(FORM));
+        assert_eq!(
+            request.header("content-type"),
+            Some("application/x-www-form-urlencoded")
+        );
     }
     assert!(requests[4].body.is_empty() && requests[4].header("content-type").is_none());
 }

@@ -13,9 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::client::retry::retry_after;
 use crate::error::Name;
-use crate::transport::WireResponse;
+use crate::transport::{WireResponse, retry_after};
 use crate::value::secret::Scrubber;
 use crate::value::text::{OneLine, latin1_or_utf8};
 

@@ -73,12 +73,36 @@ impl std::error::Error for LocalError {
 
 /// Settings a client cannot be built from. See [`Error::Config`](crate::Error::Config).
 #[derive(Clone, Debug)]
-pub struct ConfigError(pub(crate) String);
+pub struct ConfigError(Box<ConfigParts>);
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "client settings: {}", self.0)
+#[derive(Clone, Debug)]
+struct ConfigParts {
+    text: String,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ConfigError {
+    pub(super) fn new(text: String) -> Self {
+        Self(Box::new(ConfigParts { text, cause: None }))
+    }
+
+    pub(super) fn caused(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(ConfigParts {
+            text: cause.to_string(),
+            cause: Some(Arc::new(cause)),
+        }))
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client settings: {}", self.0.text)
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause = self.0.cause.as_deref()?;
+        Some(cause)
+    }
+}

@@ -10,31 +10,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bounds::Exceeded;
-use crate::client::auth::AuthError;
-use crate::client::availability;
-use crate::task::TaskError;
-use crate::tls::Fingerprint;
-use crate::transport::TransportError;
+use crate::tls::{Fingerprint, TlsError};
+use crate::transport::{ProxyError, TransportError};
 use crate::value::decode::DecodeError;
-use crate::value::endpoint::Release;
+use crate::value::endpoint::{Release, exists};
 use crate::value::upid::UpidError;
 
 pub(crate) mod api;
+pub(crate) mod auth;
+#[cfg(feature = "guests")]
+pub(crate) mod delivery;
+#[cfg(feature = "guests")]
+pub(crate) mod guest;
 mod local;
 mod name;
 mod repetition;
+pub(crate) mod task;
+#[cfg(feature = "guests")]
+pub(crate) mod work;
 
-pub use crate::error::api::{ApiError, ErrorKind, MissingPermission};
+pub use api::{ApiError, ErrorKind, MissingPermission};
+use auth::AuthError;
 #[cfg(feature = "guests")]
-pub use crate::manage::guest::{GuestError, GuestErrorKind};
+pub use delivery::DeliveryError;
 #[cfg(feature = "guests")]
-pub use crate::manage::webhook::DeliveryError;
-#[cfg(feature = "guests")]
-pub use crate::manage::work::{UnfinishedError, WorkError};
+pub use guest::{GuestError, GuestErrorKind};
 use local::LocalParts;
 pub use local::{ConfigError, DetachedError, LocalError};
 pub(crate) use name::Name;
 pub(crate) use repetition::Failure;
+use task::TaskError;
+#[cfg(feature = "guests")]
+pub use work::{UnfinishedError, WorkError};
 
 /// The error of every call in this crate.
 ///
@@ -101,6 +108,25 @@ pub enum Error {
     Delivery(DeliveryError),
 }
 
+impl From<TlsError> for Error {
+    fn from(cause: TlsError) -> Self {
+        ConfigError::caused(cause).into()
+    }
+}
+
+impl From<ProxyError> for Error {
+    fn from(cause: ProxyError) -> Self {
+        ConfigError::caused(cause).into()
+    }
+}
+
+#[cfg(feature = "guests")]
+impl From<GuestErrorKind> for Error {
+    fn from(reason: GuestErrorKind) -> Self {
+        Self::Guest(GuestError::new(reason))
+    }
+}
+
 impl Error {
     /// An answer that is beyond a limit.
     pub(crate) fn exceeded(name: &Name, exceeded: Exceeded) -> Self {
@@ -120,7 +146,7 @@ impl Error {
     }
 
     pub(crate) fn config(text: impl Into<String>) -> Self {
-        Self::Config(ConfigError(text.into()))
+        Self::Config(ConfigError::new(text.into()))
     }
 
     pub(crate) fn request(name: &Name, kind: RequestErrorKind) -> Self {
@@ -623,8 +649,8 @@ pub enum RequestErrorKind {
     Unavailable {
         /// The parameter it is about; `None` for the call as a whole.
         parameter: Option<String>,
-        /// The first release that has it.
-        since: Release,
+        /// The first release that has it; `None` if the oldest tracked one does.
+        since: Option<Release>,
         /// The last release that has it; `None` while the newest one does.
         until: Option<Release>,
         /// What the server runs.
@@ -684,7 +710,7 @@ impl fmt::Display for RequestError {
                 until,
                 server,
             } => {
-                let exists = availability::exists(parameter.as_deref(), *since, *until);
+                let exists = exists(parameter.as_deref(), *since, *until);
                 write!(f, "{exists}; the server runs {server}")
             }
             RequestErrorKind::Parameter {

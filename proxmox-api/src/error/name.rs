@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
-
-use crate::request::Call;
 use crate::value::endpoint::Method;
 use crate::value::text::Visible;
 
@@ -17,18 +14,13 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// Verb and path of a call, as a person would write them.
-    pub(crate) fn of(call: &Call) -> Self {
-        let path = percent_decode_str(&call.path).decode_utf8_lossy();
-        Self {
-            repeatable: call.is_repeatable(),
-            ..Self::new(call.method, &path)
-        }
-    }
-
     /// Verb and path, on one line whatever the path holds.
     pub(crate) fn new(method: Method, path: &str) -> Self {
         format!("{method} {}", Visible(path)).into()
+    }
+
+    pub(crate) fn repeatable(self, repeatable: bool) -> Self {
+        Self { repeatable, ..self }
     }
 
     /// Whether the call says that sending it twice does no harm.

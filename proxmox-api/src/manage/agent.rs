@@ -21,11 +21,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Value;
+use crate::client::request::exchange;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::manage::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, unsigned};
 use crate::pve::qemu::QemuVmidPath;
-use crate::request::{ApiRequest, Request, Sending, exchange};
+use crate::request::{ApiRequest, Request, Sending};
 use crate::task::Looks;
 use crate::value::decode::Extra;
 

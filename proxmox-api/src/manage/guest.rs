@@ -22,7 +22,6 @@ mod config;
 mod copy;
 mod difference;
 mod disks;
-mod failure;
 mod identity;
 mod ids;
 mod migrate;
@@ -41,11 +40,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::client::Client;
+use crate::client::request::exchange;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::LxcVmidPath;
 use crate::pve::qemu::QemuVmidPath;
-use crate::request::{ApiRequest, Request, Sending, exchange};
+use crate::request::{ApiRequest, Request, Sending};
 use crate::task::{Looks, Task};
 use crate::value::decode::Extra;
 use identity::{Identity, Likeness};
@@ -58,7 +58,6 @@ pub use config::{Bus, Size};
 pub use copy::{CloneGuest, Cloned, Destroy};
 pub(crate) use difference::set_differences;
 pub use disks::Disk;
-pub use failure::{GuestError, GuestErrorKind};
 pub use ids::{allocate, next_free};
 pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
 pub use operation::GuestOperation;
@@ -67,6 +66,9 @@ pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};
 pub use snapshot::{Snapshot, TakeSnapshot};
 pub use started::{Started, WaitStarted};
+
+pub use crate::error::{GuestError, GuestErrorKind};
+pub use crate::value::guest::{Kind, Place};
 
 /// What is done with a guest, under way.
 pub(crate) type Acting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -125,57 +127,6 @@ pub(crate) use order;
 
 /// How often a change of configuration is tried when others change it at the same time.
 const ATTEMPTS: u32 = 5;
-
-/// What a guest is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// A virtual machine.
-    Qemu,
-    /// A container.
-    Lxc,
-}
-
-impl Kind {
-    /// As in paths and resource identifiers: `qemu` or `lxc`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-        }
-    }
-
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        match text {
-            "qemu" => Some(Self::Qemu),
-            "lxc" => Some(Self::Lxc),
-            _ => None,
-        }
-    }
-
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Qemu => "a virtual machine",
-            Self::Lxc => "a container",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Where a guest is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The node it belongs to.
-    pub node: String,
-    /// What it is.
-    pub kind: Kind,
-}
 
 /// A guest: a handle, not the guest itself. Clones share what is known about it.
 ///

@@ -24,7 +24,7 @@ use serde_json::json;
 use sha2::Sha256;
 
 use crate::bounds::Bounds;
-use crate::error::Error;
+use crate::error::{DeliveryError, Error};
 use crate::manage::events::{Event, unix_now, utc};
 use crate::tls::Trust;
 use crate::transport::{HttpSettings, HttpTransport, Proxies, Transport, WireRequest};
@@ -387,12 +387,8 @@ impl Deliverer {
                 Err(error) => (error.text().to_owned(), true),
             };
             if !again || attempt >= self.attempts {
-                let parts = DeliveryParts {
-                    hook: hook.name.clone(),
-                    attempts: attempt,
-                    why,
-                };
-                return Err(Error::Delivery(DeliveryError(Box::new(parts))));
+                let error = DeliveryError::new(hook.name.clone(), attempt, why);
+                return Err(Error::Delivery(error));
             }
             attempt += 1;
             tokio::time::sleep(pause).await;
@@ -400,43 +396,6 @@ impl Deliverer {
         }
     }
 }
-
-/// A webhook could not be told. See [`Error::Delivery`].
-#[derive(Clone, Debug)]
-pub struct DeliveryError(Box<DeliveryParts>);
-
-#[derive(Clone, Debug)]
-struct DeliveryParts {
-    hook: String,
-    attempts: u32,
-    why: String,
-}
-
-impl DeliveryError {
-    /// The webhook's name.
-    #[must_use]
-    pub fn webhook(&self) -> &str {
-        &self.0.hook
-    }
-
-    /// How often it was tried.
-    #[must_use]
-    pub fn attempts(&self) -> u32 {
-        self.0.attempts
-    }
-}
-
-impl fmt::Display for DeliveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "webhook {:?} was not told after {} attempts: {}",
-            self.0.hook, self.0.attempts, self.0.why
-        )
-    }
-}
-
-impl std::error::Error for DeliveryError {}
 
 #[cfg(test)]
 mod tests {

@@ -241,12 +241,12 @@ impl AccessDomainsPath {
             )
             .partial(
                 &[
-                    Partial::new("audiences", Release::new(9, 2), None),
-                    Partial::new("check-connection", Release::new(8, 1), None),
-                    Partial::new("groups-autocreate", Release::new(8, 4), None),
-                    Partial::new("groups-claim", Release::new(8, 4), None),
-                    Partial::new("groups-overwrite", Release::new(8, 4), None),
-                    Partial::new("query-userinfo", Release::new(8, 4), None),
+                    Partial::new("audiences", Some(Release::new(9, 2)), None),
+                    Partial::new("check-connection", Some(Release::new(8, 1)), None),
+                    Partial::new("groups-autocreate", Some(Release::new(8, 4)), None),
+                    Partial::new("groups-claim", Some(Release::new(8, 4)), None),
+                    Partial::new("groups-overwrite", Some(Release::new(8, 4)), None),
+                    Partial::new("query-userinfo", Some(Release::new(8, 4)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -648,12 +648,12 @@ impl AccessDomainsRealmPath {
             )
             .partial(
                 &[
-                    Partial::new("audiences", Release::new(9, 2), None),
-                    Partial::new("check-connection", Release::new(8, 1), None),
-                    Partial::new("groups-autocreate", Release::new(8, 4), None),
-                    Partial::new("groups-claim", Release::new(8, 4), None),
-                    Partial::new("groups-overwrite", Release::new(8, 4), None),
-                    Partial::new("query-userinfo", Release::new(8, 4), None),
+                    Partial::new("audiences", Some(Release::new(9, 2)), None),
+                    Partial::new("check-connection", Some(Release::new(8, 1)), None),
+                    Partial::new("groups-autocreate", Some(Release::new(8, 4)), None),
+                    Partial::new("groups-claim", Some(Release::new(8, 4)), None),
+                    Partial::new("groups-overwrite", Some(Release::new(8, 4)), None),
+                    Partial::new("query-userinfo", Some(Release::new(8, 4)), None),
                 ],
             );
         AccessDomainsRealmPut(self.0.request(ENDPOINT, reply::nothing))
@@ -1448,7 +1448,9 @@ impl AccessPasswordPath {
                     ("confirmation-password", Takes::Length(5, 64)),
                 ],
             )
-            .partial(&[Partial::new("confirmation-password", Release::new(8, 1), None)]);
+            .partial(
+                &[Partial::new("confirmation-password", Some(Release::new(8, 1)), None)],
+            );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<UserId, How0>("userid", userid);
         request.call.set_as::<Secret, How1>("password", password);
@@ -2618,8 +2620,8 @@ impl AccessUsersUseridTokenTokenidPath {
             .limits(&[("expire", Takes::Integer(0, i64::MAX))])
             .partial(
                 &[
-                    Partial::new("delete", Release::new(9, 1), None),
-                    Partial::new("regenerate", Release::new(9, 2), None),
+                    Partial::new("delete", Some(Release::new(9, 1)), None),
+                    Partial::new("regenerate", Some(Release::new(9, 2)), None),
                 ],
             );
         AccessUsersUseridTokenTokenidPut(self.0.request(ENDPOINT, reply::data))

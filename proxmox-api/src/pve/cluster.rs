@@ -138,24 +138,24 @@ impl ClusterBackupPath {
             )
             .partial(
                 &[
-                    Partial::new("fleecing", Release::new(8, 2), None),
-                    Partial::new(
-                        "maxfiles",
-                        Release::new(7, 4),
-                        Some(Release::new(9, 1)),
-                    ),
-                    Partial::new("notification-mode", Release::new(8, 1), None),
+                    Partial::new("fleecing", Some(Release::new(8, 2)), None),
+                    Partial::new("maxfiles", None, Some(Release::new(9, 1))),
+                    Partial::new("notification-mode", Some(Release::new(8, 1)), None),
                     Partial::new(
                         "notification-policy",
-                        Release::new(8, 1),
+                        Some(Release::new(8, 1)),
                         Some(Release::new(8, 4)),
                     ),
                     Partial::new(
                         "notification-target",
-                        Release::new(8, 1),
+                        Some(Release::new(8, 1)),
                         Some(Release::new(8, 4)),
                     ),
-                    Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+                    Partial::new(
+                        "pbs-change-detection-mode",
+                        Some(Release::new(8, 2)),
+                        None,
+                    ),
                 ],
             );
         ClusterBackupPost(self.0.request(ENDPOINT, reply::nothing))
@@ -666,24 +666,24 @@ impl ClusterBackupIdPath {
             )
             .partial(
                 &[
-                    Partial::new("fleecing", Release::new(8, 2), None),
-                    Partial::new(
-                        "maxfiles",
-                        Release::new(7, 4),
-                        Some(Release::new(9, 1)),
-                    ),
-                    Partial::new("notification-mode", Release::new(8, 1), None),
+                    Partial::new("fleecing", Some(Release::new(8, 2)), None),
+                    Partial::new("maxfiles", None, Some(Release::new(9, 1))),
+                    Partial::new("notification-mode", Some(Release::new(8, 1)), None),
                     Partial::new(
                         "notification-policy",
-                        Release::new(8, 1),
+                        Some(Release::new(8, 1)),
                         Some(Release::new(8, 4)),
                     ),
                     Partial::new(
                         "notification-target",
-                        Release::new(8, 1),
+                        Some(Release::new(8, 1)),
                         Some(Release::new(8, 4)),
                     ),
-                    Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+                    Partial::new(
+                        "pbs-change-detection-mode",
+                        Some(Release::new(8, 2)),
+                        None,
+                    ),
                 ],
             );
         ClusterBackupIdPut(self.0.request(ENDPOINT, reply::nothing))
@@ -1648,7 +1648,9 @@ impl ClusterConfigPath {
                     ("votes", Takes::Integer(1, i64::MAX)),
                 ],
             )
-            .partial(&[Partial::new("token-coefficient", Release::new(9, 1), None)]);
+            .partial(
+                &[Partial::new("token-coefficient", Some(Release::new(9, 1)), None)],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<NodeName, How0>("clustername", clustername);
         ClusterConfigPost(request)
@@ -2885,7 +2887,7 @@ impl ClusterMappingPciPath {
                 ],
             )
             .partial(
-                &[Partial::new("live-migration-capable", Release::new(8, 4), None)],
+                &[Partial::new("live-migration-capable", Some(Release::new(8, 4)), None)],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String, How0>("id", id);
@@ -3023,7 +3025,7 @@ impl ClusterMappingPciIdPath {
                 ],
             )
             .partial(
-                &[Partial::new("live-migration-capable", Release::new(8, 4), None)],
+                &[Partial::new("live-migration-capable", Some(Release::new(8, 4)), None)],
             );
         ClusterMappingPciIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
@@ -3423,7 +3425,7 @@ impl ClusterMetricsExportPath {
                 Permission::All("/", &["Sys.Audit"]),
             )
             .since(8, 3)
-            .partial(&[Partial::new("node-list", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("node-list", Some(Release::new(9, 1)), None)]);
         ClusterMetricsExportGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -3567,14 +3569,18 @@ impl ClusterMetricsServerIdPath {
             )
             .partial(
                 &[
-                    Partial::new("otel-compression", Release::new(9, 0), None),
-                    Partial::new("otel-headers", Release::new(9, 0), None),
-                    Partial::new("otel-max-body-size", Release::new(9, 0), None),
-                    Partial::new("otel-path", Release::new(9, 0), None),
-                    Partial::new("otel-protocol", Release::new(9, 0), None),
-                    Partial::new("otel-resource-attributes", Release::new(9, 0), None),
-                    Partial::new("otel-timeout", Release::new(9, 0), None),
-                    Partial::new("otel-verify-ssl", Release::new(9, 0), None),
+                    Partial::new("otel-compression", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-headers", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-max-body-size", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-path", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-protocol", Some(Release::new(9, 0)), None),
+                    Partial::new(
+                        "otel-resource-attributes",
+                        Some(Release::new(9, 0)),
+                        None,
+                    ),
+                    Partial::new("otel-timeout", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-verify-ssl", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -3618,14 +3624,18 @@ impl ClusterMetricsServerIdPath {
             )
             .partial(
                 &[
-                    Partial::new("otel-compression", Release::new(9, 0), None),
-                    Partial::new("otel-headers", Release::new(9, 0), None),
-                    Partial::new("otel-max-body-size", Release::new(9, 0), None),
-                    Partial::new("otel-path", Release::new(9, 0), None),
-                    Partial::new("otel-protocol", Release::new(9, 0), None),
-                    Partial::new("otel-resource-attributes", Release::new(9, 0), None),
-                    Partial::new("otel-timeout", Release::new(9, 0), None),
-                    Partial::new("otel-verify-ssl", Release::new(9, 0), None),
+                    Partial::new("otel-compression", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-headers", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-max-body-size", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-path", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-protocol", Some(Release::new(9, 0)), None),
+                    Partial::new(
+                        "otel-resource-attributes",
+                        Some(Release::new(9, 0)),
+                        None,
+                    ),
+                    Partial::new("otel-timeout", Some(Release::new(9, 0)), None),
+                    Partial::new("otel-verify-ssl", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -4163,9 +4173,9 @@ impl ClusterOptionsPath {
             )
             .partial(
                 &[
-                    Partial::new("consent-text", Release::new(8, 4), None),
-                    Partial::new("location", Release::new(9, 2), None),
-                    Partial::new("replication", Release::new(9, 0), None),
+                    Partial::new("consent-text", Some(Release::new(8, 4)), None),
+                    Partial::new("location", Some(Release::new(9, 2)), None),
+                    Partial::new("replication", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterOptionsPut(self.0.request(ENDPOINT, reply::nothing))

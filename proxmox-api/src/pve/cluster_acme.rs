@@ -89,8 +89,8 @@ impl ClusterAcmeAccountPath {
             )
             .partial(
                 &[
-                    Partial::new("eab-hmac-key", Release::new(8, 1), None),
-                    Partial::new("eab-kid", Release::new(8, 1), None),
+                    Partial::new("eab-hmac-key", Some(Release::new(8, 1)), None),
+                    Partial::new("eab-kid", Some(Release::new(8, 1)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);

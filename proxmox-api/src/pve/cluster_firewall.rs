@@ -1116,7 +1116,7 @@ impl ClusterFirewallOptionsPath {
                 Permission::All("/", &["Sys.Modify"]),
             )
             .limits(&[("digest", Takes::Length(0, 64))])
-            .partial(&[Partial::new("policy_forward", Release::new(8, 3), None)]);
+            .partial(&[Partial::new("policy_forward", Some(Release::new(8, 3)), None)]);
         ClusterFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }

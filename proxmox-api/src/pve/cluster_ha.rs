@@ -312,8 +312,8 @@ impl ClusterHaResourcesPath {
             )
             .partial(
                 &[
-                    Partial::new("auto-rebalance", Release::new(9, 2), None),
-                    Partial::new("failback", Release::new(9, 0), None),
+                    Partial::new("auto-rebalance", Some(Release::new(9, 2)), None),
+                    Partial::new("failback", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -473,8 +473,8 @@ impl ClusterHaResourcesSidPath {
             )
             .partial(
                 &[
-                    Partial::new("auto-rebalance", Release::new(9, 2), None),
-                    Partial::new("failback", Release::new(9, 0), None),
+                    Partial::new("auto-rebalance", Some(Release::new(9, 2)), None),
+                    Partial::new("failback", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterHaResourcesSidPut(self.0.request(ENDPOINT, reply::nothing))
@@ -489,7 +489,7 @@ impl ClusterHaResourcesSidPath {
                 "/cluster/ha/resources/{sid}",
                 Permission::All("/", &["Sys.Console"]),
             )
-            .partial(&[Partial::new("purge", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("purge", Some(Release::new(9, 1)), None)]);
         ClusterHaResourcesSidDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }

@@ -45,8 +45,8 @@ impl ClusterSdnPath {
             )
             .partial(
                 &[
-                    Partial::new("lock-token", Release::new(9, 0), None),
-                    Partial::new("release-lock", Release::new(9, 0), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
+                    Partial::new("release-lock", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterSdnPut(self.0.request(ENDPOINT, reply::task))
@@ -144,16 +144,16 @@ impl ClusterSdnControllersPath {
             )
             .partial(
                 &[
-                    Partial::new("bgp-mode", Release::new(9, 2), None),
-                    Partial::new("fabric", Release::new(9, 0), None),
-                    Partial::new("isis-domain", Release::new(8, 1), None),
-                    Partial::new("isis-ifaces", Release::new(8, 1), None),
-                    Partial::new("isis-net", Release::new(8, 1), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
-                    Partial::new("nodes", Release::new(9, 2), None),
-                    Partial::new("peer-group-name", Release::new(9, 2), None),
-                    Partial::new("route-map-in", Release::new(9, 2), None),
-                    Partial::new("route-map-out", Release::new(9, 2), None),
+                    Partial::new("bgp-mode", Some(Release::new(9, 2)), None),
+                    Partial::new("fabric", Some(Release::new(9, 0)), None),
+                    Partial::new("isis-domain", Some(Release::new(8, 1)), None),
+                    Partial::new("isis-ifaces", Some(Release::new(8, 1)), None),
+                    Partial::new("isis-net", Some(Release::new(8, 1)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
+                    Partial::new("nodes", Some(Release::new(9, 2)), None),
+                    Partial::new("peer-group-name", Some(Release::new(9, 2)), None),
+                    Partial::new("route-map-in", Some(Release::new(9, 2)), None),
+                    Partial::new("route-map-out", Some(Release::new(9, 2)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -399,16 +399,16 @@ impl ClusterSdnControllersControllerPath {
             )
             .partial(
                 &[
-                    Partial::new("bgp-mode", Release::new(9, 2), None),
-                    Partial::new("fabric", Release::new(9, 0), None),
-                    Partial::new("isis-domain", Release::new(8, 1), None),
-                    Partial::new("isis-ifaces", Release::new(8, 1), None),
-                    Partial::new("isis-net", Release::new(8, 1), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
-                    Partial::new("nodes", Release::new(9, 2), None),
-                    Partial::new("peer-group-name", Release::new(9, 2), None),
-                    Partial::new("route-map-in", Release::new(9, 2), None),
-                    Partial::new("route-map-out", Release::new(9, 2), None),
+                    Partial::new("bgp-mode", Some(Release::new(9, 2)), None),
+                    Partial::new("fabric", Some(Release::new(9, 0)), None),
+                    Partial::new("isis-domain", Some(Release::new(8, 1)), None),
+                    Partial::new("isis-ifaces", Some(Release::new(8, 1)), None),
+                    Partial::new("isis-net", Some(Release::new(8, 1)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
+                    Partial::new("nodes", Some(Release::new(9, 2)), None),
+                    Partial::new("peer-group-name", Some(Release::new(9, 2)), None),
+                    Partial::new("route-map-in", Some(Release::new(9, 2)), None),
+                    Partial::new("route-map-out", Some(Release::new(9, 2)), None),
                 ],
             );
         ClusterSdnControllersControllerPut(self.0.request(ENDPOINT, reply::nothing))
@@ -423,7 +423,7 @@ impl ClusterSdnControllersControllerPath {
                 "/cluster/sdn/controllers/{controller}",
                 Permission::All("/sdn/controllers", &["SDN.Allocate"]),
             )
-            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("lock-token", Some(Release::new(9, 0)), None)]);
         ClusterSdnControllersControllerDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -702,8 +702,8 @@ impl ClusterSdnDnsPath {
             )
             .partial(
                 &[
-                    Partial::new("fingerprint", Release::new(8, 4), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("fingerprint", Some(Release::new(8, 4)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -848,8 +848,8 @@ impl ClusterSdnDnsDnsPath {
             )
             .partial(
                 &[
-                    Partial::new("fingerprint", Release::new(8, 4), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("fingerprint", Some(Release::new(8, 4)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterSdnDnsDnsPut(self.0.request(ENDPOINT, reply::nothing))
@@ -864,7 +864,7 @@ impl ClusterSdnDnsDnsPath {
                 "/cluster/sdn/dns/{dns}",
                 Permission::All("/sdn/dns", &["SDN.Allocate"]),
             )
-            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("lock-token", Some(Release::new(9, 0)), None)]);
         ClusterSdnDnsDnsDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -1190,9 +1190,9 @@ impl ClusterSdnFabricsFabricPath {
             )
             .partial(
                 &[
-                    Partial::new("persistent_keepalive", Release::new(9, 2), None),
-                    Partial::new("redistribute", Release::new(9, 2), None),
-                    Partial::new("route_filter", Release::new(9, 2), None),
+                    Partial::new("persistent_keepalive", Some(Release::new(9, 2)), None),
+                    Partial::new("redistribute", Some(Release::new(9, 2)), None),
+                    Partial::new("route_filter", Some(Release::new(9, 2)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -1390,9 +1390,9 @@ impl ClusterSdnFabricsFabricIdPath {
             )
             .partial(
                 &[
-                    Partial::new("persistent_keepalive", Release::new(9, 2), None),
-                    Partial::new("redistribute", Release::new(9, 2), None),
-                    Partial::new("route_filter", Release::new(9, 2), None),
+                    Partial::new("persistent_keepalive", Some(Release::new(9, 2)), None),
+                    Partial::new("redistribute", Some(Release::new(9, 2)), None),
+                    Partial::new("route_filter", Some(Release::new(9, 2)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -1691,11 +1691,11 @@ impl ClusterSdnFabricsNodeFabricIdPath {
             )
             .partial(
                 &[
-                    Partial::new("allowed_ips", Release::new(9, 2), None),
-                    Partial::new("endpoint", Release::new(9, 2), None),
-                    Partial::new("peers", Release::new(9, 2), None),
-                    Partial::new("public_key", Release::new(9, 2), None),
-                    Partial::new("role", Release::new(9, 2), None),
+                    Partial::new("allowed_ips", Some(Release::new(9, 2)), None),
+                    Partial::new("endpoint", Some(Release::new(9, 2)), None),
+                    Partial::new("peers", Some(Release::new(9, 2)), None),
+                    Partial::new("public_key", Some(Release::new(9, 2)), None),
+                    Partial::new("role", Some(Release::new(9, 2)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -1902,11 +1902,11 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
             )
             .partial(
                 &[
-                    Partial::new("allowed_ips", Release::new(9, 2), None),
-                    Partial::new("endpoint", Release::new(9, 2), None),
-                    Partial::new("peers", Release::new(9, 2), None),
-                    Partial::new("public_key", Release::new(9, 2), None),
-                    Partial::new("role", Release::new(9, 2), None),
+                    Partial::new("allowed_ips", Some(Release::new(9, 2)), None),
+                    Partial::new("endpoint", Some(Release::new(9, 2)), None),
+                    Partial::new("peers", Some(Release::new(9, 2)), None),
+                    Partial::new("public_key", Some(Release::new(9, 2)), None),
+                    Partial::new("role", Some(Release::new(9, 2)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -2099,8 +2099,8 @@ impl ClusterSdnIpamsPath {
             )
             .partial(
                 &[
-                    Partial::new("fingerprint", Release::new(8, 4), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("fingerprint", Some(Release::new(8, 4)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -2237,8 +2237,8 @@ impl ClusterSdnIpamsIpamPath {
             )
             .partial(
                 &[
-                    Partial::new("fingerprint", Release::new(8, 4), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("fingerprint", Some(Release::new(8, 4)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterSdnIpamsIpamPut(self.0.request(ENDPOINT, reply::nothing))
@@ -2253,7 +2253,7 @@ impl ClusterSdnIpamsIpamPath {
                 "/cluster/sdn/ipams/{ipam}",
                 Permission::All("/sdn/ipams", &["SDN.Allocate"]),
             )
-            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("lock-token", Some(Release::new(9, 0)), None)]);
         ClusterSdnIpamsIpamDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -3650,8 +3650,8 @@ impl ClusterSdnVnetsPath {
             )
             .partial(
                 &[
-                    Partial::new("isolate-ports", Release::new(8, 3), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("isolate-ports", Some(Release::new(8, 3)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -3800,8 +3800,8 @@ impl ClusterSdnVnetsVnetPath {
             )
             .partial(
                 &[
-                    Partial::new("isolate-ports", Release::new(8, 3), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("isolate-ports", Some(Release::new(8, 3)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterSdnVnetsVnetPut(self.0.request(ENDPOINT, reply::nothing))
@@ -3816,7 +3816,7 @@ impl ClusterSdnVnetsVnetPath {
                 "/cluster/sdn/vnets/{vnet}",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("lock-token", Some(Release::new(9, 0)), None)]);
         ClusterSdnVnetsVnetDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -4704,9 +4704,9 @@ impl ClusterSdnVnetsVnetSubnetsPath {
             )
             .partial(
                 &[
-                    Partial::new("dhcp-dns-server", Release::new(8, 1), None),
-                    Partial::new("dhcp-range", Release::new(8, 1), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("dhcp-dns-server", Some(Release::new(8, 1)), None),
+                    Partial::new("dhcp-range", Some(Release::new(8, 1)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -4851,9 +4851,9 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
             )
             .partial(
                 &[
-                    Partial::new("dhcp-dns-server", Release::new(8, 1), None),
-                    Partial::new("dhcp-range", Release::new(8, 1), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("dhcp-dns-server", Some(Release::new(8, 1)), None),
+                    Partial::new("dhcp-range", Some(Release::new(8, 1)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
         ClusterSdnVnetsVnetSubnetsSubnetPut(self.0.request(ENDPOINT, reply::nothing))
@@ -4868,7 +4868,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
                 "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
                 Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
-            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("lock-token", Some(Release::new(9, 0)), None)]);
         ClusterSdnVnetsVnetSubnetsSubnetDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
@@ -5061,11 +5061,15 @@ impl ClusterSdnZonesPath {
             )
             .partial(
                 &[
-                    Partial::new("dhcp", Release::new(8, 1), None),
-                    Partial::new("fabric", Release::new(9, 0), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
-                    Partial::new("secondary-controllers", Release::new(9, 2), None),
-                    Partial::new("vxlan-port", Release::new(8, 0), None),
+                    Partial::new("dhcp", Some(Release::new(8, 1)), None),
+                    Partial::new("fabric", Some(Release::new(9, 0)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
+                    Partial::new(
+                        "secondary-controllers",
+                        Some(Release::new(9, 2)),
+                        None,
+                    ),
+                    Partial::new("vxlan-port", Some(Release::new(8, 0)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -5385,11 +5389,15 @@ impl ClusterSdnZonesZonePath {
             )
             .partial(
                 &[
-                    Partial::new("dhcp", Release::new(8, 1), None),
-                    Partial::new("fabric", Release::new(9, 0), None),
-                    Partial::new("lock-token", Release::new(9, 0), None),
-                    Partial::new("secondary-controllers", Release::new(9, 2), None),
-                    Partial::new("vxlan-port", Release::new(8, 0), None),
+                    Partial::new("dhcp", Some(Release::new(8, 1)), None),
+                    Partial::new("fabric", Some(Release::new(9, 0)), None),
+                    Partial::new("lock-token", Some(Release::new(9, 0)), None),
+                    Partial::new(
+                        "secondary-controllers",
+                        Some(Release::new(9, 2)),
+                        None,
+                    ),
+                    Partial::new("vxlan-port", Some(Release::new(8, 0)), None),
                 ],
             );
         ClusterSdnZonesZonePut(self.0.request(ENDPOINT, reply::nothing))
@@ -5404,7 +5412,7 @@ impl ClusterSdnZonesZonePath {
                 "/cluster/sdn/zones/{zone}",
                 Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
             )
-            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("lock-token", Some(Release::new(9, 0)), None)]);
         ClusterSdnZonesZoneDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }

@@ -381,10 +381,10 @@ impl LxcPath {
             )
             .partial(
                 &[
-                    Partial::new("dev[n]", Release::new(8, 1), None),
-                    Partial::new("entrypoint", Release::new(9, 1), None),
-                    Partial::new("env", Release::new(9, 1), None),
-                    Partial::new("ha-managed", Release::new(9, 1), None),
+                    Partial::new("dev[n]", Some(Release::new(8, 1)), None),
+                    Partial::new("entrypoint", Some(Release::new(9, 1)), None),
+                    Partial::new("env", Some(Release::new(9, 1)), None),
+                    Partial::new("ha-managed", Some(Release::new(9, 1)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
@@ -1199,9 +1199,9 @@ impl LxcVmidConfigPath {
             )
             .partial(
                 &[
-                    Partial::new("dev[n]", Release::new(8, 1), None),
-                    Partial::new("entrypoint", Release::new(9, 1), None),
-                    Partial::new("env", Release::new(9, 1), None),
+                    Partial::new("dev[n]", Some(Release::new(8, 1)), None),
+                    Partial::new("entrypoint", Some(Release::new(9, 1)), None),
+                    Partial::new("env", Some(Release::new(9, 1)), None),
                 ],
             );
         LxcVmidConfigPut(self.0.request(ENDPOINT, reply::nothing))
@@ -4202,7 +4202,9 @@ impl LxcVmidStatusStopPath {
                 "/nodes/{node}/lxc/{vmid}/status/stop",
                 Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
             )
-            .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
+            .partial(
+                &[Partial::new("overrule-shutdown", Some(Release::new(8, 2)), None)],
+            );
         LxcVmidStatusStopPost(self.0.request(ENDPOINT, reply::task))
     }
 }

@@ -974,7 +974,7 @@ impl NodeCephOsdPath {
                     ("wal_dev_size", Takes::Number(0.5, f64::INFINITY)),
                 ],
             )
-            .partial(&[Partial::new("osds-per-device", Release::new(8, 1), None)]);
+            .partial(&[Partial::new("osds-per-device", Some(Release::new(8, 1)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<String, How0>("dev", dev);
         NodeCephOsdPost(request)

@@ -164,8 +164,8 @@ impl NodeFirewallOptionsPath {
             )
             .partial(
                 &[
-                    Partial::new("log_level_forward", Release::new(8, 3), None),
-                    Partial::new("nftables", Release::new(8, 2), None),
+                    Partial::new("log_level_forward", Some(Release::new(8, 3)), None),
+                    Partial::new("nftables", Some(Release::new(8, 2)), None),
                 ],
             );
         NodeFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))

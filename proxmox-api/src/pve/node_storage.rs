@@ -542,7 +542,7 @@ impl NodeStorageStorageDownloadUrlPath {
                     ("filename", Takes::Length(0, 255)),
                 ],
             )
-            .partial(&[Partial::new("compression", Release::new(8, 1), None)]);
+            .partial(&[Partial::new("compression", Some(Release::new(8, 1)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<Secret, How0>("url", url);
         request.call.set_as::<NodeStorageDownloadUrlContent, How1>("content", content);
@@ -693,7 +693,7 @@ impl NodeStorageStorageFileRestoreDownloadPath {
                 ),
             )
             .download()
-            .partial(&[Partial::new("tar", Release::new(8, 1), None)]);
+            .partial(&[Partial::new("tar", Some(Release::new(8, 1)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::bytes);
         request.call.set_as::<String, How0>("volume", volume);
         request.call.set_as::<String, How1>("filepath", filepath);

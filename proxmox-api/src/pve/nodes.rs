@@ -559,7 +559,7 @@ impl NodeCapabilitiesQemuCpuPath {
                     ),
                 ),
             )
-            .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("arch", Some(Release::new(9, 1)), None)]);
         NodeCapabilitiesQemuCpuGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -618,7 +618,7 @@ impl NodeCapabilitiesQemuCpuFlagsPath {
                 Permission::Authenticated,
             )
             .since(9, 1)
-            .partial(&[Partial::new("accel", Release::new(9, 2), None)]);
+            .partial(&[Partial::new("accel", Some(Release::new(9, 2)), None)]);
         NodeCapabilitiesQemuCpuFlagsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -685,7 +685,7 @@ impl NodeCapabilitiesQemuMachinesPath {
                 "/nodes/{node}/capabilities/qemu/machines",
                 Permission::Authenticated,
             )
-            .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("arch", Some(Release::new(9, 1)), None)]);
         NodeCapabilitiesQemuMachinesGet(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -1099,8 +1099,8 @@ impl NodeConfigPath {
             )
             .partial(
                 &[
-                    Partial::new("ballooning-target", Release::new(8, 4), None),
-                    Partial::new("location", Release::new(9, 2), None),
+                    Partial::new("ballooning-target", Some(Release::new(8, 4)), None),
+                    Partial::new("location", Some(Release::new(9, 2)), None),
                 ],
             );
         NodeConfigPut(self.0.request(ENDPOINT, reply::nothing))
@@ -1822,7 +1822,7 @@ impl NodeMigrateallPath {
                     ("maxworkers", Takes::Integer(1, i64::MAX)),
                 ],
             )
-            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("max-workers", Some(Release::new(9, 1)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<NodeName, How0>("target", target);
         NodeMigrateallPost(request)
@@ -1995,7 +1995,7 @@ impl NodeNetworkPath {
                     ("vlan-id", Takes::Integer(1, 4094)),
                 ],
             )
-            .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
+            .partial(&[Partial::new("bridge_vids", Some(Release::new(8, 3)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<NodeNetworkGetResultType, How0>("type", type_);
         request.call.set_as::<String, How1>("iface", iface);
@@ -2011,7 +2011,7 @@ impl NodeNetworkPath {
                 "/nodes/{node}/network",
                 Permission::All("/nodes/{node}", &["Sys.Modify"]),
             )
-            .partial(&[Partial::new("regenerate-frr", Release::new(9, 0), None)]);
+            .partial(&[Partial::new("regenerate-frr", Some(Release::new(9, 0)), None)]);
         NodeNetworkPut(self.0.request(ENDPOINT, reply::task))
     }
     /// Discards pending changes to the network configuration.
@@ -2355,7 +2355,7 @@ impl NodeNetworkIfacePath {
                     ("vlan-id", Takes::Integer(1, 4094)),
                 ],
             )
-            .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
+            .partial(&[Partial::new("bridge_vids", Some(Release::new(8, 3)), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<NodeNetworkGetResultType, How0>("type", type_);
         NodeNetworkIfacePut(request)
@@ -3834,7 +3834,7 @@ impl NodeStartallPath {
                 ),
             )
             .limits(&[("max-workers", Takes::Integer(1, 64))])
-            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("max-workers", Some(Release::new(9, 1)), None)]);
         NodeStartallPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -3968,7 +3968,7 @@ impl NodeStopallPath {
                     ("timeout", Takes::Integer(0, 7200)),
                 ],
             )
-            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("max-workers", Some(Release::new(9, 1)), None)]);
         NodeStopallPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -4167,7 +4167,7 @@ impl NodeSuspendallPath {
             )
             .since(8, 1)
             .limits(&[("max-workers", Takes::Integer(1, 64))])
-            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+            .partial(&[Partial::new("max-workers", Some(Release::new(9, 1)), None)]);
         NodeSuspendallPost(self.0.request(ENDPOINT, reply::task))
     }
 }
@@ -4962,25 +4962,25 @@ impl NodeVzdumpPath {
             )
             .partial(
                 &[
-                    Partial::new("fleecing", Release::new(8, 2), None),
-                    Partial::new("job-id", Release::new(8, 2), None),
-                    Partial::new(
-                        "maxfiles",
-                        Release::new(7, 4),
-                        Some(Release::new(9, 1)),
-                    ),
-                    Partial::new("notification-mode", Release::new(8, 1), None),
+                    Partial::new("fleecing", Some(Release::new(8, 2)), None),
+                    Partial::new("job-id", Some(Release::new(8, 2)), None),
+                    Partial::new("maxfiles", None, Some(Release::new(9, 1))),
+                    Partial::new("notification-mode", Some(Release::new(8, 1)), None),
                     Partial::new(
                         "notification-policy",
-                        Release::new(8, 1),
+                        Some(Release::new(8, 1)),
                         Some(Release::new(8, 4)),
                     ),
                     Partial::new(
                         "notification-target",
-                        Release::new(8, 1),
+                        Some(Release::new(8, 1)),
                         Some(Release::new(8, 4)),
                     ),
-                    Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+                    Partial::new(
+                        "pbs-change-detection-mode",
+                        Some(Release::new(8, 2)),
+                        None,
+                    ),
                 ],
             );
         NodeVzdumpPost(self.0.request(ENDPOINT, reply::task))

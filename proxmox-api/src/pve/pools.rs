@@ -43,8 +43,8 @@ impl PoolsPath {
             )
             .partial(
                 &[
-                    Partial::new("poolid", Release::new(8, 1), None),
-                    Partial::new("type", Release::new(8, 1), None),
+                    Partial::new("poolid", Some(Release::new(8, 1)), None),
+                    Partial::new("type", Some(Release::new(8, 1)), None),
                 ],
             );
         PoolsGet(self.0.request(ENDPOINT, reply::data))
@@ -284,7 +284,7 @@ impl PoolsPoolidPath {
                     ],
                 ),
             )
-            .partial(&[Partial::new("allow-move", Release::new(8, 1), None)]);
+            .partial(&[Partial::new("allow-move", Some(Release::new(8, 1)), None)]);
         PoolsPoolidPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an empty pool; cannot address nested pools, so prefer `DELETE /pools`.

@@ -567,18 +567,22 @@ impl QemuPath {
             )
             .partial(
                 &[
-                    Partial::new("allow-ksm", Release::new(9, 1), None),
-                    Partial::new("amd-sev", Release::new(8, 3), None),
-                    Partial::new("ciupgrade", Release::new(8, 0), None),
-                    Partial::new("ha-managed", Release::new(9, 1), None),
-                    Partial::new("import-working-storage", Release::new(8, 3), None),
-                    Partial::new("intel-tdx", Release::new(9, 1), None),
+                    Partial::new("allow-ksm", Some(Release::new(9, 1)), None),
+                    Partial::new("amd-sev", Some(Release::new(8, 3)), None),
+                    Partial::new("ciupgrade", Some(Release::new(8, 0)), None),
+                    Partial::new("ha-managed", Some(Release::new(9, 1)), None),
+                    Partial::new(
+                        "import-working-storage",
+                        Some(Release::new(8, 3)),
+                        None,
+                    ),
+                    Partial::new("intel-tdx", Some(Release::new(9, 1)), None),
                     Partial::new(
                         "running-nets-host-mtu",
-                        Release::new(9, 0),
+                        Some(Release::new(9, 0)),
                         Some(Release::new(9, 0)),
                     ),
-                    Partial::new("virtiofs[n]", Release::new(8, 4), None),
+                    Partial::new("virtiofs[n]", Some(Release::new(8, 4)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
@@ -1628,9 +1632,9 @@ impl QemuVmidAgentFileReadPath {
             )
             .partial(
                 &[
-                    Partial::new("count", Release::new(9, 1), None),
-                    Partial::new("decode", Release::new(9, 1), None),
-                    Partial::new("offset", Release::new(9, 1), None),
+                    Partial::new("count", Some(Release::new(9, 1)), None),
+                    Partial::new("decode", Some(Release::new(9, 1)), None),
+                    Partial::new("offset", Some(Release::new(9, 1)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::data);
@@ -3224,17 +3228,21 @@ impl QemuVmidConfigPath {
             )
             .partial(
                 &[
-                    Partial::new("allow-ksm", Release::new(9, 1), None),
-                    Partial::new("amd-sev", Release::new(8, 3), None),
-                    Partial::new("ciupgrade", Release::new(8, 0), None),
-                    Partial::new("import-working-storage", Release::new(8, 3), None),
-                    Partial::new("intel-tdx", Release::new(9, 1), None),
+                    Partial::new("allow-ksm", Some(Release::new(9, 1)), None),
+                    Partial::new("amd-sev", Some(Release::new(8, 3)), None),
+                    Partial::new("ciupgrade", Some(Release::new(8, 0)), None),
+                    Partial::new(
+                        "import-working-storage",
+                        Some(Release::new(8, 3)),
+                        None,
+                    ),
+                    Partial::new("intel-tdx", Some(Release::new(9, 1)), None),
                     Partial::new(
                         "running-nets-host-mtu",
-                        Release::new(9, 0),
+                        Some(Release::new(9, 0)),
                         Some(Release::new(9, 0)),
                     ),
-                    Partial::new("virtiofs[n]", Release::new(8, 4), None),
+                    Partial::new("virtiofs[n]", Some(Release::new(8, 4)), None),
                 ],
             );
         QemuVmidConfigPost(self.0.request(ENDPOINT, reply::task))
@@ -3638,16 +3646,16 @@ impl QemuVmidConfigPath {
             )
             .partial(
                 &[
-                    Partial::new("allow-ksm", Release::new(9, 1), None),
-                    Partial::new("amd-sev", Release::new(8, 3), None),
-                    Partial::new("ciupgrade", Release::new(8, 0), None),
-                    Partial::new("intel-tdx", Release::new(9, 1), None),
+                    Partial::new("allow-ksm", Some(Release::new(9, 1)), None),
+                    Partial::new("amd-sev", Some(Release::new(8, 3)), None),
+                    Partial::new("ciupgrade", Some(Release::new(8, 0)), None),
+                    Partial::new("intel-tdx", Some(Release::new(9, 1)), None),
                     Partial::new(
                         "running-nets-host-mtu",
-                        Release::new(9, 0),
+                        Some(Release::new(9, 0)),
                         Some(Release::new(9, 0)),
                     ),
-                    Partial::new("virtiofs[n]", Release::new(8, 4), None),
+                    Partial::new("virtiofs[n]", Some(Release::new(8, 4)), None),
                 ],
             );
         QemuVmidConfigPut(self.0.request(ENDPOINT, reply::nothing))
@@ -6476,7 +6484,9 @@ impl QemuVmidMigratePath {
                     ("migration_network", Takes::Format("CIDR")),
                 ],
             )
-            .partial(&[Partial::new("with-conntrack-state", Release::new(9, 0), None)]);
+            .partial(
+                &[Partial::new("with-conntrack-state", Some(Release::new(9, 0)), None)],
+            );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<NodeName, How0>("target", target);
         QemuVmidMigratePost(request)
@@ -8011,8 +8021,8 @@ impl QemuVmidStatusStartPath {
             )
             .partial(
                 &[
-                    Partial::new("nets-host-mtu", Release::new(8, 4), None),
-                    Partial::new("with-conntrack-state", Release::new(9, 0), None),
+                    Partial::new("nets-host-mtu", Some(Release::new(8, 4)), None),
+                    Partial::new("with-conntrack-state", Some(Release::new(9, 0)), None),
                 ],
             );
         QemuVmidStatusStartPost(self.0.request(ENDPOINT, reply::task))
@@ -8158,7 +8168,9 @@ impl QemuVmidStatusStopPath {
                     ("timeout", Takes::Integer(0, i64::MAX)),
                 ],
             )
-            .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
+            .partial(
+                &[Partial::new("overrule-shutdown", Some(Release::new(8, 2)), None)],
+            );
         QemuVmidStatusStopPost(self.0.request(ENDPOINT, reply::task))
     }
 }

@@ -82,28 +82,24 @@ impl StoragePath {
             )
             .partial(
                 &[
-                    Partial::new("create-base-path", Release::new(8, 0), None),
-                    Partial::new("create-subdirs", Release::new(8, 0), None),
+                    Partial::new("create-base-path", Some(Release::new(8, 0)), None),
+                    Partial::new("create-subdirs", Some(Release::new(8, 0)), None),
+                    Partial::new("maxfiles", None, Some(Release::new(8, 4))),
+                    Partial::new("saferemove-stepsize", Some(Release::new(9, 1)), None),
+                    Partial::new("server2", None, Some(Release::new(8, 4))),
                     Partial::new(
-                        "maxfiles",
-                        Release::new(7, 4),
-                        Some(Release::new(8, 4)),
+                        "skip-cert-verification",
+                        Some(Release::new(8, 1)),
+                        None,
                     ),
-                    Partial::new("saferemove-stepsize", Release::new(9, 1), None),
                     Partial::new(
-                        "server2",
-                        Release::new(7, 4),
-                        Some(Release::new(8, 4)),
+                        "snapshot-as-volume-chain",
+                        Some(Release::new(9, 0)),
+                        None,
                     ),
-                    Partial::new("skip-cert-verification", Release::new(8, 1), None),
-                    Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
-                    Partial::new(
-                        "transport",
-                        Release::new(7, 4),
-                        Some(Release::new(8, 4)),
-                    ),
-                    Partial::new("volume", Release::new(7, 4), Some(Release::new(8, 4))),
-                    Partial::new("zfs-base-path", Release::new(8, 4), None),
+                    Partial::new("transport", None, Some(Release::new(8, 4))),
+                    Partial::new("volume", None, Some(Release::new(8, 4))),
+                    Partial::new("zfs-base-path", Some(Release::new(8, 4)), None),
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::data);
@@ -664,27 +660,23 @@ impl StorageStoragePath {
             )
             .partial(
                 &[
-                    Partial::new("create-base-path", Release::new(8, 0), None),
-                    Partial::new("create-subdirs", Release::new(8, 0), None),
+                    Partial::new("create-base-path", Some(Release::new(8, 0)), None),
+                    Partial::new("create-subdirs", Some(Release::new(8, 0)), None),
+                    Partial::new("maxfiles", None, Some(Release::new(8, 4))),
+                    Partial::new("saferemove-stepsize", Some(Release::new(9, 1)), None),
+                    Partial::new("server2", None, Some(Release::new(8, 4))),
                     Partial::new(
-                        "maxfiles",
-                        Release::new(7, 4),
-                        Some(Release::new(8, 4)),
+                        "skip-cert-verification",
+                        Some(Release::new(8, 1)),
+                        None,
                     ),
-                    Partial::new("saferemove-stepsize", Release::new(9, 1), None),
                     Partial::new(
-                        "server2",
-                        Release::new(7, 4),
-                        Some(Release::new(8, 4)),
+                        "snapshot-as-volume-chain",
+                        Some(Release::new(9, 0)),
+                        None,
                     ),
-                    Partial::new("skip-cert-verification", Release::new(8, 1), None),
-                    Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
-                    Partial::new(
-                        "transport",
-                        Release::new(7, 4),
-                        Some(Release::new(8, 4)),
-                    ),
-                    Partial::new("zfs-base-path", Release::new(8, 4), None),
+                    Partial::new("transport", None, Some(Release::new(8, 4))),
+                    Partial::new("zfs-base-path", Some(Release::new(8, 4)), None),
                 ],
             );
         StorageStoragePut(self.0.request(ENDPOINT, reply::data))

@@ -38,9 +38,11 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use crate::bounds::{Bound, Exceeded};
 use crate::client::Client;
+use crate::client::call::Call;
+use crate::client::path::At;
+use crate::client::request::exchange;
 use crate::client::send::{Delivered, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
-use crate::request::{At, Call, exchange};
 use crate::transport::{Duplex, Transport, TransportError, Upgraded, WireRequest};
 use crate::value::Secret;
 use crate::value::decode::decode_data;

@@ -25,9 +25,11 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::bounds::{Bounds, Exceeded};
 use crate::client::Client;
+use crate::client::call::Call;
+use crate::client::request::{Request, Sending};
 use crate::client::send::{Delivered, Delivery, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
-use crate::request::{Call, Request, Sending};
+
 use crate::transport::{OpenResponse, Transport, WireRequest};
 use crate::value::decode::DecodeError;
 use crate::value::file::{Readers, Unfinished};
@@ -59,7 +61,7 @@ impl<T> Request<T> {
 fn start(client: Option<Client>, call: Call) -> Sending<Download> {
     Box::pin(async move {
         let Some(client) = client else {
-            return Err(Error::detached(Name::of(&call)));
+            return Err(Error::detached(call.error_name()));
         };
         let name = client.name(&call);
         let mut opening = Opening(client.bounds().refusal);

@@ -5,11 +5,11 @@ use std::future::IntoFuture;
 
 use serde_json::Value;
 
+use crate::client::request::{Request, Sending, exchange};
 use crate::client::{Client, Reply};
 use crate::error::{Error, Name};
-use crate::request::{Request, Sending, exchange};
 use crate::value::api_value::ApiValue;
-use crate::value::decode::{DecodeError, Extra, decode_answer};
+use crate::value::decode::{DecodeError, Extra, count, decode_answer};
 
 /// An answer with all it holds; see [`Request::with_envelope`].
 #[derive(Clone, Debug)]
@@ -83,14 +83,6 @@ impl<T: 'static> WithEnvelope<T> {
     }
 }
 
-fn count(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(digits) => digits.parse().ok(),
-        _ => None,
-    }
-}
-
 impl<T> Clone for WithEnvelope<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -132,7 +124,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::request::{Call, reply};
+    use crate::client::call::Call;
+    use crate::client::request::reply;
     use crate::testing::{Fake, ok};
     use crate::value::endpoint::Method;
 

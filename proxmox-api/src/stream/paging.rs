@@ -30,8 +30,8 @@ use futures_core::Stream;
 use serde_json::Value;
 
 use crate::bounds::{Bound, Exceeded};
-use crate::error::{Error, Name};
-use crate::request::{Request, Sending};
+use crate::client::request::{Request, Sending};
+use crate::error::Error;
 use crate::stream::envelope::Answer;
 use crate::value::decode::{DecodeError, Extra, decode_data};
 use crate::value::encode::ParamValue;
@@ -123,7 +123,7 @@ impl<T: 'static> Pages<T> {
             (self.request.client.as_ref()).map_or(usize::MAX, |client| client.bounds().pages);
         if self.count >= most {
             self.over = true;
-            let name = Name::of(self.request.call());
+            let name = self.request.call().error_name();
             let exceeded = Exceeded::new(Bound::Pages, most);
             return Poll::Ready(Some(Err(Error::exceeded(&name, exceeded))));
         }
@@ -276,7 +276,8 @@ impl<T> fmt::Debug for Items<T> {
 mod tests {
     use super::*;
     use crate::client::Client;
-    use crate::request::{At, Decode, reply};
+    use crate::client::path::At;
+    use crate::client::request::{Decode, reply};
     use crate::testing::{Fake, json, ok};
     use crate::transport::{TransportError, WireRequest};
     use crate::value::endpoint::{Endpoint, Method, Permission};

@@ -16,10 +16,11 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 
 use crate::client::Client;
+use crate::client::path::At;
+use crate::client::request::{self, Request};
 use crate::client::send::{Delivered, Exchange, Exchanged, Failed, Received};
 use crate::error::{Error, Name, RequestErrorKind};
-use crate::request::{self, At, Request, reply};
-use crate::task::Task;
+use crate::task::{Task, read_task};
 use crate::transport::{BodyStream, Transport, WireRequest};
 use crate::value::decode::Extra;
 use crate::value::endpoint::{Endpoint, Method, Permission};
@@ -56,7 +57,7 @@ impl Client {
             .value("storage", &storage)
             .literal("upload");
         Upload {
-            request: place.request(&ENDPOINT, reply::task),
+            request: place.request(&ENDPOINT, read_task),
             source: Source::Missing,
             name: None,
             content: None,
@@ -288,7 +289,7 @@ impl Upload {
         };
         let delivery = client.deliver(&called, &self.request.call, &mut sending);
         match delivery.await?.delivered {
-            Delivered::Reply(reply) => reply::task(&client, &reply, &mut Extra::new())
+            Delivered::Reply(reply) => read_task(&client, &reply, &mut Extra::new())
                 .map_err(|error| Error::decode(called.clone(), error)),
             Delivered::Open(_) | Delivered::Switched(..) => {
                 Err(Error::config("the transport gave a stream for an answer"))
@@ -434,7 +435,7 @@ impl IntoFuture for Upload {
         Box::pin(async move {
             let call = self.request.call();
             let Some(client) = self.request.client.clone() else {
-                return Err(Error::detached(Name::of(call)));
+                return Err(Error::detached(call.error_name()));
             };
             let name = client.name(call);
             self.send(client, name).await

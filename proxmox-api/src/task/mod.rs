@@ -1,17 +1,17 @@
 //! Work that goes on after the call that started it (wire protocol §8).
 
 mod and_wait;
-mod failure;
+mod outcome;
 mod wait;
 
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::request::{Request, exchange};
+use crate::client::{Client, Reply};
 use crate::error::Error;
-use crate::request::{Request, exchange};
-use crate::value::decode::{DecodeError, decode_data};
+use crate::value::decode::{DecodeError, Extra, count, decode_answer, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 use crate::value::text::OneLine;
@@ -19,9 +19,11 @@ use crate::value::upid::{Upid, UpidError};
 
 pub use and_wait::{AndWait, SendAndWait, Waitable, Waiting};
 #[cfg(feature = "guests")]
-pub(crate) use failure::or_error;
-pub use failure::{TaskError, TaskErrorKind};
+pub(crate) use outcome::or_error;
 pub use wait::{LogLines, WaitBuilder};
+
+pub use crate::error::task::{TaskError, TaskErrorKind};
+pub use crate::value::log_line::LogLine;
 #[cfg(feature = "guests")]
 pub(crate) use wait::{Looks, Patience};
 
@@ -112,7 +114,7 @@ impl Task {
 
     /// An error about it.
     pub(crate) fn error(&self, reason: TaskErrorKind) -> TaskError {
-        TaskError::new(self, reason)
+        TaskError::new(self.to_string(), self.upid().cloned(), reason)
     }
 
     /// What it is asked about by; `None` if there is nothing to ask about.
@@ -162,13 +164,16 @@ impl Task {
         };
         let request = self.request(Method::Get, upid, "/log");
         let request = request.param("start", start).param("limit", limit);
-        let answer = request.with_envelope().await?;
-        let rows = answer.data.as_array().map(Vec::as_slice);
+        let (_, name, reply) = exchange(request.client, request.call).await?;
+        let mut beside = Extra::new();
+        let data: Value =
+            decode_answer(&reply.body, &mut beside).map_err(|error| Error::decode(name, error))?;
+        let rows = data.as_array().map(Vec::as_slice);
         let lines = (start + 1..)
             .zip(rows.unwrap_or_default())
             .map(|(place, row)| LogLine::read(place, row))
             .collect();
-        Ok((lines, answer.total.unwrap_or(0)))
+        Ok((lines, beside.get("total").and_then(count).unwrap_or(0)))
     }
 
     /// The last lines of the log, at most `count`; none of a log that is empty or not there.
@@ -227,6 +232,23 @@ impl Task {
         let upid = escape(upid.as_str());
         (self.client).request(method, format!("/nodes/{node}/tasks/{upid}{below}"))
     }
+}
+
+impl Client {
+    /// A handle for a task that was started elsewhere.
+    pub fn task(&self, upid: Upid) -> Task {
+        Task::new(self.clone(), upid)
+    }
+}
+
+/// How the answer of a call that starts a task is read. Whatever it says of the task, the call has worked.
+pub(crate) fn read_task(
+    client: &Client,
+    reply: &Reply,
+    extra: &mut Extra,
+) -> Result<Task, DecodeError> {
+    let named: Value = decode_answer(&reply.body, extra)?;
+    Ok(Task::of_answer(client.clone(), &named))
 }
 
 impl fmt::Debug for Task {
@@ -368,41 +390,6 @@ impl fmt::Display for TaskOutcome {
             Self::Warnings(count) => write!(f, "WARNINGS: {count}"),
             Self::Failed(text) | Self::Interrupted(text) => write!(f, "{}", OneLine(text)),
         }
-    }
-}
-
-/// A line of a task's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogLine {
-    /// Its number; the first is 1.
-    pub number: u64,
-    /// Its text, without a line break.
-    pub text: String,
-}
-
-impl LogLine {
-    fn read(place: u64, row: &Value) -> Self {
-        let number = match row.get("n") {
-            Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(digits)) => digits.parse().ok(),
-            _ => None,
-        };
-        let text = row
-            .get("t")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        Self {
-            number: number.unwrap_or(place),
-            text,
-        }
-    }
-
-    /// Whether it is what the server says instead of a log (wire protocol §8).
-    fn stands_for_none(&self) -> bool {
-        self.number == 1
-            && (self.text == "no content" || self.text.starts_with("unable to open file"))
     }
 }
 

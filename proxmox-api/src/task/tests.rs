@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
+use crate::client::path::At;
 use crate::error::ErrorKind;
-use crate::request::{At, reply};
 use crate::testing::{Fake, json, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
 use crate::value::endpoint::{Endpoint, Permission};
@@ -541,7 +541,7 @@ fn order(answer: &'static str) -> (Fake, Request<Task>) {
     let client = fake.token_client();
     let request = At::root(Some(&client))
         .literal("start")
-        .request(&START, reply::task);
+        .request(&START, read_task);
     (fake, request)
 }
 

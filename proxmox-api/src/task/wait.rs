@@ -11,10 +11,12 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::time::{Instant, sleep};
 
-use super::failure::or_error;
-use super::{LogLine, PAGE, Task, TaskErrorKind, TaskOutcome};
+use super::outcome::or_error;
+use super::{PAGE, Task, TaskOutcome};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
+use crate::error::task::TaskErrorKind;
+use crate::value::log_line::LogLine;
 
 /// Waiting for a task; made by [`Task::wait`], started by awaiting it.
 #[must_use = "nothing is waited for until this is awaited"]

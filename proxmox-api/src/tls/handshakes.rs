@@ -11,9 +11,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::client::call::Call;
 use crate::client::retry::RetryPolicy;
 use crate::client::{Client, ClientBuilder};
-use crate::request::Call;
+use crate::error::Error;
 use crate::transport::{Transport, TransportError, Upgraded, WireRequest};
 use crate::value::endpoint::Method;
 

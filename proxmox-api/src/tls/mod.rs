@@ -15,8 +15,6 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
-
 mod known_hosts;
 
 pub use known_hosts::{Distrust, KnownHosts, TrustStore};
@@ -111,6 +109,27 @@ impl fmt::Display for FingerprintError {
 
 impl std::error::Error for FingerprintError {}
 
+/// Trust or a client certificate that TLS cannot work with.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("the client certificate {0}")]
+    Identity(&'static str),
+    #[error("the client certificate: {0}")]
+    UnusableIdentity(#[source] rustls::Error),
+    #[error("certificate {number} of the CA file does not parse: {problem}")]
+    Authority { number: usize, problem: String },
+    #[error("a certificate of the CA file cannot be used: {0}")]
+    UnusableAuthority(#[source] rustls::Error),
+    #[error("the CA file holds no certificate in PEM form")]
+    NoAuthority,
+    #[error("root certificates: {0}")]
+    Roots(#[source] rustls::client::VerifierBuilderError),
+    #[error("{0}")]
+    Contradiction(&'static str),
+    #[error("TLS: {0}")]
+    Setup(#[source] rustls::Error),
+}
+
 /// What a client trusts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
@@ -129,8 +148,8 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Reads both from PEM texts, which may be one and the same.
-    pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
-        let wrong = |what: &str| Error::config(format!("the client certificate {what}"));
+    pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let wrong = TlsError::Identity;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<_, _>>()
             .map_err(|_| wrong("does not parse"))?;
@@ -153,27 +172,24 @@ impl fmt::Debug for Identity {
 
 impl Trust {
     /// Adds every certificate of a PEM text.
-    pub(crate) fn add_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
+    pub(crate) fn add_pem(&mut self, pem: &[u8]) -> Result<(), TlsError> {
         let before = self.authorities.len();
         for (i, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let number = i + 1;
-            let certificate = certificate.map_err(|error| {
-                Error::config(format!(
-                    "certificate {number} of the CA file does not parse: {error:?}"
-                ))
+            let certificate = certificate.map_err(|error| TlsError::Authority {
+                number,
+                problem: format!("{error:?}"),
             })?;
             self.authorities.push(certificate.into_owned());
         }
         if self.authorities.len() == before {
-            return Err(Error::config(
-                "the CA file holds no certificate in PEM form",
-            ));
+            return Err(TlsError::NoAuthority);
         }
         Ok(())
     }
 
     /// Settings that cannot hold together.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), TlsError> {
         let problem = match (&self.first_use, self.anything, self.pins.is_empty()) {
             (Some(_), true, _) => {
                 "danger_accept_invalid_certs accepts what trust_on_first_use would refuse; leave one of them out"
@@ -183,11 +199,11 @@ impl Trust {
             }
             _ => return Ok(()),
         };
-        Err(Error::config(problem))
+        Err(TlsError::Contradiction(problem))
     }
 
     /// The TLS settings. The server selects no protocol by ALPN, so none is offered (wire protocol §2).
-    pub(crate) fn settings(&self) -> Result<TlsSettings, Error> {
+    pub(crate) fn settings(&self) -> Result<TlsSettings, TlsError> {
         self.check()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Arc::new(Verifier {
@@ -197,14 +213,14 @@ impl Trust {
         });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::config(format!("TLS: {error}")))?
+            .map_err(TlsError::Setup)?
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone());
         let mut config = match &self.identity {
             None => config.with_no_client_auth(),
             Some(identity) => config
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-                .map_err(|error| Error::config(format!("the client certificate: {error}")))?,
+                .map_err(TlsError::UnusableIdentity)?,
         };
         if !self.pins.is_empty() || self.first_use.is_some() {
             // In a resumed session the server shows no certificate, so there would be nothing to compare.
@@ -216,7 +232,7 @@ impl Trust {
         })
     }
 
-    fn rule(&self, provider: &Arc<CryptoProvider>) -> Result<Rule, Error> {
+    fn rule(&self, provider: &Arc<CryptoProvider>) -> Result<Rule, TlsError> {
         if !self.pins.is_empty() {
             return Ok(Rule::Pinned(self.pins.clone()));
         }
@@ -227,18 +243,14 @@ impl Trust {
         // A host may have none, or some that do not parse: what is there counts.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for certificate in &self.authorities {
-            roots.add(certificate.clone()).map_err(|error| {
-                Error::config(format!(
-                    "a certificate of the CA file cannot be used: {error}"
-                ))
-            })?;
+            (roots.add(certificate.clone())).map_err(TlsError::UnusableAuthority)?;
         }
         let chain = match roots.is_empty() {
             true => None,
             false => WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
                 .map(Some)
-                .map_err(|error| Error::config(format!("root certificates: {error}")))?,
+                .map_err(TlsError::Roots)?,
         };
         Ok(Rule::Chain {
             chain,
@@ -496,7 +508,7 @@ mod tests {
             .expect_err("no certificate in it");
         assert_eq!(
             error.to_string(),
-            "client settings: the CA file holds no certificate in PEM form"
+            "the CA file holds no certificate in PEM form"
         );
         let broken = b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
         assert!(Trust::default().add_pem(broken).is_err());

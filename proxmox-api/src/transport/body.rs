@@ -13,8 +13,7 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead as _, ReadBuf};
 
-use super::network::{broken_off, no_gzip};
-use super::{BodyStream, Chunks, TransportError};
+use super::{BodyStream, Chunks, TransportError, root_cause};
 use crate::bounds::{Bound, Exceeded};
 
 /// A request's body on its way out.
@@ -243,4 +242,16 @@ impl Chunks for Flow {
             }
         }
     }
+}
+
+pub(super) fn broken_off(error: &hyper::Error) -> TransportError {
+    TransportError::interrupted(format!("the answer broke off: {}", root_cause(error)))
+}
+
+fn no_gzip(error: &io::Error) -> TransportError {
+    let inner = error.get_ref();
+    if let Some(exceeded) = inner.and_then(|inner| inner.downcast_ref::<Exceeded>()) {
+        return TransportError::too_much(*exceeded);
+    }
+    TransportError::interrupted(format!("the answer does not unpack: {error}"))
 }

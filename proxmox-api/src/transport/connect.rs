@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::BoxError;
 use super::line::{Line, Stream};
-use super::proxy::Proxies;
+use super::proxy::{Proxies, bare_host};
 use crate::tls::TlsSettings;
 
 /// Makes connections: TCP, and TLS over it where the address says so.
@@ -67,12 +67,6 @@ impl Connector {
         let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
         Ok(Line::over(Stream::Secure(Box::new(stream)), longest))
     }
-}
-
-/// The host of an address; an IPv6 address without its brackets.
-pub(super) fn bare_host(uri: &Uri) -> &str {
-    let host = uri.host().unwrap_or_default();
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 impl Service<Uri> for Connector {

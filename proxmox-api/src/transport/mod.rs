@@ -21,10 +21,12 @@ mod connect;
 mod line;
 mod network;
 mod proxy;
+mod retry_after;
 mod streaming;
 
 pub(crate) use network::{HttpSettings, HttpTransport};
-pub(crate) use proxy::{Proxies, Proxy};
+pub(crate) use proxy::{Proxies, Proxy, ProxyError};
+pub(crate) use retry_after::retry_after;
 pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
 
 /// The future of an exchange.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
@@ -17,7 +16,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use percent_encoding::percent_decode;
 
-use super::body::{Flow, Outgoing, Plain};
+use super::body::{Flow, Outgoing, Plain, broken_off};
 use super::connect::Connector;
 use super::line::REASON;
 use super::proxy::Proxies;
@@ -26,8 +25,7 @@ use super::{
     WireRequest, WireResponse, causes, root_cause, untrusted,
 };
 use crate::bounds::{Bound, Bounds, Exceeded};
-use crate::error::Error;
-use crate::tls::Trust;
+use crate::tls::{TlsError, Trust};
 use crate::value::text::latin1_or_utf8;
 
 /// Settings of [`HttpTransport`].
@@ -54,7 +52,7 @@ pub(crate) struct HttpTransport {
 const IDLE: Duration = Duration::from_secs(3);
 
 impl HttpTransport {
-    pub(crate) fn new(settings: &HttpSettings) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &HttpSettings) -> Result<Self, TlsError> {
         let connector = Connector::new(
             settings.trust.settings()?,
             Arc::new(settings.proxies.clone()),
@@ -295,18 +293,6 @@ impl Transport for HttpTransport {
     fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
         Box::pin(self.switch(request))
     }
-}
-
-pub(super) fn broken_off(error: &hyper::Error) -> TransportError {
-    TransportError::interrupted(format!("the answer broke off: {}", root_cause(error)))
-}
-
-pub(super) fn no_gzip(error: &io::Error) -> TransportError {
-    let inner = error.get_ref();
-    if let Some(exceeded) = inner.and_then(|inner| inner.downcast_ref::<Exceeded>()) {
-        return TransportError::too_much(*exceeded);
-    }
-    TransportError::interrupted(format!("the answer does not unpack: {error}"))
 }
 
 fn is_gzip(head: &WireResponse) -> bool {

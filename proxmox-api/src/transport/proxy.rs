@@ -15,15 +15,29 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::connect::bare_host;
 use super::{BoxError, root_cause};
-use crate::error::Error;
 use crate::value::Secret;
 use crate::value::address::{Address, is_this_machine, printable, with_port};
 use crate::value::secret::Scrubber;
 use crate::value::text::{OneLine, latin1_or_utf8};
 
 mod environment;
+
+/// The host of an address; an IPv6 address without its brackets.
+pub(super) fn bare_host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// An address of a proxy that cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}the proxy address {address:?} {problem}", .variable.map(|name| format!("{name}: ")).unwrap_or_default())]
+pub(crate) struct ProxyError {
+    /// The environment variable it was read from.
+    variable: Option<&'static str>,
+    address: String,
+    problem: String,
+}
 
 /// A proxy's address, and who to be there.
 #[derive(Clone)]
@@ -78,7 +92,7 @@ impl Proxies {
 }
 
 impl Proxy {
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ProxyError> {
         let text = text.trim();
         let full = match text.contains("://") {
             true => text.to_owned(),
@@ -87,7 +101,11 @@ impl Proxy {
         let wrong = |what: &dyn fmt::Display| {
             let shown = printable(text);
             let shown = shown.split_once("://").map_or(shown, |(_, rest)| rest);
-            Error::config(format!("the proxy address {shown:?} {what}"))
+            ProxyError {
+                variable: None,
+                address: shown.to_owned(),
+                problem: what.to_string(),
+            }
         };
         let address = Address::parse(&full).map_err(|error| wrong(&error))?;
         let login = address.login();

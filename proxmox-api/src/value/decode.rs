@@ -820,3 +820,11 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
         json.deserialize_str(KeyVisitor)
     }
 }
+/// A number that may come as a text.
+pub(crate) fn count(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}

@@ -75,8 +75,8 @@ pub struct Endpoint {
     pub method: Method,
     /// The path with its placeholders, such as `/nodes/{node}/qemu`.
     pub path: &'static str,
-    /// The first tracked release that has it.
-    pub since: Release,
+    /// The first tracked release that has it; `None` if the oldest one does.
+    pub since: Option<Release>,
     /// The last tracked release that has it; `None` while the newest one does.
     pub until: Option<Release>,
     /// Whether an API token may call it; otherwise a ticket is needed.
@@ -103,8 +103,8 @@ pub struct Endpoint {
 pub struct Partial {
     /// Its wire name; an indexed family's ends in `[n]`.
     pub name: &'static str,
-    /// The first tracked release that has it.
-    pub since: Release,
+    /// The first tracked release that has it; `None` if the oldest one does.
+    pub since: Option<Release>,
     /// The last tracked release that has it; `None` while the newest one does.
     pub until: Option<Release>,
 }
@@ -112,7 +112,7 @@ pub struct Partial {
 impl Partial {
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(name: &'static str, since: Release, until: Option<Release>) -> Self {
+    pub const fn new(name: &'static str, since: Option<Release>, until: Option<Release>) -> Self {
         Self { name, since, until }
     }
 
@@ -128,18 +128,25 @@ impl Partial {
     }
 }
 
-/// Says in which releases something exists, where `release` is none of them.
-pub(crate) fn unavailable(
-    since: Release,
+/// Whether a release lacks what exists from `since` to `until`. What the oldest tracked release has, one before it may
+/// have too.
+pub(crate) fn lacks(release: Release, since: Option<Release>, until: Option<Release>) -> bool {
+    since.is_some_and(|since| release < since) || until.is_some_and(|until| release > until)
+}
+
+/// Describes the releases in which something exists.
+pub(crate) fn exists(
+    parameter: Option<&str>,
+    since: Option<Release>,
     until: Option<Release>,
-    release: Release,
-) -> Option<String> {
-    if release < since {
-        return Some(format!("exists since {since}"));
+) -> String {
+    let what = parameter.map_or_else(|| "this call".to_owned(), |name| format!("`{name}`"));
+    match (since, until) {
+        (Some(since), Some(until)) => format!("{what} exists from {since} to {until}"),
+        (Some(since), None) => format!("{what} exists since {since}"),
+        (None, Some(until)) => format!("{what} exists until {until}"),
+        (None, None) => format!("{what} exists in every tracked release"),
     }
-    until
-        .filter(|until| release > *until)
-        .map(|until| format!("exists until {until}"))
 }
 
 impl Endpoint {
@@ -150,7 +157,7 @@ impl Endpoint {
         Self {
             method,
             path,
-            since: crate::pve::RELEASES[0],
+            since: None,
             until: None,
             allow_token: true,
             download: false,
@@ -165,7 +172,7 @@ impl Endpoint {
     #[doc(hidden)]
     #[must_use]
     pub const fn since(mut self, major: u8, minor: u8) -> Self {
-        self.since = Release::new(major, minor);
+        self.since = Some(Release::new(major, minor));
         self
     }
 

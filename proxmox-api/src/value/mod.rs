@@ -9,10 +9,13 @@ pub mod encode;
 pub mod endpoint;
 pub(crate) mod file;
 pub mod formats;
+#[cfg(feature = "guests")]
+pub(crate) mod guest;
 mod indexed_map;
 pub mod input;
 pub(crate) mod limits;
 pub(crate) mod list;
+pub(crate) mod log_line;
 pub mod open_enum;
 mod pending;
 pub mod property_string;

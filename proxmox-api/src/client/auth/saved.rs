@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::check_user;
+use super::texts::check_user;
 use crate::value::Secret;
 
 /// A login to go on with in another process: who, the ticket, and how old it is.

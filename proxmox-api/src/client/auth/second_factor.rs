@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::TfaChallenge;
+use crate::error::auth::TfaChallenge;
 use crate::value::Secret;
 
 /// An answer to a [`TfaChallenge`]: which kind of factor, and what it gave.

@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::client::call::Call;
 use crate::client::{Client, ClientBuilder};
-use crate::request::Call;
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::value::endpoint::{Endpoint, Method, Permission};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::check_user;
+use super::texts::check_user;
 use crate::value::Secret;
 
 /// An API token: its id and its secret.

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::client::Client;
+use crate::error::Error;
 use crate::testing::{Fake, json, ok};
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::Permission;
@@ -11,8 +13,8 @@ static BETWEEN: Endpoint = Endpoint::new(Method::Get, "/between", Permission::Wo
     .since(8, 0)
     .until(8, 4);
 static POOLS: Endpoint = Endpoint::new(Method::Get, "/pools", Permission::World).partial(&[
-    Partial::new("poolid", Release::new(8, 1), None),
-    Partial::new("net[n]", Release::new(9, 0), None),
+    Partial::new("poolid", Some(Release::new(8, 1)), None),
+    Partial::new("net[n]", Some(Release::new(9, 0)), None),
 ]);
 
 fn call(endpoint: &'static Endpoint, params: &[&'static str]) -> Call {
@@ -102,7 +104,7 @@ async fn what_a_newer_server_dropped_is_said_before_sending() {
         error.kind(),
         &RequestErrorKind::Unavailable {
             parameter: None,
-            since: Release::new(7, 4),
+            since: None,
             until: Some(Release::new(8, 4)),
             server: Release::new(9, 0),
         }

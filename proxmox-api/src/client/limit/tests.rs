@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::client::call::Call;
 use crate::client::retry::RetryPolicy;
 use crate::client::{Client, ClientBuilder};
-use crate::request::Call;
 use crate::testing::{Fake, json, ok};
 use crate::transport::{Exchange, Transport, WireRequest};
 use crate::value::endpoint::Method;

@@ -8,7 +8,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::client::Client;
-use crate::request::Call;
+use crate::client::call::Call;
 use crate::testing::{Fake, json, ok};
 use crate::transport::TransportError;
 use crate::value::encode::ParamValue;

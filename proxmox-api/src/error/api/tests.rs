@@ -290,7 +290,7 @@ fn a_path_cannot_forge_a_line() {
         "/nodes/a%0d%0aX:%20y%E2%80%AEb%1b",
     );
     let error = ApiError::new(
-        &Name::of(&call),
+        &call.error_name(),
         &answer(500, b"no", ""),
         &Scrubber::default(),
     );

@@ -10,9 +10,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Kind, Place};
+use crate::client::call::Call;
+use crate::client::request::exchange;
 use crate::client::{Client, Reply};
 use crate::error::Error;
-use crate::request::{Call, exchange};
 use crate::value::decode::DecodeError;
 use crate::value::endpoint::Method;
 

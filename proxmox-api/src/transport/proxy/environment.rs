@@ -2,31 +2,29 @@
 
 use std::net::IpAddr;
 
-use super::{Proxies, Proxy};
-use crate::error::Error;
+use super::{Proxies, Proxy, ProxyError};
 
 type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Proxies {
     /// Those of `HTTPS_PROXY`, `http_proxy`, `ALL_PROXY` and `NO_PROXY`.
-    pub(crate) fn from_environment() -> Result<Self, Error> {
+    pub(crate) fn from_environment() -> Result<Self, ProxyError> {
         Self::from_variables(&|name| std::env::var(name).ok())
     }
 
-    pub(in crate::transport::proxy) fn from_variables(read: Variables<'_>) -> Result<Self, Error> {
+    pub(in crate::transport::proxy) fn from_variables(
+        read: Variables<'_>,
+    ) -> Result<Self, ProxyError> {
         let text = |name: &&'static str| {
             let value = read(name)?.trim().to_owned();
             Some((*name, value)).filter(|(_, value)| !value.is_empty())
         };
-        let proxy = |names: &[&'static str]| -> Result<Option<Proxy>, Error> {
+        let proxy = |names: &[&'static str]| -> Result<Option<Proxy>, ProxyError> {
             let Some((variable, value)) = names.iter().find_map(text) else {
                 return Ok(None);
             };
-            let proxy = Proxy::parse(&value).map_err(|error| match error {
-                Error::Config(error) => Error::config(format!("{variable}: {}", error.0)),
-                other => other,
-            })?;
             let variable = Some(variable);
+            let proxy = Proxy::parse(&value).map_err(|error| ProxyError { variable, ..error })?;
             Ok(Some(Proxy { variable, ..proxy }))
         };
         let spared = ["no_proxy", "NO_PROXY"].iter().find_map(text);

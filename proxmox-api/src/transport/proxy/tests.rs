@@ -3,6 +3,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::client::Client;
 use crate::client::retry::RetryPolicy;
+use crate::error::Error;
 use crate::request::Call;
 use crate::value::endpoint::Method;
 
@@ -206,10 +207,11 @@ async fn a_socks_server_that_refuses_is_named() {
 }
 
 fn environment(variables: &[(&str, &str)]) -> Result<Proxies, Error> {
-    Proxies::from_variables(&|name| {
+    let proxies = Proxies::from_variables(&|name| {
         let found = variables.iter().find(|(key, _)| *key == name)?;
         Some(found.1.to_owned())
-    })
+    })?;
+    Ok(proxies)
 }
 
 fn chosen(proxies: &Proxies, url: &str) -> String {

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Kind, Place};
-use crate::error::Error;
-use crate::error::api::ErrorKind;
+use super::api::ErrorKind;
+use crate::value::guest::{Kind, Place};
 use crate::value::text::OneLine;
 
 /// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`].
@@ -22,7 +21,7 @@ pub enum GuestErrorKind {
         vmid: u32,
     },
     /// The number belongs to another guest by now, and nothing was done to that one; see
-    /// [`Guest`](super::Guest).
+    /// [`Guest`](crate::manage::guest::Guest).
     AnotherGuest {
         /// The number.
         vmid: u32,
@@ -115,6 +114,10 @@ pub enum GuestErrorKind {
 }
 
 impl GuestError {
+    pub(super) fn new(reason: GuestErrorKind) -> Self {
+        Self(Box::new(reason))
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn reason(&self) -> &GuestErrorKind {
@@ -226,9 +229,3 @@ impl fmt::Display for GuestErrorKind {
 }
 
 impl std::error::Error for GuestError {}
-
-impl From<GuestErrorKind> for Error {
-    fn from(reason: GuestErrorKind) -> Self {
-        Self::Guest(GuestError(Box::new(reason)))
-    }
-}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::error::Name;
-use crate::error::api::{ApiError, ErrorKind};
+use super::Name;
+use super::api::{ApiError, ErrorKind};
 use crate::value::Secret;
 use crate::value::text::OneLine;
 
@@ -50,7 +50,7 @@ pub enum AuthErrorKind {
 }
 
 impl AuthError {
-    pub(super) fn new(user: &str, kind: AuthErrorKind) -> Self {
+    pub(crate) fn new(user: &str, kind: AuthErrorKind) -> Self {
         Self(Box::new(Parts {
             user: user.to_owned(),
             kind,
@@ -159,11 +159,11 @@ impl std::error::Error for AuthError {
 
 /// The server's question for a second factor.
 #[derive(Clone)]
-pub struct TfaChallenge(pub(super) Arc<Challenge>);
+pub struct TfaChallenge(pub(crate) Arc<Challenge>);
 
-pub(super) struct Challenge {
-    pub(super) user: String,
-    pub(super) ticket: Secret,
+pub(crate) struct Challenge {
+    pub(crate) user: String,
+    pub(crate) ticket: Secret,
 }
 
 impl TfaChallenge {

@@ -3,16 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{LogLine, Task, TaskOutcome};
-use crate::error::Error;
-use crate::error::api::ErrorKind;
+use super::Error;
+use super::api::ErrorKind;
+use crate::value::log_line::LogLine;
 use crate::value::text::OneLine;
 use crate::value::upid::{Upid, UpidError};
 
-/// How many of the last lines of a log an error keeps.
-const TAIL: usize = 10;
-/// How long the log of a task that failed may take. The failure is known by then and must not wait.
-const TAIL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of each line is shown.
 const SHOWN: usize = 160;
 
@@ -35,7 +31,7 @@ pub enum TaskErrorKind {
     /// It ended with this text instead of success.
     Failed(String),
     /// It was stopped or killed before it was through, or nothing says how it ended; see
-    /// [`TaskOutcome::Interrupted`].
+    /// [`TaskOutcome::Interrupted`](crate::task::TaskOutcome::Interrupted).
     Interrupted(String),
     /// It was still running after this time, and is left running.
     TimedOut(Duration),
@@ -46,13 +42,19 @@ pub enum TaskErrorKind {
 }
 
 impl TaskError {
-    pub(super) fn new(task: &Task, reason: TaskErrorKind) -> Self {
+    /// `task` is what the server calls it.
+    pub(crate) fn new(task: String, upid: Option<Upid>, reason: TaskErrorKind) -> Self {
         Self(Box::new(Parts {
-            task: task.to_string(),
-            upid: task.upid().cloned(),
+            task,
+            upid,
             reason,
             log: Vec::new(),
         }))
+    }
+
+    pub(crate) fn with_log(mut self, log: Vec<LogLine>) -> Self {
+        self.0.log = log;
+        self
     }
 
     /// Which task; `None` for one whose identifier cannot be understood.
@@ -103,27 +105,6 @@ impl TaskError {
             TaskErrorKind::Lost(error) => error.kind(),
         }
     }
-}
-
-/// The outcome of a task that did its work; an error with the end of its log for any other.
-pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOutcome, Error> {
-    let reason = match outcome {
-        TaskOutcome::Failed(text) => TaskErrorKind::Failed(text),
-        TaskOutcome::Interrupted(text) => TaskErrorKind::Interrupted(text),
-        done => return Ok(done),
-    };
-    let mut error = task.error(reason);
-    if let Ok(Ok(mut lines)) = tokio::time::timeout(TAIL_TIMEOUT, task.log_tail(TAIL + 1)).await {
-        if lines
-            .last()
-            .is_some_and(|line| line.text.starts_with("TASK "))
-        {
-            lines.pop();
-        }
-        lines.drain(..lines.len().saturating_sub(TAIL));
-        error.0.log = lines;
-    }
-    Err(error.into())
 }
 
 impl fmt::Display for TaskError {

@@ -1,0 +1,357 @@
+//! Verb, path and parameters of one request.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+use crate::error::{Name, RequestErrorKind};
+use crate::value::encode::{ParamValue, Params, Problem, ToParam};
+use crate::value::endpoint::{Endpoint, Method};
+use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
+use crate::value::limits;
+use crate::value::list::{self, List};
+
+/// A request ready to be sent: verb, path and parameters.
+///
+/// Its `Debug` form hides the values of secret parameters.
+#[derive(Clone)]
+pub struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) params: Params,
+    pub(crate) endpoint: Option<&'static Endpoint>,
+    /// Why it cannot be sent, where a value did not fit into its place.
+    pub(crate) invalid: Option<Box<RequestErrorKind>>,
+    /// Parameters with a value that no known release takes, and why.
+    pub(crate) doubts: Vec<(String, RequestErrorKind)>,
+    /// Whether the caller says that sending it twice does no harm.
+    pub(crate) repeatable: bool,
+    pub(crate) scope: Scope,
+}
+
+/// Where a path lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Below the root of the API.
+    Api,
+    /// Below the server's address, for everybody.
+    Outside,
+}
+
+impl Call {
+    /// A call of a path that is already percent-encoded and starts with a slash.
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            params: Params::default(),
+            endpoint: None,
+            invalid: None,
+            doubts: Vec::new(),
+            repeatable: false,
+            scope: Scope::Api,
+        }
+    }
+
+    /// The verb.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The percent-encoded path below `/api2/json`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The parameters that are not part of the path, secrets included.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The endpoint's description; `None` for a call by plain path.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&'static Endpoint> {
+        self.endpoint
+    }
+
+    /// Whether it may be sent again after it may have arrived: always for GET, otherwise if
+    /// [`Request::repeatable`](crate::request::Request::repeatable) said so.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.repeatable || self.method == Method::Get
+    }
+
+    /// Whether a parameter's value must not be printed: the schema says so, or its name does where the schema does not
+    /// know it.
+    pub(crate) fn is_secret(&self, parameter: &str) -> bool {
+        match self.endpoint {
+            Some(endpoint) => {
+                endpoint.secrets.contains(&parameter) || crate::value::secret::is_secret(parameter)
+            }
+            None => crate::value::secret::is_secret(parameter),
+        }
+    }
+
+    /// What errors call it: verb and path, as a person would write them.
+    pub(crate) fn error_name(&self) -> Name {
+        let path = percent_decode_str(&self.path).decode_utf8_lossy();
+        Name::new(self.method, &path).repeatable(self.is_repeatable())
+    }
+
+    /// What names the call where values do not belong, such as in logs: the verb and the template.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.endpoint {
+            Some(endpoint) => endpoint.to_string(),
+            None => format!("{} {}", self.method, self.path),
+        }
+    }
+}
+
+/// What the setters of all requests come down to.
+#[allow(
+    dead_code,
+    reason = "which of them are used depends on the chosen areas"
+)]
+impl Call {
+    /// Compiled here, once: a setter in a user's program is no more than a call of this.
+    #[inline(never)]
+    pub(crate) fn set(&mut self, key: &'static str, value: &dyn ToParam) {
+        self.put(key.into(), value);
+    }
+
+    /// Sets a parameter to what `value` is as a `P`.
+    #[inline]
+    pub(crate) fn set_as<P: ToParam, How>(
+        &mut self,
+        key: &'static str,
+        value: impl IntoValue<P, How>,
+    ) {
+        match value.into_value() {
+            Ok(value) => self.set(key, &value),
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to what `value` is as a `P`, if it is there.
+    #[inline]
+    pub(crate) fn set_some<P: ToParam, How>(
+        &mut self,
+        key: &'static str,
+        value: impl IntoSetting<P, How>,
+    ) {
+        match value.into_setting() {
+            Ok(Some(value)) => self.set(key, &value),
+            Ok(None) => {}
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to a list of `P` in one text.
+    #[inline]
+    pub(crate) fn set_list<P, How>(&mut self, key: &'static str, items: impl IntoItems<P, How>)
+    where
+        List<P>: ToParam,
+    {
+        match items.into_items() {
+            Ok(items) => self.set(key, &List(items)),
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to a list of `P` in one text, if there is one.
+    #[inline]
+    pub(crate) fn set_some_list<P, How>(
+        &mut self,
+        key: &'static str,
+        items: impl IntoItemsSetting<P, How>,
+    ) where
+        List<P>: ToParam,
+    {
+        match items.into_items_setting() {
+            Ok(Some(items)) => self.set(key, &List(items)),
+            Ok(None) => {}
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to an array of `P`.
+    #[inline]
+    pub(crate) fn set_all<P: ToParam, How>(
+        &mut self,
+        key: &'static str,
+        items: impl IntoItems<P, How>,
+    ) {
+        match items.into_items() {
+            Ok(items) => self.set(key, &items),
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets a parameter to an array of `P`, if there is one.
+    #[inline]
+    pub(crate) fn set_some_all<P: ToParam, How>(
+        &mut self,
+        key: &'static str,
+        items: impl IntoItemsSetting<P, How>,
+    ) {
+        match items.into_items_setting() {
+            Ok(Some(items)) => self.set(key, &items),
+            Ok(None) => {}
+            Err(problem) => self.refuse(key, problem),
+        }
+    }
+
+    /// Sets one member of an indexed family to what `value` is as a `P`, if it is there.
+    #[inline]
+    pub(crate) fn set_member<P: ToParam, Which, How>(
+        &mut self,
+        family: &'static str,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<P, How>,
+    ) {
+        match (index.into_value(), value.into_setting()) {
+            (Ok(index), Ok(Some(value))) => self.set_indexed(family, index, &value),
+            (Ok(_), Ok(None)) => {}
+            (Err(problem), _) => self.refuse_index(family, problem),
+            (_, Err(problem)) => self.refuse(family, problem),
+        }
+    }
+
+    /// An index that no family has.
+    #[cold]
+    fn refuse_index(&mut self, family: &str, mut problem: Problem) {
+        let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);
+        problem.allowed = limits::indexes(limits, family);
+        let key = format!("{family}{}", problem.value.as_deref().unwrap_or_default());
+        self.refuse(&key, problem);
+    }
+
+    #[inline(never)]
+    fn set_indexed(&mut self, family: &str, index: u8, value: &dyn ToParam) {
+        self.put(format!("{family}{index}").into(), value);
+    }
+
+    pub(crate) fn put(&mut self, key: Cow<'static, str>, value: &dyn ToParam) {
+        if value.is_absent() {
+            return;
+        }
+        self.doubts.retain(|(doubted, _)| *doubted != key);
+        if let Some(problem) = value.problem() {
+            self.refuse(&key, problem);
+        }
+        self.put_value(key, value.to_param());
+    }
+
+    pub(crate) fn put_all<K: Into<String>, V: ToParam>(
+        &mut self,
+        params: impl IntoIterator<Item = (K, V)>,
+    ) {
+        for (key, value) in params {
+            self.put(key.into().into(), &value);
+        }
+    }
+
+    /// Sets a parameter to what it is on the wire, apart from the separators of a list.
+    pub(crate) fn put_value(&mut self, key: Cow<'static, str>, value: ParamValue) {
+        let value = match (value, self.separator(&key)) {
+            (ParamValue::One(text), Some(separator)) => {
+                ParamValue::One(list::separated_by(separator, &text))
+            }
+            (value, _) => value,
+        };
+        if let ParamValue::Many(texts) = &value
+            && let [only] = &texts[..]
+            && matches!(only.as_str(), "" | "0")
+        {
+            // A lone value becomes an array by Perl's idea of truth, and is refused otherwise.
+            let allowed = "more than one element, or one that is neither empty nor 0: the server takes \
+                           that for no array";
+            self.refuse(&key, Problem::doubt(only, allowed));
+        }
+        let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);
+        if let Some(problem) = limits::beyond(limits, &key, &value) {
+            self.refuse(&key, problem);
+        }
+        self.params.set(key, value);
+    }
+
+    /// What stands between the items of a list in one text, where that is not a comma.
+    fn separator(&self, key: &str) -> Option<char> {
+        let separators = self.endpoint.map_or(&[][..], |e| e.separators);
+        let found = separators.iter().find(|(name, _)| *name == key);
+        found.map(|(_, separator)| *separator)
+    }
+
+    /// Notes why it cannot be sent, or why no server is known to take it; the first reason stays.
+    #[cold]
+    pub(crate) fn refuse(&mut self, key: &str, problem: Problem) {
+        let certain = problem.certain;
+        let reason = RequestErrorKind::Parameter {
+            parameter: key.to_owned(),
+            value: problem.value.filter(|_| !self.is_secret(key)),
+            allowed: problem.allowed,
+        };
+        match certain {
+            true => {
+                self.invalid.get_or_insert_with(|| Box::new(reason));
+            }
+            false => self.doubts.push((key.to_owned(), reason)),
+        }
+    }
+
+    /// Why it is not to be sent; `strict` for what no known release takes, too.
+    pub(crate) fn reason_against(&self, strict: bool) -> Option<&RequestErrorKind> {
+        let doubt = self.doubts.first().filter(|_| strict);
+        self.invalid.as_deref().or(doubt.map(|(_, reason)| reason))
+    }
+
+    /// Adds a key to the `delete` parameter.
+    #[inline(never)]
+    pub(crate) fn unset(&mut self, key: String) {
+        if let Some(problem) = list::not_one_item(&key) {
+            self.refuse("delete", problem);
+        }
+        let value = match self.params.get("delete") {
+            Some(ParamValue::One(keys)) if !keys.is_empty() => {
+                ParamValue::One(format!("{keys},{key}"))
+            }
+            Some(ParamValue::Many(keys)) => {
+                ParamValue::Many(keys.iter().cloned().chain([key]).collect())
+            }
+            _ => ParamValue::One(key),
+        };
+        self.params.set("delete", value);
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Shown<'a>(&'a Call);
+
+        impl fmt::Debug for Shown<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut map = f.debug_map();
+                for (key, value) in self.0.params.iter() {
+                    map.key(&key);
+                    match value {
+                        _ if self.0.is_secret(key) => map.value(&format_args!("…")),
+                        ParamValue::One(value) => map.value(value),
+                        ParamValue::Many(values) => map.value(values),
+                    };
+                }
+                map.finish()
+            }
+        }
+
+        f.debug_struct("Call")
+            .field("method", &format_args!("{}", self.method))
+            .field("path", &self.path)
+            .field("params", &Shown(self))
+            .finish()
+    }
+}

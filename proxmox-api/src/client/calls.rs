@@ -1,0 +1,58 @@
+//! Calls of the client's own: files outside the API, and the nodes of the cluster.
+
+use serde_json::Value;
+
+use super::call::{Call, Scope};
+use super::hosts::HostInfo;
+use super::reply::Reply;
+use super::state::Client;
+use crate::error::{Error, Name};
+use crate::value::decode::decode_data;
+use crate::value::endpoint::Method;
+
+impl Client {
+    /// Asks the cluster for its nodes and takes those with an address in, after the addresses that are known
+    /// already: from then on a node's calls go to that node, and the others stand in for one that is away.
+    /// Gives what [`Client::hosts`] gives then. Asked again, it also forgets the nodes that left the cluster since, or
+    /// have another address; never an address that the client was built with.
+    ///
+    /// They are expected on the port of the first address, or on 8006 behind a proxy, by the IP address
+    /// they have in the cluster network, and have to be trusted like the first: a pinned fingerprint fits one
+    /// node only.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a node could only be reached without encryption, where the client may not do that; no node is taken
+    /// in then. Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
+    pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
+        let call = Call::new(Method::Get, "/cluster/status");
+        let name = self.name(&call);
+        let reply = self.reply(&name, &call).await?;
+        let data: Value = decode_data(&reply.body).map_err(|error| Error::decode(name, error))?;
+        let text = |entry: &Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
+        let address =
+            |entry: &Value| text(entry, "ip").filter(|ip| ip.parse::<std::net::IpAddr>().is_ok());
+        let nodes: Vec<_> = (data.as_array().into_iter().flatten())
+            .filter(|entry| text(entry, "type").as_deref() == Some("node"))
+            .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
+            .collect();
+        self.0.hosts.learn(&nodes)?;
+        Ok(self.hosts())
+    }
+
+    /// Gets a file that the server publishes outside its API, such as
+    /// `/pve-docs/api-viewer/apidoc.js`. Goes without authentication.
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Api`] for any status but 2xx; [`Error::Request`] for a path that does not start with a
+    /// slash or leaves its place.
+    pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
+        // A query may hold secrets.
+        let shown = path.split('?').next().unwrap_or_default();
+        let name = self.number(Name::new(Method::Get, shown));
+        let call = Call {
+            scope: Scope::Outside,
+            ..Call::new(Method::Get, path)
+        };
+        self.reply(&name, &call).await
+    }
+}

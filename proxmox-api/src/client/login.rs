@@ -1,0 +1,78 @@
+//! Logins, as a program asks for them.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::auth::{Auth, Login, SavedSession, TfaChallenge, read_redirect};
+use super::call::Call;
+use super::send::BoxFuture;
+use super::state::{Client, Inner};
+use crate::error::Error;
+use crate::value::Secret;
+use crate::value::decode::decode_data;
+
+impl Client {
+    /// Logs in now rather than with the first call; checks a password. Does nothing for a client with a
+    /// token or a given ticket.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server refuses the login or asks for a second factor; see
+    /// [`Client::answer_tfa`].
+    pub async fn login(&self) -> Result<(), Error> {
+        self.0.auth.log_in_now(&self.0).await
+    }
+
+    /// Completes a login that ended with [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
+    /// `answer` is the kind and the code, such as `totp:123456` or `recovery:…` (wire protocol §7).
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server does not accept the answer.
+    pub async fn answer_tfa(
+        &self,
+        challenge: &TfaChallenge,
+        answer: impl Into<Secret>,
+    ) -> Result<(), Error> {
+        self.0.auth.answer(&self.0, challenge, &answer.into()).await
+    }
+
+    /// The session to go on with in another process, once somebody logged in; see
+    /// [`ClientBuilder::session`]. `None` for a client with an API token.
+    pub async fn save_session(&self) -> Option<SavedSession> {
+        self.0.auth.save()
+    }
+
+    /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`].
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Config`] for a client that logs in otherwise.
+    pub async fn openid_url(&self) -> Result<String, Error> {
+        self.0.auth.openid_url(&self.0).await
+    }
+
+    /// Completes a login by OpenID. `url` is the address the browser was sent to at the end: the redirect URL with
+    /// `state` and `code` in its query.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server does not accept it; [`Error::Config`] if either is missing, with what
+    /// the provider says about it.
+    pub async fn openid_login(&self, url: &str) -> Result<(), Error> {
+        let (state, code) = read_redirect(url)?;
+        self.0.auth.openid_login(&self.0, &state, &code).await
+    }
+}
+
+impl Login for Inner {
+    fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    fn post(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Value, Error>> {
+        Box::pin(async move {
+            let client = Client(self);
+            let name = client.name(&call);
+            let reply = client.reply(&name, &call).await?;
+            decode_data(&reply.body).map_err(|error| Error::decode(name, error))
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! Answers as they came.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::error::api::ApiError;
+use crate::error::{Error, Name};
+use crate::transport::WireResponse;
+use crate::value::secret::Scrubber;
+use crate::value::text::latin1_or_utf8;
+
+/// The server's answer to an accepted request. Its `Debug` form shows no body.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The status, 200 to 299.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer if its status is one of success, the refusal otherwise.
+pub(super) fn accept(
+    name: &Name,
+    response: WireResponse,
+    secrets: impl FnOnce() -> Scrubber,
+) -> Result<Reply, Error> {
+    if !(200..300).contains(&response.status) {
+        return Err(ApiError::new(name, &response, &secrets()).into());
+    }
+    let WireResponse {
+        status,
+        reason,
+        headers,
+        body,
+    } = response;
+    Ok(Reply {
+        status,
+        reason: latin1_or_utf8(&reason),
+        headers,
+        body,
+    })
+}

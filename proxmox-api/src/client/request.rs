@@ -1,0 +1,154 @@
+//! A call with the type of its answer, and how it is sent.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use serde_json::Value;
+
+use super::call::Call;
+use super::reply::Reply;
+use super::state::Client;
+use crate::error::{Error, Name};
+use crate::value::api_value::ApiValue;
+use crate::value::decode::{DecodeError, Extra, decode_answer, decode_beside};
+use crate::value::encode::ToParam;
+use crate::value::endpoint::Method;
+
+/// A call and how to read its answer.
+///
+/// Awaiting it sends it. Requests with optional parameters are types of their own that wrap this one.
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Request<T> {
+    pub(crate) client: Option<Client>,
+    pub(crate) call: Call,
+    pub(crate) decode: Decode<T>,
+}
+
+/// How an answer is read; what stands beside its data goes to the last argument.
+pub(crate) type Decode<T> = fn(&Client, &Reply, &mut Extra) -> Result<T, DecodeError>;
+
+/// The future of a request under way.
+pub type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+impl<T> Request<T> {
+    /// Sets any parameter by its wire name, for what this crate does not know yet.
+    pub fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
+        self.call.put(key.into().into(), &value);
+        self
+    }
+
+    /// Sets many parameters by their wire names, such as those of a JSON object; what is `None` or null is left
+    /// out.
+    pub fn params<K: Into<String>, V: ToParam>(
+        mut self,
+        params: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.call.put_all(params);
+        self
+    }
+
+    /// Says that it does no harm if the server acts on this twice, so that it is sent again where a GET would
+    /// be; see [`RetryPolicy`](crate::client::retry::RetryPolicy).
+    pub fn repeatable(mut self) -> Self {
+        self.call.repeatable = true;
+        self
+    }
+
+    /// What will be sent.
+    #[must_use]
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// Binds the request to a client, replacing the one it came from.
+    pub fn with_client(mut self, client: &Client) -> Self {
+        self.client = Some(client.clone());
+        self
+    }
+}
+
+impl<T> Clone for Request<T> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            call: self.call.clone(),
+            decode: self.decode,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Request<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.call.fmt(f)
+    }
+}
+
+impl<T: 'static> IntoFuture for Request<T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = Sending<T>;
+
+    #[inline]
+    fn into_future(self) -> Sending<T> {
+        let Self {
+            client,
+            call,
+            decode,
+        } = self;
+        Box::pin(async move {
+            let (client, name, reply) = exchange(client, call).await?;
+            decode(&client, &reply, &mut Extra::new()).map_err(|error| Error::decode(name, error))
+        })
+    }
+}
+
+/// Everything about sending that does not depend on the answer's type.
+pub(crate) fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, Name, Reply)> {
+    Box::pin(async move {
+        let Some(client) = client else {
+            return Err(Error::detached(call.error_name()));
+        };
+        let name = client.name(&call);
+        let reply = client.execute_as(name.clone(), call).await?;
+        Ok((client, name, reply))
+    })
+}
+
+impl Client {
+    /// A call of any path, for endpoints this crate does not know. `path` starts with a slash, goes
+    /// below `/api2/json` and is sent as it is.
+    pub fn request(&self, method: Method, path: impl Into<String>) -> Request<Value> {
+        Request {
+            client: Some(self.clone()),
+            call: Call::new(method, path),
+            decode: reply::data,
+        }
+    }
+}
+
+/// How answers are read.
+pub(crate) mod reply {
+    use super::{ApiValue, Client, DecodeError, Extra, Reply, decode_answer, decode_beside};
+
+    /// Whatever comes is as good as nothing.
+    pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
+        *extra = decode_beside(&reply.body).unwrap_or_default();
+        Ok(())
+    }
+
+    pub(crate) fn data<T: ApiValue>(
+        _: &Client,
+        reply: &Reply,
+        extra: &mut Extra,
+    ) -> Result<T, DecodeError> {
+        decode_answer(&reply.body, extra)
+    }
+
+    pub(crate) fn bytes(
+        _: &Client,
+        reply: &Reply,
+        _: &mut Extra,
+    ) -> Result<bytes::Bytes, DecodeError> {
+        Ok(reply.body.clone())
+    }
+}

@@ -1,0 +1,204 @@
+//! What all clones of a client share.
+
+#[cfg(feature = "guests")]
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use super::auth::{Auth, Clock};
+use super::call::Call;
+use super::hosts::{Base, HostInfo, Hosts};
+#[cfg(feature = "guests")]
+use super::kept::Kept;
+use super::limit::{LimitWaits, Limits};
+use super::retry::Retries;
+use crate::bounds::Bounds;
+use crate::error::Name;
+use crate::transport::{Transport, WireRequest};
+use crate::value::Secret;
+use crate::value::encode::Params;
+use crate::value::endpoint::{Method, Release};
+use crate::value::secret::Scrubber;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A connection to Proxmox VE: a server's address and credentials.
+///
+/// Cloning is cheap and shares connections and login. Nothing is sent before the first call; with a
+/// password, that call logs in.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::Client;
+///
+/// let pve = Client::builder("https://pve1.example.org:8006")
+///     .api_token("root@pam!ci", std::env::var("TOKEN_SECRET").unwrap_or_default())
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What it does by itself
+///
+/// | what | unless set | by |
+/// |---|---|---|
+/// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`] |
+/// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
+/// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
+/// | gives up on a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`], [`ClientBuilder::attempt_timeout`] |
+/// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
+/// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
+/// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
+/// | refuses to take in more than any honest server sends | see there | [`ClientBuilder::bounds`] |
+/// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
+/// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`] |
+///
+/// Nothing that may have arrived and changes something is ever sent twice, unless the request says that this does no
+/// harm.
+#[derive(Clone)]
+pub struct Client(pub(super) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(super) base: Base,
+    pub(super) hosts: Hosts,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) retries: Retries,
+    pub(super) limits: Limits,
+    pub(super) auth: Auth,
+    pub(super) clock: Clock,
+    pub(super) user_agent: String,
+    pub(super) node: Option<String>,
+    /// Whether every call is held against the server's release before it is sent.
+    pub(super) checks: bool,
+    /// Whether values that no known release takes are kept back.
+    pub(super) checks_parameters: bool,
+    pub(super) checks_tokens: bool,
+    pub(super) headers: Vec<(String, Secret)>,
+    pub(super) bounds: Bounds,
+    /// The time for a whole call; none unless set with a transport of the caller's own.
+    pub(super) timeout: Option<Duration>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) release: OnceCell<Release>,
+    /// How many requests have a number.
+    pub(super) numbered: AtomicU64,
+    /// What layers above keep with the client.
+    #[cfg(feature = "guests")]
+    pub(super) kept: Kept,
+    pub(super) task_poll: Option<Duration>,
+    #[cfg(feature = "guests")]
+    pub(super) guest_places: Duration,
+}
+
+impl Client {
+    /// The server's address, such as `https://pve1:8006`; the first one of several.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.0.base.to_string()
+    }
+
+    /// Who the client is to the server: `user@realm`, or `user@realm!name` for a token.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.0.auth.user()
+    }
+
+    /// The node given to [`ClientBuilder::default_node`] or as `PROXMOX_NODE`, for programs that work on
+    /// one node. The client itself makes no use of it.
+    #[must_use]
+    pub fn default_node(&self) -> Option<&str> {
+        self.0.node.as_deref()
+    }
+
+    /// The addresses the client sends to, in the order of preference, and how they fare.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostInfo> {
+        self.0.hosts.list()
+    }
+
+    /// How often requests of this client, all its clones included, waited for its own limits: concurrency, rate, and
+    /// pauses that the server asked for. With the feature `tracing`, each wait is an event in the span of its call too.
+    #[must_use]
+    pub fn limit_waits(&self) -> LimitWaits {
+        self.0.limits.waits()
+    }
+
+    pub(crate) fn task_poll(&self) -> Option<Duration> {
+        self.0.task_poll
+    }
+
+    #[cfg(feature = "guests")]
+    pub(crate) fn guest_places(&self) -> Duration {
+        self.0.guest_places
+    }
+
+    /// What a call is called in errors, from now on.
+    pub(crate) fn name(&self, call: &Call) -> Name {
+        self.number(call.error_name())
+    }
+
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.0.bounds
+    }
+
+    pub(super) fn number(&self, name: Name) -> Name {
+        name.numbered(self.0.numbered.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// What all clones of this client share of a type: one value, made at the first use.
+    #[cfg(feature = "guests")]
+    pub(crate) fn keep<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        self.0.kept.get()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({}, {:?})", self.0.base, self.0.auth)
+    }
+}
+
+impl Inner {
+    /// Whether the server would only say that it wants a ticket for this.
+    pub(super) fn refuses_token(&self, call: &Call) -> bool {
+        self.checks_tokens
+            && self.auth.is_token()
+            && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token)
+    }
+
+    /// A request that is for no host yet.
+    pub(super) fn compose(&self, method: Method, path: &str, params: &Params) -> WireRequest {
+        let mut path = path.to_owned();
+        let mut body = String::new();
+        if method.has_body() {
+            body = params.encode();
+        } else if !params.is_empty() {
+            path = format!("{path}?{}", params.encode());
+        }
+        let mut request = WireRequest::new(method, String::new(), path);
+        request
+            .headers
+            .push(("User-Agent".to_owned(), self.user_agent.clone()));
+        if !body.is_empty() {
+            request
+                .headers
+                .push(("Content-Type".to_owned(), FORM.to_owned()));
+        }
+        let own = self.headers.iter();
+        request
+            .headers
+            .extend(own.map(|(name, value)| (name.clone(), value.expose().to_owned())));
+        request.body = Bytes::from(body);
+        request
+    }
+
+    /// For texts that may repeat what was sent: what goes with every request, and `more`.
+    pub(super) fn scrubber<'a>(&'a self, more: impl Iterator<Item = &'a str>) -> Scrubber {
+        let headers = self.headers.iter().map(|(_, value)| value.expose());
+        Scrubber::new(more.chain(self.auth.secrets()).chain(headers))
+    }
+}

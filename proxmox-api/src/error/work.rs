@@ -1,0 +1,129 @@
+//! Work of several steps that cannot be done, or ended in the middle.
+
+use std::fmt;
+
+use super::Error;
+use crate::value::upid::Upid;
+
+/// What a step is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A guest, by its number.
+    Guest(u32),
+    /// A node.
+    Node(String),
+    /// A volume, as `local:iso/x.iso`.
+    Volume(String),
+    /// Something else, in words: `backup job nightly`.
+    Other(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guest(vmid) => write!(f, "guest {vmid}"),
+            Self::Node(node) => write!(f, "node {node}"),
+            Self::Volume(volume) => write!(f, "volume {volume}"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+/// Something that work left behind; see [`UnfinishedError::left`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// What it is.
+    pub subject: Subject,
+    /// What became of it, in words: `was made and is not set up`.
+    pub state: String,
+    /// The task that may still be at work on it.
+    pub task: Option<Upid>,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.subject, self.state)
+    }
+}
+
+/// Work that failed in the middle and left something behind. See [`Error::Unfinished`].
+#[derive(Clone, Debug)]
+pub struct UnfinishedError(Box<Unfinished>);
+
+#[derive(Clone, Debug)]
+struct Unfinished {
+    cause: Error,
+    left: Vec<Left>,
+}
+
+impl UnfinishedError {
+    pub(crate) fn new(cause: Error, left: Vec<Left>) -> Self {
+        Self(Box::new(Unfinished { cause, left }))
+    }
+
+    /// Why it did not go on.
+    #[must_use]
+    pub fn cause(&self) -> &Error {
+        &self.0.cause
+    }
+
+    /// What is there or is different now and was not before, in the order it came about.
+    #[must_use]
+    pub fn left(&self) -> &[Left] {
+        &self.0.left
+    }
+}
+
+impl fmt::Display for UnfinishedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.cause)?;
+        for (index, left) in self.0.left.iter().enumerate() {
+            write!(
+                f,
+                "{} {left}",
+                if index == 0 { "; left behind:" } else { "," }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnfinishedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0.cause)
+    }
+}
+
+/// What is wanted cannot be made so, for a reason that no single call tells. See [`Error::Work`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkError(Box<(Subject, String)>);
+
+impl WorkError {
+    /// For work outside of this crate, too.
+    #[must_use]
+    pub fn new(subject: Subject, problem: impl Into<String>) -> Self {
+        Self(Box::new((subject, problem.into())))
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.0.0
+    }
+
+    /// What is in the way, and the way out where there is one.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.0.1
+    }
+}
+
+impl fmt::Display for WorkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.0, self.0.1)
+    }
+}
+
+impl std::error::Error for WorkError {}

@@ -1,0 +1,32 @@
+//! The outcome of a task as a result.
+
+use std::time::Duration;
+
+use super::{Task, TaskOutcome};
+use crate::error::Error;
+use crate::error::task::TaskErrorKind;
+
+/// How many of the last lines of a log an error keeps.
+const TAIL: usize = 10;
+/// How long the log of a task that failed may take. The failure is known by then and must not wait.
+const TAIL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The outcome of a task that did its work; an error with the end of its log for any other.
+pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOutcome, Error> {
+    let reason = match outcome {
+        TaskOutcome::Failed(text) => TaskErrorKind::Failed(text),
+        TaskOutcome::Interrupted(text) => TaskErrorKind::Interrupted(text),
+        done => return Ok(done),
+    };
+    let mut error = task.error(reason);
+    if let Ok(Ok(mut lines)) = tokio::time::timeout(TAIL_TIMEOUT, task.log_tail(TAIL + 1)).await {
+        if lines
+            .last()
+            .is_some_and(|line| line.text.starts_with("TASK "))
+        {
+            lines.pop();
+        }
+        lines.drain(..lines.len().saturating_sub(TAIL));
+        error = error.with_log(lines);
+    }
+    Err(error.into())
+}

@@ -1,0 +1,54 @@
+//! The two kinds of guests, and where a guest is.
+
+use std::fmt;
+
+/// What a guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A virtual machine.
+    Qemu,
+    /// A container.
+    Lxc,
+}
+
+impl Kind {
+    /// As in paths and resource identifiers: `qemu` or `lxc`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Lxc => "lxc",
+        }
+    }
+
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text {
+            "qemu" => Some(Self::Qemu),
+            "lxc" => Some(Self::Lxc),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Qemu => "a virtual machine",
+            Self::Lxc => "a container",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where a guest is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The node it belongs to.
+    pub node: String,
+    /// What it is.
+    pub kind: Kind,
+}
