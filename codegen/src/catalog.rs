@@ -20,6 +20,9 @@ pub struct Call {
     /// The module its request type stands in.
     pub area: String,
     pub summary: String,
+    /// Other words by which people look for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// The call in Rust, from the client on.
     pub rust: String,
     /// The request's type, if it has one of its own.

@@ -136,7 +136,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     if !check::check(&api, &names, &overlay) {
         return Err(overlay.problems());
     }
-    let emitted = emit::emit(&api, &names, &overlay);
+    let emitted = emit::emit(&api, &names, &overlay, &releases);
     let proof = emit::proof(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);
     for (format, mapped) in union::formats(&union, &overlay) {

@@ -22,6 +22,10 @@ pub(crate) struct Overlay {
     secrets: Secrets,
     areas: Areas,
     open: BTreeMap<String, String>,
+    /// Endpoint to other words by which people look for it.
+    aliases: BTreeMap<String, Vec<String>>,
+    /// Endpoint to code that shows it in use.
+    examples: BTreeMap<String, String>,
     privileges: Privileges,
     /// Members that always come, with the reason; `None`: the dumps are believed.
     required: Option<BTreeMap<String, String>>,
@@ -106,6 +110,20 @@ pub(crate) struct Area {
     /// Compiled whatever features are chosen.
     #[serde(default)]
     pub(crate) always: bool,
+}
+
+/// `aliases.toml`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Aliases {
+    aliases: BTreeMap<String, Vec<String>>,
+}
+
+/// `examples/*.toml`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Examples {
+    examples: BTreeMap<String, String>,
 }
 
 /// `words/*.toml`
@@ -293,6 +311,16 @@ impl Overlay {
                 "open.toml" => {
                     if let Some(open) = parse::<Open>(file, text, &mut problems) {
                         overlay.open = open.open;
+                    }
+                }
+                "aliases.toml" => {
+                    if let Some(aliases) = parse::<Aliases>(file, text, &mut problems) {
+                        overlay.aliases = aliases.aliases;
+                    }
+                }
+                _ if file.starts_with("examples/") => {
+                    if let Some(examples) = parse::<Examples>(file, text, &mut problems) {
+                        overlay.examples.extend(examples.examples);
                     }
                 }
                 "required.toml" => {
@@ -666,6 +694,21 @@ impl Overlay {
         found
     }
 
+    /// Words other than those of the path by which people look for a call.
+    pub(crate) fn aliases(&self, endpoint: &str) -> &[String] {
+        let Some(aliases) = self.aliases.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("aliases.toml: {endpoint}"));
+        aliases
+    }
+
+    pub(crate) fn example(&self, endpoint: &str) -> Option<&str> {
+        let code = self.examples.get(endpoint)?;
+        self.mark(format!("examples: {endpoint}"));
+        Some(code)
+    }
+
     pub(crate) fn summary(&self, endpoint: &str) -> Option<&str> {
         let text = self.words.endpoints.get(endpoint)?;
         self.mark(format!("words: {endpoint}"));
@@ -873,6 +916,8 @@ impl Overlay {
             let places = facts.iter().flat_map(|fact| &fact.at);
             entries.extend(places.map(|place| format!("lists.toml: {table} {place}")));
         }
+        entries.extend(self.aliases.keys().map(|k| format!("aliases.toml: {k}")));
+        entries.extend(self.examples.keys().map(|k| format!("examples: {k}")));
         entries.extend(self.words.endpoints.keys().map(|k| format!("words: {k}")));
         for (scope, fields) in &self.words.fields {
             entries.extend(fields.keys().map(|k| format!("words: {scope} {k}")));

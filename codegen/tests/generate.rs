@@ -347,6 +347,52 @@ fn a_broken_file_is_named() {
 }
 
 #[test]
+fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
+    let endpoints = r#"{"/things": {"POST": {"permissions": {"check": {"perm": "/", "privileges": ["Thing.Make"]}},
+            "parameters": {"thing-id": {"type": "string"}, "size-max": {"type": "integer", "optional": true}},
+            "returns": {"type": "object", "properties": {"state": {"type": "string", "optional": true}}}}}}"#;
+    let overlay = [
+        (
+            "aliases.toml",
+            "[aliases]\n\"POST /things\" = [\"make a thing\"]",
+        ),
+        (
+            "examples/all.toml",
+            "[examples]\n\"POST /things\" = '''\nuse std::fmt;\nlet thing = 1;\n'''",
+        ),
+    ];
+    let output = generate(&input(&[("9.0", endpoints)], &overlay)).unwrap();
+    let text = &output.files["all.rs"];
+    for wanted in [
+        "//! | [`POST /things`](ThingsPost) | `things().post(thing_id)` | [`Thing`] | Thing.Make |  |",
+        "/// let answer = pve.things().post(\"thingid\").await?;",
+        "/// * Gives: [`Thing`]",
+        "/// * Releases: 9.0 to 9.0",
+        "/// * Needs: `Thing.Make` on path `/`.",
+        "/// use std::fmt;\n///\n/// # async fn example",
+        "/// let thing = 1;",
+        "#[doc(alias(\"POST /things\", \"make a thing\"))]",
+        "#[doc(alias(\"size-max\"))]",
+        "#[doc(alias(\"/things\"))]",
+        "/// Given by [`POST /things`](ThingsPost).",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let index = &output.files["index.rs"];
+    let row = "//! | [`POST /things`](super::all::ThingsPost) | `things().post(thing_id)` | data | Thing.Make |  |";
+    assert!(index.contains(row), "{index}");
+
+    let useless = ("aliases.toml", "[aliases]\n\"GET /nothing\" = [\"x\"]");
+    let found = problems(&input(&[("9.0", endpoints)], &[useless]));
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem == "aliases.toml: GET /nothing: matches nothing"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_named() {
     let call = |hint: &str| {
         format!(
@@ -377,7 +423,7 @@ fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_nam
     let output = generate(&input(&releases, &[("privileges.toml", privileges)])).unwrap();
     let text = &output.files["all.rs"];
     for wanted in [
-        "Needs `Thing.Make` on path `/things/{id}` or to be `root@pam` itself.",
+        "* Needs: `Thing.Make` on path `/things/{id}` or to be `root@pam` itself.",
         "* With `size`: one of `Space.Use`, `Space.Own` on path `/`.",
         "Open to every authenticated user.",
     ] {

@@ -81,6 +81,7 @@ pub mod value;
 
 pub use client::{Client, ClientBuilder};
 pub use error::Error;
+#[doc(no_inline)]
 pub use serde_json::Value;
 pub use value::{IndexedMap, List, Pending, Secret};
 

@@ -40,7 +40,8 @@ impl Emitter<'_> {
             path: endpoint.path.clone(),
             area: self.path_area(&endpoint.path),
             summary: self.summary(endpoint),
-            rust: self.rust_call(endpoint),
+            aliases: self.overlay.aliases(&endpoint.key()).to_vec(),
+            rust: format!("pve.{}.await?", self.rust_call(endpoint)),
             request: super::has_setters(endpoint)
                 .then(|| names::request(&endpoint.path, endpoint.method)),
             answer: self.answer_text(&endpoint.returns),
@@ -97,29 +98,6 @@ impl Emitter<'_> {
         (0..self.api.releases.len())
             .filter(|index| presence.has(*index))
             .collect()
-    }
-
-    /// `pve.nodes().node("…").qemu().post(vmid)`
-    fn rust_call(&self, endpoint: &Endpoint) -> String {
-        let mut text = "pve".to_owned();
-        for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
-            let placeholder = segment
-                .strip_prefix('{')
-                .and_then(|rest| rest.strip_suffix('}'));
-            let step = names::step(self.overlay, placeholder.unwrap_or(segment));
-            text.push_str(&match placeholder {
-                Some(name) => format!(".{step}({})", names::field(self.overlay, name)),
-                None => format!(".{step}()"),
-            });
-        }
-        let arguments: Vec<String> = endpoint
-            .parameters
-            .iter()
-            .filter(|parameter| parameter.required)
-            .map(|parameter| names::field(self.overlay, &parameter.name))
-            .collect();
-        let verb = names::verb(endpoint.method).to_lowercase();
-        format!("{text}.{verb}({}).await?", arguments.join(", "))
     }
 
     fn answer_text(&self, returns: &Returns) -> String {

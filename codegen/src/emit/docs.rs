@@ -23,6 +23,14 @@ pub(super) fn doc(paragraphs: &[String]) -> TokenStream {
     quote!(#(#[doc = #lines])*)
 }
 
+/// Names under which rustdoc's search finds an item besides its own.
+pub(super) fn aliased(names: &[String]) -> TokenStream {
+    match names {
+        [] => TokenStream::new(),
+        names => quote!(#[doc(alias(#(#names),*))]),
+    }
+}
+
 impl Emitter<'_> {
     /// `Since 8.1.` and the like; empty for what every release of `whole` has.
     pub(super) fn availability(&self, presence: Presence, whole: Presence) -> String {
@@ -145,11 +153,14 @@ impl Emitter<'_> {
         text
     }
 
-    /// What there is to say about a request.
+    /// What there is to say about a request, for documents without links.
     pub(super) fn endpoint_text(&mut self, endpoint: &Endpoint) -> Vec<String> {
-        let key = endpoint.key();
-        let mut paragraphs = vec![self.summary(endpoint), format!("`{key}`")];
-        paragraphs.extend(describe_permissions(endpoint));
+        let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
+        let (needs, cases) = describe_permissions(endpoint);
+        paragraphs.push(needs);
+        if !cases.is_empty() {
+            paragraphs.push(bullets(&cases, ""));
+        }
         let mut facts = Vec::new();
         match endpoint.returns {
             Returns::Task { optional: false } => facts.push("Runs as a task.".to_owned()),
@@ -158,21 +169,60 @@ impl Emitter<'_> {
             }
             _ => {}
         }
-        if !endpoint.allowtoken {
-            facts.push("Not with an API token: it wants a ticket.".to_owned());
-        }
-        let whole = self.whole();
-        let availability = self.availability(endpoint.presence, whole);
-        if !availability.is_empty() {
-            facts.push(availability);
-        }
-        if let Some(reason) = self.overlay.open(&key) {
-            facts.push(format!("The answer is open: {reason}"));
-        }
+        let availability = self.availability(endpoint.presence, self.whole());
+        facts.extend((!availability.is_empty()).then_some(availability));
+        facts.extend(self.remarks(endpoint));
         if !facts.is_empty() {
             paragraphs.push(facts.join(" "));
         }
         paragraphs
+    }
+
+    /// The documentation of a call where it is described: what it does, how it is written, what it gives, what
+    /// it needs, and which releases have it.
+    pub(super) fn call_text(&mut self, endpoint: &Endpoint, arguments: &[String]) -> Vec<String> {
+        let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
+        paragraphs.push(self.example(endpoint));
+        let how = match endpoint.returns {
+            Returns::Task { optional: true } => "; it may be done at once",
+            _ => "",
+        };
+        let gives = format!("* Gives: {}{how}", self.answer_words(&endpoint.returns));
+        let (needs, cases) = describe_permissions(endpoint);
+        let needs = needs.strip_prefix("Needs ").unwrap_or(&needs);
+        let whole = self.whole();
+        let availability = self.availability(endpoint.presence, whole);
+        let releases = match availability.is_empty() {
+            true => {
+                let release = |index: usize| self.api.releases[index];
+                format!("{} to {}", release(whole.first()), release(whole.last()))
+            }
+            false => availability.trim_end_matches('.').to_lowercase(),
+        };
+        let mut lines = arguments.to_vec();
+        lines.push(gives);
+        lines.push(format!("* Releases: {releases}"));
+        lines.push(format!("* Needs: {needs}"));
+        if !cases.is_empty() {
+            lines.push(bullets(&cases, "  "));
+        }
+        paragraphs.push(lines.join("\n"));
+        let remarks = self.remarks(endpoint);
+        if !remarks.is_empty() {
+            paragraphs.push(remarks.join(" "));
+        }
+        if let Some(example) = self.overlay.example(&endpoint.key()) {
+            paragraphs.push(format!("# Example\n\n{}", example_block(example, true)));
+        }
+        paragraphs
+    }
+
+    fn remarks(&self, endpoint: &Endpoint) -> Vec<String> {
+        let token =
+            (!endpoint.allowtoken).then(|| "Not with an API token: it wants a ticket.".to_owned());
+        let open = self.overlay.open(&endpoint.key());
+        let open = open.map(|reason| format!("The answer is open: {reason}"));
+        token.into_iter().chain(open).collect()
     }
 
     pub(super) fn summary(&mut self, endpoint: &Endpoint) -> String {
@@ -220,19 +270,48 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// What a caller needs, in words: a paragraph, and a list of what only some calls need.
-fn describe_permissions(endpoint: &Endpoint) -> Vec<String> {
-    let Some(permissions) = &endpoint.permissions else {
-        return vec!["Needs to be `root@pam` itself.".to_owned()];
-    };
-    let (always, sometimes): (Vec<_>, Vec<_>) = endpoint
-        .privileges
+fn bullets(lines: &[String], indent: &str) -> String {
+    let lines: Vec<String> = lines
         .iter()
-        .partition(|p| p.given.is_empty() && p.when.is_none() && p.rows.is_none());
+        .map(|line| format!("{indent}* {line}"))
+        .collect();
+    lines.join("\n")
+}
+
+/// Code for people to read, which is compiled with the documentation.
+pub(super) fn example_block(code: &str, uses: bool) -> String {
+    // Imports stand before what is hidden around the calls.
+    let (imports, code): (Vec<&str>, Vec<&str>) =
+        (code.trim().lines()).partition(|line| uses && line.starts_with("use "));
+    let mut lines = vec!["```no_run".to_owned()];
+    lines.extend(imports.iter().map(|line| (*line).to_owned()));
+    if !imports.is_empty() {
+        lines.push(String::new());
+    }
+    lines.push(
+        "# async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {"
+            .to_owned(),
+    );
+    lines.extend(
+        code.iter()
+            .skip_while(|line| line.is_empty())
+            .map(|line| (*line).to_owned()),
+    );
+    lines.push("# Ok(()) }".to_owned());
+    lines.push("```".to_owned());
+    lines.join("\n")
+}
+
+/// What a caller needs, in words: a sentence, and what only some calls need.
+fn describe_permissions(endpoint: &Endpoint) -> (String, Vec<String>) {
+    let Some(permissions) = &endpoint.permissions else {
+        return ("Needs to be `root@pam` itself.".to_owned(), Vec::new());
+    };
+    let (always, sometimes) = checks(endpoint);
     let declared = permissions.check.as_ref().map(describe_check);
     let mut needs: Vec<String> = declared.into_iter().collect();
     needs.extend(always.into_iter().map(|p| describe_need(&p.check)));
-    let mut paragraphs = vec![match (&needs[..], permissions.user.as_deref()) {
+    let sentence = match (&needs[..], permissions.user.as_deref()) {
         ([], _) if endpoint.untold => {
             "The schema names no privileges; the server may check some.".to_owned()
         }
@@ -248,15 +327,76 @@ fn describe_permissions(endpoint: &Endpoint) -> Vec<String> {
             let several: Vec<String> = several.iter().map(|need| format!("({need})")).collect();
             format!("Needs {}.", several.join(" and "))
         }
-    }];
-    if !sometimes.is_empty() {
-        let lines: Vec<String> = sometimes
-            .into_iter()
-            .map(|privilege| format!("* {}", describe_case(endpoint.method, privilege)))
-            .collect();
-        paragraphs.push(lines.join("\n"));
+    };
+    let cases = sometimes.into_iter();
+    let cases = cases.map(|privilege| describe_case(endpoint.method, privilege));
+    (sentence, cases.collect())
+}
+
+/// What every call has to pass, and what only some do.
+fn checks(endpoint: &Endpoint) -> (Vec<&Privilege>, Vec<&Privilege>) {
+    (endpoint.privileges.iter())
+        .partition(|p| p.given.is_empty() && p.when.is_none() && p.rows.is_none())
+}
+
+/// The names of the privileges alone, for a cell of a table; `…` where some calls need more.
+pub(super) fn privileges_in_short(endpoint: &Endpoint) -> String {
+    let Some(permissions) = &endpoint.permissions else {
+        return "root@pam".to_owned();
+    };
+    let (always, sometimes) = checks(endpoint);
+    let declared = permissions.check.as_ref().map(check_in_short);
+    let always = always
+        .iter()
+        .map(|privilege| need_in_short(&privilege.check));
+    let needs: Vec<String> = declared.into_iter().chain(always).collect();
+    let more = match sometimes.is_empty() {
+        true => "",
+        false => " …",
+    };
+    match (&needs[..], permissions.user.as_deref()) {
+        ([], _) if !sometimes.is_empty() => "…".to_owned(),
+        ([], Some("world")) => "no login".to_owned(),
+        ([], _) => String::new(),
+        (needs, _) => format!("{}{more}", needs.join(", ")),
     }
-    paragraphs
+}
+
+fn need_in_short(need: &Need) -> String {
+    let join = |needs: &[Need], word: &str| {
+        let needs: Vec<String> = needs.iter().map(need_in_short).collect();
+        needs.join(word)
+    };
+    match need {
+        Need::And(needs) => join(needs, ", "),
+        Need::Or(needs) => join(needs, " or "),
+        Need::Check(check) => check_in_short(check),
+        Need::Root => "root@pam".to_owned(),
+        Need::Other(_) => "…".to_owned(),
+    }
+}
+
+fn check_in_short(check: &Check) -> String {
+    let join = |checks: &[Check], word: &str| {
+        let checks: Vec<String> = checks.iter().map(check_in_short).collect();
+        checks.join(word)
+    };
+    match check {
+        Check::Or(checks) => join(checks, " or "),
+        Check::And(checks) => join(checks, ", "),
+        Check::Perm {
+            privileges,
+            any: true,
+            ..
+        }
+        | Check::UserIdGroup { privileges, .. } => privileges.join(" or "),
+        Check::Perm { privileges, .. } => privileges.join(", "),
+        Check::UserIdParam(what) if what == "self" => "own user".to_owned(),
+        Check::UserIdParam(privilege) => privilege.clone(),
+        Check::PermModify(_) => "Permissions.Modify".to_owned(),
+        Check::UserParam(_) => "own user".to_owned(),
+        Check::Roles(roles) => roles.join(" or "),
+    }
 }
 
 /// A check that only some calls meet.

@@ -3,8 +3,8 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::docs::doc;
-use super::{Emitter, ident};
+use super::docs::{aliased, doc};
+use super::{Emitter, ident, links};
 use crate::facts::{Check, Method, Permissions};
 use crate::ir::{Endpoint, Parameter, Returns, Ty, Use};
 use crate::limits::Limits;
@@ -20,6 +20,7 @@ impl Emitter<'_> {
             format!("The path `{path}`."),
             "Its methods lead further down or make the requests of this path.".to_owned(),
         ]);
+        let aliases = aliased(&[path.to_owned()]);
         let endpoints: Vec<&Endpoint> = api
             .endpoints
             .iter()
@@ -43,12 +44,20 @@ impl Emitter<'_> {
             .collect::<Vec<_>>();
         quote! {
             #about
+            #aliases
             #[derive(Clone, Debug)]
             pub struct #name(pub(crate) At);
             #way
             #verbs
             #(#requests)*
         }
+    }
+
+    /// What people type who look for a call.
+    fn searched(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut texts = vec![endpoint.key()];
+        texts.extend(self.overlay.aliases(&endpoint.key()).iter().cloned());
+        texts
     }
 
     /// The method of the place above that leads to `path`.
@@ -59,7 +68,10 @@ impl Emitter<'_> {
         let placeholder = segment
             .strip_prefix('{')
             .and_then(|rest| rest.strip_suffix('}'));
-        let method = ident(&names::step(self.overlay, placeholder.unwrap_or(segment)));
+        let step = names::step(self.overlay, placeholder.unwrap_or(segment));
+        let words = segment.split(['{', '}']);
+        let aliases = aliased(&links::aliases(&step, words));
+        let method = ident(&step);
         let about = match placeholder {
             None => doc(&[format!("`{path}`")]),
             Some(placeholder) => {
@@ -114,6 +126,7 @@ impl Emitter<'_> {
             #shortcut
             impl #parent {
                 #about
+                #aliases
                 #[inline]
                 #[must_use]
                 #body
@@ -145,29 +158,23 @@ impl Emitter<'_> {
             .filter(|parameter| parameter.required)
             .collect();
         let own = has_setters(endpoint);
-        let mut paragraphs = match own {
-            true => vec![self.summary(endpoint), format!("`{}`", endpoint.key())],
+        let arguments = self.arguments(endpoint);
+        let paragraphs = match own {
+            true => {
+                let (key, gives) = (endpoint.key(), self.answer_words(&endpoint.returns));
+                let mut paragraphs = vec![self.summary(endpoint), format!("`{key}` → {gives}")];
+                if !arguments.is_empty() {
+                    paragraphs.push(arguments.join("\n"));
+                }
+                paragraphs
+            }
             // There is no type of its own that could tell the rest.
-            false => self.endpoint_text(endpoint),
+            false => self.call_text(endpoint, &arguments),
         };
-        let arguments: Vec<String> = required
-            .iter()
-            .map(|parameter| {
-                let name = names::field(self.overlay, &parameter.name);
-                let at = argument_place(endpoint, &parameter.name);
-                let text = self.value_text(
-                    std::slice::from_ref(&at),
-                    &parameter.name,
-                    &parameter.facts,
-                    parameter.presence,
-                    endpoint.presence,
-                );
-                format!("* `{name}`: {text}")
-            })
-            .collect();
-        if !arguments.is_empty() {
-            paragraphs.push(arguments.join("\n"));
-        }
+        let aliases = aliased(&match own {
+            true => Vec::new(),
+            false => self.searched(endpoint),
+        });
         let about = doc(&paragraphs);
         let inputs: Vec<Input> = (required.iter().enumerate())
             .map(|(position, parameter)| self.input(&parameter.ty, true, &format!("How{position}")))
@@ -217,12 +224,34 @@ impl Emitter<'_> {
         };
         quote! {
             #about
+            #aliases
             #[inline]
             pub fn #method #generics(&self, #(#arguments),*) -> #result {
                 const ENDPOINT: &Endpoint = &#description;
                 #body
             }
         }
+    }
+
+    /// A line on each argument of the verb.
+    fn arguments(&mut self, endpoint: &Endpoint) -> Vec<String> {
+        let required = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required);
+        let lines = required.map(|parameter| {
+            let name = names::field(self.overlay, &parameter.name);
+            let at = argument_place(endpoint, &parameter.name);
+            let text = self.value_text(
+                std::slice::from_ref(&at),
+                &parameter.name,
+                &parameter.facts,
+                parameter.presence,
+                endpoint.presence,
+            );
+            format!("* `{name}`: {text}")
+        });
+        lines.collect()
     }
 
     /// What awaiting a request gives.
@@ -241,7 +270,9 @@ impl Emitter<'_> {
             return TokenStream::new();
         }
         let name = ident(&names::request(&endpoint.path, endpoint.method));
-        let about = doc(&self.endpoint_text(endpoint));
+        let arguments = self.arguments(endpoint);
+        let about = doc(&self.call_text(endpoint, &arguments));
+        let aliases = aliased(&self.searched(endpoint));
         let output = self.output(endpoint);
         let mut setters = Vec::new();
         for parameter in endpoint
@@ -254,6 +285,7 @@ impl Emitter<'_> {
         setters.extend(unset(endpoint));
         quote! {
             #about
+            #aliases
             #[derive(Clone)]
             #[must_use = "a request does nothing until it is awaited"]
             pub struct #name(pub(crate) Request<#output>);
@@ -266,7 +298,9 @@ impl Emitter<'_> {
 
     fn setter(&mut self, endpoint: &Endpoint, parameter: &Parameter) -> TokenStream {
         let wire = parameter.name.as_str();
-        let name = ident(&names::setter(self.overlay, wire));
+        let name = names::setter(self.overlay, wire);
+        let aliases = aliased(&self.wire_names(&endpoint.path, wire, &name));
+        let name = ident(&name);
         let at = argument_place(endpoint, wire);
         let about = self.value_doc(
             std::slice::from_ref(&at),
@@ -286,6 +320,7 @@ impl Emitter<'_> {
                 let ty = self.ty(&parameter.ty);
                 quote! {
                     #about
+                    #aliases
                     #[inline]
                     pub fn #name<Which, How>(
                         mut self,
@@ -299,6 +334,7 @@ impl Emitter<'_> {
             }
             None => quote! {
                 #about
+                #aliases
                 #[inline]
                 pub fn #name<#generic>(mut self, #name: impl #bound) -> Self {
                     self.0.call.#set(#wire, #name);

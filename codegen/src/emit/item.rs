@@ -3,9 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::docs::doc;
+use super::docs::{aliased, doc};
 use super::endpoint::{self, Input};
-use super::{Emitter, OUTSIDE, ident};
+use super::{Emitter, OUTSIDE, ident, links};
 use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty, Use};
 use crate::names;
 use crate::union::Presence;
@@ -41,7 +41,10 @@ impl Emitter<'_> {
         let docs = values.iter().map(|(text, presence)| {
             let availability = self.availability(*presence, whole);
             let line = format!("The value `{text}`. {availability}");
-            doc(&[line.trim_end().to_owned()])
+            let about = doc(&[line.trim_end().to_owned()]);
+            let name = names::variant(self.overlay, text);
+            let aliases = aliased(&links::aliases(&name, [text.as_str()]));
+            quote!(#about #aliases)
         });
         quote! {
             #about
@@ -89,8 +92,10 @@ impl Emitter<'_> {
             let Input { generic, bound, .. } = self.input(&member.ty, member.required, "How");
             let set = set(member);
             let wire = &member.name;
+            let aliases = aliased(&links::aliases(&setter.to_string(), [wire.as_str()]));
             setters.push(quote! {
                 #docs
+                #aliases
                 #[inline]
                 #[must_use]
                 pub fn #setter<#generic>(mut self, value: impl #bound) -> Self {
@@ -348,7 +353,8 @@ impl Emitter<'_> {
             } else {
                 (&mut optional, quote!(Option<#ty>))
             };
-            fields.push(quote!(#docs pub #field: #held));
+            let aliases = aliased(&links::aliases(&field.to_string(), [wire.as_str()]));
+            fields.push(quote!(#docs #aliases pub #field: #held));
             kind.push((wire, field));
         }
         if required.len() > 64 {
@@ -446,23 +452,6 @@ impl Emitter<'_> {
             })
             .collect();
         self.value_doc(&places, &name, &member.facts, member.presence, member.whole)
-    }
-
-    /// Where an item is used.
-    fn places(&self, uses: &[Use]) -> String {
-        let mut keys: Vec<String> = uses
-            .iter()
-            .map(|at| format!("`{} {}`", at.method, at.path))
-            .collect();
-        keys.dedup();
-        let more = keys.len().saturating_sub(4);
-        keys.truncate(4);
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        format!("Used by {}{more}.", keys.join(", "))
     }
 
     /// A type reference.

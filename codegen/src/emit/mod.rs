@@ -3,7 +3,9 @@
 mod catalog;
 mod docs;
 mod endpoint;
+mod example;
 mod item;
+mod links;
 mod openapi;
 mod proof;
 mod sample;
@@ -13,9 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
+use crate::facts::Facts;
 use crate::ir::{Api, Use};
 use crate::names::Names;
-use crate::overlay::Overlay;
+use crate::overlay::{Area, Overlay};
 use crate::render;
 use crate::union::Presence;
 
@@ -51,6 +54,8 @@ pub(crate) struct Emitter<'a> {
     api: &'a Api,
     names: &'a Names,
     overlay: &'a Overlay,
+    /// What the examples take their values from.
+    releases: &'a [Facts],
     item_areas: Vec<String>,
     /// The area being written.
     current: String,
@@ -61,8 +66,9 @@ pub(crate) struct Emitter<'a> {
 }
 
 /// Writes every file.
-pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
+pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Facts]) -> Emitted {
     let mut emitter = Emitter::new(api, names, overlay);
+    emitter.releases = releases;
     let mut files = BTreeMap::new();
     let mut features = BTreeMap::new();
     let mut modules = Vec::new();
@@ -70,7 +76,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
         let body = emitter.area(&area.name);
         files.insert(
             format!("{}.rs", area.name),
-            render::file(&area.about, &body, overlay),
+            render::file(&emitter.area_text(area), &body, overlay),
         );
         let module = ident(&area.name);
         if area.always {
@@ -96,7 +102,11 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
     let body = emitter.area(SHARED);
     files.insert(
         format!("{SHARED}.rs"),
-        render::file("Types that several areas share.", &body, overlay),
+        render::file(
+            &["Types that several areas share.".to_owned()],
+            &body,
+            overlay,
+        ),
     );
     let shared = ident(SHARED);
     let releases = api.releases.iter().map(|release| {
@@ -105,9 +115,26 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
         let minor = proc_macro2::Literal::u8_unsuffixed(minor);
         quote!(Release::new(#major, #minor))
     });
+    links::INDEX.clone_into(&mut emitter.current);
+    let mut about = vec![
+        "All calls of the API, by path.".to_owned(),
+        String::new(),
+        "Each leads to the page that says what it does, gives and needs. `pve` is a [`Client`](crate::Client), \
+         `…` more that only some calls need.".to_owned(),
+        String::new(),
+    ];
+    about.extend(emitter.table_of_calls(None));
+    files.insert(
+        format!("{}.rs", links::INDEX),
+        render::file(&about, &TokenStream::new(), overlay),
+    );
+    let index = ident(links::INDEX);
     let root = quote! {
         #(#modules)*
         pub mod #shared;
+
+        #[cfg(doc)]
+        pub mod #index;
 
         use crate::support::{At, Client, Release};
 
@@ -135,8 +162,13 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
             }
         }
     };
-    let about = "Every endpoint: the path tree, its requests and their types, by area.";
-    files.insert("mod.rs".to_owned(), render::file(about, &root, overlay));
+    let about = [
+        "Every endpoint: the path tree, its requests and their types, by area.",
+        "",
+        "[`index`] lists all calls by their path, and each area those of its own.",
+    ];
+    let about = about.map(str::to_owned);
+    files.insert("mod.rs".to_owned(), render::file(&about, &root, overlay));
     Emitted {
         files,
         features,
@@ -158,6 +190,7 @@ impl<'a> Emitter<'a> {
             api,
             names,
             overlay,
+            releases: &[],
             item_areas: Vec::new(),
             current: OUTSIDE.to_owned(),
             undescribed: BTreeSet::new(),
@@ -198,6 +231,14 @@ impl Emitter<'_> {
             [only] => only.clone(),
             _ => SHARED.to_owned(),
         }
+    }
+
+    /// The head of an area's module: what it is about, and its calls.
+    fn area_text(&mut self, area: &Area) -> Vec<String> {
+        area.name.clone_into(&mut self.current);
+        let mut lines = vec![area.about.clone(), String::new()];
+        lines.extend(self.table_of_calls(Some(&area.name)));
+        lines
     }
 
     fn area(&mut self, name: &str) -> TokenStream {

@@ -3,7 +3,8 @@
 //!
 //! What must arrive is written down from the facts. The crate's own encoding has no part in it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heck::ToSnakeCase;
 use proc_macro2::{Literal, TokenStream};
@@ -29,7 +30,7 @@ pub(crate) fn proof(
     files.insert(
         "requests.rs".to_owned(),
         render::file(
-            "Every endpoint called with everything it takes, and what must arrive.",
+            &["Every endpoint called with everything it takes, and what must arrive.".to_owned()],
             &emitter.wires(releases),
             overlay,
         ),
@@ -37,7 +38,7 @@ pub(crate) fn proof(
     files.insert(
         "answers.rs".to_owned(),
         render::file(
-            "How to decode the answer of every endpoint and to look into it.",
+            &["How to decode the answer of every endpoint and to look into it.".to_owned()],
             &emitter.answers(),
             overlay,
         ),
@@ -47,12 +48,12 @@ pub(crate) fn proof(
 }
 
 /// A value as Rust and as it must arrive.
-struct Sample {
-    code: TokenStream,
+pub(super) struct Sample {
+    pub(super) code: TokenStream,
     sent: Sent,
 }
 
-enum Sent {
+pub(super) enum Sent {
     One(String),
     /// A property string, its parts in any order.
     Parts(Vec<String>),
@@ -80,19 +81,21 @@ impl Sent {
 }
 
 /// What a value's schema stands among.
-struct Scene<'a> {
-    formats: &'a BTreeMap<String, Schemas>,
-    siblings: &'a Schemas,
+pub(super) struct Scene<'a> {
+    pub(super) formats: &'a BTreeMap<String, Schemas>,
+    pub(super) siblings: &'a Schemas,
     /// Where to look for what the newest release no longer has.
-    earlier: &'a [Facts],
+    pub(super) earlier: &'a [Facts],
     /// What stands between the items of a list in one text.
-    separator: char,
+    pub(super) separator: char,
     /// The value is a key of a property string.
-    inside: bool,
+    pub(super) inside: bool,
     /// The property string, where it is one of its keys.
-    owner: &'a str,
+    pub(super) owner: &'a str,
     /// The value is part of the path.
-    path: bool,
+    pub(super) path: bool,
+    /// The value is for people: plain and short. Here the types go that it names.
+    pub(super) shown: Option<&'a RefCell<BTreeSet<usize>>>,
 }
 
 impl Scene<'_> {
@@ -145,6 +148,7 @@ impl Emitter<'_> {
                 inside: false,
                 owner: "",
                 path: false,
+                shown: None,
             };
             let (function, entry) = self.wire(endpoint, &facts.release.to_string(), &scene);
             functions.push(function);
@@ -184,26 +188,7 @@ impl Emitter<'_> {
                     code = quote!(#code.#method());
                 }
                 Some(name) => {
-                    let parameter = endpoint.placeholders.iter().find(|p| p.name == name);
-                    let ty = parameter.map_or(&Ty::Text, |parameter| &parameter.ty);
-                    let ty = match ty {
-                        Ty::Vmid | Ty::Integer => ty,
-                        // Anything that can be displayed is taken; text is what most people have.
-                        _ => &Ty::Text,
-                    };
-                    let schema = scene.siblings.get(name);
-                    let value = match sample::in_path(name) {
-                        Some(text) if *ty == Ty::Text => Sent::one(quote!(#text), text),
-                        _ => self.value(
-                            name,
-                            ty,
-                            schema,
-                            &Scene {
-                                path: true,
-                                ..*scene
-                            },
-                        ),
-                    };
+                    let value = self.placeholder(endpoint, name, scene);
                     if let Sent::One(text) = &value.sent {
                         path.push_str(&escape(text));
                     }
@@ -277,6 +262,27 @@ impl Emitter<'_> {
         )
     }
 
+    /// The value of a part of the path.
+    pub(super) fn placeholder(&self, endpoint: &Endpoint, name: &str, scene: &Scene<'_>) -> Sample {
+        let parameter = endpoint.placeholders.iter().find(|p| p.name == name);
+        let ty = parameter.map_or(&Ty::Text, |parameter| &parameter.ty);
+        let ty = match ty {
+            Ty::Vmid | Ty::Integer => ty,
+            // Anything that can be displayed is taken; text is what most people have.
+            _ => &Ty::Text,
+        };
+        match sample::in_path(name) {
+            Some(text) if *ty == Ty::Text => Sent::one(quote!(#text), text),
+            _ => {
+                let scene = Scene {
+                    path: true,
+                    ..*scene
+                };
+                self.value(name, ty, scene.siblings.get(name), &scene)
+            }
+        }
+    }
+
     fn arrival(
         &self,
         name: &str,
@@ -304,7 +310,12 @@ impl Emitter<'_> {
         quote!(Parameter { name: #name, known: #known, of: #of, sent: #sent })
     }
 
-    fn parameter(&self, endpoint: &Endpoint, parameter: &Parameter, scene: &Scene<'_>) -> Sample {
+    pub(super) fn parameter(
+        &self,
+        endpoint: &Endpoint,
+        parameter: &Parameter,
+        scene: &Scene<'_>,
+    ) -> Sample {
         let schema = scene.siblings.get(&parameter.name).or_else(|| {
             let releases = scene.earlier.iter().rev();
             releases.into_iter().find_map(|facts| {
@@ -327,9 +338,13 @@ impl Emitter<'_> {
             Ty::Integer => {
                 let known = known.and_then(|text| text.parse().ok());
                 let value = known.unwrap_or_else(|| sample::integer(schema));
-                let literal = Literal::i64_suffixed(value);
+                let literal = match scene.shown {
+                    Some(_) => Literal::i64_unsuffixed(value),
+                    None => Literal::i64_suffixed(value),
+                };
                 Sent::one(quote!(#literal), value.to_string())
             }
+            Ty::Vmid if scene.shown.is_some() => Sent::one(quote!(100), "100"),
             Ty::Vmid => Sent::one(quote!(100_u32), "100"),
             Ty::Number => {
                 let value = sample::number(schema);
@@ -340,6 +355,7 @@ impl Emitter<'_> {
                 let separator = scene.separator.to_string();
                 let separator = separator.as_str();
                 match **of {
+                    Ty::Vmid if scene.shown.is_some() => Sent::one(quote!([100, 101]), ""),
                     Ty::Vmid => {
                         let text = ["100", "101"].join(separator);
                         Sent::one(quote!([100_u32, 101_u32]), text)
@@ -350,7 +366,13 @@ impl Emitter<'_> {
                             str::to_owned,
                         );
                         let sent = [text.as_str(), text.as_str()].join(separator);
-                        Sent::one(quote!([#text, #text]), sent)
+                        match scene.shown {
+                            Some(_) => {
+                                let text = sample::chosen(name, &text);
+                                Sent::one(quote!([#text]), text)
+                            }
+                            None => Sent::one(quote!([#text, #text]), sent),
+                        }
                     }
                 }
             }
@@ -361,8 +383,12 @@ impl Emitter<'_> {
                     self.value(name, of, items, scene),
                 );
                 let (one, two) = (first.code, second.code);
+                let code = match scene.shown {
+                    Some(_) => quote!([#one]),
+                    None => quote!([#one, #two]),
+                };
                 Sample {
-                    code: quote!([#one, #two]),
+                    code,
                     sent: Sent::Many(vec![first.sent, second.sent]),
                 }
             }
@@ -373,7 +399,7 @@ impl Emitter<'_> {
                         .or(values.first().map(|(text, _)| text))
                         .cloned()
                         .unwrap_or_default();
-                    let home = self.home_path(*id);
+                    let home = self.home_path(*id, scene);
                     let variant = ident(&names::variant(self.overlay, &text));
                     Sent::one(quote!(#home::#variant), text)
                 }
@@ -384,8 +410,12 @@ impl Emitter<'_> {
                 ItemKind::Struct(_) => Sent::one(quote!(""), ""),
             },
             _ => {
+                let inside = scene.inside || scene.shown.is_some();
                 let mut text =
-                    known.map_or_else(|| sample::text(name, schema, scene.inside), str::to_owned);
+                    known.map_or_else(|| sample::text(name, schema, inside), str::to_owned);
+                if scene.shown.is_some() {
+                    text = sample::chosen(name, &text);
+                }
                 if scene.path {
                     text.retain(|c| c != '/');
                 }
@@ -412,12 +442,13 @@ impl Emitter<'_> {
             inside: true,
             owner: &string.name,
             path: false,
+            shown: scene.shown,
         };
         let mut set: Vec<(&str, String)> = Vec::new();
         let mut arguments = Vec::new();
         let mut code = TokenStream::new();
         let members = string.members.iter().filter(|member| {
-            (member.required || keys.contains_key(&member.name))
+            (member.required || scene.shown.is_none() && keys.contains_key(&member.name))
                 && !sample::stands_alone(&string.name, &member.name)
         });
         for member in members {
@@ -433,7 +464,7 @@ impl Emitter<'_> {
                 set.push((&member.name, text));
             }
         }
-        let home = self.home_path(id);
+        let home = self.home_path(id, scene);
         let value = |set: &[(&str, String)], key: &str| {
             set.iter()
                 .find(|(name, _)| *name == key)
@@ -463,7 +494,17 @@ impl Emitter<'_> {
         }
     }
 
-    fn home_path(&self, id: usize) -> TokenStream {
+    /// The name of a type where the value stands.
+    fn home_path(&self, id: usize, scene: &Scene<'_>) -> TokenStream {
+        let Some(used) = scene.shown else {
+            return self.outside_path(id);
+        };
+        used.borrow_mut().insert(id);
+        let name = ident(&self.names.items[id]);
+        quote!(#name)
+    }
+
+    fn outside_path(&self, id: usize) -> TokenStream {
         let area = ident(&self.item_areas[id]);
         let name = ident(&self.names.items[id]);
         quote!(pve::#area::#name)
@@ -491,7 +532,7 @@ impl Emitter<'_> {
         let mut shows = Vec::new();
         let mut property_strings = Vec::new();
         for (id, item) in self.api.items.iter().enumerate() {
-            let path = self.home_path(id);
+            let path = self.outside_path(id);
             let name = &self.names.items[id];
             shows.push(match &item.kind {
                 ItemKind::Enum(_) => quote! {

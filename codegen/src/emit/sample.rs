@@ -217,6 +217,78 @@ pub(super) fn stands_alone(owner: &str, name: &str) -> bool {
 
 const FINGERPRINT: &str = "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99";
 
+/// What stands in examples for names that people choose themselves, by the name of a parameter.
+const CHOSEN: &[(&str, &str)] = &[
+    ("alias", "web"),
+    ("bridge", "vmbr0"),
+    ("cidr", "192.0.2.0/24"),
+    ("command", "qemu"),
+    ("comment", "web servers"),
+    ("cputype", "custom-web"),
+    ("dev", "/dev/sdb"),
+    ("device", "/dev/sdb"),
+    ("devices", "/dev/sdb"),
+    ("disk", "/dev/sdb"),
+    ("email", "admin@example.org"),
+    ("file", "/etc/hostname"),
+    ("filename", "debian-13.iso"),
+    ("fs_name", "cephfs"),
+    ("group", "web"),
+    ("groupid", "admins"),
+    ("host", "192.0.2.20"),
+    ("id", "nightly"),
+    ("iface", "vmbr1"),
+    ("key", "ABCD-0123456789"),
+    ("keys", "x 123456"),
+    ("lun", "0"),
+    ("mailto", "admin@example.org"),
+    ("message", "hello"),
+    ("monid", "pve1"),
+    ("mon-address", "192.0.2.10"),
+    ("name", "web"),
+    (
+        "ostemplate",
+        "local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst",
+    ),
+    ("password", "correct horse"),
+    ("path", "/vms/100"),
+    ("pool", "web"),
+    ("pool_name", "web"),
+    ("portal", "192.0.2.30"),
+    ("privs", "VM.Audit"),
+    ("realm", "example"),
+    ("redirect-url", "https://pve1.example.org:8006"),
+    ("response", "123456"),
+    ("roleid", "Starter"),
+    ("search", "smbios"),
+    ("server", "192.0.2.40"),
+    ("service", "pveproxy"),
+    ("sid", "vm:100"),
+    ("snapname", "before_upgrade"),
+    ("source", "/mnt/data"),
+    ("storage", "local"),
+    ("targetstorage", "local-lvm"),
+    ("tokenid", "ci"),
+    ("type", "iso"),
+    ("url", "https://example.org/debian-13.iso"),
+    ("username", "root@pam"),
+    ("vgname", "data"),
+    ("vnet", "vnet1"),
+    ("zone", "zone1"),
+];
+
+/// A text for people to read, where the schema leaves the choice to them.
+pub(super) fn chosen(name: &str, valid: &str) -> String {
+    if !["text", "item1"].contains(&valid) {
+        return valid.to_owned();
+    }
+    let known = CHOSEN.iter().find(|(known, _)| *known == name);
+    known.map_or_else(
+        || name.replace(['-', '_'], ""),
+        |(_, text)| (*text).to_owned(),
+    )
+}
+
 /// Values of placeholders that the dump says too little about, or that must be more than valid.
 pub(super) fn in_path(name: &str) -> Option<&'static str> {
     Some(match name {

@@ -13,9 +13,13 @@ use crate::value::serialize::generic_serde_impls;
 /// code behind the parameter splits at: a comma nearly everywhere, a space for [what is listed with the
 /// endpoint](crate::value::endpoint::Endpoint::separators), a semicolon inside of property strings. An item that holds a separator
 /// would arrive as several; the request that it is set in says so and is not sent.
+///
+/// It can be used as the [`Vec`] of its items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List<T = String>(pub Vec<T>);
 
+// Hidden, or the page of this type repeats that of `Vec`.
+#[doc(hidden)]
 impl<T> Deref for List<T> {
     type Target = Vec<T>;
 
@@ -24,6 +28,7 @@ impl<T> Deref for List<T> {
     }
 }
 
+#[doc(hidden)]
 impl<T> DerefMut for List<T> {
     fn deref_mut(&mut self) -> &mut Vec<T> {
         &mut self.0

@@ -1,0 +1,182 @@
+//! Where things are documented, and the tables that list every call.
+
+use super::docs::privileges_in_short;
+use super::{Emitter, has_setters};
+use crate::ir::{Endpoint, ItemId, Returns, Ty, Use};
+use crate::names;
+
+/// The module that lists all calls.
+pub(super) const INDEX: &str = "index";
+
+/// How many places a type's page names; some types stand in dozens.
+const PLACES: usize = 8;
+
+/// Up to which index members of a family are names that people search for.
+const INDEXES: u8 = 3;
+
+impl Emitter<'_> {
+    /// A link to the page or method that describes a call.
+    pub(super) fn call_link(&self, endpoint: &Endpoint) -> String {
+        let name = match has_setters(endpoint) {
+            true => names::request(&endpoint.path, endpoint.method),
+            false => {
+                let verb = names::verb(endpoint.method).to_lowercase();
+                format!("{}::{verb}", names::place(&endpoint.path))
+            }
+        };
+        let home = self.path_area(&endpoint.path);
+        format!("[`{}`]({})", endpoint.key(), self.doc_path(&home, &name))
+    }
+
+    fn item_link(&self, id: ItemId) -> String {
+        let (home, name) = (&self.item_areas[id], &self.names.items[id]);
+        match *home == self.current {
+            true => format!("[`{name}`]"),
+            false => format!("[`{name}`]({})", self.doc_path(home, name)),
+        }
+    }
+
+    /// A path that holds in the documentation of the current module.
+    fn doc_path(&self, home: &str, name: &str) -> String {
+        match home == self.current {
+            true => name.to_owned(),
+            false => format!("super::{home}::{name}"),
+        }
+    }
+
+    /// What awaiting a call gives, in words with links.
+    pub(super) fn answer_words(&self, returns: &Returns) -> String {
+        match returns {
+            Returns::Nothing => "`()`".to_owned(),
+            Returns::Data(ty) => self.type_words(ty),
+            Returns::Task { .. } => "[`Task`]".to_owned(),
+            Returns::Bytes => "[`Bytes`]".to_owned(),
+        }
+    }
+
+    fn type_words(&self, ty: &Ty) -> String {
+        match ty {
+            Ty::List(of) | Ty::Array(of) => format!("list of {}", self.type_words(of)),
+            Ty::Map(of) => format!("map of {}", self.type_words(of)),
+            Ty::Optional(of) => format!("{}, or `None`", self.type_words(of)),
+            Ty::Pending(of) => format!("pending {}", self.type_words(of)),
+            Ty::Item(id) => self.item_link(*id),
+            Ty::Json => "[`Value`]".to_owned(),
+            ty => format!("`{}`", self.ty(ty).to_string().replace(' ', "")),
+        }
+    }
+
+    /// The calls that give and take a type.
+    pub(super) fn places(&self, uses: &[Use]) -> String {
+        let lines = [(true, "Given by"), (false, "Taken by")];
+        let lines = lines.iter().filter_map(|(result, verb)| {
+            let mut calls: Vec<String> = Vec::new();
+            for at in uses.iter().filter(|at| at.result == *result) {
+                let mut endpoints = self.api.endpoints.iter();
+                let found = endpoints.find(|e| e.path == at.path && e.method == at.method);
+                let link = self.call_link(found?);
+                if !calls.contains(&link) {
+                    calls.push(link);
+                }
+            }
+            let more = calls.len().saturating_sub(PLACES);
+            calls.truncate(PLACES);
+            let more = match more {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            (!calls.is_empty()).then(|| format!("{verb} {}{more}.", calls.join(", ")))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The calls of an area, or of all, as the rows of a table.
+    pub(super) fn table_of_calls(&self, area: Option<&str>) -> Vec<String> {
+        let calls = self.api.endpoints.iter();
+        let calls =
+            calls.filter(|endpoint| area.is_none_or(|area| self.path_area(&endpoint.path) == area));
+        let rows: Vec<String> = calls
+            .map(|endpoint| {
+                let answer = match area {
+                    Some(_) => self.answer_words(&endpoint.returns),
+                    None => self.answer_in_short(&endpoint.returns),
+                };
+                format!(
+                    "| {} | `{}` | {answer} | {} | {} |",
+                    self.call_link(endpoint),
+                    self.rust_call(endpoint),
+                    privileges_in_short(endpoint),
+                    self.availability(endpoint.presence, self.whole())
+                        .trim_end_matches('.'),
+                )
+            })
+            .collect();
+        if rows.is_empty() {
+            return rows;
+        }
+        let head = [
+            "| Call | in Rust | gives | needs | releases |",
+            "|---|---|---|---|---|",
+        ];
+        head.into_iter().map(str::to_owned).chain(rows).collect()
+    }
+
+    fn answer_in_short(&self, returns: &Returns) -> String {
+        match returns {
+            Returns::Nothing => String::new(),
+            Returns::Task { .. } => "task".to_owned(),
+            Returns::Bytes => "bytes".to_owned(),
+            Returns::Data(_) => "data".to_owned(),
+        }
+    }
+
+    /// `nodes().node(node).qemu().post(vmid)`
+    pub(super) fn rust_call(&self, endpoint: &Endpoint) -> String {
+        let mut text = String::new();
+        for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
+            let placeholder = segment
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
+            let step = names::step(self.overlay, placeholder.unwrap_or(segment));
+            text.push_str(&match placeholder {
+                Some(name) => format!("{step}({}).", names::field(self.overlay, name)),
+                None => format!("{step}()."),
+            });
+        }
+        let arguments: Vec<String> = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required)
+            .map(|parameter| names::field(self.overlay, &parameter.name))
+            .collect();
+        let verb = names::verb(endpoint.method).to_lowercase();
+        format!("{text}{verb}({})", arguments.join(", "))
+    }
+
+    /// Names on the wire by which people search for what Rust calls `name`.
+    pub(super) fn wire_names(&self, path: &str, wire: &str, name: &str) -> Vec<String> {
+        match wire.strip_suffix("[n]") {
+            Some(family) => {
+                let last = self.overlay.last_index(path, wire).unwrap_or(0);
+                (0..=last.min(INDEXES))
+                    .map(|index| format!("{family}{index}"))
+                    .collect()
+            }
+            None => aliases(name, [wire]),
+        }
+    }
+}
+
+/// Those texts that rustdoc's search would not find by the name itself. It ignores case and underscores.
+pub(super) fn aliases<'a>(name: &str, texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let fold = |text: &str| text.replace('_', "").to_lowercase();
+    let known = fold(name);
+    let allowed = |text: &&str| {
+        let plain = |c: char| !matches!(c, '"' | '\'') && (c == ' ' || !c.is_whitespace());
+        !text.is_empty() && text.chars().all(plain) && text.trim() == *text
+    };
+    (texts.into_iter().filter(allowed))
+        .filter(|text| fold(text) != known)
+        .map(str::to_owned)
+        .collect()
+}
