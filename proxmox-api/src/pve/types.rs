@@ -5,7 +5,8 @@ use crate::support::*;
 
 /// How container backups to Proxmox Backup Server recognize unchanged files.
 ///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupChangeDetection {
@@ -25,13 +26,16 @@ open_enum_impls!(BackupChangeDetection {
 
 /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
 ///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupCompression {
     /// The value `0`.
+    #[doc(alias("0"))]
     V0,
     /// The value `1`.
+    #[doc(alias("1"))]
     V1,
     /// The value `gzip`.
     Gzip,
@@ -51,7 +55,7 @@ open_enum_impls!(BackupCompression {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupFleecing {
@@ -119,7 +123,8 @@ property_string_impls!(BackupFleecing);
 
 /// Whether mail is sent after every run or only after failures; superseded by notification matchers.
 ///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupMailNotification {
@@ -137,7 +142,8 @@ open_enum_impls!(BackupMailNotification {
 
 /// Whether guests keep running, are suspended, or are stopped during the backup.
 ///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupMode {
@@ -157,15 +163,18 @@ open_enum_impls!(BackupMode {
 
 /// Whether results are mailed to `mailto` or go through the notification system.
 ///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationMode {
     /// The value `auto`.
     Auto,
     /// The value `legacy-sendmail`.
+    #[doc(alias("legacy-sendmail"))]
     LegacySendmail,
     /// The value `notification-system`.
+    #[doc(alias("notification-system"))]
     NotificationSystem,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -177,7 +186,8 @@ open_enum_impls!(BackupNotificationMode {
 
 /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it.
 ///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationPolicy {
@@ -199,7 +209,7 @@ open_enum_impls!(BackupNotificationPolicy {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupPerformance {
@@ -219,6 +229,7 @@ impl BackupPerformance {
         <Self as Object>::empty()
     }
     /// I/O requests a VM backup may have under way at once.
+    #[doc(alias("max-workers"))]
     #[inline]
     #[must_use]
     pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -231,6 +242,7 @@ impl BackupPerformance {
         self
     }
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
+    #[doc(alias("pbs-entries-max"))]
     #[inline]
     #[must_use]
     pub fn pbs_entries_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -269,7 +281,8 @@ property_string_impls!(BackupPerformance);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /storage`, `POST /storage` and 2 more.
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct BandwidthLimits {
@@ -362,7 +375,7 @@ property_string_impls!(BandwidthLimits);
 
 /// The answer to `GET /cluster/ceph/status`.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatus {
@@ -424,7 +437,7 @@ impl Default for CephStatus {
 
 /// Summary of the CephFS file systems and their metadata servers.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusFsmap {
@@ -441,6 +454,7 @@ pub struct CephStatusFsmap {
     /// Number of ranks that a metadata server holds.
     pub up: Option<i64>,
     /// Number of metadata servers on standby.
+    #[doc(alias("up:standby"))]
     pub up_standby: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -468,7 +482,7 @@ impl Default for CephStatusFsmap {
 
 /// Metadata servers that hold a rank.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusFsmapByRankItem {
@@ -502,7 +516,7 @@ impl Default for CephStatusFsmapByRankItem {
 
 /// Health of the cluster.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealth {
@@ -530,7 +544,7 @@ impl Default for CephStatusHealth {
 
 /// A health check that found something.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValue {
@@ -560,7 +574,7 @@ impl Default for CephStatusHealthChecksValue {
 
 /// What was found, piece by piece.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueDetailItem {
@@ -584,7 +598,7 @@ impl Default for CephStatusHealthChecksValueDetailItem {
 
 /// What was found, in short.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueSummary {
@@ -610,7 +624,7 @@ impl Default for CephStatusHealthChecksValueSummary {
 
 /// Health checks that were muted.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusHealthMutesItem {
@@ -642,7 +656,7 @@ impl Default for CephStatusHealthMutesItem {
 
 /// Managers of the cluster.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmap {
@@ -716,7 +730,7 @@ impl Default for CephStatusMgrmap {
 
 /// Managers on standby.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapStandbysItem {
@@ -742,7 +756,7 @@ impl Default for CephStatusMgrmapStandbysItem {
 
 /// Monitors of the cluster.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmap {
@@ -810,7 +824,7 @@ impl Default for CephStatusMonmap {
 
 /// The monitors, in order of rank.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusMonmapMonsItem {
@@ -857,7 +871,7 @@ impl Default for CephStatusMonmapMonsItem {
 
 /// Counts of the OSDs.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusOsdmap {
@@ -907,7 +921,7 @@ impl Default for CephStatusOsdmap {
 
 /// Placement groups, space, and present traffic.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusPgmap {
@@ -1017,7 +1031,7 @@ impl Default for CephStatusPgmap {
 
 /// How many placement groups are in which state.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusPgmapPgsByStateItem {
@@ -1043,7 +1057,7 @@ impl Default for CephStatusPgmapPgsByStateItem {
 
 /// A long operation under way.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusProgressEventsValue {
@@ -1071,7 +1085,7 @@ impl Default for CephStatusProgressEventsValue {
 
 /// Further daemons that have registered with the managers.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct CephStatusServicemap {
@@ -1099,7 +1113,7 @@ impl Default for CephStatusServicemap {
 
 /// Settings for backup fleecing, which only concerns virtual machines.
 ///
-/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupFleecing {
@@ -1125,13 +1139,15 @@ impl Default for ClusterBackupFleecing {
 
 /// Settings that affect the speed of backups.
 ///
-/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterBackupPerformance {
     /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
+    #[doc(alias("max-workers"))]
     pub max_workers: Option<i64>,
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. At least 1. Default: `1048576`.
+    #[doc(alias("pbs-entries-max"))]
     pub pbs_entries_max: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1151,7 +1167,7 @@ impl Default for ClusterBackupPerformance {
 
 /// The addresses of the active manager, one for each protocol.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapActiveAddrs {
@@ -1175,7 +1191,7 @@ impl Default for ClusterCephStatusMgrmapActiveAddrs {
 
 /// The addresses, one for each protocol.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
@@ -1203,7 +1219,7 @@ impl Default for ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
 
 /// Connections that modules of the active manager hold.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapActiveClientsItem {
@@ -1229,7 +1245,7 @@ impl Default for ClusterCephStatusMgrmapActiveClientsItem {
 
 /// Modules that are installed.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMgrmapAvailableModulesItem {
@@ -1257,7 +1273,7 @@ impl Default for ClusterCephStatusMgrmapAvailableModulesItem {
 
 /// What the monitors can do and all have to be able to do.
 ///
-/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterCephStatusMonmapFeatures {
@@ -1283,7 +1299,7 @@ impl Default for ClusterCephStatusMonmapFeatures {
 
 /// One element of the answer to `GET /cluster/ha`.
 ///
-/// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /nodes/{node}/apt`.
+/// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get), [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get), [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterHaItem {
@@ -1300,7 +1316,8 @@ object!(ClusterHaItem {
 
 /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
 ///
-/// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /version`.
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /version`](super::version::VersionPath::get).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConsoleViewer {
@@ -1322,7 +1339,7 @@ open_enum_impls!(ConsoleViewer {
 
 /// One element of the answer to `GET /cluster`.
 ///
-/// Used by `GET /cluster`, `GET /cluster/acme`, `GET /cluster/acme/account`, `GET /cluster/bulk-action` and 30 more.
+/// Given by [`GET /cluster`](super::cluster::ClusterPath::get), [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get), [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get), [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get), [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get), [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get), [`GET /cluster/config`](super::cluster::ClusterConfigPath::get), [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get) and 26 more.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct DirectoryEntry {
@@ -1339,7 +1356,8 @@ object!(DirectoryEntry {
 
 /// Format of the new image; must suit the storage and the file name.
 ///
-/// Used by `POST /nodes/{node}/storage/{storage}/content`, `GET /storage`, `POST /storage`, `GET /storage/{storage}` and 1 more.
+/// Given by [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Taken by [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DiskFormat {
@@ -1361,7 +1379,7 @@ open_enum_impls!(DiskFormat {
 
 /// The answer to `GET /cluster/firewall/aliases/{name}`.
 ///
-/// Used by `GET /cluster/firewall/aliases/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
+/// Given by [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallAlias {
@@ -1395,7 +1413,7 @@ impl Default for FirewallAlias {
 
 /// One element of the answer to `GET /cluster/firewall/aliases`.
 ///
-/// Used by `GET /cluster/firewall/aliases`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`.
+/// Given by [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
@@ -1421,7 +1439,7 @@ object!(FirewallAliasesItem {
 
 /// One element of the answer to `GET /cluster/firewall/ipset`.
 ///
-/// Used by `GET /cluster/firewall/ipset`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`.
+/// Given by [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpset {
@@ -1443,7 +1461,7 @@ object!(FirewallIpset {
 
 /// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`.
 ///
-/// Used by `GET /cluster/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
+/// Given by [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
@@ -1477,7 +1495,7 @@ impl Default for FirewallIpsetEntry {
 
 /// One element of the answer to `GET /cluster/firewall/ipset/{name}`.
 ///
-/// Used by `GET /cluster/firewall/ipset/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
+/// Given by [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
@@ -1501,7 +1519,8 @@ object!(FirewallIpsetItem {
 
 /// Level to log matching packets at; `nolog` logs nothing.
 ///
-/// Used by `GET /cluster/firewall/groups/{group}`, `POST /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `PUT /cluster/firewall/groups/{group}/{pos}` and 20 more.
+/// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
+/// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevel {
@@ -1541,7 +1560,8 @@ open_enum_impls!(FirewallLogLevel {
 
 /// Level to log forwarded traffic at; `nolog` logs nothing.
 ///
-/// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`, `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`.
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get), [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut), [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelForward {
@@ -1581,7 +1601,8 @@ open_enum_impls!(FirewallLogLevelForward {
 
 /// Level to log incoming traffic at; `nolog` logs nothing.
 ///
-/// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+/// Given by [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelIn {
@@ -1621,7 +1642,8 @@ open_enum_impls!(FirewallLogLevelIn {
 
 /// Level to log outgoing traffic at; `nolog` logs nothing.
 ///
-/// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+/// Given by [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelOut {
@@ -1661,7 +1683,8 @@ open_enum_impls!(FirewallLogLevelOut {
 
 /// What happens to forwarded traffic that no rule matches.
 ///
-/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`.
+/// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyForward {
@@ -1679,7 +1702,8 @@ open_enum_impls!(FirewallPolicyForward {
 
 /// What happens to incoming traffic that no rule matches.
 ///
-/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+/// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyIn {
@@ -1699,7 +1723,8 @@ open_enum_impls!(FirewallPolicyIn {
 
 /// What happens to outgoing traffic that no rule matches.
 ///
-/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+/// Given by [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get), [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
+/// Taken by [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut), [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut), [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyOut {
@@ -1719,7 +1744,7 @@ open_enum_impls!(FirewallPolicyOut {
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallRef {
@@ -1731,7 +1756,7 @@ pub struct FirewallRef {
     pub ref_: Option<String>,
     /// Where the object is defined, such as `dc` for the cluster or `guest`. Since 8.0.
     pub scope: Option<String>,
-    /// Whether it is an alias or an IP set; in the request, lists only these.
+    /// Whether it is an alias or an IP set.
     pub type_: FirewallRefType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1743,9 +1768,10 @@ object!(FirewallRef {
     others: extra,
 });
 
-/// Whether it is an alias or an IP set; in the request, lists only these.
+/// Lists only these.
 ///
-/// Used by `GET /cluster/firewall/refs`, `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
+/// Given by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
+/// Taken by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRefType {
@@ -1763,7 +1789,7 @@ open_enum_impls!(FirewallRefType {
 
 /// The answer to `GET /cluster/firewall/groups/{group}`.
 ///
-/// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules`, `GET /cluster/firewall/rules/{pos}` and 8 more.
+/// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FirewallRule {
@@ -1780,6 +1806,7 @@ pub struct FirewallRule {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     pub enable: Option<bool>,
     /// ICMP type to match, by name or number; only with an ICMP protocol.
+    #[doc(alias("icmp-type"))]
     pub icmp_type: Option<String>,
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts.
     pub iface: Option<String>,
@@ -1826,7 +1853,7 @@ object!(FirewallRule {
 
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
-/// Used by `POST /cluster/firewall/groups/{group}`, `PUT /cluster/firewall/groups/{group}/{pos}`, `POST /cluster/firewall/rules`, `PUT /cluster/firewall/rules/{pos}` and 8 more.
+/// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRuleType {
@@ -1848,7 +1875,7 @@ open_enum_impls!(FirewallRuleType {
 
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/feature`, `GET /nodes/{node}/qemu/{vmid}/feature`.
+/// Taken by [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet), [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GuestFeature {
@@ -1868,7 +1895,7 @@ open_enum_impls!(GuestFeature {
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `GET /nodes/{node}/qemu/{vmid}/firewall/options`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestFirewallOptions {
@@ -1924,7 +1951,7 @@ impl Default for GuestFirewallOptions {
 
 /// State of the container in the high availability manager.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestHaState {
@@ -1952,13 +1979,15 @@ impl Default for GuestHaState {
 
 /// All addresses of the interface.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`, `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestIpAddress {
     /// IP address, without prefix length.
+    #[doc(alias("ip-address"))]
     pub ip_address: Option<String>,
     /// Address family, such as `inet` or `inet6`.
+    #[doc(alias("ip-address-type"))]
     pub ip_address_type: Option<String>,
     /// Prefix length of the address, in bits.
     pub prefix: Option<i64>,
@@ -1980,7 +2009,8 @@ impl Default for GuestIpAddress {
 
 /// Kind of guest.
 ///
-/// Used by `GET /cluster/backup-info/not-backed-up`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
+/// Given by [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get).
+/// Taken by [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GuestKind {
@@ -1998,7 +2028,7 @@ open_enum_impls!(GuestKind {
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrddata`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestRrdSample {
@@ -2068,7 +2098,7 @@ object!(GuestRrdSample {
 
 /// Whether the container runs.
 ///
-/// Used by `GET /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current` and 1 more.
+/// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get), [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu`](super::qemu::QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get), [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GuestStatus {
@@ -2086,13 +2116,15 @@ open_enum_impls!(GuestStatus {
 
 /// Kind of rule that stands in the way.
 ///
-/// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`, `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
+/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post), [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HaBlockingCause {
     /// The value `node-affinity`.
+    #[doc(alias("node-affinity"))]
     NodeAffinity,
     /// The value `resource-affinity`.
+    #[doc(alias("resource-affinity"))]
     ResourceAffinity,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -2104,7 +2136,7 @@ open_enum_impls!(HaBlockingCause {
 
 /// High availability resources that keep the container off the node.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct HaBlockingResource {
@@ -2130,19 +2162,23 @@ impl Default for HaBlockingResource {
 
 /// Default keyboard layout of VNC consoles.
 ///
-/// Used by `GET /cluster/options`, `PUT /cluster/options`, `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config` and 3 more.
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyboardLayout {
     /// The value `de`.
     De,
     /// The value `de-ch`.
+    #[doc(alias("de-ch"))]
     DeCh,
     /// The value `da`.
     Da,
     /// The value `en-gb`.
+    #[doc(alias("en-gb"))]
     EnGb,
     /// The value `en-us`.
+    #[doc(alias("en-us"))]
     EnUs,
     /// The value `es`.
     Es,
@@ -2151,10 +2187,13 @@ pub enum KeyboardLayout {
     /// The value `fr`.
     Fr,
     /// The value `fr-be`.
+    #[doc(alias("fr-be"))]
     FrBe,
     /// The value `fr-ca`.
+    #[doc(alias("fr-ca"))]
     FrCa,
     /// The value `fr-ch`.
+    #[doc(alias("fr-ch"))]
     FrCh,
     /// The value `hu`.
     Hu,
@@ -2177,6 +2216,7 @@ pub enum KeyboardLayout {
     /// The value `pt`.
     Pt,
     /// The value `pt-br`.
+    #[doc(alias("pt-br"))]
     PtBr,
     /// The value `sv`.
     Sv,
@@ -2220,7 +2260,8 @@ open_enum_impls!(KeyboardLayout {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `PUT /cluster/options`, `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
+/// Given by [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
+/// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Location {
@@ -2296,7 +2337,7 @@ property_string_impls!(Location);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/log`.
 ///
-/// Used by `GET /nodes/{node}/ceph/log`, `GET /nodes/{node}/firewall/log`, `GET /nodes/{node}/lxc/{vmid}/firewall/log`, `GET /nodes/{node}/qemu/{vmid}/firewall/log` and 3 more.
+/// Given by [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet), [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet), [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet), [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet), [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LogLine {
@@ -2315,7 +2356,7 @@ object!(LogLine {
 
 /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/config`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcConfigSnapstate {
@@ -2333,7 +2374,7 @@ open_enum_impls!(LxcConfigSnapstate {
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotSnapnameItem {
@@ -2350,7 +2391,7 @@ object!(LxcVmidSnapshotSnapnameItem {
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/mtunnel`, `POST /nodes/{node}/qemu/{vmid}/mtunnel`.
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost), [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Mtunnel {
@@ -2371,7 +2412,7 @@ object!(Mtunnel {
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct MtunnelWebsocket {
@@ -2397,7 +2438,7 @@ impl Default for MtunnelWebsocket {
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/pending`, `GET /nodes/{node}/qemu/{vmid}/pending`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get), [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PendingSetting {
@@ -2423,7 +2464,8 @@ object!(PendingSetting {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups` and 6 more.
+/// Given by [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PruneBackups {
@@ -2453,6 +2495,7 @@ impl PruneBackups {
         <Self as Object>::empty()
     }
     /// Keeps all backups; excludes the other rules.
+    #[doc(alias("keep-all"))]
     #[inline]
     #[must_use]
     pub fn keep_all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -2460,6 +2503,7 @@ impl PruneBackups {
         self
     }
     /// Number of days for which the newest backup of the day is kept.
+    #[doc(alias("keep-daily"))]
     #[inline]
     #[must_use]
     pub fn keep_daily<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2472,6 +2516,7 @@ impl PruneBackups {
         self
     }
     /// Number of hours for which the newest backup of the hour is kept.
+    #[doc(alias("keep-hourly"))]
     #[inline]
     #[must_use]
     pub fn keep_hourly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2484,6 +2529,7 @@ impl PruneBackups {
         self
     }
     /// Number of newest backups that are kept.
+    #[doc(alias("keep-last"))]
     #[inline]
     #[must_use]
     pub fn keep_last<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2491,6 +2537,7 @@ impl PruneBackups {
         self
     }
     /// Number of months for which the newest backup of the month is kept.
+    #[doc(alias("keep-monthly"))]
     #[inline]
     #[must_use]
     pub fn keep_monthly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2503,6 +2550,7 @@ impl PruneBackups {
         self
     }
     /// Number of weeks for which the newest backup of the week is kept.
+    #[doc(alias("keep-weekly"))]
     #[inline]
     #[must_use]
     pub fn keep_weekly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2515,6 +2563,7 @@ impl PruneBackups {
         self
     }
     /// Number of years for which the newest backup of the year is kept.
+    #[doc(alias("keep-yearly"))]
     #[inline]
     #[must_use]
     pub fn keep_yearly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -2559,7 +2608,7 @@ property_string_impls!(PruneBackups);
 
 /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
 ///
-/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
+/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAccelerator {
@@ -2577,7 +2626,8 @@ open_enum_impls!(QemuAccelerator {
 
 /// Processor architecture whose flags are listed; the host's own when absent.
 ///
-/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/machines` and 5 more.
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuArch {
@@ -2595,7 +2645,7 @@ open_enum_impls!(QemuArch {
 
 /// One element of the answer to `GET /cluster/qemu/cpu-flags`.
 ///
-/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
+/// Given by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct QemuCpuFlag {
@@ -2604,6 +2654,7 @@ pub struct QemuCpuFlag {
     /// CPU flag, written without a sign.
     pub name: String,
     /// Nodes that support the flag with the chosen acceleration. Since 9.2.
+    #[doc(alias("supported-on"))]
     pub supported_on: Option<Vec<NodeName>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2617,7 +2668,8 @@ object!(QemuCpuFlag {
 
 /// Whether users, groups or both are imported.
 ///
-/// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`, `POST /access/domains/{realm}/sync` and 4 more.
+/// Given by [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get), [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get), [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get).
+/// Taken by [`POST /access/domains`](super::access::AccessDomainsPost), [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut), [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost), [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost), [`PUT /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RealmSyncScope {
@@ -2639,7 +2691,7 @@ open_enum_impls!(RealmSyncScope {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/remote_migrate`, `POST /nodes/{node}/qemu/{vmid}/remote_migrate`.
+/// Taken by [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost), [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RemoteEndpoint {
@@ -2720,7 +2772,7 @@ property_string_impls!(RemoteEndpoint);
 
 /// How several recorded values are merged into one point: average or maximum.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 4 more.
+/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet), [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RrdConsolidation {
@@ -2738,7 +2790,7 @@ open_enum_impls!(RrdConsolidation {
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/rrd`, `GET /nodes/{node}/storage/{storage}/rrd`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RrdImage {
@@ -2758,7 +2810,7 @@ object!(RrdImage {
 
 /// Period the statistics cover, up to now.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 2 more.
+/// Taken by [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet), [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet), [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet), [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet), [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet), [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RrdTimeframe {
@@ -2782,31 +2834,37 @@ open_enum_impls!(RrdTimeframe {
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`.
 ///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, `POST /nodes/{node}/qemu/{vmid}/spiceproxy`, `POST /nodes/{node}/spiceshell`.
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost), [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost), [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SpiceConfig {
     /// CA certificate of the server in PEM form, its line breaks written as `\n`.
     pub ca: Option<String>,
     /// Has the viewer delete its connection file after reading it.
+    #[doc(alias("delete-this-file"))]
     pub delete_this_file: Option<bool>,
     /// Name under which the SPICE proxy knows the target; to be handed to the viewer unchanged.
     pub host: String,
     /// Subject that the certificate of the server must have.
+    #[doc(alias("host-subject"))]
     pub host_subject: Option<String>,
     /// One-time password for the SPICE session.
     pub password: Secret,
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     pub proxy: String,
     /// Keys by which the viewer lets go of the mouse pointer.
+    #[doc(alias("release-cursor"))]
     pub release_cursor: Option<String>,
     /// Keys by which the viewer sends Ctrl+Alt+Del to the guest.
+    #[doc(alias("secure-attention"))]
     pub secure_attention: Option<String>,
     /// Title of the viewer's window.
     pub title: Option<String>,
     /// TLS port of the SPICE server.
+    #[doc(alias("tls-port"))]
     pub tls_port: i64,
     /// Keys by which the viewer switches full screen on and off.
+    #[doc(alias("toggle-fullscreen"))]
     pub toggle_fullscreen: Option<String>,
     /// Kind of session: `spice`.
     pub type_: String,
@@ -2834,7 +2892,8 @@ object!(SpiceConfig {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config` and 5 more.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet), [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
+/// Taken by [`POST /nodes/{node}/lxc`](super::lxc::LxcPost), [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StartupOrder {
@@ -2918,7 +2977,7 @@ property_string_impls!(StartupOrder);
 
 /// One element of the answer to `GET /access`.
 ///
-/// Used by `GET /access`, `GET /access/openid`, `GET /cluster/backup-info`, `GET /cluster/jobs` and 10 more.
+/// Given by [`GET /access`](super::access::AccessPath::get), [`GET /access/openid`](super::access::AccessOpenidPath::get), [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get), [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get), [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get), [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get), [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get), [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get) and 6 more.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SubdirEntry {
@@ -2935,7 +2994,7 @@ object!(SubdirEntry {
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`.
 ///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/termproxy`, `POST /nodes/{node}/qemu/{vmid}/termproxy`, `POST /nodes/{node}/termproxy`.
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post), [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost), [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Termproxy {
@@ -2958,13 +3017,16 @@ object!(Termproxy {
 
 /// Tag format of the outer VLAN; QinQ zones.
 ///
-/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}` and 2 more.
+/// Given by [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet), [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet), [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet), [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get).
+/// Taken by [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost), [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VlanProtocol {
     /// The value `802.1q`.
+    #[doc(alias("802.1q"))]
     V8021q,
     /// The value `802.1ad`.
+    #[doc(alias("802.1ad"))]
     V8021ad,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -2976,7 +3038,7 @@ open_enum_impls!(VlanProtocol {
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`, `GET /nodes/{node}/vncwebsocket`.
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get), [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get), [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct VncWebsocket {
@@ -2993,7 +3055,7 @@ object!(VncWebsocket {
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/vncproxy`, `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `POST /nodes/{node}/vncshell`.
+/// Given by [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost), [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost), [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Vncproxy {
