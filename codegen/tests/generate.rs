@@ -364,9 +364,9 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
     let output = generate(&input(&[("9.0", endpoints)], &overlay)).unwrap();
     let text = &output.files["all.rs"];
     for wanted in [
-        "//! | [`POST /things`](ThingsPost) | `things().post(thing_id)` | [`Thing`] | Thing.Make |  |",
+        "//! | [`POST /things`](ThingsPost) | `things().post(thing_id)` | [`Things`] | Thing.Make |  |",
         "/// let answer = pve.things().post(\"thingid\").await?;",
-        "/// * Gives: [`Thing`]",
+        "/// * Gives: [`Things`]",
         "/// * Releases: 9.0 to 9.0",
         "/// * Needs: `Thing.Make` on path `/`.",
         "/// use std::fmt;\n///\n/// # async fn example",

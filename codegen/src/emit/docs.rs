@@ -31,6 +31,20 @@ pub(super) fn aliased(names: &[String]) -> TokenStream {
     }
 }
 
+/// Those texts that rustdoc's search would not find by the name itself. It ignores case and underscores.
+pub(super) fn aliases<'a>(name: &str, texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let fold = |text: &str| text.replace('_', "").to_lowercase();
+    let known = fold(name);
+    let allowed = |text: &&str| {
+        let plain = |c: char| !matches!(c, '"' | '\'') && (c == ' ' || !c.is_whitespace());
+        !text.is_empty() && text.chars().all(plain) && text.trim() == *text
+    };
+    (texts.into_iter().filter(allowed))
+        .filter(|text| fold(text) != known)
+        .map(str::to_owned)
+        .collect()
+}
+
 impl Emitter<'_> {
     /// `Since 8.1.` and the like; empty for what every release of `whole` has.
     pub(super) fn availability(&self, presence: Presence, whole: Presence) -> String {

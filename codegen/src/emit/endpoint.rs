@@ -3,8 +3,8 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::docs::{aliased, doc};
-use super::{Emitter, ident, links};
+use super::docs::{aliased, aliases as found_by, doc};
+use super::{Emitter, ident};
 use crate::facts::{Check, Method, Permissions};
 use crate::ir::{Endpoint, Parameter, Returns, Ty, Use};
 use crate::limits::Limits;
@@ -70,7 +70,7 @@ impl Emitter<'_> {
             .and_then(|rest| rest.strip_suffix('}'));
         let step = names::step(self.overlay, placeholder.unwrap_or(segment));
         let words = segment.split(['{', '}']);
-        let aliases = aliased(&links::aliases(&step, words));
+        let aliases = aliased(&found_by(&step, words));
         let method = ident(&step);
         let about = match placeholder {
             None => doc(&[format!("`{path}`")]),

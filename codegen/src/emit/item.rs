@@ -3,9 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::docs::{aliased, doc};
+use super::docs::{aliased, aliases as found_by, doc};
 use super::endpoint::{self, Input};
-use super::{Emitter, OUTSIDE, ident, links};
+use super::{Emitter, OUTSIDE, ident};
 use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty, Use};
 use crate::names;
 use crate::union::Presence;
@@ -43,7 +43,7 @@ impl Emitter<'_> {
             let line = format!("The value `{text}`. {availability}");
             let about = doc(&[line.trim_end().to_owned()]);
             let name = names::variant(self.overlay, text);
-            let aliases = aliased(&links::aliases(&name, [text.as_str()]));
+            let aliases = aliased(&found_by(&name, [text.as_str()]));
             quote!(#about #aliases)
         });
         quote! {
@@ -92,7 +92,7 @@ impl Emitter<'_> {
             let Input { generic, bound, .. } = self.input(&member.ty, member.required, "How");
             let set = set(member);
             let wire = &member.name;
-            let aliases = aliased(&links::aliases(&setter.to_string(), [wire.as_str()]));
+            let aliases = aliased(&found_by(&setter.to_string(), [wire.as_str()]));
             setters.push(quote! {
                 #docs
                 #aliases
@@ -353,7 +353,7 @@ impl Emitter<'_> {
             } else {
                 (&mut optional, quote!(Option<#ty>))
             };
-            let aliases = aliased(&links::aliases(&field.to_string(), [wire.as_str()]));
+            let aliases = aliased(&found_by(&field.to_string(), [wire.as_str()]));
             fields.push(quote!(#docs #aliases pub #field: #held));
             kind.push((wire, field));
         }

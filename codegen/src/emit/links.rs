@@ -1,12 +1,9 @@
 //! Where things are documented, and the tables that list every call.
 
-use super::docs::privileges_in_short;
+use super::docs::{aliases, privileges_in_short};
 use super::{Emitter, has_setters};
 use crate::ir::{Endpoint, ItemId, Returns, Ty, Use};
 use crate::names;
-
-/// The module that lists all calls.
-pub(super) const INDEX: &str = "index";
 
 /// How many places a type's page names; some types stand in dozens.
 const PLACES: usize = 8;
@@ -165,18 +162,4 @@ impl Emitter<'_> {
             None => aliases(name, [wire]),
         }
     }
-}
-
-/// Those texts that rustdoc's search would not find by the name itself. It ignores case and underscores.
-pub(super) fn aliases<'a>(name: &str, texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let fold = |text: &str| text.replace('_', "").to_lowercase();
-    let known = fold(name);
-    let allowed = |text: &&str| {
-        let plain = |c: char| !matches!(c, '"' | '\'') && (c == ' ' || !c.is_whitespace());
-        !text.is_empty() && text.chars().all(plain) && text.trim() == *text
-    };
-    (texts.into_iter().filter(allowed))
-        .filter(|text| fold(text) != known)
-        .map(str::to_owned)
-        .collect()
 }

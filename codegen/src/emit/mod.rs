@@ -30,6 +30,9 @@ pub(crate) use proof::proof;
 /// The home of items that several areas share.
 const SHARED: &str = "types";
 
+/// The module that lists all calls.
+const INDEX: &str = "index";
+
 /// Where code stands that is not part of the generated crate.
 const OUTSIDE: &str = "";
 
@@ -115,7 +118,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
         let minor = proc_macro2::Literal::u8_unsuffixed(minor);
         quote!(Release::new(#major, #minor))
     });
-    links::INDEX.clone_into(&mut emitter.current);
+    INDEX.clone_into(&mut emitter.current);
     let mut about = vec![
         "All calls of the API, by path.".to_owned(),
         String::new(),
@@ -125,10 +128,10 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
     ];
     about.extend(emitter.table_of_calls(None));
     files.insert(
-        format!("{}.rs", links::INDEX),
+        format!("{}.rs", INDEX),
         render::file(&about, &TokenStream::new(), overlay),
     );
-    let index = ident(links::INDEX);
+    let index = ident(INDEX);
     let root = quote! {
         #(#modules)*
         pub mod #shared;
