@@ -7,7 +7,7 @@ use crate::catalog::Catalog;
 use crate::facts::{Facts, Release};
 use crate::ir::{Api, ItemKind, Returns, Ty};
 use crate::overlay::Overlay;
-use crate::{check, emit, facts_json, ir, names, union};
+use crate::{check, emit, facts_json, ir, names, settings, union};
 
 /// Texts to generate from, by file name; nothing else has any influence.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +130,8 @@ impl fmt::Display for Report {
 pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
     let releases = corrected(input, &overlay)?;
-    let union = union::merge(&releases);
+    let mut union = union::merge(&releases);
+    settings::settle(&mut union, &overlay);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     if !check::check(&api, &names, &overlay) {
@@ -202,7 +203,8 @@ fn prepared<T>(
 ) -> Result<T, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
     let releases = corrected(input, &overlay)?;
-    let union = union::merge(&releases);
+    let mut union = union::merge(&releases);
+    settings::settle(&mut union, &overlay);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     let problems = overlay.problems();

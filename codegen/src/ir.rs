@@ -42,6 +42,18 @@ pub(crate) struct Endpoint {
     /// Without the placeholders; the required ones first, in the order they are passed.
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) returns: Returns,
+    /// Answers that it takes as a whole.
+    pub(crate) settings: Vec<Settings>,
+}
+
+/// An answer that a request takes as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) item: ItemId,
+    /// Members that it does not take.
+    pub(crate) left_out: Vec<String>,
+    /// Arrays that it takes as lists in one text.
+    pub(crate) lists: Vec<String>,
 }
 
 impl Endpoint {
@@ -243,6 +255,7 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         .iter()
         .map(|((path, method), endpoint)| lowering.endpoint(path, *method, endpoint))
         .collect();
+    let endpoints = with_settings(endpoints, union, &lowering.items, overlay);
     for item in &mut lowering.items {
         item.uses.sort();
         item.uses.dedup();
@@ -253,6 +266,89 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         items: lowering.items,
         vouched: lowering.vouched,
         unvouched: lowering.unvouched,
+    }
+}
+
+/// Tells each request which answers it takes as a whole.
+fn with_settings(
+    mut endpoints: Vec<Endpoint>,
+    union: &Union,
+    items: &[Item],
+    overlay: &Overlay,
+) -> Vec<Endpoint> {
+    let item_of = |endpoint: &Endpoint| match &endpoint.returns {
+        Returns::Data(Ty::Item(id)) => Some(*id),
+        Returns::Data(Ty::Array(of)) => match **of {
+            Ty::Item(id) => Some(id),
+            _ => None,
+        },
+        _ => None,
+    };
+    let answers: BTreeMap<String, ItemId> = (endpoints.iter())
+        .filter(|endpoint| endpoint.method == Method::Get)
+        .filter_map(|endpoint| Some((endpoint.path.clone(), item_of(endpoint)?)))
+        .collect();
+    for pair in &union.pairs {
+        let is_of =
+            |endpoint: &&mut Endpoint| endpoint.path == pair.path && endpoint.method == pair.method;
+        let Some(endpoint) = endpoints.iter_mut().find(is_of) else {
+            continue;
+        };
+        let Some(item) = answers.get(&pair.get).copied() else {
+            continue;
+        };
+        let ItemKind::Struct(members) = &items[item].kind else {
+            continue;
+        };
+        let known = endpoint.settings.iter().any(|known| known.item == item);
+        // Without anything to set it has no setters at all.
+        if known
+            || endpoint
+                .parameters
+                .iter()
+                .all(|parameter| parameter.required)
+        {
+            continue;
+        }
+        let key = endpoint.key();
+        let (mut left_out, mut lists) = (Vec::new(), Vec::new());
+        for member in members {
+            let name = match member.family {
+                true => format!("{}[n]", member.name),
+                false => member.name.clone(),
+            };
+            let parameter = endpoint.parameters.iter().find(|p| p.name == name);
+            match parameter {
+                Some(_) if overlay.is_apart(&format!("{key}?{name}")) => left_out.push(name),
+                Some(parameter) if one(&parameter.ty) != one(&member.ty) => {
+                    overlay.problem(format!(
+                        "{key}?{name}: is of another type than what GET {} answers; patch one of them, or say in \
+                         settings.toml why they are apart",
+                        pair.get
+                    ));
+                }
+                Some(Parameter {
+                    ty: Ty::List(_), ..
+                }) if matches!(member.ty, Ty::Array(_)) => lists.push(name),
+                Some(_) => {}
+                None => left_out.push(name),
+            }
+        }
+        endpoint.settings.push(Settings {
+            item,
+            left_out,
+            lists,
+        });
+    }
+    endpoints
+}
+
+/// A type as far as values of it can be set: a list is as good as an array.
+fn one(ty: &Ty) -> (bool, &Ty) {
+    match ty {
+        Ty::List(of) | Ty::Array(of) => (true, of),
+        Ty::Optional(of) => one(of),
+        ty => (false, ty),
     }
 }
 
@@ -357,6 +453,7 @@ impl Lowering<'_> {
             placeholders,
             parameters,
             returns,
+            settings: Vec::new(),
         }
     }
 

@@ -15,6 +15,7 @@ mod overlay;
 pub mod privileges;
 pub mod recorded;
 mod render;
+mod settings;
 pub mod surface;
 mod typetext;
 mod union;

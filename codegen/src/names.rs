@@ -30,6 +30,7 @@ const TAKEN: &[&str] = &[
     "Box",
     "Bytes",
     "Call",
+    "Changes",
     "Cidr",
     "Client",
     "Default",
@@ -71,6 +72,7 @@ const TAKEN: &[&str] = &[
     "Secret",
     "Self",
     "Sending",
+    "Settings",
     "Several",
     "Some",
     "StorageId",
@@ -99,12 +101,14 @@ const KEYWORDS: &[&str] = &[
 /// What request types can do besides their setters.
 const REQUEST_METHODS: &[&str] = &[
     "call",
+    "changes",
     "clone",
     "into_future",
     "into_request",
     "param",
     "params",
     "repeatable",
+    "settings",
     "unset",
 ];
 

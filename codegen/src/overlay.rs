@@ -32,6 +32,7 @@ pub(crate) struct Overlay {
     pending: BTreeMap<String, String>,
     lists: Lists,
     rules: Rules,
+    settings: SettingsFile,
     words: Words,
     patches: Vec<(String, Patch)>,
     /// Not all releases take part, so an entry may match nothing.
@@ -209,6 +210,17 @@ pub(crate) struct Rule {
     source: String,
 }
 
+/// `settings.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SettingsFile {
+    /// Request to the paths whose answers it takes, besides those that its own path tells.
+    takes: BTreeMap<String, Vec<String>>,
+    /// Requests about something else than what their path answers, and parameters that are something else than what the
+    /// answer calls so, as `POST /path?name`, with what they are.
+    apart: BTreeMap<String, String>,
+}
+
 /// `lists.toml`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -339,6 +351,9 @@ impl Overlay {
                 "rules.toml" => {
                     overlay.rules = parse(file, text, &mut problems).unwrap_or_default();
                 }
+                "settings.toml" => {
+                    overlay.settings = parse(file, text, &mut problems).unwrap_or_default();
+                }
                 "lists.toml" => {
                     overlay.lists = parse(file, text, &mut problems).unwrap_or_default();
                 }
@@ -408,6 +423,24 @@ impl Overlay {
         };
         self.mark(format!("names.toml: argument_order {endpoint}"));
         order
+    }
+
+    /// The paths whose answers a request takes, besides those that its own path tells.
+    pub(crate) fn settings_of(&self, endpoint: &str) -> &[String] {
+        let Some(paths) = self.settings.takes.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("settings.toml: takes {endpoint}"));
+        paths
+    }
+
+    /// Whether a request, or a parameter as `PUT /path?name`, is about something else than what the answer calls so.
+    pub(crate) fn is_apart(&self, place: &str) -> bool {
+        let found = self.settings.apart.contains_key(place);
+        if found {
+            self.mark(format!("settings.toml: apart {place}"));
+        }
+        found
     }
 
     pub(crate) fn answers_bytes(&self, endpoint: &str) -> bool {
@@ -910,6 +943,9 @@ impl Overlay {
             );
         }
         entries.extend(self.pending.keys().map(|k| format!("pending.toml: {k}")));
+        let settings = &self.settings;
+        entries.extend((settings.takes.keys()).map(|k| format!("settings.toml: takes {k}")));
+        entries.extend((settings.apart.keys()).map(|k| format!("settings.toml: apart {k}")));
         let rules = 1..=self.rules.rule.len();
         entries.extend(rules.map(|position| format!("rules.toml: rule {position}")));
         for (table, facts) in [("list", &self.lists.list), ("text", &self.lists.text)] {

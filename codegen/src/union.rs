@@ -61,6 +61,18 @@ pub(crate) struct Union {
     /// Oldest first.
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: BTreeMap<(String, Method), Endpoint>,
+    /// Requests that set what answers hold.
+    pub(crate) pairs: Vec<Pair>,
+}
+
+/// A request that sets what an answer holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pair {
+    /// The request's.
+    pub(crate) path: String,
+    pub(crate) method: Method,
+    /// The path of the answer.
+    pub(crate) get: String,
 }
 
 #[derive(Debug)]
@@ -155,6 +167,7 @@ pub(crate) fn merge(releases: &[Facts]) -> Union {
     Union {
         releases: releases.iter().map(|facts| facts.release).collect(),
         endpoints,
+        pairs: Vec::new(),
     }
 }
 

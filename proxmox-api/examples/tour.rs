@@ -259,7 +259,7 @@ impl Tour {
     /// The configuration as the server writes it, for comparing every key of it.
     async fn raw_config(&self, node: &str, vmid: u32) -> Outcome<serde_json::Map<String, Value>> {
         let path = format!("/nodes/{node}/qemu/{vmid}/config");
-        match self.pve.request(Method::Get, path).await? {
+        match self.pve.request::<Value>(Method::Get, path).await? {
             Value::Object(config) => Ok(config),
             other => Err(format!("the configuration is no object but {other}").into()),
         }

@@ -40,7 +40,8 @@ pub(crate) use crate::value::property_string::{
     Between, PropertyStringRules, UnknownKeys, property_string_impls,
 };
 pub(crate) use crate::value::serialize::serde_impls;
-pub(crate) use crate::value::{compare, debug, decode, property_string};
+pub(crate) use crate::value::settings::{self, Changes, Settings};
+pub(crate) use crate::value::{compare, debug, decode, property_string, set};
 
 /// How answers are read.
 pub(crate) mod reply {

@@ -147,7 +147,7 @@ async fn both(
         };
         let _handle = ordered.respond(fault.clone());
         let client = adjust(to(&pve)).build().expect("complete");
-        let mut request = client.request(method, path);
+        let mut request = client.request::<proxmox_api::Value>(method, path);
         if method == Method::Post {
             request = request.param("cores", "2");
         }
@@ -228,7 +228,7 @@ async fn both_raw(
                 .await
                 .expect("the first request is answered");
         }
-        let result = client.request(method, "/pools").await;
+        let result = client.request::<proxmox_api::Value>(method, "/pools").await;
         let sent = count.load(Ordering::SeqCst) - usize::from(before);
         matrix.row(name, verb, sent, result);
     }
@@ -242,7 +242,7 @@ async fn connections(matrix: &mut Matrix) {
     let same = |builder| builder;
     for (method, verb) in [(Method::Get, "GET"), (Method::Post, "POST")] {
         let client = with_token(&closed().await).build().expect("complete");
-        let result = client.request(method, "/pools").await;
+        let result = client.request::<proxmox_api::Value>(method, "/pools").await;
         matrix.row("nobody listens", verb, 0, result);
     }
     let name = "nobody listens on the first of three hosts";
@@ -254,7 +254,7 @@ async fn connections(matrix: &mut Matrix) {
             .ca_pem(pve.ca_pem())
             .build()
             .expect("complete");
-        let mut request = client.request(method, path);
+        let mut request = client.request::<proxmox_api::Value>(method, path);
         if method == Method::Post {
             request = request.param("cores", "2");
         }
@@ -265,7 +265,9 @@ async fn connections(matrix: &mut Matrix) {
         .host(closed().await)
         .build()
         .expect("complete");
-    let result = client.request(Method::Post, "/pools").await;
+    let result = client
+        .request::<proxmox_api::Value>(Method::Post, "/pools")
+        .await;
     matrix.row("nobody listens on any host", "POST", 0, result);
 
     both(
@@ -351,7 +353,7 @@ async fn idle(matrix: &mut Matrix) {
             .await
             .expect("the first request is answered");
         closed.acquire().await.expect("open").forget();
-        let result = client.request(method, "/pools").await;
+        let result = client.request::<proxmox_api::Value>(method, "/pools").await;
         let sent = count.load(Ordering::SeqCst) - 1;
         matrix.row("the server closes an idle connection", verb, sent, result);
     }
@@ -375,7 +377,10 @@ async fn tasks(matrix: &mut Matrix) {
             .build()
             .expect("complete");
         let start = "/nodes/pve1/qemu/100/status/start";
-        let upid = client.request(Method::Post, start).await.expect("accepted");
+        let upid = client
+            .request::<proxmox_api::Value>(Method::Post, start)
+            .await
+            .expect("accepted");
         let task = client.task(upid.as_str().expect("a UPID").parse().expect("a UPID"));
         let hangs = pve.faults().on("GET", path).times(1).respond(Fault::Hang);
         let log = Mutex::new(Vec::new());
@@ -430,7 +435,9 @@ async fn uploads(matrix: &mut Matrix) {
         let pve = simulator().await;
         let _handle = pve.faults().on("GET", path).times(1).respond(fault);
         let client = to(&pve).build().expect("complete");
-        let journal = client.request(Method::Get, path).stream();
+        let journal = client
+            .request::<proxmox_api::Value>(Method::Get, path)
+            .stream();
         let result = match journal.await {
             Ok(mut file) => file.copy_to(&mut Vec::new()).await,
             Err(error) => Err(error),
@@ -515,10 +522,12 @@ async fn statuses(matrix: &mut Matrix) {
     .await;
     let pve = simulator().await;
     let client = to(&pve).build().expect("complete");
-    let result = client.request(Method::Post, "/nope").await;
+    let result = client
+        .request::<proxmox_api::Value>(Method::Post, "/nope")
+        .await;
     matrix.row("a path the server does not know", "POST", 1, result);
     let missing = client
-        .request(Method::Put, "/nodes/pve1/qemu/999/config")
+        .request::<proxmox_api::Value>(Method::Put, "/nodes/pve1/qemu/999/config")
         .param("cores", "2")
         .await;
     matrix.row("a guest that is not there", "PUT", 1, missing);
@@ -614,14 +623,16 @@ async fn encryption(matrix: &mut Matrix) {
             .retry(RetryPolicy::none())
             .build()
             .expect("complete");
-        let result = client.request(method, "/pools").await;
+        let result = client.request::<proxmox_api::Value>(method, "/pools").await;
         let name = "the limit in time is over before TLS is there";
         matrix.row(name, verb, 0, result);
     }
 
     let (url, ca_pem, count) = cut_off().await;
     let client = with_token(&url).ca_pem(ca_pem).build().expect("complete");
-    let result = client.request(Method::Post, "/pools").await;
+    let result = client
+        .request::<proxmox_api::Value>(Method::Post, "/pools")
+        .await;
     matrix.row(
         "TLS breaks off within the answer",
         "POST",
@@ -698,7 +709,11 @@ async fn logins(matrix: &mut Matrix) {
     pve.clear_requests();
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
-        calls.spawn(client.request(Method::Get, "/version").into_future());
+        calls.spawn(
+            client
+                .request::<proxmox_api::Value>(Method::Get, "/version")
+                .into_future(),
+        );
     }
     while let Some(result) = calls.join_next().await {
         result
@@ -814,7 +829,7 @@ async fn requests(matrix: &mut Matrix) {
     );
     let text = "x".repeat(600 * 1024);
     let result = client
-        .request(Method::Post, "/pools")
+        .request::<proxmox_api::Value>(Method::Post, "/pools")
         .param("comment", text.as_str())
         .await;
     matrix.row(
@@ -827,7 +842,7 @@ async fn requests(matrix: &mut Matrix) {
     version(knows.clone()).await.expect("answered");
     let text = "x".repeat(100 * 1024);
     let result = knows
-        .request(Method::Post, "/pools")
+        .request::<proxmox_api::Value>(Method::Post, "/pools")
         .param("comment", text.as_str())
         .await;
     matrix.row(
@@ -863,7 +878,7 @@ trait NodesLike {
 
 impl NodesLike for Client {
     async fn nodes_like(&self, value: &str) -> Result<(), Error> {
-        self.request(Method::Get, format!("/nodes/{value}/qemu"))
+        self.request::<proxmox_api::Value>(Method::Get, format!("/nodes/{value}/qemu"))
             .await
             .map(drop)
     }

@@ -68,7 +68,8 @@ async fn mixed_up(calls: usize, body: &'static str) -> usize {
         let (client, wrong) = (client.clone(), Arc::clone(&wrong));
         tasks.spawn(async move {
             for number in (task..calls).step_by(64) {
-                let call = client.request(Method::Get, format!("/pools/{number}"));
+                let call =
+                    client.request::<proxmox_api::Value>(Method::Get, format!("/pools/{number}"));
                 match call.await {
                     Err(Error::Api(error)) if error.reason() == format!("phrase {number}") => {}
                     _ => {
@@ -315,7 +316,7 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
         builder = builder.password("root@pam", "0a1b2c3d");
     }
     let client = builder.bounds(Bounds::new().pages(5000)).build()?;
-    let request = client.request(Method::Get, "/version");
+    let request = client.request::<proxmox_api::Value>(Method::Get, "/version");
     match victim {
         Victim::Call | Victim::Login => request.await.map(drop),
         Victim::Stream => {

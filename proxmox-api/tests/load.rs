@@ -116,7 +116,9 @@ async fn run(client: &Client, numbers: std::ops::Range<usize>) {
                 } else {
                     Method::Post
                 };
-                let answer = client.request(method, format!("/pools/{number}")).await;
+                let answer = client
+                    .request::<proxmox_api::Value>(method, format!("/pools/{number}"))
+                    .await;
                 assert_eq!(answer.expect("answered"), number.to_string());
             }
         });

@@ -164,7 +164,7 @@ async fn two_gibibytes_go_up_and_come_down_in_little_memory() {
     );
 
     let start = Instant::now();
-    let request = client.request(Method::Get, "/nodes/pve1/tasks/x/log");
+    let request = client.request::<proxmox_api::Value>(Method::Get, "/nodes/pve1/tasks/x/log");
     let mut file = request.stream().await.expect("accepted");
     let count = file
         .copy_to(&mut tokio::io::sink())
@@ -174,7 +174,7 @@ async fn two_gibibytes_go_up_and_come_down_in_little_memory() {
     println!("down: {count} bytes in {down:.1?}, peak {} KiB", peak());
 
     let start = Instant::now();
-    let request = client.request(Method::Get, "/nodes/pve1/journal");
+    let request = client.request::<proxmox_api::Value>(Method::Get, "/nodes/pve1/journal");
     let mut lines = request.stream().await.expect("accepted").lines();
     let mut read = 0;
     while let Some(line) = lines.try_next().await.expect("a line") {

@@ -111,7 +111,7 @@ async fn name_servers_of_a_machine_arrive_one_by_one() {
             .collect()
     };
     let dump = client
-        .request(Method::Get, "/nodes/pve1/qemu/100/cloudinit/dump")
+        .request::<Value>(Method::Get, "/nodes/pve1/qemu/100/cloudinit/dump")
         .param("type", "network");
 
     let settings = CloudInit::new()

@@ -77,7 +77,7 @@ async fn api_endpoint_availability_verification() {
         .await
         .expect("7.4 has it");
     let unknown = client
-        .request(Method::Get, "/nope")
+        .request::<proxmox_api::Value>(Method::Get, "/nope")
         .await
         .expect_err("no such path");
     assert_eq!(unknown.kind(), Some(ErrorKind::UnknownMethod));
@@ -93,7 +93,7 @@ async fn response_format_validation_success_and_error_cases() {
     let exists = client.pools().post("p1").await.expect_err("it is there");
     assert_eq!(exists.kind(), Some(ErrorKind::AlreadyExists), "{exists}");
     let refused = client
-        .request(Method::Post, "/pools")
+        .request::<proxmox_api::Value>(Method::Post, "/pools")
         .param("nonsense", "1")
         .await;
     let refused = refused.expect_err("parameters are wrong");
@@ -164,23 +164,23 @@ async fn token_expiration_and_permission_handling() {
     );
     let config = "/nodes/pve1/qemu/100/config";
     client
-        .request(Method::Get, config)
+        .request::<proxmox_api::Value>(Method::Get, config)
         .await
         .expect("bob may look");
     let error = client
-        .request(Method::Put, config)
+        .request::<proxmox_api::Value>(Method::Put, config)
         .param("cores", "2")
         .await;
     let error = error.expect_err("bob may not change");
     assert_eq!(error.kind(), Some(ErrorKind::PermissionDenied), "{error}");
     hands.advance(Duration::from_secs(90 * 60));
     client
-        .request(Method::Get, config)
+        .request::<proxmox_api::Value>(Method::Get, config)
         .await
         .expect("the ticket is renewed");
     hands.advance(Duration::from_secs(5 * 60 * 60));
     client
-        .request(Method::Get, config)
+        .request::<proxmox_api::Value>(Method::Get, config)
         .await
         .expect("the password gives another one");
 }
@@ -221,7 +221,10 @@ async fn task_polling_timeout_scenarios() {
     let pve = start(simulator().time_factor(1.0)).await;
     let client = built(to(&pve));
     let start = "/nodes/pve1/qemu/100/status/start";
-    let upid = client.request(Method::Post, start).await.expect("accepted");
+    let upid = client
+        .request::<proxmox_api::Value>(Method::Post, start)
+        .await
+        .expect("accepted");
     let task = client.task(upid.as_str().expect("a UPID").parse().expect("a UPID"));
     let wait = || task.wait().poll_interval(Duration::from_millis(1));
     let error = wait()
@@ -241,7 +244,7 @@ async fn upid_parsing_and_status_tracking() {
     let pve = start(simulator()).await;
     let client = built(to(&pve));
     let stop = client
-        .request(Method::Post, "/nodes/pve1/qemu/100/status/start")
+        .request::<proxmox_api::Value>(Method::Post, "/nodes/pve1/qemu/100/status/start")
         .await;
     let text = stop.expect("accepted");
     let upid: Upid = text.as_str().expect("a text").parse().expect("a UPID");

@@ -210,7 +210,7 @@ async fn a_log_comes_as_a_file_and_one_that_is_cut_off_is_noticed() {
     assert!(whole.starts_with(&part) && part.len() <= 10);
 
     let missing = client
-        .request(Method::Get, "/nodes/pve1/tasks/x/log")
+        .request::<proxmox_api::Value>(Method::Get, "/nodes/pve1/tasks/x/log")
         .stream();
     let error = missing.await.expect_err("no UPID");
     assert!(error.api().is_some(), "{error}");

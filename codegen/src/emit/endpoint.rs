@@ -283,6 +283,9 @@ impl Emitter<'_> {
             setters.push(self.setter(endpoint, parameter));
         }
         setters.extend(unset(endpoint));
+        let settings = self.settings(endpoint);
+        setters.extend(settings.as_ref().map(|(setters, _)| setters.clone()));
+        let settings = settings.map(|(_, impls)| impls);
         quote! {
             #about
             #aliases
@@ -293,7 +296,62 @@ impl Emitter<'_> {
             impl #name {
                 #(#setters)*
             }
+            #settings
         }
+    }
+
+    /// What takes answers as a whole, and which.
+    fn settings(&self, endpoint: &Endpoint) -> Option<(TokenStream, TokenStream)> {
+        if endpoint.settings.is_empty() {
+            return None;
+        }
+        let name = ident(&names::request(&endpoint.path, endpoint.method));
+        let removes = unset(endpoint).is_some();
+        let impls = endpoint.settings.iter().map(|settings| {
+            let (item, left_out) = (self.ty(&Ty::Item(settings.item)), &settings.left_out);
+            let lists = &settings.lists;
+            let lists = (!lists.is_empty())
+                .then(|| quote!(const LISTS: &'static [&'static str] = &[#(#lists),*];));
+            let gate = self.gate(&self.item_areas[settings.item]);
+            quote! {
+                #gate
+                impl Settings<#name> for #item {
+                    const LEFT_OUT: &'static [&'static str] = &[#(#left_out),*];
+                    const REMOVES: bool = #removes;
+                    #lists
+                }
+            }
+        });
+        let setters = quote! {
+            /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+            /// call does not take and from the digest. Parameters set later replace those of the value.
+            pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+                self.0.call.put_settings(of, T::TAKEN);
+                self
+            }
+
+            /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+            pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+                let (all, digest) = (changes.as_slice(), changes.digest());
+                self.0.call.put_changes(all, digest, T::TAKEN);
+                self
+            }
+        };
+        Some((setters, quote!(#(#impls)*)))
+    }
+
+    /// What leaves code out that needs an area which may not be there.
+    fn gate(&self, area: &str) -> Option<TokenStream> {
+        let area = self
+            .overlay
+            .areas()
+            .iter()
+            .find(|known| known.name == area)?;
+        let needed = area.always || area.name == self.current;
+        (!needed).then(|| {
+            let feature = area.name.replace('_', "-");
+            quote!(#[cfg(feature = #feature)])
+        })
     }
 
     fn setter(&mut self, endpoint: &Endpoint, parameter: &Parameter) -> TokenStream {

@@ -99,7 +99,7 @@ impl Emitter<'_> {
                 #[inline]
                 #[must_use]
                 pub fn #setter<#generic>(mut self, value: impl #bound) -> Self {
-                    property_string::#set(&mut self.#field, &mut self.unknown, #wire, value);
+                    set::#set(&mut self.#field, &mut self.unknown, #wire, value);
                     self
                 }
             });
@@ -117,7 +117,7 @@ impl Emitter<'_> {
         let initial = required.iter().map(|member| {
             let field = ident(&names::field(self.overlay, &member.name));
             let (set, wire) = (set(member), &member.name);
-            quote!(property_string::#set(&mut new.#field, &mut new.unknown, #wire, #field);)
+            quote!(set::#set(&mut new.#field, &mut new.unknown, #wire, #field);)
         });
         let start = match required.is_empty() {
             true => quote!(<Self as Object>::empty()),
@@ -376,6 +376,7 @@ impl Emitter<'_> {
             &TokenStream::new(),
             "extra",
         );
+        let building = self.building(id, members);
         quote! {
             #about
             #[derive(Clone)]
@@ -385,7 +386,130 @@ impl Emitter<'_> {
                 /// Members that are not declared here, and values that did not fit their field.
                 pub extra: Extra,
             }
+            #building
             #table
+        }
+    }
+
+    /// What makes a value of an answer's type: for tests, and for what is written back.
+    fn building(&self, id: ItemId, members: &[Member]) -> TokenStream {
+        let name = ident(&self.names.items[id]);
+        let required: Vec<&Member> = members.iter().filter(|member| member.required).collect();
+        let texts = required
+            .iter()
+            .filter(|member| is_text(self.api, &member.ty));
+        // Several texts could be mixed up.
+        let by_place = texts.count() < 2 && required.len() <= 3;
+        let inputs: Vec<Input> = (required.iter().enumerate())
+            .map(|(position, member)| self.input(&member.ty, true, &format!("How{position}")))
+            .collect();
+        let field = |member: &Member| {
+            let full = match member.family {
+                true => format!("{}[n]", member.name),
+                false => member.name.clone(),
+            };
+            ident(&names::field(self.overlay, &full))
+        };
+        let new = match (required.is_empty(), by_place) {
+            (true, _) => quote! {
+                /// A value with nothing set.
+                #[inline]
+                #[must_use]
+                pub fn new() -> Self {
+                    <Self as Object>::empty()
+                }
+            },
+            (_, false) => quote! {
+                /// A value with nothing set; what always comes in an answer is empty, zero or false.
+                #[inline]
+                #[must_use]
+                #[expect(clippy::new_without_default, reason = "a default should be of use")]
+                pub fn new() -> Self {
+                    <Self as Object>::empty()
+                }
+            },
+            (_, true) => {
+                let hows = inputs.iter().map(|input| &input.generic);
+                let arguments = required.iter().zip(&inputs).map(|(member, input)| {
+                    let (field, bound) = (field(member), &input.bound);
+                    quote!(#field: impl #bound)
+                });
+                let initial = required.iter().map(|member| {
+                    let (field, set, wire) = (field(member), set(member), &member.name);
+                    quote!(set::#set(&mut new.#field, &mut new.extra, #wire, #field);)
+                });
+                quote! {
+                    /// A value of what always comes in an answer.
+                    #[inline]
+                    #[must_use]
+                    pub fn new<#(#hows),*>(#(#arguments),*) -> Self {
+                        let mut new = <Self as Object>::empty();
+                        #(#initial)*
+                        new
+                    }
+                }
+            }
+        };
+        let is_settings = (self.api.endpoints.iter())
+            .any(|endpoint| endpoint.settings.iter().any(|settings| settings.item == id));
+        // What is only read has `with`: setters for everything would be a seventh of what the crate costs to check.
+        let settable = members.iter().filter(|_| is_settings);
+        let setters = settable.map(|member| {
+            let (field, ty, wire) = (field(member), self.ty(&member.ty), &member.name);
+            let setter = ident(&property_setter(self.overlay, &field.to_string()));
+            let about = match member.family {
+                true => format!("Sets one of `{wire}0` and so on."),
+                false => format!("Sets `{wire}`."),
+            };
+            if member.family {
+                return quote! {
+                    #[doc = #about]
+                    #[inline]
+                    #[must_use]
+                    pub fn #setter<Which, How>(
+                        mut self,
+                        index: impl IntoValue<u8, Which>,
+                        value: impl IntoSetting<#ty, How>,
+                    ) -> Self {
+                        set::set_member(&mut self.#field, &mut self.extra, #wire, index, value);
+                        self
+                    }
+                };
+            }
+            let Input { generic, bound, .. } = self.input(&member.ty, member.required, "How");
+            let set = set(member);
+            quote! {
+                #[doc = #about]
+                #[inline]
+                #[must_use]
+                pub fn #setter<#generic>(mut self, value: impl #bound) -> Self {
+                    set::#set(&mut self.#field, &mut self.extra, #wire, value);
+                    self
+                }
+            }
+        });
+        let difference = is_settings.then(|| {
+            quote! {
+                /// What has to change for this to be `other`; the digests do not count.
+                #[must_use]
+                pub fn diff(&self, other: &Self) -> Changes<Self> {
+                    settings::diff(self, other)
+                }
+
+                /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+                /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+                #[must_use]
+                pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+                    settings::drift(self, wanted)
+                }
+            }
+        });
+        quote! {
+            impl #name {
+                #new
+                #(#setters)*
+                #difference
+            }
         }
     }
 
@@ -508,11 +632,20 @@ impl Emitter<'_> {
     }
 }
 
+/// Whether a value is given as a text, and so could be mixed up with another.
+pub(super) fn is_text(api: &crate::ir::Api, ty: &Ty) -> bool {
+    match ty {
+        Ty::Text | Ty::TextType(_) | Ty::Secret | Ty::List(_) | Ty::Array(_) => true,
+        Ty::Item(id) => !matches!(api.items[*id].kind, ItemKind::Struct(_)),
+        _ => false,
+    }
+}
+
 /// The function of the core that sets a key.
 fn set(member: &Member) -> proc_macro2::Ident {
     ident(match (&member.ty, member.required) {
-        (Ty::List(_), true) => "put_list",
-        (Ty::List(_), false) => "set_list",
+        (Ty::List(_) | Ty::Array(_), true) => "put_list",
+        (Ty::List(_) | Ty::Array(_), false) => "set_list",
         (_, true) => "put",
         (_, false) => "set",
     })
@@ -522,7 +655,10 @@ fn set(member: &Member) -> proc_macro2::Ident {
 pub(super) fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
     let name = names::field(overlay, wire);
     match name.as_str() {
-        "clone" | "default" | "eq" | "fmt" | "from_json" | "new" | "unknown" => format!("{name}_"),
+        "clone" | "default" | "diff" | "drift" | "eq" | "fmt" | "from_json" | "new" | "unknown"
+        | "with" => {
+            format!("{name}_")
+        }
         _ => name,
     }
 }

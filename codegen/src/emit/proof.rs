@@ -43,6 +43,14 @@ pub(crate) fn proof(
             overlay,
         ),
     );
+    files.insert(
+        "settings.rs".to_owned(),
+        render::file(
+            "Every answer that a request takes as a whole, set as a whole and member by member.",
+            &emitter.write_backs(releases),
+            overlay,
+        ),
+    );
     files.insert("shapes.json".to_owned(), emitter.shapes());
     files
 }
@@ -128,28 +136,32 @@ impl Scene<'_> {
     }
 }
 
+/// What the values of an endpoint's parameters stand among.
+fn scene<'a>(endpoint: &Endpoint, releases: &'a [Facts], empty: &'a Schemas) -> Scene<'a> {
+    let facts = &releases[endpoint.presence.last()];
+    let known = (facts.endpoints.get(&endpoint.path))
+        .and_then(|methods| methods.get(&endpoint.method))
+        .map(|endpoint| &endpoint.parameters.properties);
+    Scene {
+        formats: &facts.formats,
+        siblings: known.unwrap_or(empty),
+        earlier: releases,
+        separator: ',',
+        inside: false,
+        owner: "",
+        path: false,
+        shown: None,
+    }
+}
+
 impl Emitter<'_> {
     fn wires(&self, releases: &[Facts]) -> TokenStream {
         let mut functions = Vec::new();
         let mut entries = Vec::new();
+        let empty = Schemas::new();
         for endpoint in &self.api.endpoints {
             let facts = &releases[endpoint.presence.last()];
-            let known = facts
-                .endpoints
-                .get(&endpoint.path)
-                .and_then(|methods| methods.get(&endpoint.method))
-                .map(|endpoint| &endpoint.parameters.properties);
-            let empty = Schemas::new();
-            let scene = Scene {
-                formats: &facts.formats,
-                siblings: known.unwrap_or(&empty),
-                earlier: releases,
-                separator: ',',
-                inside: false,
-                owner: "",
-                path: false,
-                shown: None,
-            };
+            let scene = scene(endpoint, releases, &empty);
             let (function, entry) = self.wire(endpoint, &facts.release.to_string(), &scene);
             functions.push(function);
             entries.push(entry);
@@ -168,12 +180,12 @@ impl Emitter<'_> {
         }
     }
 
-    fn wire(
+    /// A request with what it cannot do without, its path, and what must arrive of that.
+    fn begun(
         &self,
         endpoint: &Endpoint,
-        release: &str,
         scene: &Scene<'_>,
-    ) -> (TokenStream, TokenStream) {
+    ) -> (TokenStream, String, Vec<TokenStream>) {
         let mut code = quote!(Root::detached());
         let mut path = String::new();
         for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
@@ -198,16 +210,24 @@ impl Emitter<'_> {
             }
         }
         let verb = ident(&names::verb(endpoint.method).to_lowercase());
-        let (required, optional): (Vec<&Parameter>, Vec<&Parameter>) =
-            endpoint.parameters.iter().partition(|p| p.required);
         let mut sent = Vec::new();
         let mut arguments = Vec::new();
-        for parameter in required {
+        for parameter in endpoint.parameters.iter().filter(|p| p.required) {
             let value = self.parameter(endpoint, parameter, scene);
             sent.push(self.arrival(&parameter.name, parameter, scene, &value.sent));
             arguments.push(value.code);
         }
-        code = quote!(#code.#verb(#(#arguments),*));
+        (quote!(#code.#verb(#(#arguments),*)), path, sent)
+    }
+
+    fn wire(
+        &self,
+        endpoint: &Endpoint,
+        release: &str,
+        scene: &Scene<'_>,
+    ) -> (TokenStream, TokenStream) {
+        let (mut code, path, mut sent) = self.begun(endpoint, scene);
+        let optional = endpoint.parameters.iter().filter(|p| !p.required);
         let unset = super::endpoint::unset(endpoint).is_some();
         for parameter in optional {
             let setter = ident(&names::setter(self.overlay, &parameter.name));
@@ -280,6 +300,79 @@ impl Emitter<'_> {
                 };
                 self.value(name, ty, scene.siblings.get(name), &scene)
             }
+        }
+    }
+
+    /// Each answer that a request takes: set as a whole, and by the setters of its members, which shows that both have
+    /// one type.
+    fn write_backs(&self, releases: &[Facts]) -> TokenStream {
+        let empty = Schemas::new();
+        let mut functions = Vec::new();
+        let mut entries = Vec::new();
+        for endpoint in &self.api.endpoints {
+            let scene = scene(endpoint, releases, &empty);
+            for settings in &endpoint.settings {
+                let ItemKind::Struct(members) = &self.api.items[settings.item].kind else {
+                    continue;
+                };
+                let item = &self.names.items[settings.item];
+                let (begun, ..) = self.begun(endpoint, &scene);
+                let request = names::request(&endpoint.path, endpoint.method);
+                let name = ident(&format!("{request}Of{item}").to_snake_case());
+                let mut singly = Vec::new();
+                for member in members {
+                    let (wire, is_family) = (&member.name, member.family);
+                    let full = match is_family {
+                        true => format!("{wire}[n]"),
+                        false => wire.clone(),
+                    };
+                    let parameter = endpoint.parameters.iter().find(|p| p.name == full);
+                    let optional = parameter.is_some_and(|parameter| !parameter.required);
+                    if !optional || full == "digest" || settings.left_out.contains(&full) {
+                        continue;
+                    }
+                    let setter = ident(&names::setter(self.overlay, &full));
+                    let field = ident(&names::field(self.overlay, &full));
+                    singly.push(match is_family {
+                        true => quote! {
+                            for (index, member) in &value.#field {
+                                singly = singly.#setter(index, member);
+                            }
+                        },
+                        false => quote!(singly = singly.#setter(&value.#field);),
+                    });
+                }
+                let of = self.home_path(settings.item);
+                let mutable = (!singly.is_empty()).then(|| quote!(mut));
+                functions.push(quote! {
+                    fn #name(answer: Value) -> Result<Written, DecodeError> {
+                        let value = #of::from_json(answer)?;
+                        let whole = #begun.settings(&value);
+                        let unchanged = #begun.changes(&value.diff(&value));
+                        let #mutable singly = #begun;
+                        #(#singly)*
+                        Ok(Written {
+                            whole: whole.call().clone(),
+                            singly: singly.call().clone(),
+                            unchanged: unchanged.call().clone(),
+                        })
+                    }
+                });
+                let key = endpoint.key();
+                entries.push(quote!(WriteBack { endpoint: #key, of: #item, write: #name }));
+            }
+        }
+        quote! {
+            use proxmox_api::Value;
+            use proxmox_api::pve::{self, Root};
+            use proxmox_api::value::decode::DecodeError;
+
+            use crate::wire::{WriteBack, Written};
+
+            /// By path and verb of the request.
+            pub static WRITE_BACKS: &[WriteBack] = &[#(#entries),*];
+
+            #(#functions)*
         }
     }
 

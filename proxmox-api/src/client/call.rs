@@ -6,11 +6,13 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 
 use crate::error::{Name, RequestErrorKind};
+use crate::value::api_value::Object;
 use crate::value::encode::{ParamValue, Params, Problem, ToParam};
 use crate::value::endpoint::{Endpoint, Method};
 use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
 use crate::value::limits;
 use crate::value::list::{self, List};
+use crate::value::settings::{self, Change, Taken, Written};
 
 /// A request ready to be sent: verb, path and parameters.
 ///
@@ -253,6 +255,82 @@ impl Call {
     ) {
         for (key, value) in params {
             self.put(key.into().into(), &value);
+        }
+    }
+
+    /// Sets what the request takes of a value.
+    #[inline(never)]
+    pub(crate) fn put_settings(&mut self, value: &dyn Object, taken: Taken) {
+        for (name, written) in settings::all(value) {
+            if taken.takes(&name) {
+                let written = taken.form(&name, written);
+                self.put_written(name, written);
+            }
+        }
+    }
+
+    /// Makes the changes that the request can make.
+    #[inline(never)]
+    pub(crate) fn put_changes(&mut self, changes: &[Change], digest: Option<&str>, taken: Taken) {
+        for change in changes {
+            let name = change.name();
+            if !taken.takes(name) {
+                continue;
+            }
+            match change.written() {
+                Some(written) => {
+                    let written = taken.form(name, written.clone());
+                    self.put_written(name.to_owned(), written);
+                }
+                None if taken.removes => self.unset(name.to_owned()),
+                None => {
+                    let allowed = "a value: this call removes no settings";
+                    let problem = Problem {
+                        certain: true,
+                        value: None,
+                        allowed: allowed.to_owned(),
+                    };
+                    self.refuse(name, problem);
+                }
+            }
+        }
+        if let Some(digest) = digest
+            && taken.takes(settings::DIGEST)
+        {
+            self.set(settings::DIGEST, &digest);
+        }
+    }
+
+    fn put_written(&mut self, name: String, written: Written) {
+        if let Some(problem) = written.problem {
+            self.refuse(&name, problem);
+        }
+        self.put_value(name.into(), written.value);
+    }
+
+    /// Sets what a query holds; a name that stands several times becomes an array.
+    pub(crate) fn put_query(&mut self, query: &str) {
+        let text = |raw: &str| {
+            let raw = raw.replace('+', " ");
+            let text = percent_decode_str(&raw).decode_utf8();
+            text.map(Cow::into_owned)
+        };
+        for pair in query.split(['&', ';']).filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Ok(name), Ok(value)) = (text(name), text(value)) else {
+                let problem = format!("{name:?} in the query is not UTF-8 once it is decoded");
+                let problem = Box::new(RequestErrorKind::Path { problem });
+                self.invalid.get_or_insert(problem);
+                continue;
+            };
+            let value = match self.params.get(&name) {
+                None => ParamValue::One(value),
+                Some(known) => {
+                    let known = known.texts().iter().cloned();
+                    ParamValue::Many(known.chain([value]).collect())
+                }
+            };
+            self.put_value(name.into(), value);
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::call::Call;
@@ -68,6 +69,18 @@ impl<T> Request<T> {
     }
 }
 
+impl<T> Request<T> {
+    /// The same call, with its answer read as any type that serde can read.
+    pub(crate) fn answer_as<D: DeserializeOwned>(self) -> Request<D> {
+        let Self { client, call, .. } = self;
+        Request {
+            client,
+            call,
+            decode: reply::any,
+        }
+    }
+}
+
 impl<T> Clone for Request<T> {
     fn clone(&self) -> Self {
         Self {
@@ -115,25 +128,67 @@ pub(crate) fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, N
 }
 
 impl Client {
-    /// A call of any path, for endpoints this crate does not know. `path` starts with a slash, goes
-    /// below `/api2/json` and is sent as it is.
-    pub fn request(&self, method: Method, path: impl Into<String>) -> Request<Value> {
+    /// A call of any path, for endpoints this crate does not know. `path` starts with a slash, goes below `/api2/json`
+    /// and is sent as it is; what a query in it holds counts as parameters. The answer's data is read as any type that
+    /// serde can read, [`Value`] for whatever comes.
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// use proxmox_api::value::endpoint::Method;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Row {
+    ///     node: String,
+    ///     status: String,
+    /// }
+    ///
+    /// let rows: Vec<Row> = pve.request(Method::Get, "/cluster/resources?type=node").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request<T: DeserializeOwned + 'static>(
+        &self,
+        method: Method,
+        path: impl Into<String>,
+    ) -> Request<T> {
+        let path = path.into();
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query)),
+            None => (path.clone(), None),
+        };
+        let mut call = Call::new(method, path);
+        if let Some(query) = query {
+            call.put_query(query);
+        }
         Request {
             client: Some(self.clone()),
-            call: Call::new(method, path),
-            decode: reply::data,
+            call,
+            decode: reply::any,
         }
     }
 }
 
 /// How answers are read.
 pub(crate) mod reply {
-    use super::{ApiValue, Client, DecodeError, Extra, Reply, decode_answer, decode_beside};
+    use super::{
+        ApiValue, Client, DecodeError, DeserializeOwned, Extra, Reply, Value, decode_answer,
+        decode_beside,
+    };
 
     /// Whatever comes is as good as nothing.
     pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
         *extra = decode_beside(&reply.body).unwrap_or_default();
         Ok(())
+    }
+
+    /// Whatever serde can read.
+    pub(crate) fn any<T: DeserializeOwned>(
+        _: &Client,
+        reply: &Reply,
+        extra: &mut Extra,
+    ) -> Result<T, DecodeError> {
+        let data: Value = decode_answer(&reply.body, extra)?;
+        serde_json::from_value(data).map_err(|error| DecodeError::new("data", error.to_string()))
     }
 
     pub(crate) fn data<T: ApiValue>(

@@ -81,6 +81,9 @@ pub enum Error {
     /// The client cannot be built from what it was given.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A [`Script`](crate::testing::Script), which stands in the place of a server in tests, does not expect the request.
+    #[error(transparent)]
+    Unscripted(UnscriptedError),
     /// A request that belongs to no client was awaited.
     #[error(transparent)]
     Detached(DetachedError),
@@ -172,6 +175,11 @@ impl Error {
 
     /// Sorts what a transport reports by whether the request may have arrived.
     pub(crate) fn transport(name: &Name, origin: &str, cause: TransportError) -> Self {
+        if cause.is_unscripted() {
+            let name = name.clone();
+            let text = cause.text().to_owned();
+            return Self::Unscripted(UnscriptedError(Box::new((name, text))));
+        }
         if cause.is_never_sent() {
             return Self::nowhere(name, origin.to_owned(), cause, Vec::new());
         }
@@ -282,6 +290,7 @@ impl Error {
             Self::Interrupted(error) => Some(&error.0.name),
             Self::Timeout(error) => Some(&error.0.name),
             Self::Exceeded(error) => Some(&error.0.0),
+            Self::Unscripted(error) => Some(&error.0.0),
             Self::Decode(error) => Some(&error.0.name),
             Self::Request(error) => Some(&error.0.name),
             Self::Local(error) => Some(&error.0.name),
@@ -308,6 +317,7 @@ impl Error {
             | Self::Request(_)
             | Self::Config(_)
             | Self::Detached(_)
+            | Self::Unscripted(_)
             | Self::Upid(_) => true,
             Self::Timeout(error) => error.never_sent(),
             _ => false,
@@ -425,6 +435,27 @@ impl std::error::Error for ConnectError {
         Some(&self.0.cause)
     }
 }
+
+/// A request that a script for tests does not expect. See [`Error::Unscripted`].
+#[derive(Clone, Debug)]
+pub struct UnscriptedError(Box<(Name, String)>);
+
+impl UnscriptedError {
+    /// The call, as `GET /version`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.0.endpoint()
+    }
+}
+
+impl fmt::Display for UnscriptedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, text) = &*self.0;
+        write!(f, "{name}: {text}")
+    }
+}
+
+impl std::error::Error for UnscriptedError {}
 
 /// The connection broke before the answer was complete. See [`Error::Interrupted`].
 #[derive(Clone, Debug)]

@@ -7,6 +7,8 @@ use crate::transport::TransportError;
 pub(crate) enum Failure {
     /// The server's certificate is not trusted; nothing was sent, and the next attempt ends the same way.
     Untrusted,
+    /// A script for tests does not expect it.
+    Unscripted,
     /// Nothing was sent.
     NeverSent,
     /// It may have arrived, and no usable answer came.
@@ -33,6 +35,7 @@ impl Failure {
         match (error.is_never_sent(), error.server_certificate()) {
             (true, Some(_)) => Self::Untrusted,
             (true, None) => Self::NeverSent,
+            (false, _) if error.is_unscripted() => Self::Unscripted,
             (false, _) if error.exceeded().is_some() => Self::TooMuch,
             (false, _) => Self::Lost,
         }
@@ -42,7 +45,7 @@ impl Failure {
     /// server acting on it twice does no harm.
     pub(crate) fn repetition(self, repeatable: bool) -> Repetition {
         let (by_the_client, by_the_program) = match self {
-            Self::Untrusted | Self::TooMuch => (false, false),
+            Self::Untrusted | Self::Unscripted | Self::TooMuch => (false, false),
             Self::NeverSent => (true, true),
             Self::Lost => (repeatable, repeatable),
             // An answer instead of the work, by definition.

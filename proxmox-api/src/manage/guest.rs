@@ -20,7 +20,6 @@ mod backup;
 mod cloud_init;
 mod config;
 mod copy;
-mod difference;
 mod disks;
 mod identity;
 mod ids;
@@ -56,7 +55,6 @@ pub use backup::{Backup, Restore};
 pub use cloud_init::{CloudInit, ssh_keys};
 pub use config::{Bus, Size};
 pub use copy::{CloneGuest, Cloned, Destroy};
-pub(crate) use difference::set_differences;
 pub use disks::Disk;
 pub use ids::{allocate, next_free};
 pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
@@ -68,7 +66,7 @@ pub use snapshot::{Snapshot, TakeSnapshot};
 pub use started::{Started, WaitStarted};
 
 pub use crate::error::{GuestError, GuestErrorKind};
-pub use crate::value::guest::{Kind, Place};
+pub use crate::value::guest::{Kind, ParseNameError, Place};
 
 /// What is done with a guest, under way.
 pub(crate) type Acting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::guest::{CloudInit, Guest, Kind, PowerState, Size, allocate, set_differences};
+use super::guest::{CloudInit, Guest, Kind, PowerState, Size, allocate};
 use super::image::Image;
 use super::inventory::{Inventory, Resource};
 use super::work::{Action, Subject, Track, Work, WorkError};
@@ -222,9 +222,8 @@ impl Machine {
             settings.put(&mut config, true);
         }
         let create = |vmid: u32| {
-            let mut request = pve.api().nodes().node(&node).qemu().post(vmid);
-            set_differences(&mut request.0.call, &QemuConfig::default(), &config);
-            request.into_request().into_future()
+            let request = pve.api().nodes().node(&node).qemu().post(vmid);
+            request.settings(&config).into_request().into_future()
         };
         let (vmid, task) = allocate(pve, self.ids.clone(), create).await?;
         let subject = Subject::Guest(vmid);

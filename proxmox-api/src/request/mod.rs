@@ -1,5 +1,7 @@
 //! Requests as plain values.
 
+use serde::de::DeserializeOwned;
+
 use crate::client::Client;
 use crate::error::Error;
 use crate::stream::download::Download;
@@ -36,6 +38,22 @@ pub trait ApiRequest: Sized {
     ) -> Self {
         self.call_mut().put_all(params);
         self
+    }
+
+    /// The same call, with the data of its answer read as any type that serde can read, such as
+    /// [`Value`](crate::Value).
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// use proxmox_api::Value;
+    /// use proxmox_api::request::ApiRequest;
+    ///
+    /// let version: Value = pve.version().get().answer_as().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn answer_as<T: DeserializeOwned + 'static>(self) -> Request<T> {
+        self.into_request().answer_as()
     }
 
     /// As [`Request::with_envelope`].

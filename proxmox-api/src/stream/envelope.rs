@@ -133,7 +133,7 @@ mod tests {
         let fake = Fake::new(move |_| ok(body));
         let client = fake.token_client();
         client
-            .request(Method::Get, "/nodes/pve1/network")
+            .request::<Value>(Method::Get, "/nodes/pve1/network")
             .with_envelope()
             .await
     }

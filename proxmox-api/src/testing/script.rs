@@ -17,6 +17,10 @@ use crate::transport::{
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::endpoint::Method;
 
+mod tasks;
+
+use tasks::{ScriptedTask, Tasks};
+
 /// A [`Transport`] that answers from a script instead of a network. Clones share the script.
 ///
 /// Each expectation answers one request, the first that fits it; expectations need not be met in the
@@ -35,14 +39,14 @@ use crate::value::endpoint::Method;
 ///     let qemu = pve.nodes().node("pve1").qemu();
 ///     let guests = qemu.get().await?;
 ///     for guest in &guests {
-///         qemu.vmid(guest.vmid).status().stop().post().await?;
+///         qemu.vmid(guest.vmid).status().stop().post().and_wait().await?;
 ///     }
 ///     Ok(guests.len())
 /// }
 ///
 /// let script = Script::new();
 /// script.expect(Expect::get("/nodes/pve1/qemu").data(json!([{ "vmid": 100, "status": "running" }])));
-/// script.expect(Expect::post("/nodes/pve1/qemu/100/status/stop").task("qmstop"));
+/// script.expect(Expect::post("/nodes/pve1/qemu/100/status/stop").task_ok("qmstop"));
 ///
 /// let pve = script.client()?;
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -61,6 +65,7 @@ pub struct Script(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     open: Vec<Expect>,
+    tasks: Tasks,
     requests: Vec<WireRequest>,
     unexpected: Vec<String>,
 }
@@ -127,6 +132,9 @@ impl Script {
         state.requests.push(request.clone());
         let seen = Seen::of(request);
         let Some(place) = state.open.iter().position(|open| open.fits(&seen)) else {
+            if let Some(answer) = state.tasks.answer(&seen) {
+                return Ok(answer);
+            }
             let line = seen.to_string();
             let open: Vec<_> = state.open.iter().map(Expect::to_string).collect();
             let open = match open.len() {
@@ -134,10 +142,18 @@ impl Script {
                 _ => open.join(", "),
             };
             state.unexpected.push(line.clone());
-            return Err(TransportError::never_sent(format!(
+            return Err(TransportError::unscripted(format!(
                 "the script does not expect {line}; it expects {open}"
             )));
         };
+        if let Some(task) = &state.open[place].task {
+            let task = task.clone();
+            state.open[place].times.count();
+            if matches!(state.open[place].times, Times::Left(0)) {
+                drop(state.open.remove(place));
+            }
+            return Ok(state.tasks.start(task, &seen));
+        }
         match state.open[place].times {
             Times::Left(1) => {
                 let mut met = state.open.remove(place);
@@ -211,6 +227,8 @@ pub struct Expect {
     params: Vec<(String, ParamValue)>,
     times: Times,
     answer: Answer,
+    /// What it starts, instead of the answer.
+    task: Option<ScriptedTask>,
 }
 
 enum Times {
@@ -237,6 +255,7 @@ impl Expect {
             params: Vec::new(),
             times: Times::Left(1),
             answer: Box::new(|_| Err(TransportError::never_sent("no answer"))),
+            task: None,
         };
         expectation.data(Value::Null)
     }
@@ -285,13 +304,35 @@ impl Expect {
         self.body(200, "OK", json!({ "data": data }).to_string())
     }
 
-    /// Answers with the UPID of a task of this kind, which belongs to the node in the path.
-    pub fn task(self, kind: &str) -> Self {
-        let node = (self.path.strip_prefix("/nodes/"))
-            .and_then(|rest| rest.split('/').next())
-            .unwrap_or("pve1");
-        let upid = format!("UPID:{node}:00000001:00000001:66000000:{kind}::root@pam!test:");
-        self.data(Value::from(upid))
+    /// Starts a task of this kind that does its work, as `qmstart`. The script answers what is asked about the task from
+    /// then on: its status, its log, and that it is to stop.
+    ///
+    /// It belongs to the node and the guest in the path, and each has a UPID of its own.
+    pub fn task_ok(mut self, kind: &str) -> Self {
+        self.task = Some(ScriptedTask::new(kind, "OK"));
+        self
+    }
+
+    /// Starts a task of this kind that fails with these words; otherwise as [`Expect::task_ok`].
+    pub fn task_fails(mut self, kind: &str, why: &str) -> Self {
+        self.task = Some(ScriptedTask::new(kind, why));
+        self
+    }
+
+    /// The lines in the log of the task that was named before.
+    pub fn task_log(mut self, lines: &[&str]) -> Self {
+        if let Some(task) = &mut self.task {
+            task.log = lines.iter().map(|line| (*line).to_owned()).collect();
+        }
+        self
+    }
+
+    /// How many times the task that was named before is found at work, before it has ended; never, unless told.
+    pub fn task_looks(mut self, looks: u32) -> Self {
+        if let Some(task) = &mut self.task {
+            task.looks = looks;
+        }
+        self
     }
 
     /// Refuses with this status and message, as the server does since Proxmox VE 8.4.
@@ -448,7 +489,7 @@ mod tests {
     use crate::error::api::ErrorKind;
 
     async fn get(client: &Client, path: &str) -> Result<Value, Error> {
-        client.request(Method::Get, path).await
+        client.request::<Value>(Method::Get, path).await
     }
 
     #[tokio::test]
@@ -463,13 +504,15 @@ mod tests {
         script.expect(Expect::get("/x").times(2).data(json!(2)));
         script.expect(Expect::get("/x").repeatedly().data(json!(3)));
         let client = script.client().expect("complete");
-        let full = client.request(Method::Get, "/x").param("full", true);
+        let full = client
+            .request::<Value>(Method::Get, "/x")
+            .param("full", true);
         for expected in [2, 2, 3, 3] {
             assert_eq!(get(&client, "/x").await.expect("expected"), expected);
         }
         assert_eq!(full.await.expect("expected"), 1);
         let put = client
-            .request(Method::Put, "/pools/a%20b")
+            .request::<Value>(Method::Put, "/pools/a%20b")
             .param("members", vec!["1", "2"]);
         assert_eq!(put.await.expect("expected"), "list");
         assert_eq!(script.requests().len(), 6);
@@ -485,7 +528,7 @@ mod tests {
         let client = script.client().expect("complete");
         get(&client, "/x").await.expect("expected");
         let request = client
-            .request(Method::Post, "/y")
+            .request::<Value>(Method::Post, "/y")
             .param("password", "s3cret");
         let error = request.await.expect_err("another parameter").to_string();
         assert!(
@@ -520,7 +563,7 @@ mod tests {
                 .param("content", "iso")
                 .param("checksum-algorithm", "sha256")
                 .param("filename", "x y.iso")
-                .task("imgcopy"),
+                .task_ok("imgcopy"),
         );
         let client = script.client().expect("complete");
         let upload = || client.upload("pve1", "local").bytes("a&b=c");
@@ -543,7 +586,7 @@ mod tests {
         script.expect(Expect::get("/a").refuse(500, "VM 100 not running"));
         script.expect(Expect::get("/b").refuse_parameter("vmid", "no such VM"));
         script.expect(Expect::get("/c").fail(TransportError::interrupted("gone")));
-        script.expect(Expect::post("/nodes/n2/x").task("qmstart"));
+        script.expect(Expect::post("/nodes/n2/x").task_ok("qmstart"));
         let client = script.client().expect("complete");
         let error = get(&client, "/a").await.expect_err("refused");
         assert_eq!(error.kind(), Some(ErrorKind::NotRunning), "{error}");
@@ -551,7 +594,7 @@ mod tests {
         assert_eq!(error.api().expect("refused").errors()["vmid"], "no such VM");
         let error = get(&client, "/c").await.expect_err("broken");
         assert!(matches!(error, Error::Interrupted(_)), "{error}");
-        let upid = client.request(Method::Post, "/nodes/n2/x").await;
+        let upid = client.request::<Value>(Method::Post, "/nodes/n2/x").await;
         let upid = upid.expect("accepted");
         let upid: crate::value::upid::Upid =
             (upid.as_str().expect("a text")).parse().expect("a UPID");

@@ -235,6 +235,8 @@ enum Fate {
     TimedOut(Duration),
     /// More came than is taken in.
     Exceeded(Exceeded),
+    /// It stands in no script.
+    Unscripted,
 }
 
 impl TransportError {
@@ -289,6 +291,20 @@ impl TransportError {
             certificate: None,
             expected: Vec::new(),
         }
+    }
+
+    /// A script does not expect the request.
+    pub(crate) fn unscripted(text: String) -> Self {
+        Self {
+            fate: Fate::Unscripted,
+            ..Self::never_sent(text)
+        }
+    }
+
+    /// Whether a script for tests, which stands in the place of a server, does not expect the request.
+    #[must_use]
+    pub fn is_unscripted(&self) -> bool {
+        self.fate == Fate::Unscripted
     }
 
     /// Whether the server cannot have seen the request.

@@ -430,6 +430,14 @@ macro_rules! object {
                 rules: object!(@rules $($($rule)+)?),
             };
 
+            /// Changes the value in place, in the middle of an expression.
+            #[inline]
+            #[must_use]
+            pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+                change(&mut self);
+                self
+            }
+
             /// Reads a value from JSON in the shape of the server, as leniently as an answer.
             ///
             /// # Errors

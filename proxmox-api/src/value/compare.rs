@@ -21,7 +21,7 @@ fn all<'a>(
         .all(|(left, right)| views(&left.view(), &right.view()))
 }
 
-fn views(left: &View<'_>, right: &View<'_>) -> bool {
+pub(crate) fn views(left: &View<'_>, right: &View<'_>) -> bool {
     match (left, right) {
         (View::Absent, View::Absent) | (View::AbsentSecret, View::AbsentSecret) => true,
         (View::Scalar(left), View::Scalar(right)) => left == right,

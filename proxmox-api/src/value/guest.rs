@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+mod name;
+
+pub use name::ParseNameError;
+
 /// What a guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -35,6 +39,16 @@ impl Kind {
             Self::Qemu => "a virtual machine",
             Self::Lxc => "a container",
         }
+    }
+}
+
+/// Reads what [`Kind::as_str`] gives.
+impl std::str::FromStr for Kind {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        Self::read(text)
+            .ok_or_else(|| ParseNameError::new("kind of guest", text, vec!["qemu", "lxc"]))
     }
 }
 

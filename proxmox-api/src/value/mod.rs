@@ -21,6 +21,9 @@ mod pending;
 pub mod property_string;
 pub(crate) mod secret;
 pub(crate) mod serialize;
+#[doc(hidden)]
+pub mod set;
+pub mod settings;
 pub(crate) mod text;
 pub mod upid;
 
@@ -30,3 +33,4 @@ pub use list::List;
 pub use pending::Pending;
 pub use secret::Secret;
 pub use serialize::{WithSecrets, with_secrets};
+pub use settings::{Change, Changes, Settings};

@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::value::api_value::{
     ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, Target, View, text_of,
 };
+use crate::value::compare;
 use crate::value::encode::{ParamValue, Problem};
-use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
 use crate::value::limits::{self, Takes};
-use crate::value::list::List;
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
+use crate::value::set::Refuse;
 
 /// What a property string holds beyond its declared keys.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -54,16 +54,18 @@ impl UnknownKeys {
         self.keys.is_empty() && self.text.is_none() && self.members.is_empty()
     }
 
-    #[cold]
-    fn refuse(&mut self, key: &str, mut problem: Problem) {
-        problem.allowed = format!("{} for its key `{key}`", problem.allowed);
-        self.problem.get_or_insert(problem);
-    }
-
     /// The whole text, where it could not be understood; it is written back as it came.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
+    }
+}
+
+impl Refuse for UnknownKeys {
+    #[cold]
+    fn refuse(&mut self, key: &str, mut problem: Problem) {
+        problem.allowed = format!("{} for its key `{key}`", problem.allowed);
+        self.problem.get_or_insert(problem);
     }
 }
 
@@ -286,68 +288,6 @@ fn fill(
     }
 }
 
-/// Sets a key that may be left out to what is given for it, if it is there.
-#[doc(hidden)]
-#[inline]
-pub fn set<P, How>(
-    slot: &mut Option<P>,
-    unknown: &mut UnknownKeys,
-    key: &str,
-    value: impl IntoSetting<P, How>,
-) {
-    match value.into_setting() {
-        Ok(Some(value)) => *slot = Some(value),
-        Ok(None) => {}
-        Err(problem) => unknown.refuse(key, problem),
-    }
-}
-
-/// Sets a key that may be left out to a list, if there is one.
-#[doc(hidden)]
-#[inline]
-pub fn set_list<P, How>(
-    slot: &mut Option<List<P>>,
-    unknown: &mut UnknownKeys,
-    key: &str,
-    items: impl IntoItemsSetting<P, How>,
-) {
-    match items.into_items_setting() {
-        Ok(Some(items)) => *slot = Some(List(items)),
-        Ok(None) => {}
-        Err(problem) => unknown.refuse(key, problem),
-    }
-}
-
-/// Sets a key that has to be there.
-#[doc(hidden)]
-#[inline]
-pub fn put<P, How>(
-    slot: &mut P,
-    unknown: &mut UnknownKeys,
-    key: &str,
-    value: impl IntoValue<P, How>,
-) {
-    match value.into_value() {
-        Ok(value) => *slot = value,
-        Err(problem) => unknown.refuse(key, problem),
-    }
-}
-
-/// Sets a key that has to be there to a list.
-#[doc(hidden)]
-#[inline]
-pub fn put_list<P, How>(
-    slot: &mut List<P>,
-    unknown: &mut UnknownKeys,
-    key: &str,
-    items: impl IntoItems<P, How>,
-) {
-    match items.into_items() {
-        Ok(items) => *slot = List(items),
-        Err(problem) => unknown.refuse(key, problem),
-    }
-}
-
 impl ApiValue for UnknownKeys {
     fn empty() -> Self {
         Self::default()
@@ -495,6 +435,28 @@ impl Parts {
         }
     }
 
+    /// Takes over the keys of another.
+    fn absorb(&mut self, other: Self) {
+        let (declared, unknown) = other.pairs.split_at(other.declared);
+        for (key, value) in declared {
+            let known = self.pairs.iter_mut().find(|(name, _)| name == key);
+            match known {
+                Some((_, old)) => old.clone_from(value),
+                None => {
+                    let pair = (key.clone(), value.clone());
+                    self.pairs.insert(self.declared, pair);
+                    self.declared += 1;
+                }
+            }
+        }
+        for (key, value) in unknown {
+            match self.pairs.iter_mut().find(|(name, _)| name == key) {
+                Some((_, old)) => old.clone_from(value),
+                None => self.pairs.push((key.clone(), value.clone())),
+            }
+        }
+    }
+
     fn join(mut self) -> String {
         if let Some(text) = self.text {
             return text;
@@ -529,6 +491,37 @@ impl Parts {
         }
         text
     }
+}
+
+/// The text of `value` once it has the keys of `wanted`; nothing if it has them.
+pub(crate) fn merged(value: &dyn Object, wanted: &dyn Object) -> Option<String> {
+    let mut differs = false;
+    value.fields(&mut |_, has| {
+        wanted.fields(&mut |_, wants| {
+            differs = has
+                .iter()
+                .zip(wants)
+                .any(|(has, wants)| match (has.view(), wants.view()) {
+                    (_, View::Absent | View::AbsentSecret) => false,
+                    (View::UnknownKeys(has), View::UnknownKeys(wants)) => {
+                        let mut keys = wants.keys.iter();
+                        wants.text.is_some() && has.text != wants.text
+                            || keys.any(|(key, text)| has.keys.get(key) != Some(text))
+                    }
+                    (has, wants) => !compare::views(&has, &wants),
+                });
+        });
+    });
+    if !differs {
+        return None;
+    }
+    let wanted = Parts::of(wanted, Secrets::Plain)?;
+    let mut parts = Parts::of(value, Secrets::Plain)?;
+    if wanted.text.is_some() || parts.text.is_some() {
+        return Some(wanted.join());
+    }
+    parts.absorb(wanted);
+    Some(parts.join())
 }
 
 /// A property string as JSON: as a text, or in parsed form where the text would be read as something else; nothing for

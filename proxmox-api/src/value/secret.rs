@@ -50,6 +50,12 @@ impl From<String> for Secret {
     }
 }
 
+impl From<&Secret> for Secret {
+    fn from(value: &Secret) -> Self {
+        value.clone()
+    }
+}
+
 impl From<&String> for Secret {
     fn from(value: &String) -> Self {
         Self(value.clone())

@@ -9,9 +9,13 @@ pub mod property;
 #[rustfmt::skip]
 #[path = "generated/requests.rs"]
 mod requests;
+#[rustfmt::skip]
+#[path = "generated/settings.rs"]
+mod settings;
 pub mod shape;
 pub mod show;
 pub mod wire;
 
 pub use answers::{ANSWERS, PROPERTY_STRINGS};
 pub use requests::WIRES;
+pub use settings::WRITE_BACKS;

@@ -1,6 +1,8 @@
 //! What must go over the wire.
 
+use proxmox_api::Value;
 use proxmox_api::request::Call;
+use proxmox_api::value::decode::DecodeError;
 
 /// An endpoint called with everything it takes.
 #[derive(Debug)]
@@ -15,6 +17,28 @@ pub struct Wire {
     /// Makes the call through the path tree.
     pub build: fn() -> Call,
     pub parameters: &'static [Parameter],
+}
+
+/// An answer that a request takes as a whole.
+#[derive(Debug)]
+pub struct WriteBack {
+    /// Verb and path template of the request.
+    pub endpoint: &'static str,
+    /// The type of the answer.
+    pub of: &'static str,
+    /// Sets what an answer holds.
+    pub write: fn(Value) -> Result<Written, DecodeError>,
+}
+
+/// Calls that set one answer.
+#[derive(Debug)]
+pub struct Written {
+    /// As a whole.
+    pub whole: Call,
+    /// Each member that the call can do without, by its setter.
+    pub singly: Call,
+    /// The changes between the answer and itself.
+    pub unchanged: Call,
 }
 
 /// A parameter that was set.

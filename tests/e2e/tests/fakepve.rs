@@ -298,7 +298,10 @@ async fn a_page_of_a_proxy_is_no_answer() {
 #[ignore = "needs fakepve"]
 async fn any_path_can_be_called() {
     let pve = with_password();
-    let answer = pve.request(Method::Get, "/cluster/nextid").await.unwrap();
+    let answer = pve
+        .request::<proxmox_api::Value>(Method::Get, "/cluster/nextid")
+        .await
+        .unwrap();
     assert_eq!(answer, "104");
 }
 
@@ -431,13 +434,16 @@ async fn faults_of_the_server_are_told_apart() {
         ),
         (Method::Delete, "/pools", 401, ErrorKind::InvalidCsrf),
     ] {
-        let error = pve.request(method, path).await.unwrap_err();
+        let error = pve
+            .request::<proxmox_api::Value>(method, path)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Some(kind), "{error}");
         assert_eq!(error.api().unwrap().status(), status, "{error}");
         assert_eq!(error.endpoint(), Some(&*format!("{method} {path}")));
     }
     let error = pve
-        .request(Method::Get, "/nodes/pve1/time")
+        .request::<proxmox_api::Value>(Method::Get, "/nodes/pve1/time")
         .await
         .unwrap_err();
     let missing = error.api().unwrap().missing_permission();
@@ -470,14 +476,20 @@ async fn faults_of_the_server_are_told_apart() {
 async fn a_fault_that_passes_is_waited_out_for_reads_only() {
     let pve = with_token(server());
     let path = "/cluster/backup";
-    pve.request(Method::Get, path)
+    pve.request::<proxmox_api::Value>(Method::Get, path)
         .await
         .expect("the second time");
 
-    let error = pve.request(Method::Post, path).await.unwrap_err();
+    let error = pve
+        .request::<proxmox_api::Value>(Method::Post, path)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::Unavailable), "{error}");
     // Only one request met the fault, or this one would.
-    let error = pve.request(Method::Post, path).param("nonsense", "1").await;
+    let error = pve
+        .request::<proxmox_api::Value>(Method::Post, path)
+        .param("nonsense", "1")
+        .await;
     let error = error.unwrap_err();
     assert_eq!(
         error.kind(),
@@ -491,7 +503,9 @@ async fn a_fault_that_passes_is_waited_out_for_reads_only() {
 async fn a_server_that_hangs_up_or_says_nothing_may_have_acted() {
     let call = async |builder: ClientBuilder, method| {
         let pve = built(with_root(builder).retry(RetryPolicy::none()));
-        pve.request(method, "/access/domains").await.unwrap_err()
+        pve.request::<proxmox_api::Value>(method, "/access/domains")
+            .await
+            .unwrap_err()
     };
     for method in [Method::Get, Method::Post] {
         let error = call(at("FAKEPVE_DROPS_URL"), method).await;
@@ -511,9 +525,11 @@ async fn a_server_that_hangs_up_or_says_nothing_may_have_acted() {
 async fn more_than_the_server_reads_is_refused_as_that() {
     let pve = built(with_root(at("FAKEPVE_SMALL_URL")));
     let text = "x".repeat(100 * 1024);
-    let error = (pve.request(Method::Post, "/pools").param("comment", text))
-        .await
-        .unwrap_err();
+    let error = (pve
+        .request::<proxmox_api::Value>(Method::Post, "/pools")
+        .param("comment", text))
+    .await
+    .unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::TooLarge), "{error}");
     let upload = pve.upload("pve1", "local").bytes(vec![0; 200 * 1024]);
     let error = upload.name("large.iso").await.unwrap_err();

@@ -111,7 +111,9 @@ async fn only_what_does_no_harm_is_sent_again() {
 async fn a_request_says_itself_that_it_may_be_repeated() {
     let fake = failing(Fault::Broken, 1);
     let client = client(&fake, RetryPolicy::new());
-    let request = client.request(Method::Post, "/pools").repeatable();
+    let request = client
+        .request::<crate::Value>(Method::Post, "/pools")
+        .repeatable();
     assert!(request.call().is_repeatable());
     request.await.expect("the second attempt is accepted");
     assert_eq!(

@@ -497,7 +497,7 @@ fn missing<'a>(
         // A storage goes from a node with the node itself.
         let question = async move {
             let path = format!("/storage/{}", escape(storage));
-            match client.request(Method::Get, path).await {
+            match client.request::<Value>(Method::Get, path).await {
                 Ok(config) => match config.get("nodes").and_then(Value::as_str) {
                     Some(nodes) if !nodes.split([',', ' ']).any(|name| name == node) => {
                         Found::Nothing

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::difference::set_differences;
 use super::{Acting, Guest, Kind, PowerState};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -200,20 +199,20 @@ impl<'a> Apply<'a> {
         let mut written = Vec::new();
         match &mut self.wanted {
             Wanted::Qemu(change) => {
-                (guest.put_qemu(&mut |config, mut request| {
+                (guest.put_qemu(&mut |config, request| {
                     let mut wanted = config.clone();
                     change(&mut wanted);
-                    set_differences(&mut request.0.call, config, &wanted);
+                    let request = request.changes(&config.diff(&wanted));
                     written = names(&request.0.call);
                     Ok(request)
                 }))
                 .await?;
             }
             Wanted::Lxc(change) => {
-                (guest.put_lxc(&mut |config, mut request| {
+                (guest.put_lxc(&mut |config, request| {
                     let mut wanted = config.clone();
                     change(&mut wanted);
-                    set_differences(&mut request.0.call, config, &wanted);
+                    let request = request.changes(&config.diff(&wanted));
                     written = names(&request.0.call);
                     Ok(request)
                 }))

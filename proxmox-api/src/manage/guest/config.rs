@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::difference::set_differences;
 use super::operation::What;
 use super::started::Goal;
 use super::{
@@ -234,11 +233,10 @@ impl Guest {
         &self,
         mut change: impl FnMut(&mut QemuConfig) + Send,
     ) -> Result<(), Error> {
-        self.put_qemu(&mut |config, mut request| {
+        self.put_qemu(&mut |config, request| {
             let mut wanted = config.clone();
             change(&mut wanted);
-            set_differences(&mut request.0.call, config, &wanted);
-            Ok(request)
+            Ok(request.changes(&config.diff(&wanted)))
         })
         .await
     }
@@ -252,11 +250,10 @@ impl Guest {
         &self,
         mut change: impl FnMut(&mut LxcConfig) + Send,
     ) -> Result<(), Error> {
-        self.put_lxc(&mut |config, mut request| {
+        self.put_lxc(&mut |config, request| {
             let mut wanted = config.clone();
             change(&mut wanted);
-            set_differences(&mut request.0.call, config, &wanted);
-            Ok(request)
+            Ok(request.changes(&config.diff(&wanted)))
         })
         .await
     }

@@ -215,7 +215,7 @@ impl Guest {
                     place.kind,
                     self.vmid
                 );
-                let request = self.client.request(Method::Get, path);
+                let request = self.client.request::<Value>(Method::Get, path);
                 request.param("target", target).into_future()
             })
             .await;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::started::Goal;
-use super::{Guest, Kind, Place, PowerState, Started, order};
+use super::{Guest, Kind, ParseNameError, Place, PowerState, Started, order};
 use crate::error::Error;
 use crate::request::Sending;
 use crate::task::Task;
@@ -32,6 +32,18 @@ pub enum PowerAction {
 }
 
 impl PowerAction {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Start,
+        Self::Stop,
+        Self::Shutdown,
+        Self::Reboot,
+        Self::Reset,
+        Self::Suspend,
+        Self::Hibernate,
+        Self::Resume,
+    ];
+
     /// The action's name, as `start`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -53,6 +65,19 @@ impl PowerAction {
             Self::Stop | Self::Shutdown => Goal::State(PowerState::Stopped),
             Self::Reboot | Self::Reset | Self::Suspend | Self::Hibernate => Goal::Nothing,
         }
+    }
+}
+
+/// Reads what [`PowerAction::as_str`] gives.
+impl std::str::FromStr for PowerAction {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let known = Self::ALL.iter().find(|action| action.as_str() == text);
+        known.copied().ok_or_else(|| {
+            let names = Self::ALL.iter().map(|action| action.as_str());
+            ParseNameError::new("action", text, names.collect())
+        })
     }
 }
 

@@ -31,7 +31,7 @@ fn serve<T: Send + 'static>(
 }
 
 fn log(client: &Client) -> Sending<Download> {
-    let request = client.request(Method::Get, "/nodes/pve1/tasks/x/log");
+    let request = client.request::<crate::Value>(Method::Get, "/nodes/pve1/tasks/x/log");
     request.param("download", true).stream()
 }
 

@@ -112,7 +112,7 @@ fn what_is_no_list_of_lines_is_an_error_and_says_where() {
 }
 
 async fn read(client: &Client) -> Result<Vec<String>, Error> {
-    let journal = client.request(Method::Get, "/nodes/pve1/journal");
+    let journal = client.request::<crate::Value>(Method::Get, "/nodes/pve1/journal");
     let mut lines = journal.stream().await?.lines();
     let mut seen = Vec::new();
     while let Some(line) = lines.try_next().await? {

@@ -9,5 +9,6 @@ mod properties;
 mod releases;
 mod replay;
 mod secrets;
+mod settings;
 mod strict;
 mod wires;

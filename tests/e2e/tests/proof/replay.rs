@@ -14,13 +14,13 @@ use serde_json::Value;
 
 use crate::meaning::{Meaning, meaning};
 
-struct Record {
-    file: String,
-    endpoint: &'static Answer,
+pub(crate) struct Record {
+    pub(crate) file: String,
+    pub(crate) endpoint: &'static Answer,
     recorded: bool,
     request: Value,
     /// `None` if the call failed.
-    answer: Option<Value>,
+    pub(crate) answer: Option<Value>,
 }
 
 /// How often what happened.
@@ -38,7 +38,7 @@ struct Tally {
     kept_aside: Vec<String>,
 }
 
-fn corpus() -> Option<Vec<PathBuf>> {
+pub(crate) fn corpus() -> Option<Vec<PathBuf>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let Ok(sources) = std::fs::read_dir(&folder) else {
         println!("skipped: there are no recorded answers beside the workspace");
@@ -61,7 +61,7 @@ fn corpus() -> Option<Vec<PathBuf>> {
 }
 
 /// The records of known endpoints, and the calls that belong to none.
-fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize>) {
+pub(crate) fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize>) {
     let mut records = Vec::new();
     let mut unknown = BTreeMap::new();
     for path in files {

@@ -212,7 +212,7 @@ fn no_request_prints_a_secret() {
             }
         }
         // What the crate does not know is hidden by its name.
-        let mut raw = client.request(call.method(), call.path());
+        let mut raw = client.request::<Value>(call.method(), call.path());
         for name in overlay.secret.names.keys() {
             raw = raw.param(name.clone(), PLANTED);
         }
@@ -273,7 +273,7 @@ async fn no_error_shows_a_secret_in_any_encoding() {
                         .build()
                         .expect("complete");
                     let request = client
-                        .request(
+                        .request::<Value>(
                             proxmox_api::value::endpoint::Method::Put,
                             "/access/password",
                         )

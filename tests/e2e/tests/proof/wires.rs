@@ -161,7 +161,7 @@ async fn the_simulator_accepts_every_call() {
         for visit in visits {
             let wire = visit.wire;
             let call = (wire.build)();
-            let mut request = client.request(call.method(), call.path());
+            let mut request = client.request::<Value>(call.method(), call.path());
             for (name, value) in call.params().iter() {
                 request = match value {
                     _ if !visit.parameters.contains(name) => request,
