@@ -445,6 +445,16 @@ pub struct ClusterCephFlagsItem {
     pub extra: Extra,
 }
 
+impl ClusterCephFlagsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephFlagsItem {
     required: ["description" description, "name" name, "value" value],
     others: extra,
@@ -517,6 +527,15 @@ pub struct ClusterCephMetadata {
     pub extra: Extra,
 }
 
+impl ClusterCephMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephMetadata {
     optional: ["mds" mds, "mgr" mgr, "mon" mon, "node" node, "osd" osd],
     others: extra,
@@ -553,6 +572,15 @@ pub struct ClusterCephMetadataMdsValue {
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterCephMetadataMdsValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterCephMetadataMdsValue {
@@ -602,6 +630,15 @@ pub struct ClusterCephMetadataMonValue {
     pub extra: Extra,
 }
 
+impl ClusterCephMetadataMonValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephMetadataMonValue {
     optional: [
         "addrs" addrs,
@@ -637,6 +674,15 @@ pub struct ClusterCephMetadataNodeValue {
     pub extra: Extra,
 }
 
+impl ClusterCephMetadataNodeValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephMetadataNodeValue {
     optional: ["buildcommit" buildcommit, "version" version],
     others: extra,
@@ -661,6 +707,15 @@ pub struct ClusterCephMetadataNodeValueVersion {
     pub str: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterCephMetadataNodeValueVersion {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterCephMetadataNodeValueVersion {
@@ -713,6 +768,15 @@ pub struct ClusterCephMetadataOsdItem {
     pub osd_objectstore: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterCephMetadataOsdItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterCephMetadataOsdItem {

@@ -178,6 +178,28 @@ impl ClusterFirewallAliasesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallAliasesPost> for super::types::FirewallAliasesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "ipversion"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterFirewallAliasesPost> for super::types::FirewallAlias {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/firewall/aliases/{name}`.
@@ -303,6 +325,28 @@ impl ClusterFirewallAliasesNamePut {
         self.0.call.set_some::<String, How>("rename", rename);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallAliasesNamePut> for super::types::FirewallAlias {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "name"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterFirewallAliasesNamePut> for super::types::FirewallAliasesItem {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "name"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes an address alias of the cluster.
@@ -662,6 +706,23 @@ impl ClusterFirewallGroupsGroupPost {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallGroupsGroupPost> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
@@ -875,6 +936,23 @@ impl ClusterFirewallGroupsGroupPosPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallGroupsGroupPosPut> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "pos"];
+    const REMOVES: bool = true;
 }
 
 /// Deletes a rule of a security group; later rules move up.
@@ -1127,6 +1205,28 @@ impl ClusterFirewallIpsetNamePost {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallIpsetNamePost> for super::types::FirewallIpsetItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterFirewallIpsetNamePost> for super::types::FirewallIpsetEntry {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "errors"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes an IP set of the cluster; without `force` only an empty one.
@@ -1277,6 +1377,28 @@ impl ClusterFirewallIpsetNameCidrPut {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallIpsetNameCidrPut> for super::types::FirewallIpsetEntry {
+    const LEFT_OUT: &'static [&'static str] = &["cidr", "errors"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterFirewallIpsetNameCidrPut> for super::types::FirewallIpsetItem {
+    const LEFT_OUT: &'static [&'static str] = &["cidr"];
+    const REMOVES: bool = false;
 }
 
 /// Takes an address or network out of an IP set of the cluster.
@@ -1504,6 +1626,23 @@ impl ClusterFirewallOptionsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallOptionsPut> for ClusterFirewallOptions {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/firewall/refs`.
@@ -1752,6 +1891,23 @@ impl ClusterFirewallRulesPost {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallRulesPost> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/firewall/rules/{pos}`.
@@ -1965,6 +2121,23 @@ impl ClusterFirewallRulesPosPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterFirewallRulesPosPut> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "pos"];
+    const REMOVES: bool = true;
 }
 
 /// Deletes a firewall rule of the cluster; later rules move up.
@@ -2012,6 +2185,16 @@ pub struct ClusterFirewallGroupsItem {
     pub extra: Extra,
 }
 
+impl ClusterFirewallGroupsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterFirewallGroupsItem {
     required: ["digest" digest, "group" group],
     optional: ["comment" comment],
@@ -2030,6 +2213,16 @@ pub struct ClusterFirewallMacrosItem {
     pub macro_: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterFirewallMacrosItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterFirewallMacrosItem {
@@ -2059,6 +2252,87 @@ pub struct ClusterFirewallOptions {
     pub policy_out: Option<super::types::FirewallPolicyOut>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterFirewallOptions {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `ebtables`.
+    #[inline]
+    #[must_use]
+    pub fn ebtables<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ebtables, &mut self.extra, "ebtables", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `log_ratelimit`.
+    #[inline]
+    #[must_use]
+    pub fn log_ratelimit<How>(
+        mut self,
+        value: impl IntoSetting<FirewallLogRatelimit, How>,
+    ) -> Self {
+        set::set(&mut self.log_ratelimit, &mut self.extra, "log_ratelimit", value);
+        self
+    }
+    ///Sets `policy_forward`.
+    #[inline]
+    #[must_use]
+    pub fn policy_forward<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallPolicyForward, How>,
+    ) -> Self {
+        set::set(&mut self.policy_forward, &mut self.extra, "policy_forward", value);
+        self
+    }
+    ///Sets `policy_in`.
+    #[inline]
+    #[must_use]
+    pub fn policy_in<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallPolicyIn, How>,
+    ) -> Self {
+        set::set(&mut self.policy_in, &mut self.extra, "policy_in", value);
+        self
+    }
+    ///Sets `policy_out`.
+    #[inline]
+    #[must_use]
+    pub fn policy_out<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallPolicyOut, How>,
+    ) -> Self {
+        set::set(&mut self.policy_out, &mut self.extra, "policy_out", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterFirewallOptions {
@@ -2101,6 +2375,16 @@ pub struct ClusterFirewallRefsItem {
     pub extra: Extra,
 }
 
+impl ClusterFirewallRefsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterFirewallRefsItem {
     required: ["name" name, "ref" ref_, "type" type_],
     optional: ["comment" comment, "scope" scope],
@@ -2132,28 +2416,28 @@ impl FirewallLogRatelimit {
     #[must_use]
     pub fn new<How0>(enable: impl IntoValue<bool, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.enable, &mut new.unknown, "enable", enable);
+        set::put(&mut new.enable, &mut new.unknown, "enable", enable);
         new
     }
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
     #[inline]
     #[must_use]
     pub fn burst<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.burst, &mut self.unknown, "burst", value);
+        set::set(&mut self.burst, &mut self.unknown, "burst", value);
         self
     }
     /// Whether logging is limited. Default: `true`.
     #[inline]
     #[must_use]
     pub fn enable<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
-        property_string::put(&mut self.enable, &mut self.unknown, "enable", value);
+        set::put(&mut self.enable, &mut self.unknown, "enable", value);
         self
     }
     /// How many packets may be logged in a span of time, as `1/second`. Default: `1/second`.
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.rate, &mut self.unknown, "rate", value);
+        set::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
 }

@@ -245,6 +245,32 @@ impl ClusterNotificationsEndpointsGotifyPost {
         self.0.call.set_some::<bool, How>("disable", disable);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsGotifyPost>
+
+for ClusterNotificationsEndpointsGotifyItem {
+    const LEFT_OUT: &'static [&'static str] = &["origin"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterNotificationsEndpointsGotifyPost>
+
+for ClusterNotificationsEndpointsGotify {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/notifications/endpoints/gotify/{name}`.
@@ -429,6 +455,32 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsGotifyNamePut>
+
+for ClusterNotificationsEndpointsGotify {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterNotificationsEndpointsGotifyNamePut>
+
+for ClusterNotificationsEndpointsGotifyItem {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/notifications/endpoints/sendmail`.
@@ -579,6 +631,32 @@ impl ClusterNotificationsEndpointsSendmailPost {
         self.0.call.set_some_all::<UserId, How>("mailto-user", mailto_user);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsSendmailPost>
+
+for ClusterNotificationsEndpointsSendmailItem {
+    const LEFT_OUT: &'static [&'static str] = &["origin"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterNotificationsEndpointsSendmailPost>
+
+for ClusterNotificationsEndpointsSendmail {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/notifications/endpoints/sendmail/{name}`.
@@ -785,6 +863,32 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsSendmailNamePut>
+
+for ClusterNotificationsEndpointsSendmail {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterNotificationsEndpointsSendmailNamePut>
+
+for ClusterNotificationsEndpointsSendmailItem {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/notifications/endpoints/smtp`.
@@ -966,6 +1070,32 @@ impl ClusterNotificationsEndpointsSmtpPost {
         self.0.call.set_some::<String, How>("username", username);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsSmtpPost>
+
+for ClusterNotificationsEndpointsSmtpItem {
+    const LEFT_OUT: &'static [&'static str] = &["origin"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterNotificationsEndpointsSmtpPost>
+
+for ClusterNotificationsEndpointsSmtp {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/notifications/endpoints/smtp/{name}`.
@@ -1206,6 +1336,32 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsSmtpNamePut>
+
+for ClusterNotificationsEndpointsSmtp {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterNotificationsEndpointsSmtpNamePut>
+
+for ClusterNotificationsEndpointsSmtpItem {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/notifications/endpoints/webhook`.
@@ -1365,6 +1521,32 @@ impl ClusterNotificationsEndpointsWebhookPost {
         self.0.call.set_some_all::<Secret, How>("secret", secret);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsWebhookPost>
+
+for ClusterNotificationsEndpointsWebhookItem {
+    const LEFT_OUT: &'static [&'static str] = &["origin"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterNotificationsEndpointsWebhookPost>
+
+for ClusterNotificationsEndpointsWebhook {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/notifications/endpoints/webhook/{name}`.
@@ -1581,6 +1763,32 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsEndpointsWebhookNamePut>
+
+for ClusterNotificationsEndpointsWebhook {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterNotificationsEndpointsWebhookNamePut>
+
+for ClusterNotificationsEndpointsWebhookItem {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/notifications/matcher-field-values`.
@@ -1850,6 +2058,28 @@ impl ClusterNotificationsMatchersPost {
         self.0.call.set_some_all::<String, How>("target", target);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsMatchersPost> for ClusterNotificationsMatchersItem {
+    const LEFT_OUT: &'static [&'static str] = &["origin"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterNotificationsMatchersPost> for ClusterNotificationsMatcher {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/notifications/matchers/{name}`.
@@ -2061,6 +2291,28 @@ impl ClusterNotificationsMatchersNamePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterNotificationsMatchersNamePut> for ClusterNotificationsMatcher {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterNotificationsMatchersNamePut> for ClusterNotificationsMatchersItem {
+    const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/notifications/targets`.
@@ -2204,6 +2456,72 @@ pub struct ClusterNotificationsEndpointsGotify {
     pub extra: Extra,
 }
 
+impl ClusterNotificationsEndpointsGotify {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterNotificationsEndpointsGotify {
     required: ["name" name, "server" server],
     optional: ["comment" comment, "digest" digest, "disable" disable, "origin" origin],
@@ -2228,6 +2546,65 @@ pub struct ClusterNotificationsEndpointsGotifyItem {
     pub server: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsEndpointsGotifyItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterNotificationsEndpointsGotifyItem {
@@ -2264,6 +2641,100 @@ pub struct ClusterNotificationsEndpointsSendmail {
     pub origin: Option<ClusterNotificationsOrigin>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsEndpointsSendmail {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterNotificationsEndpointsSendmail {
@@ -2307,6 +2778,93 @@ pub struct ClusterNotificationsEndpointsSendmailItem {
     pub origin: Option<ClusterNotificationsOrigin>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsEndpointsSendmailItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterNotificationsEndpointsSendmailItem {
@@ -2361,6 +2919,130 @@ pub struct ClusterNotificationsEndpointsSmtp {
     pub extra: Extra,
 }
 
+impl ClusterNotificationsEndpointsSmtp {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `username`.
+    #[inline]
+    #[must_use]
+    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.username, &mut self.extra, "username", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterNotificationsEndpointsSmtp {
     required: ["from-address" from_address, "name" name, "server" server],
     optional: [
@@ -2412,6 +3094,123 @@ pub struct ClusterNotificationsEndpointsSmtpItem {
     pub username: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsEndpointsSmtpItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `username`.
+    #[inline]
+    #[must_use]
+    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.username, &mut self.extra, "username", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterNotificationsEndpointsSmtpItem {
@@ -2481,6 +3280,109 @@ pub struct ClusterNotificationsEndpointsWebhook {
     pub extra: Extra,
 }
 
+impl ClusterNotificationsEndpointsWebhook {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `body`.
+    #[inline]
+    #[must_use]
+    pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.body, &mut self.extra, "body", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `header`.
+    #[inline]
+    #[must_use]
+    pub fn header<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.header, &mut self.extra, "header", value);
+        self
+    }
+    ///Sets `method`.
+    #[inline]
+    #[must_use]
+    pub fn method<How>(
+        mut self,
+        value: impl IntoValue<ClusterNotificationsEndpointsWebhookMethod, How>,
+    ) -> Self {
+        set::put(&mut self.method, &mut self.extra, "method", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `secret`.
+    #[inline]
+    #[must_use]
+    pub fn secret<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.secret, &mut self.extra, "secret", value);
+        self
+    }
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
+        set::put(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterNotificationsEndpointsWebhook {
     required: ["method" method, "name" name, "url" url],
     optional: [
@@ -2521,6 +3423,102 @@ pub struct ClusterNotificationsEndpointsWebhookItem {
     pub url: Secret,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsEndpointsWebhookItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `body`.
+    #[inline]
+    #[must_use]
+    pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.body, &mut self.extra, "body", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `header`.
+    #[inline]
+    #[must_use]
+    pub fn header<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.header, &mut self.extra, "header", value);
+        self
+    }
+    ///Sets `method`.
+    #[inline]
+    #[must_use]
+    pub fn method<How>(
+        mut self,
+        value: impl IntoValue<ClusterNotificationsEndpointsWebhookMethod, How>,
+    ) -> Self {
+        set::put(&mut self.method, &mut self.extra, "method", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `secret`.
+    #[inline]
+    #[must_use]
+    pub fn secret<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.secret, &mut self.extra, "secret", value);
+        self
+    }
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
+        set::put(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterNotificationsEndpointsWebhookItem {
@@ -2593,6 +3591,133 @@ pub struct ClusterNotificationsMatcher {
     pub extra: Extra,
 }
 
+impl ClusterNotificationsMatcher {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `invert-match`.
+    #[inline]
+    #[must_use]
+    pub fn invert_match<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.invert_match, &mut self.extra, "invert-match", value);
+        self
+    }
+    ///Sets `match-calendar`.
+    #[inline]
+    #[must_use]
+    pub fn match_calendar<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.match_calendar,
+            &mut self.extra,
+            "match-calendar",
+            value,
+        );
+        self
+    }
+    ///Sets `match-field`.
+    #[inline]
+    #[must_use]
+    pub fn match_field<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.match_field, &mut self.extra, "match-field", value);
+        self
+    }
+    ///Sets `match-severity`.
+    #[inline]
+    #[must_use]
+    pub fn match_severity<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.match_severity,
+            &mut self.extra,
+            "match-severity",
+            value,
+        );
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsMatchersMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterNotificationsMatcher {
     required: ["name" name],
     optional: [
@@ -2624,6 +3749,16 @@ pub struct ClusterNotificationsMatcherFieldValuesItem {
     pub value: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsMatcherFieldValuesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterNotificationsMatcherFieldValuesItem {
@@ -2664,6 +3799,126 @@ pub struct ClusterNotificationsMatchersItem {
     pub target: Option<Vec<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsMatchersItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `invert-match`.
+    #[inline]
+    #[must_use]
+    pub fn invert_match<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.invert_match, &mut self.extra, "invert-match", value);
+        self
+    }
+    ///Sets `match-calendar`.
+    #[inline]
+    #[must_use]
+    pub fn match_calendar<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.match_calendar,
+            &mut self.extra,
+            "match-calendar",
+            value,
+        );
+        self
+    }
+    ///Sets `match-field`.
+    #[inline]
+    #[must_use]
+    pub fn match_field<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.match_field, &mut self.extra, "match-field", value);
+        self
+    }
+    ///Sets `match-severity`.
+    #[inline]
+    #[must_use]
+    pub fn match_severity<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.match_severity,
+            &mut self.extra,
+            "match-severity",
+            value,
+        );
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsMatchersMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterNotificationsMatchersItem {
@@ -2741,6 +3996,16 @@ pub struct ClusterNotificationsTargetsItem {
     pub type_: ClusterNotificationsTargetsType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterNotificationsTargetsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterNotificationsTargetsItem {

@@ -822,6 +822,29 @@ impl LxcPost {
         self.0.call.set_member::<LxcUnused, Which, How>("unused", index, unused);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcPost> for LxcConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "digest",
+        "lxc",
+        "parent",
+        "snapstate",
+        "snaptime",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/lxc/{vmid}`.
@@ -1658,6 +1681,28 @@ impl LxcVmidConfigPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidConfigPut> for LxcConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "lxc",
+        "parent",
+        "snapstate",
+        "snaptime",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/lxc/{vmid}/feature`.
@@ -1899,6 +1944,28 @@ impl LxcVmidFirewallAliasesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallAliasesPost> for super::types::FirewallAliasesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "ipversion"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<LxcVmidFirewallAliasesPost> for super::types::FirewallAlias {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`.
@@ -2041,6 +2108,28 @@ impl LxcVmidFirewallAliasesNamePut {
         self.0.call.set_some::<String, How>("rename", rename);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallAliasesNamePut> for super::types::FirewallAlias {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "name"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<LxcVmidFirewallAliasesNamePut> for super::types::FirewallAliasesItem {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "name"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes an address alias of a container.
@@ -2318,6 +2407,28 @@ impl LxcVmidFirewallIpsetNamePost {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallIpsetNamePost> for super::types::FirewallIpsetItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<LxcVmidFirewallIpsetNamePost> for super::types::FirewallIpsetEntry {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "errors"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes an IP set of a container; without `force` only an empty one.
@@ -2488,6 +2599,28 @@ impl LxcVmidFirewallIpsetNameCidrPut {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetEntry {
+    const LEFT_OUT: &'static [&'static str] = &["cidr", "errors"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<LxcVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetItem {
+    const LEFT_OUT: &'static [&'static str] = &["cidr"];
+    const REMOVES: bool = false;
 }
 
 /// Takes an address or network out of an IP set of a container.
@@ -2802,6 +2935,23 @@ impl LxcVmidFirewallOptionsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallOptionsPut> for super::types::GuestFirewallOptions {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/refs`.
@@ -3057,6 +3207,23 @@ impl LxcVmidFirewallRulesPost {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallRulesPost> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`.
@@ -3279,6 +3446,23 @@ impl LxcVmidFirewallRulesPosPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidFirewallRulesPosPut> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "pos"];
+    const REMOVES: bool = true;
 }
 
 /// Deletes a firewall rule of a container; later rules move up.
@@ -4584,6 +4768,58 @@ impl LxcVmidSnapshotSnapnameConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<LxcVmidSnapshotSnapnameConfigPut> for LxcSnapshotConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "arch",
+        "cmode",
+        "console",
+        "cores",
+        "cpulimit",
+        "cpuunits",
+        "debug",
+        "dev[n]",
+        "entrypoint",
+        "env",
+        "features",
+        "hookscript",
+        "hostname",
+        "lock",
+        "lxc",
+        "memory",
+        "mp[n]",
+        "nameserver",
+        "net[n]",
+        "onboot",
+        "ostype",
+        "parent",
+        "protection",
+        "rootfs",
+        "searchdomain",
+        "snapstate",
+        "snaptime",
+        "startup",
+        "swap",
+        "tags",
+        "timezone",
+        "tty",
+        "unprivileged",
+        "unused[n]",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`.
@@ -5540,6 +5776,313 @@ pub struct LxcConfig {
     pub extra: Extra,
 }
 
+impl LxcConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `arch`.
+    #[inline]
+    #[must_use]
+    pub fn arch<How>(mut self, value: impl IntoSetting<LxcArch, How>) -> Self {
+        set::set(&mut self.arch, &mut self.extra, "arch", value);
+        self
+    }
+    ///Sets `cmode`.
+    #[inline]
+    #[must_use]
+    pub fn cmode<How>(mut self, value: impl IntoSetting<LxcCmode, How>) -> Self {
+        set::set(&mut self.cmode, &mut self.extra, "cmode", value);
+        self
+    }
+    ///Sets `console`.
+    #[inline]
+    #[must_use]
+    pub fn console<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.console, &mut self.extra, "console", value);
+        self
+    }
+    ///Sets `cores`.
+    #[inline]
+    #[must_use]
+    pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cores, &mut self.extra, "cores", value);
+        self
+    }
+    ///Sets `cpulimit`.
+    #[inline]
+    #[must_use]
+    pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
+        self
+    }
+    ///Sets `cpuunits`.
+    #[inline]
+    #[must_use]
+    pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
+        self
+    }
+    ///Sets `debug`.
+    #[inline]
+    #[must_use]
+    pub fn debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.debug, &mut self.extra, "debug", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets one of `dev0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn dev<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcDevice, How>,
+    ) -> Self {
+        set::set_member(&mut self.dev, &mut self.extra, "dev", index, value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `entrypoint`.
+    #[inline]
+    #[must_use]
+    pub fn entrypoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.entrypoint, &mut self.extra, "entrypoint", value);
+        self
+    }
+    ///Sets `env`.
+    #[inline]
+    #[must_use]
+    pub fn env<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.env, &mut self.extra, "env", value);
+        self
+    }
+    ///Sets `features`.
+    #[inline]
+    #[must_use]
+    pub fn features<How>(mut self, value: impl IntoSetting<LxcFeatures, How>) -> Self {
+        set::set(&mut self.features, &mut self.extra, "features", value);
+        self
+    }
+    ///Sets `hookscript`.
+    #[inline]
+    #[must_use]
+    pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
+        self
+    }
+    ///Sets `hostname`.
+    #[inline]
+    #[must_use]
+    pub fn hostname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.hostname, &mut self.extra, "hostname", value);
+        self
+    }
+    ///Sets `lock`.
+    #[inline]
+    #[must_use]
+    pub fn lock<How>(mut self, value: impl IntoSetting<LxcLock, How>) -> Self {
+        set::set(&mut self.lock, &mut self.extra, "lock", value);
+        self
+    }
+    ///Sets `lxc`.
+    #[inline]
+    #[must_use]
+    pub fn lxc<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Vec<String>, How>,
+    ) -> Self {
+        set::set_list(&mut self.lxc, &mut self.extra, "lxc", value);
+        self
+    }
+    ///Sets `memory`.
+    #[inline]
+    #[must_use]
+    pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.memory, &mut self.extra, "memory", value);
+        self
+    }
+    ///Sets one of `mp0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn mp<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcMountPoint, How>,
+    ) -> Self {
+        set::set_member(&mut self.mp, &mut self.extra, "mp", index, value);
+        self
+    }
+    ///Sets `nameserver`.
+    #[inline]
+    #[must_use]
+    pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
+        self
+    }
+    ///Sets one of `net0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcNet, How>,
+    ) -> Self {
+        set::set_member(&mut self.net, &mut self.extra, "net", index, value);
+        self
+    }
+    ///Sets `onboot`.
+    #[inline]
+    #[must_use]
+    pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.onboot, &mut self.extra, "onboot", value);
+        self
+    }
+    ///Sets `ostype`.
+    #[inline]
+    #[must_use]
+    pub fn ostype<How>(mut self, value: impl IntoSetting<LxcOstype, How>) -> Self {
+        set::set(&mut self.ostype, &mut self.extra, "ostype", value);
+        self
+    }
+    ///Sets `parent`.
+    #[inline]
+    #[must_use]
+    pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.parent, &mut self.extra, "parent", value);
+        self
+    }
+    ///Sets `protection`.
+    #[inline]
+    #[must_use]
+    pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protection, &mut self.extra, "protection", value);
+        self
+    }
+    ///Sets `rootfs`.
+    #[inline]
+    #[must_use]
+    pub fn rootfs<How>(mut self, value: impl IntoSetting<LxcRootfs, How>) -> Self {
+        set::set(&mut self.rootfs, &mut self.extra, "rootfs", value);
+        self
+    }
+    ///Sets `searchdomain`.
+    #[inline]
+    #[must_use]
+    pub fn searchdomain<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
+        self
+    }
+    ///Sets `snapstate`.
+    #[inline]
+    #[must_use]
+    pub fn snapstate<How>(
+        mut self,
+        value: impl IntoSetting<super::types::LxcConfigSnapstate, How>,
+    ) -> Self {
+        set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
+        self
+    }
+    ///Sets `snaptime`.
+    #[inline]
+    #[must_use]
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
+        self
+    }
+    ///Sets `startup`.
+    #[inline]
+    #[must_use]
+    pub fn startup<How>(
+        mut self,
+        value: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        set::set(&mut self.startup, &mut self.extra, "startup", value);
+        self
+    }
+    ///Sets `swap`.
+    #[inline]
+    #[must_use]
+    pub fn swap<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.swap, &mut self.extra, "swap", value);
+        self
+    }
+    ///Sets `tags`.
+    #[inline]
+    #[must_use]
+    pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.tags, &mut self.extra, "tags", value);
+        self
+    }
+    ///Sets `template`.
+    #[inline]
+    #[must_use]
+    pub fn template<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.template, &mut self.extra, "template", value);
+        self
+    }
+    ///Sets `timezone`.
+    #[inline]
+    #[must_use]
+    pub fn timezone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.timezone, &mut self.extra, "timezone", value);
+        self
+    }
+    ///Sets `tty`.
+    #[inline]
+    #[must_use]
+    pub fn tty<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tty, &mut self.extra, "tty", value);
+        self
+    }
+    ///Sets `unprivileged`.
+    #[inline]
+    #[must_use]
+    pub fn unprivileged<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.unprivileged, &mut self.extra, "unprivileged", value);
+        self
+    }
+    ///Sets one of `unused0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcUnused, How>,
+    ) -> Self {
+        set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(LxcConfig {
     optional: [
         "arch" arch,
@@ -5622,40 +6165,35 @@ impl LxcDevice {
     #[inline]
     #[must_use]
     pub fn deny_write<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.deny_write,
-            &mut self.unknown,
-            "deny-write",
-            value,
-        );
+        set::set(&mut self.deny_write, &mut self.unknown, "deny-write", value);
         self
     }
     /// Group ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
     pub fn gid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.gid, &mut self.unknown, "gid", value);
+        set::set(&mut self.gid, &mut self.unknown, "gid", value);
         self
     }
     /// Access mode of the device node in octal, such as `0660`.
     #[inline]
     #[must_use]
     pub fn mode<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mode, &mut self.unknown, "mode", value);
+        set::set(&mut self.mode, &mut self.unknown, "mode", value);
         self
     }
     /// Path of the device on the host, which it has in the container too.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.path, &mut self.unknown, "path", value);
+        set::set(&mut self.path, &mut self.unknown, "path", value);
         self
     }
     /// User ID, as seen in the container, that owns the device node. At least 0.
     #[inline]
     #[must_use]
     pub fn uid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.uid, &mut self.unknown, "uid", value);
+        set::set(&mut self.uid, &mut self.unknown, "uid", value);
         self
     }
 }
@@ -5696,6 +6234,17 @@ pub struct LxcFeature {
     pub has_feature: bool,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl LxcFeature {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(has_feature: impl IntoValue<bool, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.has_feature, &mut new.extra, "hasFeature", has_feature);
+        new
+    }
 }
 
 object!(LxcFeature {
@@ -5739,47 +6288,42 @@ impl LxcFeatures {
     #[inline]
     #[must_use]
     pub fn force_rw_sys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.force_rw_sys,
-            &mut self.unknown,
-            "force_rw_sys",
-            value,
-        );
+        set::set(&mut self.force_rw_sys, &mut self.unknown, "force_rw_sys", value);
         self
     }
     /// Allows FUSE file systems; may deadlock I/O when the container is frozen, as for a backup. Default: `false`.
     #[inline]
     #[must_use]
     pub fn fuse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.fuse, &mut self.unknown, "fuse", value);
+        set::set(&mut self.fuse, &mut self.unknown, "fuse", value);
         self
     }
     /// Allows the `keyctl` system call in an unprivileged container, which Docker needs. Default: `false`.
     #[inline]
     #[must_use]
     pub fn keyctl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.keyctl, &mut self.unknown, "keyctl", value);
+        set::set(&mut self.keyctl, &mut self.unknown, "keyctl", value);
         self
     }
     /// Lets an unprivileged container create certain device nodes; experimental. Default: `false`.
     #[inline]
     #[must_use]
     pub fn mknod<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.mknod, &mut self.unknown, "mknod", value);
+        set::set(&mut self.mknod, &mut self.unknown, "mknod", value);
         self
     }
     /// File system types the container may mount; can endanger the host.
     #[inline]
     #[must_use]
     pub fn mount<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.mount, &mut self.unknown, "mount", value);
+        set::set_list(&mut self.mount, &mut self.unknown, "mount", value);
         self
     }
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
     #[inline]
     #[must_use]
     pub fn nesting<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.nesting, &mut self.unknown, "nesting", value);
+        set::set(&mut self.nesting, &mut self.unknown, "nesting", value);
         self
     }
 }
@@ -5834,6 +6378,17 @@ pub struct LxcInterfacesItem {
     pub name: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl LxcInterfacesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
 }
 
 object!(LxcInterfacesItem {
@@ -5910,6 +6465,21 @@ pub struct LxcItem {
     pub vmid: u32,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl LxcItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        status: impl IntoValue<super::types::GuestStatus, How0>,
+        vmid: impl IntoValue<u32, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.status, &mut new.extra, "status", status);
+        set::put(&mut new.vmid, &mut new.extra, "vmid", vmid);
+        new
+    }
 }
 
 object!(LxcItem {
@@ -6010,6 +6580,17 @@ pub struct LxcMigrate {
     pub extra: Extra,
 }
 
+impl LxcMigrate {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(running: impl IntoValue<bool, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.running, &mut new.extra, "running", running);
+        new
+    }
+}
+
 object!(LxcMigrate {
     required: ["running" running],
     optional: [
@@ -6031,6 +6612,15 @@ pub struct LxcMigrateNotAllowedNodesValue {
     pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl LxcMigrateNotAllowedNodesValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(LxcMigrateNotAllowedNodesValue {
@@ -6091,36 +6681,36 @@ impl LxcMountPoint {
         volume: impl IntoValue<VolumeId, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.mp, &mut new.unknown, "mp", mp);
-        property_string::put(&mut new.volume, &mut new.unknown, "volume", volume);
+        set::put(&mut new.mp, &mut new.unknown, "mp", mp);
+        set::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
     pub fn acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.acl, &mut self.unknown, "acl", value);
+        set::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     #[inline]
     #[must_use]
     pub fn backup<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.backup, &mut self.unknown, "backup", value);
+        set::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.idmap, &mut self.unknown, "idmap", value);
+        set::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
     /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     #[inline]
     #[must_use]
     pub fn keepattrs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.keepattrs, &mut self.unknown, "keepattrs", value);
+        set::set(&mut self.keepattrs, &mut self.unknown, "keepattrs", value);
         self
     }
     /// Extra mount options.
@@ -6130,61 +6720,56 @@ impl LxcMountPoint {
         mut self,
         value: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        property_string::set_list(
-            &mut self.mountoptions,
-            &mut self.unknown,
-            "mountoptions",
-            value,
-        );
+        set::set_list(&mut self.mountoptions, &mut self.unknown, "mountoptions", value);
         self
     }
     /// Path in the container to mount at; must not lead through symbolic links.
     #[inline]
     #[must_use]
     pub fn mp<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.mp, &mut self.unknown, "mp", value);
+        set::put(&mut self.mp, &mut self.unknown, "mp", value);
         self
     }
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
     pub fn quota<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.quota, &mut self.unknown, "quota", value);
+        set::set(&mut self.quota, &mut self.unknown, "quota", value);
         self
     }
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
     pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.replicate, &mut self.unknown, "replicate", value);
+        set::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
     pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ro, &mut self.unknown, "ro", value);
+        set::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.shared, &mut self.unknown, "shared", value);
+        set::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.unknown, "size", value);
+        set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.volume, &mut self.unknown, "volume", value);
+        set::put(&mut self.volume, &mut self.unknown, "volume", value);
         self
     }
 }
@@ -9389,35 +9974,35 @@ impl LxcNet {
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.name, &mut new.unknown, "name", name);
+        set::put(&mut new.name, &mut new.unknown, "name", name);
         new
     }
     /// Network bridge the interface is plugged into.
     #[inline]
     #[must_use]
     pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.bridge, &mut self.unknown, "bridge", value);
+        set::set(&mut self.bridge, &mut self.unknown, "bridge", value);
         self
     }
     /// Applies the firewall to this interface.
     #[inline]
     #[must_use]
     pub fn firewall<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.firewall, &mut self.unknown, "firewall", value);
+        set::set(&mut self.firewall, &mut self.unknown, "firewall", value);
         self
     }
     /// IPv4 default gateway.
     #[inline]
     #[must_use]
     pub fn gw<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
-        property_string::set(&mut self.gw, &mut self.unknown, "gw", value);
+        set::set(&mut self.gw, &mut self.unknown, "gw", value);
         self
     }
     /// IPv6 default gateway.
     #[inline]
     #[must_use]
     pub fn gw6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
-        property_string::set(&mut self.gw6, &mut self.unknown, "gw6", value);
+        set::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
     /// Has the node set the addresses, for containers without a network setup of their own.
@@ -9425,82 +10010,77 @@ impl LxcNet {
     #[inline]
     #[must_use]
     pub fn host_managed<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.host_managed,
-            &mut self.unknown,
-            "host-managed",
-            value,
-        );
+        set::set(&mut self.host_managed, &mut self.unknown, "host-managed", value);
         self
     }
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
     pub fn hwaddr<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
-        property_string::set(&mut self.hwaddr, &mut self.unknown, "hwaddr", value);
+        set::set(&mut self.hwaddr, &mut self.unknown, "hwaddr", value);
         self
     }
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip, &mut self.unknown, "ip", value);
+        set::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
     /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip6, &mut self.unknown, "ip6", value);
+        set::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
     /// Unplugs the interface's cable.
     #[inline]
     #[must_use]
     pub fn link_down<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.link_down, &mut self.unknown, "link_down", value);
+        set::set(&mut self.link_down, &mut self.unknown, "link_down", value);
         self
     }
     /// MTU of the interface. From 64 to 65535.
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.mtu, &mut self.unknown, "mtu", value);
+        set::set(&mut self.mtu, &mut self.unknown, "mtu", value);
         self
     }
     /// Name of the interface inside the container, such as `eth0`.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.name, &mut self.unknown, "name", value);
+        set::put(&mut self.name, &mut self.unknown, "name", value);
         self
     }
     /// Cap on the interface's throughput in MB/s.
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.rate, &mut self.unknown, "rate", value);
+        set::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
     /// VLAN tag for the interface's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
     pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.tag, &mut self.unknown, "tag", value);
+        set::set(&mut self.tag, &mut self.unknown, "tag", value);
         self
     }
     /// VLANs passed through to the interface, as numbers.
     #[inline]
     #[must_use]
     pub fn trunks<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
+        set::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
         self
     }
     /// Kind of the interface.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<LxcNetType, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
+        set::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -10432,21 +11012,21 @@ impl LxcRootfs {
     #[must_use]
     pub fn new<How0>(volume: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.volume, &mut new.unknown, "volume", volume);
+        set::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     #[inline]
     #[must_use]
     pub fn acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.acl, &mut self.unknown, "acl", value);
+        set::set(&mut self.acl, &mut self.unknown, "acl", value);
         self
     }
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.idmap, &mut self.unknown, "idmap", value);
+        set::set(&mut self.idmap, &mut self.unknown, "idmap", value);
         self
     }
     /// Extra mount options.
@@ -10456,54 +11036,49 @@ impl LxcRootfs {
         mut self,
         value: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        property_string::set_list(
-            &mut self.mountoptions,
-            &mut self.unknown,
-            "mountoptions",
-            value,
-        );
+        set::set_list(&mut self.mountoptions, &mut self.unknown, "mountoptions", value);
         self
     }
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     #[inline]
     #[must_use]
     pub fn quota<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.quota, &mut self.unknown, "quota", value);
+        set::set(&mut self.quota, &mut self.unknown, "quota", value);
         self
     }
     /// Includes the volume in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
     pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.replicate, &mut self.unknown, "replicate", value);
+        set::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
     /// Mounts the volume read-only.
     #[inline]
     #[must_use]
     pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ro, &mut self.unknown, "ro", value);
+        set::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.shared, &mut self.unknown, "shared", value);
+        set::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.unknown, "size", value);
+        set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.volume, &mut self.unknown, "volume", value);
+        set::put(&mut self.volume, &mut self.unknown, "volume", value);
         self
     }
 }
@@ -10632,6 +11207,296 @@ pub struct LxcSnapshotConfig {
     pub extra: Extra,
 }
 
+impl LxcSnapshotConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `arch`.
+    #[inline]
+    #[must_use]
+    pub fn arch<How>(mut self, value: impl IntoSetting<LxcArch, How>) -> Self {
+        set::set(&mut self.arch, &mut self.extra, "arch", value);
+        self
+    }
+    ///Sets `cmode`.
+    #[inline]
+    #[must_use]
+    pub fn cmode<How>(mut self, value: impl IntoSetting<LxcCmode, How>) -> Self {
+        set::set(&mut self.cmode, &mut self.extra, "cmode", value);
+        self
+    }
+    ///Sets `console`.
+    #[inline]
+    #[must_use]
+    pub fn console<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.console, &mut self.extra, "console", value);
+        self
+    }
+    ///Sets `cores`.
+    #[inline]
+    #[must_use]
+    pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cores, &mut self.extra, "cores", value);
+        self
+    }
+    ///Sets `cpulimit`.
+    #[inline]
+    #[must_use]
+    pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
+        self
+    }
+    ///Sets `cpuunits`.
+    #[inline]
+    #[must_use]
+    pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
+        self
+    }
+    ///Sets `debug`.
+    #[inline]
+    #[must_use]
+    pub fn debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.debug, &mut self.extra, "debug", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets one of `dev0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn dev<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcDevice, How>,
+    ) -> Self {
+        set::set_member(&mut self.dev, &mut self.extra, "dev", index, value);
+        self
+    }
+    ///Sets `entrypoint`.
+    #[inline]
+    #[must_use]
+    pub fn entrypoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.entrypoint, &mut self.extra, "entrypoint", value);
+        self
+    }
+    ///Sets `env`.
+    #[inline]
+    #[must_use]
+    pub fn env<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.env, &mut self.extra, "env", value);
+        self
+    }
+    ///Sets `features`.
+    #[inline]
+    #[must_use]
+    pub fn features<How>(mut self, value: impl IntoSetting<LxcFeatures, How>) -> Self {
+        set::set(&mut self.features, &mut self.extra, "features", value);
+        self
+    }
+    ///Sets `hookscript`.
+    #[inline]
+    #[must_use]
+    pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
+        self
+    }
+    ///Sets `hostname`.
+    #[inline]
+    #[must_use]
+    pub fn hostname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.hostname, &mut self.extra, "hostname", value);
+        self
+    }
+    ///Sets `lock`.
+    #[inline]
+    #[must_use]
+    pub fn lock<How>(mut self, value: impl IntoSetting<LxcLock, How>) -> Self {
+        set::set(&mut self.lock, &mut self.extra, "lock", value);
+        self
+    }
+    ///Sets `lxc`.
+    #[inline]
+    #[must_use]
+    pub fn lxc<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Vec<String>, How>,
+    ) -> Self {
+        set::set_list(&mut self.lxc, &mut self.extra, "lxc", value);
+        self
+    }
+    ///Sets `memory`.
+    #[inline]
+    #[must_use]
+    pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.memory, &mut self.extra, "memory", value);
+        self
+    }
+    ///Sets one of `mp0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn mp<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcMountPoint, How>,
+    ) -> Self {
+        set::set_member(&mut self.mp, &mut self.extra, "mp", index, value);
+        self
+    }
+    ///Sets `nameserver`.
+    #[inline]
+    #[must_use]
+    pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
+        self
+    }
+    ///Sets one of `net0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcNet, How>,
+    ) -> Self {
+        set::set_member(&mut self.net, &mut self.extra, "net", index, value);
+        self
+    }
+    ///Sets `onboot`.
+    #[inline]
+    #[must_use]
+    pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.onboot, &mut self.extra, "onboot", value);
+        self
+    }
+    ///Sets `ostype`.
+    #[inline]
+    #[must_use]
+    pub fn ostype<How>(mut self, value: impl IntoSetting<LxcOstype, How>) -> Self {
+        set::set(&mut self.ostype, &mut self.extra, "ostype", value);
+        self
+    }
+    ///Sets `parent`.
+    #[inline]
+    #[must_use]
+    pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.parent, &mut self.extra, "parent", value);
+        self
+    }
+    ///Sets `protection`.
+    #[inline]
+    #[must_use]
+    pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protection, &mut self.extra, "protection", value);
+        self
+    }
+    ///Sets `rootfs`.
+    #[inline]
+    #[must_use]
+    pub fn rootfs<How>(mut self, value: impl IntoSetting<LxcRootfs, How>) -> Self {
+        set::set(&mut self.rootfs, &mut self.extra, "rootfs", value);
+        self
+    }
+    ///Sets `searchdomain`.
+    #[inline]
+    #[must_use]
+    pub fn searchdomain<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
+        self
+    }
+    ///Sets `snapstate`.
+    #[inline]
+    #[must_use]
+    pub fn snapstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
+        self
+    }
+    ///Sets `snaptime`.
+    #[inline]
+    #[must_use]
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
+        self
+    }
+    ///Sets `startup`.
+    #[inline]
+    #[must_use]
+    pub fn startup<How>(
+        mut self,
+        value: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        set::set(&mut self.startup, &mut self.extra, "startup", value);
+        self
+    }
+    ///Sets `swap`.
+    #[inline]
+    #[must_use]
+    pub fn swap<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.swap, &mut self.extra, "swap", value);
+        self
+    }
+    ///Sets `tags`.
+    #[inline]
+    #[must_use]
+    pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.tags, &mut self.extra, "tags", value);
+        self
+    }
+    ///Sets `timezone`.
+    #[inline]
+    #[must_use]
+    pub fn timezone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.timezone, &mut self.extra, "timezone", value);
+        self
+    }
+    ///Sets `tty`.
+    #[inline]
+    #[must_use]
+    pub fn tty<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tty, &mut self.extra, "tty", value);
+        self
+    }
+    ///Sets `unprivileged`.
+    #[inline]
+    #[must_use]
+    pub fn unprivileged<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.unprivileged, &mut self.extra, "unprivileged", value);
+        self
+    }
+    ///Sets one of `unused0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<LxcUnused, How>,
+    ) -> Self {
+        set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(LxcSnapshotConfig {
     optional: [
         "arch" arch,
@@ -10743,6 +11608,17 @@ pub struct LxcStatusCurrent {
     pub extra: Extra,
 }
 
+impl LxcStatusCurrent {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(status: impl IntoValue<super::types::GuestStatus, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.status, &mut new.extra, "status", status);
+        new
+    }
+}
+
 object!(LxcStatusCurrent {
     required: ["status" status],
     optional: [
@@ -10798,14 +11674,14 @@ impl LxcUnused {
     #[must_use]
     pub fn new<How0>(volume: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.volume, &mut new.unknown, "volume", volume);
+        set::put(&mut new.volume, &mut new.unknown, "volume", volume);
         new
     }
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
     pub fn volume<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.volume, &mut self.unknown, "volume", value);
+        set::put(&mut self.volume, &mut self.unknown, "volume", value);
         self
     }
 }
@@ -10844,6 +11720,17 @@ pub struct LxcVmidSnapshotItem {
     pub snaptime: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl LxcVmidSnapshotItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
 }
 
 object!(LxcVmidSnapshotItem {

@@ -1264,6 +1264,16 @@ pub struct NodeDisksDirectoryItem {
     pub extra: Extra,
 }
 
+impl NodeDisksDirectoryItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeDisksDirectoryItem {
     required: [
         "device" device, "options" options, "path" path, "type" type_, "unitfile" unitfile,
@@ -1326,6 +1336,21 @@ pub struct NodeDisksListItem {
     pub extra: Extra,
 }
 
+impl NodeDisksListItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        devpath: impl IntoValue<String, How0>,
+        size: impl IntoValue<i64, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.devpath, &mut new.extra, "devpath", devpath);
+        set::put(&mut new.size, &mut new.extra, "size", size);
+        new
+    }
+}
+
 object!(NodeDisksListItem {
     required: ["devpath" devpath, "size" size],
     optional: [
@@ -1385,6 +1410,21 @@ pub struct NodeDisksLvm {
     pub extra: Extra,
 }
 
+impl NodeDisksLvm {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0: Several, How1>(
+        children: impl IntoItems<NodeDisksLvmChildrenItem, How0>,
+        leaf: impl IntoValue<bool, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put_list(&mut new.children, &mut new.extra, "children", children);
+        set::put(&mut new.leaf, &mut new.extra, "leaf", leaf);
+        new
+    }
+}
+
 object!(NodeDisksLvm {
     required: ["children" children, "leaf" leaf],
     others: extra,
@@ -1406,6 +1446,16 @@ pub struct NodeDisksLvmChildrenChildrenItem {
     pub size: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksLvmChildrenChildrenItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeDisksLvmChildrenChildrenItem {
@@ -1431,6 +1481,16 @@ pub struct NodeDisksLvmChildrenItem {
     pub size: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksLvmChildrenItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeDisksLvmChildrenItem {
@@ -1459,6 +1519,16 @@ pub struct NodeDisksLvmthinItem {
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksLvmthinItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeDisksLvmthinItem {
@@ -1491,6 +1561,15 @@ pub struct NodeDisksSmart {
     pub wearout: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksSmart {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeDisksSmart {
@@ -1533,6 +1612,15 @@ pub struct NodeDisksSmartAttributesItem {
     pub worst: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksSmartAttributesItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeDisksSmartAttributesItem {
@@ -1583,6 +1671,17 @@ pub struct NodeDisksZf {
     pub extra: Extra,
 }
 
+impl NodeDisksZf {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
 object!(NodeDisksZf {
     required: ["name" name],
     optional: [
@@ -1621,6 +1720,17 @@ pub struct NodeDisksZfChildrenChildrenChildrenItem {
     pub write: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksZfChildrenChildrenChildrenItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
 }
 
 object!(NodeDisksZfChildrenChildrenChildrenItem {
@@ -1663,6 +1773,17 @@ pub struct NodeDisksZfChildrenChildrenItem {
     pub extra: Extra,
 }
 
+impl NodeDisksZfChildrenChildrenItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
 object!(NodeDisksZfChildrenChildrenItem {
     required: ["name" name],
     optional: [
@@ -1701,6 +1822,17 @@ pub struct NodeDisksZfChildrenItem {
     pub write: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksZfChildrenItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
 }
 
 object!(NodeDisksZfChildrenItem {
@@ -1767,6 +1899,16 @@ pub struct NodeDisksZfsItem {
     pub size: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDisksZfsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeDisksZfsItem {
@@ -1847,22 +1989,22 @@ impl ZfsDraidConfig {
         spares: impl IntoValue<i64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.data, &mut new.unknown, "data", data);
-        property_string::put(&mut new.spares, &mut new.unknown, "spares", spares);
+        set::put(&mut new.data, &mut new.unknown, "data", data);
+        set::put(&mut new.spares, &mut new.unknown, "spares", spares);
         new
     }
     /// How many devices of each redundancy group hold data. At least 1.
     #[inline]
     #[must_use]
     pub fn data<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.data, &mut self.unknown, "data", value);
+        set::put(&mut self.data, &mut self.unknown, "data", value);
         self
     }
     /// How many distributed spares the pool has. At least 0.
     #[inline]
     #[must_use]
     pub fn spares<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.spares, &mut self.unknown, "spares", value);
+        set::put(&mut self.spares, &mut self.unknown, "spares", value);
         self
     }
 }

@@ -461,6 +461,23 @@ impl NodeFirewallOptionsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeFirewallOptionsPut> for NodeFirewallOptions {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/firewall/rules`.
@@ -651,6 +668,23 @@ impl NodeFirewallRulesPost {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeFirewallRulesPost> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/firewall/rules/{pos}`.
@@ -864,6 +898,23 @@ impl NodeFirewallRulesPosPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeFirewallRulesPosPut> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "pos"];
+    const REMOVES: bool = true;
 }
 
 /// Deletes a firewall rule of a node; later rules move up.
@@ -943,6 +994,247 @@ pub struct NodeFirewallOptions {
     pub tcpflags: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeFirewallOptions {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `log_level_forward`.
+    #[inline]
+    #[must_use]
+    pub fn log_level_forward<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
+    ) -> Self {
+        set::set(
+            &mut self.log_level_forward,
+            &mut self.extra,
+            "log_level_forward",
+            value,
+        );
+        self
+    }
+    ///Sets `log_level_in`.
+    #[inline]
+    #[must_use]
+    pub fn log_level_in<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallLogLevelIn, How>,
+    ) -> Self {
+        set::set(&mut self.log_level_in, &mut self.extra, "log_level_in", value);
+        self
+    }
+    ///Sets `log_level_out`.
+    #[inline]
+    #[must_use]
+    pub fn log_level_out<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallLogLevelOut, How>,
+    ) -> Self {
+        set::set(&mut self.log_level_out, &mut self.extra, "log_level_out", value);
+        self
+    }
+    ///Sets `log_nf_conntrack`.
+    #[inline]
+    #[must_use]
+    pub fn log_nf_conntrack<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.log_nf_conntrack, &mut self.extra, "log_nf_conntrack", value);
+        self
+    }
+    ///Sets `ndp`.
+    #[inline]
+    #[must_use]
+    pub fn ndp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ndp, &mut self.extra, "ndp", value);
+        self
+    }
+    ///Sets `nf_conntrack_allow_invalid`.
+    #[inline]
+    #[must_use]
+    pub fn nf_conntrack_allow_invalid<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.nf_conntrack_allow_invalid,
+            &mut self.extra,
+            "nf_conntrack_allow_invalid",
+            value,
+        );
+        self
+    }
+    ///Sets `nf_conntrack_helpers`.
+    #[inline]
+    #[must_use]
+    pub fn nf_conntrack_helpers<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.nf_conntrack_helpers,
+            &mut self.extra,
+            "nf_conntrack_helpers",
+            value,
+        );
+        self
+    }
+    ///Sets `nf_conntrack_max`.
+    #[inline]
+    #[must_use]
+    pub fn nf_conntrack_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.nf_conntrack_max, &mut self.extra, "nf_conntrack_max", value);
+        self
+    }
+    ///Sets `nf_conntrack_tcp_timeout_established`.
+    #[inline]
+    #[must_use]
+    pub fn nf_conntrack_tcp_timeout_established<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.nf_conntrack_tcp_timeout_established,
+            &mut self.extra,
+            "nf_conntrack_tcp_timeout_established",
+            value,
+        );
+        self
+    }
+    ///Sets `nf_conntrack_tcp_timeout_syn_recv`.
+    #[inline]
+    #[must_use]
+    pub fn nf_conntrack_tcp_timeout_syn_recv<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.nf_conntrack_tcp_timeout_syn_recv,
+            &mut self.extra,
+            "nf_conntrack_tcp_timeout_syn_recv",
+            value,
+        );
+        self
+    }
+    ///Sets `nftables`.
+    #[inline]
+    #[must_use]
+    pub fn nftables<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nftables, &mut self.extra, "nftables", value);
+        self
+    }
+    ///Sets `nosmurfs`.
+    #[inline]
+    #[must_use]
+    pub fn nosmurfs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nosmurfs, &mut self.extra, "nosmurfs", value);
+        self
+    }
+    ///Sets `protection_synflood`.
+    #[inline]
+    #[must_use]
+    pub fn protection_synflood<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.protection_synflood,
+            &mut self.extra,
+            "protection_synflood",
+            value,
+        );
+        self
+    }
+    ///Sets `protection_synflood_burst`.
+    #[inline]
+    #[must_use]
+    pub fn protection_synflood_burst<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.protection_synflood_burst,
+            &mut self.extra,
+            "protection_synflood_burst",
+            value,
+        );
+        self
+    }
+    ///Sets `protection_synflood_rate`.
+    #[inline]
+    #[must_use]
+    pub fn protection_synflood_rate<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.protection_synflood_rate,
+            &mut self.extra,
+            "protection_synflood_rate",
+            value,
+        );
+        self
+    }
+    ///Sets `smurf_log_level`.
+    #[inline]
+    #[must_use]
+    pub fn smurf_log_level<How>(
+        mut self,
+        value: impl IntoSetting<NodeFirewallOptionsSmurfLogLevel, How>,
+    ) -> Self {
+        set::set(&mut self.smurf_log_level, &mut self.extra, "smurf_log_level", value);
+        self
+    }
+    ///Sets `tcp_flags_log_level`.
+    #[inline]
+    #[must_use]
+    pub fn tcp_flags_log_level<How>(
+        mut self,
+        value: impl IntoSetting<NodeFirewallOptionsTcpFlagsLogLevel, How>,
+    ) -> Self {
+        set::set(
+            &mut self.tcp_flags_log_level,
+            &mut self.extra,
+            "tcp_flags_log_level",
+            value,
+        );
+        self
+    }
+    ///Sets `tcpflags`.
+    #[inline]
+    #[must_use]
+    pub fn tcpflags<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.tcpflags, &mut self.extra, "tcpflags", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(NodeFirewallOptions {

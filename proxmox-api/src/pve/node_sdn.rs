@@ -642,6 +642,16 @@ pub struct NodeSdnFabricsInterfacesItem {
     pub extra: Extra,
 }
 
+impl NodeSdnFabricsInterfacesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeSdnFabricsInterfacesItem {
     required: ["name" name, "state" state, "type" type_],
     others: extra,
@@ -663,6 +673,16 @@ pub struct NodeSdnFabricsNeighborsItem {
     pub extra: Extra,
 }
 
+impl NodeSdnFabricsNeighborsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeSdnFabricsNeighborsItem {
     required: ["neighbor" neighbor, "status" status, "uptime" uptime],
     others: extra,
@@ -680,6 +700,16 @@ pub struct NodeSdnFabricsRoutesItem {
     pub via: Vec<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeSdnFabricsRoutesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeSdnFabricsRoutesItem {
@@ -703,6 +733,16 @@ pub struct NodeSdnVnetsMacVrfItem {
     pub extra: Extra,
 }
 
+impl NodeSdnVnetsMacVrfItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeSdnVnetsMacVrfItem {
     required: ["ip" ip, "mac" mac, "nexthop" nexthop],
     others: extra,
@@ -722,6 +762,17 @@ pub struct NodeSdnZonesBridgesItem {
     pub vlan_filtering: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeSdnZonesBridgesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
 }
 
 object!(NodeSdnZonesBridgesItem {
@@ -748,6 +799,15 @@ pub struct NodeSdnZonesBridgesPortsItem {
     pub vmid: Option<u32>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeSdnZonesBridgesPortsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeSdnZonesBridgesPortsItem {
@@ -780,6 +840,17 @@ pub struct NodeSdnZonesContentItem {
     pub extra: Extra,
 }
 
+impl NodeSdnZonesContentItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(vnet: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.vnet, &mut new.extra, "vnet", vnet);
+        new
+    }
+}
+
 object!(NodeSdnZonesContentItem {
     required: ["vnet" vnet],
     optional: ["status" status, "statusmsg" statusmsg],
@@ -804,6 +875,16 @@ pub struct NodeSdnZonesIpVrfItem {
     pub extra: Extra,
 }
 
+impl NodeSdnZonesIpVrfItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeSdnZonesIpVrfItem {
     required: ["ip" ip, "metric" metric, "nexthops" nexthops, "protocol" protocol],
     others: extra,
@@ -821,6 +902,16 @@ pub struct NodeSdnZonesItem {
     pub zone: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeSdnZonesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeSdnZonesItem {

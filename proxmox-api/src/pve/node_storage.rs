@@ -608,6 +608,41 @@ impl NodeStorageStorageContentVolumePut {
         self.0.call.set_some::<bool, How>("protected", protected);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentGet {
+    const LEFT_OUT: &'static [&'static str] = &["format", "path", "size", "used"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "approximate-size",
+        "content",
+        "ctime",
+        "encrypted",
+        "format",
+        "parent",
+        "size",
+        "subtype",
+        "used",
+        "verification",
+        "vmid",
+        "volid",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// Deletes a volume; its data is lost.
@@ -1859,6 +1894,68 @@ pub struct NodeStorageContentGet {
     pub extra: Extra,
 }
 
+impl NodeStorageContentGet {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `format`.
+    #[inline]
+    #[must_use]
+    pub fn format<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.format, &mut self.extra, "format", value);
+        self
+    }
+    ///Sets `notes`.
+    #[inline]
+    #[must_use]
+    pub fn notes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.notes, &mut self.extra, "notes", value);
+        self
+    }
+    ///Sets `path`.
+    #[inline]
+    #[must_use]
+    pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.path, &mut self.extra, "path", value);
+        self
+    }
+    ///Sets `protected`.
+    #[inline]
+    #[must_use]
+    pub fn protected<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protected, &mut self.extra, "protected", value);
+        self
+    }
+    ///Sets `size`.
+    #[inline]
+    #[must_use]
+    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.size, &mut self.extra, "size", value);
+        self
+    }
+    ///Sets `used`.
+    #[inline]
+    #[must_use]
+    pub fn used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.used, &mut self.extra, "used", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(NodeStorageContentGet {
     optional: [
         "format" format, "notes" notes, "path" path, "protected" protected, "size" size, "used" used,
@@ -1912,6 +2009,129 @@ pub struct NodeStorageContentItem {
     pub extra: Extra,
 }
 
+impl NodeStorageContentItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(volid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.volid, &mut new.extra, "volid", volid);
+        new
+    }
+    ///Sets `approximate-size`.
+    #[inline]
+    #[must_use]
+    pub fn approximate_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.approximate_size, &mut self.extra, "approximate-size", value);
+        self
+    }
+    ///Sets `content`.
+    #[inline]
+    #[must_use]
+    pub fn content<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.content, &mut self.extra, "content", value);
+        self
+    }
+    ///Sets `ctime`.
+    #[inline]
+    #[must_use]
+    pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ctime, &mut self.extra, "ctime", value);
+        self
+    }
+    ///Sets `encrypted`.
+    #[inline]
+    #[must_use]
+    pub fn encrypted<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.encrypted, &mut self.extra, "encrypted", value);
+        self
+    }
+    ///Sets `format`.
+    #[inline]
+    #[must_use]
+    pub fn format<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.format, &mut self.extra, "format", value);
+        self
+    }
+    ///Sets `notes`.
+    #[inline]
+    #[must_use]
+    pub fn notes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.notes, &mut self.extra, "notes", value);
+        self
+    }
+    ///Sets `parent`.
+    #[inline]
+    #[must_use]
+    pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.parent, &mut self.extra, "parent", value);
+        self
+    }
+    ///Sets `protected`.
+    #[inline]
+    #[must_use]
+    pub fn protected<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protected, &mut self.extra, "protected", value);
+        self
+    }
+    ///Sets `size`.
+    #[inline]
+    #[must_use]
+    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.size, &mut self.extra, "size", value);
+        self
+    }
+    ///Sets `subtype`.
+    #[inline]
+    #[must_use]
+    pub fn subtype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.subtype, &mut self.extra, "subtype", value);
+        self
+    }
+    ///Sets `used`.
+    #[inline]
+    #[must_use]
+    pub fn used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.used, &mut self.extra, "used", value);
+        self
+    }
+    ///Sets `verification`.
+    #[inline]
+    #[must_use]
+    pub fn verification<How>(
+        mut self,
+        value: impl IntoSetting<NodeStorageContentVerification, How>,
+    ) -> Self {
+        set::set(&mut self.verification, &mut self.extra, "verification", value);
+        self
+    }
+    ///Sets `vmid`.
+    #[inline]
+    #[must_use]
+    pub fn vmid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vmid, &mut self.extra, "vmid", value);
+        self
+    }
+    ///Sets `volid`.
+    #[inline]
+    #[must_use]
+    pub fn volid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.volid, &mut self.extra, "volid", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(NodeStorageContentItem {
     required: ["volid" volid],
     optional: [
@@ -1944,6 +2164,15 @@ pub struct NodeStorageContentVerification {
     pub upid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStorageContentVerification {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStorageContentVerification {
@@ -2022,6 +2251,15 @@ pub struct NodeStorageFileRestoreListItem {
     pub extra: Extra,
 }
 
+impl NodeStorageFileRestoreListItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStorageFileRestoreListItem {
     optional: [
         "filepath" filepath, "leaf" leaf, "mtime" mtime, "size" size, "text" text, "type" type_,
@@ -2050,6 +2288,16 @@ pub struct NodeStorageFormats {
     pub extra: Extra,
 }
 
+impl NodeStorageFormats {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStorageFormats {
     required: ["default" default, "supported" supported],
     others: extra,
@@ -2067,6 +2315,16 @@ pub struct NodeStorageIdentity {
     pub type_: NodeStorageIdentityType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStorageIdentity {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStorageIdentity {
@@ -2152,6 +2410,15 @@ pub struct NodeStorageImportMetadata {
     pub extra: Extra,
 }
 
+impl NodeStorageImportMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStorageImportMetadata {
     optional: [
         "create-args" create_args,
@@ -2211,6 +2478,15 @@ pub struct NodeStorageImportMetadataCreateArgs {
     pub extra: Extra,
 }
 
+impl NodeStorageImportMetadataCreateArgs {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStorageImportMetadataCreateArgs {
     optional: [
         "bios" bios,
@@ -2255,6 +2531,15 @@ pub struct NodeStorageImportMetadataNetValue {
     pub extra: Extra,
 }
 
+impl NodeStorageImportMetadataNetValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStorageImportMetadataNetValue {
     optional: ["bridge" bridge, "macaddr" macaddr, "model" model],
     others: extra,
@@ -2297,6 +2582,15 @@ pub struct NodeStorageImportMetadataWarningsItem {
     pub value: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStorageImportMetadataWarningsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStorageImportMetadataWarningsItem {
@@ -2388,6 +2682,16 @@ pub struct NodeStorageItem {
     pub extra: Extra,
 }
 
+impl NodeStorageItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStorageItem {
     required: ["content" content, "storage" storage, "type" type_],
     optional: [
@@ -2423,6 +2727,16 @@ pub struct NodeStoragePrunebackupsItem {
     pub volid: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStoragePrunebackupsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStoragePrunebackupsItem {
@@ -2469,6 +2783,17 @@ pub struct NodeStorageRrddataItem {
     pub extra: Extra,
 }
 
+impl NodeStorageRrddataItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.time, &mut new.extra, "time", time);
+        new
+    }
+}
+
 object!(NodeStorageRrddataItem {
     required: ["time" time],
     optional: ["total" total, "used" used],
@@ -2499,6 +2824,16 @@ pub struct NodeStorageStatus {
     pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStorageStatus {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStorageStatus {

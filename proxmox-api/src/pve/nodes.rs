@@ -1624,6 +1624,23 @@ impl NodeConfigPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeConfigPut> for NodeConfig {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/dns`.
@@ -1724,6 +1741,23 @@ impl NodeDnsPut {
         self.0.call.set_some::<IpAddress, How>("dns3", dns3);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeDnsPut> for NodeDns {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/execute`.
@@ -2231,6 +2265,23 @@ impl NodeHostsPost {
         self.0.call.set_some::<String, How>("digest", digest);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeHostsPost> for NodeHosts {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/journal`.
@@ -2874,6 +2925,82 @@ impl NodeNetworkPost {
         self.0.call.set_some::<String, How>("vlan-raw-device", vlan_raw_device);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeNetworkPost> for NodeNetworkItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "active",
+        "altnames",
+        "bond_miimon",
+        "bridge-access",
+        "bridge-arp-nd-suppress",
+        "bridge-learning",
+        "bridge-multicast-flood",
+        "bridge-unicast-flood",
+        "bridge_fd",
+        "bridge_stp",
+        "exists",
+        "families",
+        "ipam",
+        "link-type",
+        "method",
+        "method6",
+        "options",
+        "options6",
+        "ovs_type",
+        "priority",
+        "uplink-id",
+        "vlan-protocol",
+        "vlanaware",
+        "vxlan-id",
+        "vxlan-local-tunnelip",
+        "vxlan-physdev",
+        "vxlan-svcnodeip",
+    ];
+    const REMOVES: bool = false;
+}
+
+impl Settings<NodeNetworkPost> for NodeNetwork {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "active",
+        "altnames",
+        "bond_miimon",
+        "bridge-access",
+        "bridge-arp-nd-suppress",
+        "bridge-learning",
+        "bridge-multicast-flood",
+        "bridge-unicast-flood",
+        "bridge_fd",
+        "bridge_stp",
+        "exists",
+        "families",
+        "link-type",
+        "method",
+        "method6",
+        "options",
+        "options6",
+        "ovs_type",
+        "priority",
+        "uplink-id",
+        "vlan-protocol",
+        "vxlan-id",
+        "vxlan-local-tunnelip",
+        "vxlan-physdev",
+        "vxlan-svcnodeip",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// Applies the pending network configuration to the running system.
@@ -3253,6 +3380,84 @@ impl NodeNetworkIfacePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeNetworkIfacePut> for NodeNetwork {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "active",
+        "altnames",
+        "bond_miimon",
+        "bridge-access",
+        "bridge-arp-nd-suppress",
+        "bridge-learning",
+        "bridge-multicast-flood",
+        "bridge-unicast-flood",
+        "bridge_fd",
+        "bridge_stp",
+        "exists",
+        "families",
+        "iface",
+        "link-type",
+        "method",
+        "method6",
+        "options",
+        "options6",
+        "ovs_type",
+        "priority",
+        "uplink-id",
+        "vlan-protocol",
+        "vxlan-id",
+        "vxlan-local-tunnelip",
+        "vxlan-physdev",
+        "vxlan-svcnodeip",
+    ];
+    const REMOVES: bool = true;
+}
+
+impl Settings<NodeNetworkIfacePut> for NodeNetworkItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "active",
+        "altnames",
+        "bond_miimon",
+        "bridge-access",
+        "bridge-arp-nd-suppress",
+        "bridge-learning",
+        "bridge-multicast-flood",
+        "bridge-unicast-flood",
+        "bridge_fd",
+        "bridge_stp",
+        "exists",
+        "families",
+        "iface",
+        "ipam",
+        "link-type",
+        "method",
+        "method6",
+        "options",
+        "options6",
+        "ovs_type",
+        "priority",
+        "uplink-id",
+        "vlan-protocol",
+        "vlanaware",
+        "vxlan-id",
+        "vxlan-local-tunnelip",
+        "vxlan-physdev",
+        "vxlan-svcnodeip",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/query-oci-repo-tags`.
@@ -6539,6 +6744,33 @@ impl NodeVzdumpPost {
         self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Settings<NodeVzdumpPost> for super::cluster::ClusterBackupItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "comment",
+        "enabled",
+        "id",
+        "next-run",
+        "node",
+        "repeat-missed",
+        "schedule",
+        "type",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/vzdump/defaults`.
@@ -6759,28 +6991,28 @@ impl AcmeDomain {
     #[must_use]
     pub fn new<How0>(domain: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.domain, &mut new.unknown, "domain", domain);
+        set::put(&mut new.domain, &mut new.unknown, "domain", domain);
         new
     }
     /// Other domain in which the DNS challenge is answered.
     #[inline]
     #[must_use]
     pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.alias, &mut self.unknown, "alias", value);
+        set::set(&mut self.alias, &mut self.unknown, "alias", value);
         self
     }
     /// Domain for the certificate.
     #[inline]
     #[must_use]
     pub fn domain<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.domain, &mut self.unknown, "domain", value);
+        set::put(&mut self.domain, &mut self.unknown, "domain", value);
         self
     }
     /// ACME plugin that answers the challenge. Default: `standalone`.
     #[inline]
     #[must_use]
     pub fn plugin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.plugin, &mut self.unknown, "plugin", value);
+        set::set(&mut self.plugin, &mut self.unknown, "plugin", value);
         self
     }
 }
@@ -6828,19 +7060,14 @@ impl NodeAcme {
     #[inline]
     #[must_use]
     pub fn account<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.account, &mut self.unknown, "account", value);
+        set::set(&mut self.account, &mut self.unknown, "account", value);
         self
     }
     /// Domains for the node's certificate.
     #[inline]
     #[must_use]
     pub fn domains<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(
-            &mut self.domains,
-            &mut self.unknown,
-            "domains",
-            value,
-        );
+        set::set_list(&mut self.domains, &mut self.unknown, "domains", value);
         self
     }
 }
@@ -6908,6 +7135,17 @@ pub struct NodeAplinfoItem {
     pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeAplinfoItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(template: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.template, &mut new.extra, "template", template);
+        new
+    }
 }
 
 object!(NodeAplinfoItem {
@@ -6988,6 +7226,16 @@ pub struct NodeAptRepositories {
     pub extra: Extra,
 }
 
+impl NodeAptRepositories {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeAptRepositories {
     required: [
         "digest" digest, "errors" errors, "files" files, "infos" infos, "standard-repos" standard_repos,
@@ -7007,6 +7255,16 @@ pub struct NodeAptRepositoriesErrorsItem {
     pub path: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeAptRepositoriesErrorsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeAptRepositoriesErrorsItem {
@@ -7049,6 +7307,16 @@ pub struct NodeAptRepositoriesFilesItem {
     pub repositories: Vec<NodeAptRepositoriesFilesRepositoriesItem>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeAptRepositoriesFilesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeAptRepositoriesFilesItem {
@@ -7101,6 +7369,16 @@ pub struct NodeAptRepositoriesFilesRepositoriesItem {
     pub extra: Extra,
 }
 
+impl NodeAptRepositoriesFilesRepositoriesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeAptRepositoriesFilesRepositoriesItem {
     required: [
         "Enabled" enabled, "FileType" file_type, "Suites" suites, "Types" types, "URIs" ur_is,
@@ -7121,6 +7399,16 @@ pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
     pub values: Vec<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeAptRepositoriesFilesRepositoriesOptionsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeAptRepositoriesFilesRepositoriesOptionsItem {
@@ -7148,6 +7436,16 @@ pub struct NodeAptRepositoriesInfosItem {
     pub extra: Extra,
 }
 
+impl NodeAptRepositoriesInfosItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeAptRepositoriesInfosItem {
     required: ["index" index, "kind" kind, "message" message, "path" path],
     optional: ["property" property],
@@ -7170,6 +7468,16 @@ pub struct NodeAptRepositoriesStandardReposItem {
     pub status: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeAptRepositoriesStandardReposItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeAptRepositoriesStandardReposItem {
@@ -7225,6 +7533,17 @@ pub struct NodeAptUpdateItem {
     pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeAptUpdateItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(package: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.package, &mut new.extra, "Package", package);
+        new
+    }
 }
 
 object!(NodeAptUpdateItem {
@@ -7310,6 +7629,17 @@ pub struct NodeAptVersionsItem {
     pub extra: Extra,
 }
 
+impl NodeAptVersionsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(package: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.package, &mut new.extra, "Package", package);
+        new
+    }
+}
+
 object!(NodeAptVersionsItem {
     required: ["Package" package],
     optional: [
@@ -7347,6 +7677,16 @@ pub struct NodeCapabilitiesQemuCpuItem {
     pub extra: Extra,
 }
 
+impl NodeCapabilitiesQemuCpuItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCapabilitiesQemuCpuItem {
     required: ["custom" custom, "name" name, "vendor" vendor],
     optional: ["abstract" abstract_],
@@ -7369,6 +7709,17 @@ pub struct NodeCapabilitiesQemuMachinesItem {
     pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCapabilitiesQemuMachinesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
 }
 
 object!(NodeCapabilitiesQemuMachinesItem {
@@ -7409,6 +7760,15 @@ pub struct NodeCapabilitiesQemuMigration {
     pub has_dbus_vmstate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCapabilitiesQemuMigration {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCapabilitiesQemuMigration {
@@ -7453,6 +7813,15 @@ pub struct NodeCertificatesInfoItem {
     pub subject: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCertificatesInfoItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCertificatesInfoItem {
@@ -7504,6 +7873,108 @@ pub struct NodeConfig {
     pub wakeonlan: Option<WakeOnLan>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `acme`.
+    #[inline]
+    #[must_use]
+    pub fn acme<How>(mut self, value: impl IntoSetting<NodeAcme, How>) -> Self {
+        set::set(&mut self.acme, &mut self.extra, "acme", value);
+        self
+    }
+    ///Sets one of `acmedomain0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn acmedomain<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<AcmeDomain, How>,
+    ) -> Self {
+        set::set_member(
+            &mut self.acmedomain,
+            &mut self.extra,
+            "acmedomain",
+            index,
+            value,
+        );
+        self
+    }
+    ///Sets `ballooning-target`.
+    #[inline]
+    #[must_use]
+    pub fn ballooning_target<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(
+            &mut self.ballooning_target,
+            &mut self.extra,
+            "ballooning-target",
+            value,
+        );
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `location`.
+    #[inline]
+    #[must_use]
+    pub fn location<How>(
+        mut self,
+        value: impl IntoSetting<super::types::Location, How>,
+    ) -> Self {
+        set::set(&mut self.location, &mut self.extra, "location", value);
+        self
+    }
+    ///Sets `startall-onboot-delay`.
+    #[inline]
+    #[must_use]
+    pub fn startall_onboot_delay<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.startall_onboot_delay,
+            &mut self.extra,
+            "startall-onboot-delay",
+            value,
+        );
+        self
+    }
+    ///Sets `wakeonlan`.
+    #[inline]
+    #[must_use]
+    pub fn wakeonlan<How>(mut self, value: impl IntoSetting<WakeOnLan, How>) -> Self {
+        set::set(&mut self.wakeonlan, &mut self.extra, "wakeonlan", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(NodeConfig {
@@ -7585,15 +8056,63 @@ open_enum_impls!(NodeConfigProperty {
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
-    pub dns1: Option<String>,
+    pub dns1: Option<IpAddress>,
     /// IP address of the second name server.
-    pub dns2: Option<String>,
+    pub dns2: Option<IpAddress>,
     /// IP address of the third name server.
-    pub dns3: Option<String>,
+    pub dns3: Option<IpAddress>,
     /// Domain in which short host names are looked up.
     pub search: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeDns {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `dns1`.
+    #[inline]
+    #[must_use]
+    pub fn dns1<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.dns1, &mut self.extra, "dns1", value);
+        self
+    }
+    ///Sets `dns2`.
+    #[inline]
+    #[must_use]
+    pub fn dns2<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.dns2, &mut self.extra, "dns2", value);
+        self
+    }
+    ///Sets `dns3`.
+    #[inline]
+    #[must_use]
+    pub fn dns3<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.dns3, &mut self.extra, "dns3", value);
+        self
+    }
+    ///Sets `search`.
+    #[inline]
+    #[must_use]
+    pub fn search<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.search, &mut self.extra, "search", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(NodeDns {
@@ -7626,6 +8145,17 @@ pub struct NodeExecuteItem {
     pub extra: Extra,
 }
 
+impl NodeExecuteItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(status: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.status, &mut new.extra, "status", status);
+        new
+    }
+}
+
 object!(NodeExecuteItem {
     required: ["status" status],
     optional: ["data" data, "errors" errors, "message" message],
@@ -7642,6 +8172,17 @@ pub struct NodeHardwareItem {
     pub type_: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeHardwareItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.type_, &mut new.extra, "type", type_);
+        new
+    }
 }
 
 object!(NodeHardwareItem {
@@ -7683,6 +8224,16 @@ pub struct NodeHardwarePciItem {
     pub extra: Extra,
 }
 
+impl NodeHardwarePciItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeHardwarePciItem {
     required: [
         "class" class, "device" device, "id" id, "iommugroup" iommugroup, "vendor" vendor,
@@ -7717,6 +8268,16 @@ pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     pub extra: Extra,
 }
 
+impl NodeHardwarePciPciIdOrMappingMdevItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeHardwarePciPciIdOrMappingMdevItem {
     required: ["available" available, "description" description, "type" type_],
     optional: ["name" name],
@@ -7737,6 +8298,16 @@ pub struct NodeHardwarePciPciidMdevItem {
     pub type_: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeHardwarePciPciidMdevItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeHardwarePciPciidMdevItem {
@@ -7778,6 +8349,16 @@ pub struct NodeHardwareUsbItem {
     pub extra: Extra,
 }
 
+impl NodeHardwareUsbItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeHardwareUsbItem {
     required: ["busnum" busnum, "class" class, "devnum" devnum, "level" level, "port" port],
     optional: [
@@ -7806,6 +8387,42 @@ pub struct NodeHosts {
     pub extra: Extra,
 }
 
+impl NodeHosts {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(data: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.data, &mut new.extra, "data", data);
+        new
+    }
+    ///Sets `data`.
+    #[inline]
+    #[must_use]
+    pub fn data<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.data, &mut self.extra, "data", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(NodeHosts {
     required: ["data" data],
     optional: ["digest" digest],
@@ -7828,6 +8445,16 @@ pub struct NodeNetstatItem {
     pub vmid: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeNetstatItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeNetstatItem {
@@ -7964,6 +8591,475 @@ pub struct NodeNetwork {
     pub vxlan_svcnodeip: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeNetwork {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `active`.
+    #[inline]
+    #[must_use]
+    pub fn active<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.active, &mut self.extra, "active", value);
+        self
+    }
+    ///Sets `address`.
+    #[inline]
+    #[must_use]
+    pub fn address<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.address, &mut self.extra, "address", value);
+        self
+    }
+    ///Sets `address6`.
+    #[inline]
+    #[must_use]
+    pub fn address6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.address6, &mut self.extra, "address6", value);
+        self
+    }
+    ///Sets `altnames`.
+    #[inline]
+    #[must_use]
+    pub fn altnames<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.altnames, &mut self.extra, "altnames", value);
+        self
+    }
+    ///Sets `autostart`.
+    #[inline]
+    #[must_use]
+    pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.autostart, &mut self.extra, "autostart", value);
+        self
+    }
+    ///Sets `bond-primary`.
+    #[inline]
+    #[must_use]
+    pub fn bond_primary<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bond_primary, &mut self.extra, "bond-primary", value);
+        self
+    }
+    ///Sets `bond_miimon`.
+    #[inline]
+    #[must_use]
+    pub fn bond_miimon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.bond_miimon, &mut self.extra, "bond_miimon", value);
+        self
+    }
+    ///Sets `bond_mode`.
+    #[inline]
+    #[must_use]
+    pub fn bond_mode<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkBondMode, How>,
+    ) -> Self {
+        set::set(&mut self.bond_mode, &mut self.extra, "bond_mode", value);
+        self
+    }
+    ///Sets `bond_xmit_hash_policy`.
+    #[inline]
+    #[must_use]
+    pub fn bond_xmit_hash_policy<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkBondXmitHashPolicy, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bond_xmit_hash_policy,
+            &mut self.extra,
+            "bond_xmit_hash_policy",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge-access`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_access<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.bridge_access, &mut self.extra, "bridge-access", value);
+        self
+    }
+    ///Sets `bridge-arp-nd-suppress`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_arp_nd_suppress<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_arp_nd_suppress,
+            &mut self.extra,
+            "bridge-arp-nd-suppress",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge-learning`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_learning<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.bridge_learning, &mut self.extra, "bridge-learning", value);
+        self
+    }
+    ///Sets `bridge-multicast-flood`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_multicast_flood<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_multicast_flood,
+            &mut self.extra,
+            "bridge-multicast-flood",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge-unicast-flood`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_unicast_flood<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_unicast_flood,
+            &mut self.extra,
+            "bridge-unicast-flood",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge_fd`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_fd<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bridge_fd, &mut self.extra, "bridge_fd", value);
+        self
+    }
+    ///Sets `bridge_ports`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_ports<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.bridge_ports, &mut self.extra, "bridge_ports", value);
+        self
+    }
+    ///Sets `bridge_stp`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_stp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bridge_stp, &mut self.extra, "bridge_stp", value);
+        self
+    }
+    ///Sets `bridge_vids`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_vids<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.bridge_vids, &mut self.extra, "bridge_vids", value);
+        self
+    }
+    ///Sets `bridge_vlan_aware`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_vlan_aware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(
+            &mut self.bridge_vlan_aware,
+            &mut self.extra,
+            "bridge_vlan_aware",
+            value,
+        );
+        self
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `cidr6`.
+    #[inline]
+    #[must_use]
+    pub fn cidr6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.cidr6, &mut self.extra, "cidr6", value);
+        self
+    }
+    ///Sets `comments`.
+    #[inline]
+    #[must_use]
+    pub fn comments<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comments, &mut self.extra, "comments", value);
+        self
+    }
+    ///Sets `comments6`.
+    #[inline]
+    #[must_use]
+    pub fn comments6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comments6, &mut self.extra, "comments6", value);
+        self
+    }
+    ///Sets `exists`.
+    #[inline]
+    #[must_use]
+    pub fn exists<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.exists, &mut self.extra, "exists", value);
+        self
+    }
+    ///Sets `families`.
+    #[inline]
+    #[must_use]
+    pub fn families<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<NodeNetworkFamilies, How>,
+    ) -> Self {
+        set::set_list(&mut self.families, &mut self.extra, "families", value);
+        self
+    }
+    ///Sets `gateway`.
+    #[inline]
+    #[must_use]
+    pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.gateway, &mut self.extra, "gateway", value);
+        self
+    }
+    ///Sets `gateway6`.
+    #[inline]
+    #[must_use]
+    pub fn gateway6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.gateway6, &mut self.extra, "gateway6", value);
+        self
+    }
+    ///Sets `iface`.
+    #[inline]
+    #[must_use]
+    pub fn iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.iface, &mut self.extra, "iface", value);
+        self
+    }
+    ///Sets `link-type`.
+    #[inline]
+    #[must_use]
+    pub fn link_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.link_type, &mut self.extra, "link-type", value);
+        self
+    }
+    ///Sets `method`.
+    #[inline]
+    #[must_use]
+    pub fn method<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkMethod, How>,
+    ) -> Self {
+        set::set(&mut self.method, &mut self.extra, "method", value);
+        self
+    }
+    ///Sets `method6`.
+    #[inline]
+    #[must_use]
+    pub fn method6<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkMethod6, How>,
+    ) -> Self {
+        set::set(&mut self.method6, &mut self.extra, "method6", value);
+        self
+    }
+    ///Sets `mtu`.
+    #[inline]
+    #[must_use]
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mtu, &mut self.extra, "mtu", value);
+        self
+    }
+    ///Sets `netmask`.
+    #[inline]
+    #[must_use]
+    pub fn netmask<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.netmask, &mut self.extra, "netmask", value);
+        self
+    }
+    ///Sets `netmask6`.
+    #[inline]
+    #[must_use]
+    pub fn netmask6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.netmask6, &mut self.extra, "netmask6", value);
+        self
+    }
+    ///Sets `options`.
+    #[inline]
+    #[must_use]
+    pub fn options<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.options, &mut self.extra, "options", value);
+        self
+    }
+    ///Sets `options6`.
+    #[inline]
+    #[must_use]
+    pub fn options6<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.options6, &mut self.extra, "options6", value);
+        self
+    }
+    ///Sets `ovs_bonds`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_bonds<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.ovs_bonds, &mut self.extra, "ovs_bonds", value);
+        self
+    }
+    ///Sets `ovs_bridge`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ovs_bridge, &mut self.extra, "ovs_bridge", value);
+        self
+    }
+    ///Sets `ovs_options`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_options<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ovs_options, &mut self.extra, "ovs_options", value);
+        self
+    }
+    ///Sets `ovs_ports`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_ports<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.ovs_ports, &mut self.extra, "ovs_ports", value);
+        self
+    }
+    ///Sets `ovs_tag`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ovs_tag, &mut self.extra, "ovs_tag", value);
+        self
+    }
+    ///Sets `ovs_type`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ovs_type, &mut self.extra, "ovs_type", value);
+        self
+    }
+    ///Sets `priority`.
+    #[inline]
+    #[must_use]
+    pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.priority, &mut self.extra, "priority", value);
+        self
+    }
+    ///Sets `slaves`.
+    #[inline]
+    #[must_use]
+    pub fn slaves<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.slaves, &mut self.extra, "slaves", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkGetResultType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `uplink-id`.
+    #[inline]
+    #[must_use]
+    pub fn uplink_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.uplink_id, &mut self.extra, "uplink-id", value);
+        self
+    }
+    ///Sets `vlan-id`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vlan_id, &mut self.extra, "vlan-id", value);
+        self
+    }
+    ///Sets `vlan-protocol`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_protocol<How>(
+        mut self,
+        value: impl IntoSetting<super::types::VlanProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
+        self
+    }
+    ///Sets `vlan-raw-device`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_raw_device<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vlan_raw_device, &mut self.extra, "vlan-raw-device", value);
+        self
+    }
+    ///Sets `vxlan-id`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vxlan_id, &mut self.extra, "vxlan-id", value);
+        self
+    }
+    ///Sets `vxlan-local-tunnelip`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_local_tunnelip<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.vxlan_local_tunnelip,
+            &mut self.extra,
+            "vxlan-local-tunnelip",
+            value,
+        );
+        self
+    }
+    ///Sets `vxlan-physdev`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_physdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vxlan_physdev, &mut self.extra, "vxlan-physdev", value);
+        self
+    }
+    ///Sets `vxlan-svcnodeip`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_svcnodeip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vxlan_svcnodeip, &mut self.extra, "vxlan-svcnodeip", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(NodeNetwork {
@@ -8366,6 +9462,490 @@ pub struct NodeNetworkItem {
     pub extra: Extra,
 }
 
+impl NodeNetworkItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `active`.
+    #[inline]
+    #[must_use]
+    pub fn active<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.active, &mut self.extra, "active", value);
+        self
+    }
+    ///Sets `address`.
+    #[inline]
+    #[must_use]
+    pub fn address<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.address, &mut self.extra, "address", value);
+        self
+    }
+    ///Sets `address6`.
+    #[inline]
+    #[must_use]
+    pub fn address6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.address6, &mut self.extra, "address6", value);
+        self
+    }
+    ///Sets `altnames`.
+    #[inline]
+    #[must_use]
+    pub fn altnames<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.altnames, &mut self.extra, "altnames", value);
+        self
+    }
+    ///Sets `autostart`.
+    #[inline]
+    #[must_use]
+    pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.autostart, &mut self.extra, "autostart", value);
+        self
+    }
+    ///Sets `bond-primary`.
+    #[inline]
+    #[must_use]
+    pub fn bond_primary<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bond_primary, &mut self.extra, "bond-primary", value);
+        self
+    }
+    ///Sets `bond_miimon`.
+    #[inline]
+    #[must_use]
+    pub fn bond_miimon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.bond_miimon, &mut self.extra, "bond_miimon", value);
+        self
+    }
+    ///Sets `bond_mode`.
+    #[inline]
+    #[must_use]
+    pub fn bond_mode<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkBondMode, How>,
+    ) -> Self {
+        set::set(&mut self.bond_mode, &mut self.extra, "bond_mode", value);
+        self
+    }
+    ///Sets `bond_xmit_hash_policy`.
+    #[inline]
+    #[must_use]
+    pub fn bond_xmit_hash_policy<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkBondXmitHashPolicy, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bond_xmit_hash_policy,
+            &mut self.extra,
+            "bond_xmit_hash_policy",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge-access`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_access<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.bridge_access, &mut self.extra, "bridge-access", value);
+        self
+    }
+    ///Sets `bridge-arp-nd-suppress`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_arp_nd_suppress<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_arp_nd_suppress,
+            &mut self.extra,
+            "bridge-arp-nd-suppress",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge-learning`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_learning<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.bridge_learning, &mut self.extra, "bridge-learning", value);
+        self
+    }
+    ///Sets `bridge-multicast-flood`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_multicast_flood<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_multicast_flood,
+            &mut self.extra,
+            "bridge-multicast-flood",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge-unicast-flood`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_unicast_flood<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_unicast_flood,
+            &mut self.extra,
+            "bridge-unicast-flood",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge_fd`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_fd<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bridge_fd, &mut self.extra, "bridge_fd", value);
+        self
+    }
+    ///Sets `bridge_ports`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_ports<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.bridge_ports, &mut self.extra, "bridge_ports", value);
+        self
+    }
+    ///Sets `bridge_stp`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_stp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bridge_stp, &mut self.extra, "bridge_stp", value);
+        self
+    }
+    ///Sets `bridge_vids`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_vids<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.bridge_vids, &mut self.extra, "bridge_vids", value);
+        self
+    }
+    ///Sets `bridge_vlan_aware`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_vlan_aware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(
+            &mut self.bridge_vlan_aware,
+            &mut self.extra,
+            "bridge_vlan_aware",
+            value,
+        );
+        self
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `cidr6`.
+    #[inline]
+    #[must_use]
+    pub fn cidr6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.cidr6, &mut self.extra, "cidr6", value);
+        self
+    }
+    ///Sets `comments`.
+    #[inline]
+    #[must_use]
+    pub fn comments<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comments, &mut self.extra, "comments", value);
+        self
+    }
+    ///Sets `comments6`.
+    #[inline]
+    #[must_use]
+    pub fn comments6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comments6, &mut self.extra, "comments6", value);
+        self
+    }
+    ///Sets `exists`.
+    #[inline]
+    #[must_use]
+    pub fn exists<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.exists, &mut self.extra, "exists", value);
+        self
+    }
+    ///Sets `families`.
+    #[inline]
+    #[must_use]
+    pub fn families<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<NodeNetworkFamilies, How>,
+    ) -> Self {
+        set::set_list(&mut self.families, &mut self.extra, "families", value);
+        self
+    }
+    ///Sets `gateway`.
+    #[inline]
+    #[must_use]
+    pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.gateway, &mut self.extra, "gateway", value);
+        self
+    }
+    ///Sets `gateway6`.
+    #[inline]
+    #[must_use]
+    pub fn gateway6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.gateway6, &mut self.extra, "gateway6", value);
+        self
+    }
+    ///Sets `iface`.
+    #[inline]
+    #[must_use]
+    pub fn iface<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.iface, &mut self.extra, "iface", value);
+        self
+    }
+    ///Sets `ipam`.
+    #[inline]
+    #[must_use]
+    pub fn ipam<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ipam, &mut self.extra, "ipam", value);
+        self
+    }
+    ///Sets `link-type`.
+    #[inline]
+    #[must_use]
+    pub fn link_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.link_type, &mut self.extra, "link-type", value);
+        self
+    }
+    ///Sets `method`.
+    #[inline]
+    #[must_use]
+    pub fn method<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkMethod, How>,
+    ) -> Self {
+        set::set(&mut self.method, &mut self.extra, "method", value);
+        self
+    }
+    ///Sets `method6`.
+    #[inline]
+    #[must_use]
+    pub fn method6<How>(
+        mut self,
+        value: impl IntoSetting<NodeNetworkMethod6, How>,
+    ) -> Self {
+        set::set(&mut self.method6, &mut self.extra, "method6", value);
+        self
+    }
+    ///Sets `mtu`.
+    #[inline]
+    #[must_use]
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mtu, &mut self.extra, "mtu", value);
+        self
+    }
+    ///Sets `netmask`.
+    #[inline]
+    #[must_use]
+    pub fn netmask<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.netmask, &mut self.extra, "netmask", value);
+        self
+    }
+    ///Sets `netmask6`.
+    #[inline]
+    #[must_use]
+    pub fn netmask6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.netmask6, &mut self.extra, "netmask6", value);
+        self
+    }
+    ///Sets `options`.
+    #[inline]
+    #[must_use]
+    pub fn options<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.options, &mut self.extra, "options", value);
+        self
+    }
+    ///Sets `options6`.
+    #[inline]
+    #[must_use]
+    pub fn options6<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.options6, &mut self.extra, "options6", value);
+        self
+    }
+    ///Sets `ovs_bonds`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_bonds<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.ovs_bonds, &mut self.extra, "ovs_bonds", value);
+        self
+    }
+    ///Sets `ovs_bridge`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ovs_bridge, &mut self.extra, "ovs_bridge", value);
+        self
+    }
+    ///Sets `ovs_options`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_options<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ovs_options, &mut self.extra, "ovs_options", value);
+        self
+    }
+    ///Sets `ovs_ports`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_ports<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.ovs_ports, &mut self.extra, "ovs_ports", value);
+        self
+    }
+    ///Sets `ovs_tag`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ovs_tag, &mut self.extra, "ovs_tag", value);
+        self
+    }
+    ///Sets `ovs_type`.
+    #[inline]
+    #[must_use]
+    pub fn ovs_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ovs_type, &mut self.extra, "ovs_type", value);
+        self
+    }
+    ///Sets `priority`.
+    #[inline]
+    #[must_use]
+    pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.priority, &mut self.extra, "priority", value);
+        self
+    }
+    ///Sets `slaves`.
+    #[inline]
+    #[must_use]
+    pub fn slaves<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.slaves, &mut self.extra, "slaves", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<NodeNetworkGetResultType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `uplink-id`.
+    #[inline]
+    #[must_use]
+    pub fn uplink_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.uplink_id, &mut self.extra, "uplink-id", value);
+        self
+    }
+    ///Sets `vlan-id`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vlan_id, &mut self.extra, "vlan-id", value);
+        self
+    }
+    ///Sets `vlan-protocol`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_protocol<How>(
+        mut self,
+        value: impl IntoSetting<super::types::VlanProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
+        self
+    }
+    ///Sets `vlan-raw-device`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_raw_device<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vlan_raw_device, &mut self.extra, "vlan-raw-device", value);
+        self
+    }
+    ///Sets `vlanaware`.
+    #[inline]
+    #[must_use]
+    pub fn vlanaware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.vlanaware, &mut self.extra, "vlanaware", value);
+        self
+    }
+    ///Sets `vxlan-id`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vxlan_id, &mut self.extra, "vxlan-id", value);
+        self
+    }
+    ///Sets `vxlan-local-tunnelip`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_local_tunnelip<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.vxlan_local_tunnelip,
+            &mut self.extra,
+            "vxlan-local-tunnelip",
+            value,
+        );
+        self
+    }
+    ///Sets `vxlan-physdev`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_physdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vxlan_physdev, &mut self.extra, "vxlan-physdev", value);
+        self
+    }
+    ///Sets `vxlan-svcnodeip`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_svcnodeip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vxlan_svcnodeip, &mut self.extra, "vxlan-svcnodeip", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(NodeNetworkItem {
     required: ["iface" iface, "type" type_],
     optional: [
@@ -8490,6 +10070,15 @@ pub struct NodeQueryUrlMetadata {
     pub extra: Extra,
 }
 
+impl NodeQueryUrlMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeQueryUrlMetadata {
     optional: ["filename" filename, "mimetype" mimetype, "size" size],
     others: extra,
@@ -8548,6 +10137,17 @@ pub struct NodeReplicationItem {
     pub vmtype: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeReplicationItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
 }
 
 object!(NodeReplicationItem {
@@ -8655,6 +10255,17 @@ pub struct NodeRrddataItem {
     pub extra: Extra,
 }
 
+impl NodeRrddataItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.time, &mut new.extra, "time", time);
+        new
+    }
+}
+
 object!(NodeRrddataItem {
     required: ["time" time],
     optional: [
@@ -8697,6 +10308,16 @@ pub struct NodeScanCifsItem {
     pub extra: Extra,
 }
 
+impl NodeScanCifsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeScanCifsItem {
     required: ["description" description, "share" share],
     others: extra,
@@ -8712,6 +10333,15 @@ pub struct NodeScanGlusterfsItem {
     pub volname: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeScanGlusterfsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeScanGlusterfsItem {
@@ -8740,6 +10370,16 @@ pub struct NodeScanIscsiItem {
     pub extra: Extra,
 }
 
+impl NodeScanIscsiItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeScanIscsiItem {
     required: ["portal" portal, "target" target],
     others: extra,
@@ -8755,6 +10395,17 @@ pub struct NodeScanItem {
     pub method: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeScanItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(method: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.method, &mut new.extra, "method", method);
+        new
+    }
 }
 
 object!(NodeScanItem {
@@ -8778,6 +10429,17 @@ pub struct NodeScanLvmItem {
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeScanLvmItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(vg: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.vg, &mut new.extra, "vg", vg);
+        new
+    }
 }
 
 object!(NodeScanLvmItem {
@@ -8818,6 +10480,17 @@ pub struct NodeScanLvmthinItem {
     pub extra: Extra,
 }
 
+impl NodeScanLvmthinItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(lv: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.lv, &mut new.extra, "lv", lv);
+        new
+    }
+}
+
 object!(NodeScanLvmthinItem {
     required: ["lv" lv],
     optional: [
@@ -8849,6 +10522,16 @@ pub struct NodeScanNfsItem {
     pub extra: Extra,
 }
 
+impl NodeScanNfsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeScanNfsItem {
     required: ["options" options, "path" path],
     others: extra,
@@ -8866,6 +10549,15 @@ pub struct NodeScanPbsItem {
     pub store: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeScanPbsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeScanPbsItem {
@@ -8894,6 +10586,17 @@ pub struct NodeScanZfsItem {
     pub size: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeScanZfsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(pool: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.pool, &mut new.extra, "pool", pool);
+        new
+    }
 }
 
 object!(NodeScanZfsItem {
@@ -9055,6 +10758,16 @@ pub struct NodeServicesItem {
     pub unit_state: Option<NodeServicesUnitState>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeServicesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeServicesItem {
@@ -9297,6 +11010,16 @@ pub struct NodeStatus {
     pub extra: Extra,
 }
 
+impl NodeStatus {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStatus {
     required: [
         "cpu" cpu,
@@ -9331,6 +11054,17 @@ pub struct NodeStatusBootInfo {
     pub secureboot: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStatusBootInfo {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(mode: impl IntoValue<NodeStatusMode, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.mode, &mut new.extra, "mode", mode);
+        new
+    }
 }
 
 object!(NodeStatusBootInfo {
@@ -9387,6 +11121,16 @@ pub struct NodeStatusCpuinfo {
     pub extra: Extra,
 }
 
+impl NodeStatusCpuinfo {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStatusCpuinfo {
     required: ["cores" cores, "cpus" cpus, "model" model, "sockets" sockets],
     optional: [
@@ -9413,6 +11157,16 @@ pub struct NodeStatusCurrentKernel {
     pub extra: Extra,
 }
 
+impl NodeStatusCurrentKernel {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStatusCurrentKernel {
     required: ["machine" machine, "release" release, "sysname" sysname, "version" version],
     others: extra,
@@ -9428,6 +11182,15 @@ pub struct NodeStatusKsm {
     pub shared: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStatusKsm {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStatusKsm {
@@ -9458,6 +11221,23 @@ pub struct NodeStatusMemory {
     pub used: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStatusMemory {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1, How2>(
+        free: impl IntoValue<i64, How0>,
+        total: impl IntoValue<i64, How1>,
+        used: impl IntoValue<i64, How2>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.free, &mut new.extra, "free", free);
+        set::put(&mut new.total, &mut new.extra, "total", total);
+        set::put(&mut new.used, &mut new.extra, "used", used);
+        new
+    }
 }
 
 object!(NodeStatusMemory {
@@ -9503,6 +11283,16 @@ pub struct NodeStatusRootfs {
     pub extra: Extra,
 }
 
+impl NodeStatusRootfs {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeStatusRootfs {
     required: ["avail" avail, "free" free, "total" total, "used" used],
     others: extra,
@@ -9522,6 +11312,15 @@ pub struct NodeStatusSwap {
     pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeStatusSwap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeStatusSwap {
@@ -9568,6 +11367,17 @@ pub struct NodeSubscription {
     pub url: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeSubscription {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(status: impl IntoValue<NodeSubscriptionStatus, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.status, &mut new.extra, "status", status);
+        new
+    }
 }
 
 object!(NodeSubscription {
@@ -9653,6 +11463,16 @@ pub struct NodeTasksItem {
     pub extra: Extra,
 }
 
+impl NodeTasksItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeTasksItem {
     required: [
         "id" id,
@@ -9720,6 +11540,16 @@ pub struct NodeTasksStatus {
     pub extra: Extra,
 }
 
+impl NodeTasksStatus {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeTasksStatus {
     required: [
         "id" id,
@@ -9752,6 +11582,23 @@ pub struct NodeTime {
     pub extra: Extra,
 }
 
+impl NodeTime {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1, How2>(
+        localtime: impl IntoValue<i64, How0>,
+        time: impl IntoValue<i64, How1>,
+        timezone: impl IntoValue<String, How2>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.localtime, &mut new.extra, "localtime", localtime);
+        set::put(&mut new.time, &mut new.extra, "time", time);
+        set::put(&mut new.timezone, &mut new.extra, "timezone", timezone);
+        new
+    }
+}
+
 object!(NodeTime {
     required: ["localtime" localtime, "time" time, "timezone" timezone],
     others: extra,
@@ -9771,6 +11618,16 @@ pub struct NodeVersion {
     pub version: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeVersion {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeVersion {
@@ -9798,7 +11655,7 @@ pub struct NodeVzdumpDefaults {
     #[doc(alias("exclude-path"))]
     pub exclude_path: Option<String>,
     /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
-    pub fleecing: Option<super::types::ClusterBackupFleecing>,
+    pub fleecing: Option<NodeVzdumpDefaultsFleecing>,
     /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
     pub ionice: Option<i64>,
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
@@ -9829,7 +11686,7 @@ pub struct NodeVzdumpDefaults {
     #[doc(alias("pbs-change-detection-mode"))]
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Performance tuning of the backup.
-    pub performance: Option<super::types::ClusterBackupPerformance>,
+    pub performance: Option<NodeVzdumpDefaultsPerformance>,
     /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
     pub pigz: Option<i64>,
     /// Backs up all guests that belong to this resource pool.
@@ -9861,6 +11718,15 @@ pub struct NodeVzdumpDefaults {
     pub zstd: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeVzdumpDefaults {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeVzdumpDefaults {
@@ -9910,6 +11776,76 @@ impl Default for NodeVzdumpDefaults {
     }
 }
 
+/// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target.
+///
+/// Used by `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NodeVzdumpDefaultsFleecing {
+    /// Turns backup fleecing on. Default: `false`.
+    pub enabled: Option<bool>,
+    /// Storage for the temporary fleecing images.
+    pub storage: Option<StorageId>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NodeVzdumpDefaultsFleecing {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(NodeVzdumpDefaultsFleecing {
+    optional: ["enabled" enabled, "storage" storage],
+    others: extra,
+});
+
+impl Default for NodeVzdumpDefaultsFleecing {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Performance tuning of the backup.
+///
+/// Used by `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NodeVzdumpDefaultsPerformance {
+    /// Most parallel I/O workers a virtual machine backup uses. From 1 to 256. Default: `16`.
+    pub max_workers: Option<i64>,
+    /// Most directory entries a container backup to Proxmox Backup Server keeps in memory. At least 1. Default: `1048576`.
+    pub pbs_entries_max: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NodeVzdumpDefaultsPerformance {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(NodeVzdumpDefaultsPerformance {
+    optional: ["max-workers" max_workers, "pbs-entries-max" pbs_entries_max],
+    others: extra,
+});
+
+impl Default for NodeVzdumpDefaultsPerformance {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// One element of the answer to `GET /nodes`.
 ///
 /// Given by [`GET /nodes`](NodesPath::get).
@@ -9947,6 +11883,16 @@ pub struct NodesItem {
     pub uptime: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodesItem {
@@ -10013,7 +11959,7 @@ impl WakeOnLan {
     #[must_use]
     pub fn new<How0>(mac: impl IntoValue<MacAddr, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.mac, &mut new.unknown, "mac", mac);
+        set::put(&mut new.mac, &mut new.unknown, "mac", mac);
         new
     }
     /// Interface the wake-on-LAN packet leaves by.
@@ -10021,12 +11967,7 @@ impl WakeOnLan {
     #[inline]
     #[must_use]
     pub fn bind_interface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.bind_interface,
-            &mut self.unknown,
-            "bind-interface",
-            value,
-        );
+        set::set(&mut self.bind_interface, &mut self.unknown, "bind-interface", value);
         self
     }
     /// IPv4 broadcast address the wake-on-LAN packet goes to. Default: `255.255.255.255`.
@@ -10037,7 +11978,7 @@ impl WakeOnLan {
         mut self,
         value: impl IntoSetting<IpAddress, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.broadcast_address,
             &mut self.unknown,
             "broadcast-address",
@@ -10049,7 +11990,7 @@ impl WakeOnLan {
     #[inline]
     #[must_use]
     pub fn mac<How>(mut self, value: impl IntoValue<MacAddr, How>) -> Self {
-        property_string::put(&mut self.mac, &mut self.unknown, "mac", value);
+        set::put(&mut self.mac, &mut self.unknown, "mac", value);
         self
     }
 }

@@ -205,6 +205,28 @@ impl PoolsPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<PoolsPost> for PoolsItem {
+    const LEFT_OUT: &'static [&'static str] = &["members"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<PoolsPost> for Pool {
+    const LEFT_OUT: &'static [&'static str] = &["members"];
+    const REMOVES: bool = false;
 }
 
 /// Changes the comment of a resource pool, or adds or removes members.
@@ -443,6 +465,28 @@ impl PoolsPoolidPut {
         self.0.call.set_some_list::<u32, How>("vms", vms);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<PoolsPoolidPut> for Pool {
+    const LEFT_OUT: &'static [&'static str] = &["members", "poolid"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<PoolsPoolidPut> for PoolsItem {
+    const LEFT_OUT: &'static [&'static str] = &["members", "poolid"];
+    const REMOVES: bool = false;
 }
 
 /// The answer to `GET /pools/{poolid}`.
@@ -459,6 +503,52 @@ pub struct Pool {
     pub poolid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl Pool {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0: Several>(members: impl IntoItems<PoolsMembersItem, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put_list(&mut new.members, &mut new.extra, "members", members);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `members`.
+    #[inline]
+    #[must_use]
+    pub fn members<How: Several>(
+        mut self,
+        value: impl IntoItems<PoolsMembersItem, How>,
+    ) -> Self {
+        set::put_list(&mut self.members, &mut self.extra, "members", value);
+        self
+    }
+    ///Sets `poolid`.
+    #[inline]
+    #[must_use]
+    pub fn poolid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.poolid, &mut self.extra, "poolid", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(Pool {
@@ -481,6 +571,52 @@ pub struct PoolsItem {
     pub poolid: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl PoolsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(poolid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.poolid, &mut new.extra, "poolid", poolid);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `members`.
+    #[inline]
+    #[must_use]
+    pub fn members<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<PoolsMembersItem, How>,
+    ) -> Self {
+        set::set_list(&mut self.members, &mut self.extra, "members", value);
+        self
+    }
+    ///Sets `poolid`.
+    #[inline]
+    #[must_use]
+    pub fn poolid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.poolid, &mut self.extra, "poolid", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(PoolsItem {
@@ -543,6 +679,16 @@ pub struct PoolsMembersItem {
     pub vmid: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl PoolsMembersItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(PoolsMembersItem {

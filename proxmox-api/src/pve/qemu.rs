@@ -1481,6 +1481,32 @@ impl QemuPost {
         self.0.call.set_some::<QemuWatchdog, How>("watchdog", watchdog);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuPost> for QemuConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "digest",
+        "meta",
+        "parent",
+        "runningcpu",
+        "runningmachine",
+        "snapstate",
+        "snaptime",
+        "vmstate",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/qemu/{vmid}`.
@@ -5154,6 +5180,31 @@ impl QemuVmidConfigPost {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidConfigPost> for QemuConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "meta",
+        "parent",
+        "runningcpu",
+        "runningmachine",
+        "snapstate",
+        "snaptime",
+        "vmstate",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// Changes the configuration before answering; slow changes may run into the request's time limit.
@@ -5873,6 +5924,31 @@ impl QemuVmidConfigPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidConfigPut> for QemuConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "meta",
+        "parent",
+        "runningcpu",
+        "runningmachine",
+        "snapstate",
+        "snaptime",
+        "vmstate",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/qemu/{vmid}/dbus-vmstate`.
@@ -6172,6 +6248,28 @@ impl QemuVmidFirewallAliasesPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallAliasesPost> for super::types::FirewallAliasesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "ipversion"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<QemuVmidFirewallAliasesPost> for super::types::FirewallAlias {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
@@ -6314,6 +6412,28 @@ impl QemuVmidFirewallAliasesNamePut {
         self.0.call.set_some::<String, How>("rename", rename);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallAliasesNamePut> for super::types::FirewallAlias {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "name"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<QemuVmidFirewallAliasesNamePut> for super::types::FirewallAliasesItem {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "name"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes an address alias of a virtual machine.
@@ -6591,6 +6711,28 @@ impl QemuVmidFirewallIpsetNamePost {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallIpsetNamePost> for super::types::FirewallIpsetItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<QemuVmidFirewallIpsetNamePost> for super::types::FirewallIpsetEntry {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "errors"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes an IP set of a virtual machine; without `force` only an empty one.
@@ -6761,6 +6903,28 @@ impl QemuVmidFirewallIpsetNameCidrPut {
         self.0.call.set_some::<bool, How>("nomatch", nomatch);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetEntry {
+    const LEFT_OUT: &'static [&'static str] = &["cidr", "errors"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<QemuVmidFirewallIpsetNameCidrPut> for super::types::FirewallIpsetItem {
+    const LEFT_OUT: &'static [&'static str] = &["cidr"];
+    const REMOVES: bool = false;
 }
 
 /// Takes an address or network out of an IP set of a virtual machine.
@@ -7075,6 +7239,23 @@ impl QemuVmidFirewallOptionsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallOptionsPut> for super::types::GuestFirewallOptions {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/refs`.
@@ -7330,6 +7511,23 @@ impl QemuVmidFirewallRulesPost {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallRulesPost> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`.
@@ -7552,6 +7750,23 @@ impl QemuVmidFirewallRulesPosPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidFirewallRulesPosPut> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "pos"];
+    const REMOVES: bool = true;
 }
 
 /// Deletes a firewall rule of a virtual machine; later rules move up.
@@ -8999,6 +9214,111 @@ impl QemuVmidSnapshotSnapnameConfigPut {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<QemuVmidSnapshotSnapnameConfigPut> for QemuSnapshotConfig {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "acpi",
+        "affinity",
+        "agent",
+        "allow-ksm",
+        "amd-sev",
+        "arch",
+        "args",
+        "audio0",
+        "autostart",
+        "balloon",
+        "bios",
+        "boot",
+        "bootdisk",
+        "cdrom",
+        "cicustom",
+        "cipassword",
+        "citype",
+        "ciupgrade",
+        "ciuser",
+        "cores",
+        "cpu",
+        "cpulimit",
+        "cpuunits",
+        "efidisk0",
+        "freeze",
+        "hookscript",
+        "hostpci[n]",
+        "hotplug",
+        "hugepages",
+        "ide[n]",
+        "intel-tdx",
+        "ipconfig[n]",
+        "ivshmem",
+        "keephugepages",
+        "keyboard",
+        "kvm",
+        "localtime",
+        "lock",
+        "machine",
+        "memory",
+        "meta",
+        "migrate_downtime",
+        "migrate_speed",
+        "name",
+        "nameserver",
+        "net[n]",
+        "numa",
+        "numa[n]",
+        "onboot",
+        "ostype",
+        "parallel[n]",
+        "parent",
+        "protection",
+        "reboot",
+        "rng0",
+        "running-nets-host-mtu",
+        "runningcpu",
+        "runningmachine",
+        "sata[n]",
+        "scsi[n]",
+        "scsihw",
+        "searchdomain",
+        "serial[n]",
+        "shares",
+        "smbios1",
+        "smp",
+        "snapstate",
+        "snaptime",
+        "sockets",
+        "spice_enhancements",
+        "sshkeys",
+        "startdate",
+        "startup",
+        "tablet",
+        "tags",
+        "tdf",
+        "tpmstate0",
+        "unused[n]",
+        "usb[n]",
+        "vcpus",
+        "vga",
+        "virtio[n]",
+        "virtiofs[n]",
+        "vmgenid",
+        "vmstate",
+        "vmstatestorage",
+        "watchdog",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`.
@@ -10284,14 +10604,14 @@ impl QemuAgent {
     #[must_use]
     pub fn new<How0>(enabled: impl IntoValue<bool, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.enabled, &mut new.unknown, "enabled", enabled);
+        set::put(&mut new.enabled, &mut new.unknown, "enabled", enabled);
         new
     }
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
-        property_string::put(&mut self.enabled, &mut self.unknown, "enabled", value);
+        set::put(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
     /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
@@ -10299,7 +10619,7 @@ impl QemuAgent {
     #[inline]
     #[must_use]
     pub fn freeze_fs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.freeze_fs, &mut self.unknown, "freeze-fs", value);
+        set::set(&mut self.freeze_fs, &mut self.unknown, "freeze-fs", value);
         self
     }
     /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
@@ -10309,7 +10629,7 @@ impl QemuAgent {
         mut self,
         value: impl IntoSetting<bool, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.fstrim_cloned_disks,
             &mut self.unknown,
             "fstrim_cloned_disks",
@@ -10321,7 +10641,7 @@ impl QemuAgent {
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<QemuAgentType, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
+        set::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -10454,6 +10774,17 @@ pub struct QemuAgentExec {
     pub extra: Extra,
 }
 
+impl QemuAgentExec {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(pid: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.pid, &mut new.extra, "pid", pid);
+        new
+    }
+}
+
 object!(QemuAgentExec {
     required: ["pid" pid],
     others: extra,
@@ -10487,6 +10818,17 @@ pub struct QemuAgentExecStatus {
     pub extra: Extra,
 }
 
+impl QemuAgentExecStatus {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(exited: impl IntoValue<bool, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.exited, &mut new.extra, "exited", exited);
+        new
+    }
+}
+
 object!(QemuAgentExecStatus {
     required: ["exited" exited],
     optional: [
@@ -10517,6 +10859,17 @@ pub struct QemuAgentFileRead {
     pub extra: Extra,
 }
 
+impl QemuAgentFileRead {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(content: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.content, &mut new.extra, "content", content);
+        new
+    }
+}
+
 object!(QemuAgentFileRead {
     required: ["content" content],
     optional: ["bytes-read" bytes_read, "truncated" truncated],
@@ -10533,6 +10886,15 @@ pub struct QemuAgentFsfreezeStatus {
     pub result: Option<QemuAgentFsfreezeStatusResult>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentFsfreezeStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentFsfreezeStatus {
@@ -10577,6 +10939,15 @@ pub struct QemuAgentFstrim {
     pub extra: Extra,
 }
 
+impl QemuAgentFstrim {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentFstrim {
     optional: ["result" result],
     others: extra,
@@ -10601,6 +10972,15 @@ pub struct QemuAgentFstrimResult {
     pub paths: Option<Vec<QemuAgentFstrimResultPathsItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentFstrimResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentFstrimResult {
@@ -10633,6 +11013,15 @@ pub struct QemuAgentFstrimResultPathsItem {
     pub extra: Extra,
 }
 
+impl QemuAgentFstrimResultPathsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentFstrimResultPathsItem {
     optional: ["error" error, "minimum" minimum, "path" path, "trimmed" trimmed],
     others: extra,
@@ -10655,6 +11044,15 @@ pub struct QemuAgentGetFsinfo {
     pub result: Option<Vec<QemuAgentGetFsinfoResultItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetFsinfo {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetFsinfo {
@@ -10685,6 +11083,15 @@ pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     pub subchno: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetFsinfoResultDiskCcwAddress {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetFsinfoResultDiskCcwAddress {
@@ -10728,6 +11135,15 @@ pub struct QemuAgentGetFsinfoResultDiskItem {
     pub extra: Extra,
 }
 
+impl QemuAgentGetFsinfoResultDiskItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetFsinfoResultDiskItem {
     optional: [
         "bus" bus,
@@ -10765,6 +11181,15 @@ pub struct QemuAgentGetFsinfoResultDiskPciController {
     pub slot: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetFsinfoResultDiskPciController {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetFsinfoResultDiskPciController {
@@ -10806,6 +11231,15 @@ pub struct QemuAgentGetFsinfoResultItem {
     pub extra: Extra,
 }
 
+impl QemuAgentGetFsinfoResultItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetFsinfoResultItem {
     optional: [
         "disk" disk,
@@ -10838,6 +11272,15 @@ pub struct QemuAgentGetHostName {
     pub extra: Extra,
 }
 
+impl QemuAgentGetHostName {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetHostName {
     optional: ["result" result],
     others: extra,
@@ -10863,6 +11306,15 @@ pub struct QemuAgentGetHostNameResult {
     pub host_name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetHostNameResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetHostNameResult {
@@ -10891,6 +11343,15 @@ pub struct QemuAgentGetHostNameResultError {
     pub extra: Extra,
 }
 
+impl QemuAgentGetHostNameResultError {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetHostNameResultError {
     optional: ["class" class, "desc" desc],
     others: extra,
@@ -10913,6 +11374,15 @@ pub struct QemuAgentGetMemoryBlockInfo {
     pub result: Option<QemuAgentGetMemoryBlockInfoResult>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetMemoryBlockInfo {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetMemoryBlockInfo {
@@ -10941,6 +11411,15 @@ pub struct QemuAgentGetMemoryBlockInfoResult {
     pub extra: Extra,
 }
 
+impl QemuAgentGetMemoryBlockInfoResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetMemoryBlockInfoResult {
     optional: ["error" error, "size" size],
     others: extra,
@@ -10963,6 +11442,15 @@ pub struct QemuAgentGetMemoryBlocks {
     pub result: Option<Vec<QemuAgentGetMemoryBlocksResultItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetMemoryBlocks {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetMemoryBlocks {
@@ -10995,6 +11483,15 @@ pub struct QemuAgentGetMemoryBlocksResultItem {
     pub extra: Extra,
 }
 
+impl QemuAgentGetMemoryBlocksResultItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetMemoryBlocksResultItem {
     optional: ["can-offline" can_offline, "online" online, "phys-index" phys_index],
     others: extra,
@@ -11017,6 +11514,15 @@ pub struct QemuAgentGetOsinfo {
     pub result: Option<QemuAgentGetOsinfoResult>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetOsinfo {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetOsinfo {
@@ -11068,6 +11574,15 @@ pub struct QemuAgentGetOsinfoResult {
     pub extra: Extra,
 }
 
+impl QemuAgentGetOsinfoResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetOsinfoResult {
     optional: [
         "error" error,
@@ -11104,6 +11619,15 @@ pub struct QemuAgentGetTime {
     pub extra: Extra,
 }
 
+impl QemuAgentGetTime {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetTime {
     optional: ["result" result],
     others: extra,
@@ -11126,6 +11650,15 @@ pub struct QemuAgentGetTimezone {
     pub result: Option<QemuAgentGetTimezoneResult>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetTimezone {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetTimezone {
@@ -11156,6 +11689,15 @@ pub struct QemuAgentGetTimezoneResult {
     pub extra: Extra,
 }
 
+impl QemuAgentGetTimezoneResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetTimezoneResult {
     optional: ["error" error, "offset" offset, "zone" zone],
     others: extra,
@@ -11178,6 +11720,15 @@ pub struct QemuAgentGetUsers {
     pub result: Option<Vec<QemuAgentGetUsersResultItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetUsers {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetUsers {
@@ -11209,6 +11760,15 @@ pub struct QemuAgentGetUsersResultItem {
     pub extra: Extra,
 }
 
+impl QemuAgentGetUsersResultItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetUsersResultItem {
     optional: ["domain" domain, "login-time" login_time, "user" user],
     others: extra,
@@ -11231,6 +11791,15 @@ pub struct QemuAgentGetVcpus {
     pub result: Option<Vec<QemuAgentGetVcpusResultItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentGetVcpus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentGetVcpus {
@@ -11263,6 +11832,15 @@ pub struct QemuAgentGetVcpusResultItem {
     pub extra: Extra,
 }
 
+impl QemuAgentGetVcpusResultItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentGetVcpusResultItem {
     optional: ["can-offline" can_offline, "logical-id" logical_id, "online" online],
     others: extra,
@@ -11285,6 +11863,15 @@ pub struct QemuAgentInfo {
     pub result: Option<QemuAgentInfoResult>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentInfo {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentInfo {
@@ -11313,6 +11900,15 @@ pub struct QemuAgentInfoResult {
     pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentInfoResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentInfoResult {
@@ -11344,6 +11940,15 @@ pub struct QemuAgentInfoResultSupportedCommandsItem {
     pub extra: Extra,
 }
 
+impl QemuAgentInfoResultSupportedCommandsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentInfoResultSupportedCommandsItem {
     optional: ["enabled" enabled, "name" name, "success-response" success_response],
     others: extra,
@@ -11366,6 +11971,15 @@ pub struct QemuAgentNetworkGetInterfaces {
     pub result: Option<Vec<QemuAgentNetworkGetInterfacesResultItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentNetworkGetInterfaces {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentNetworkGetInterfaces {
@@ -11398,6 +12012,15 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
     pub statistics: Option<QemuAgentNetworkGetInterfacesResultStatistics>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentNetworkGetInterfacesResultItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentNetworkGetInterfacesResultItem {
@@ -11451,6 +12074,15 @@ pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     pub extra: Extra,
 }
 
+impl QemuAgentNetworkGetInterfacesResultStatistics {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentNetworkGetInterfacesResultStatistics {
     optional: [
         "rx-bytes" rx_bytes,
@@ -11484,6 +12116,15 @@ pub struct QemuAgentPing {
     pub extra: Extra,
 }
 
+impl QemuAgentPing {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentPing {
     optional: ["result" result],
     others: extra,
@@ -11508,6 +12149,15 @@ pub struct QemuAgentPingResult {
     pub extra: Extra,
 }
 
+impl QemuAgentPingResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuAgentPingResult {
     optional: ["error" error],
     others: extra,
@@ -11530,6 +12180,15 @@ pub struct QemuAgentPost {
     pub result: Option<Value>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuAgentPost {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuAgentPost {
@@ -11586,21 +12245,21 @@ impl QemuAudio {
     #[must_use]
     pub fn new<How0>(device: impl IntoValue<QemuAudioDevice, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.device, &mut new.unknown, "device", device);
+        set::put(&mut new.device, &mut new.unknown, "device", device);
         new
     }
     /// Sound card model.
     #[inline]
     #[must_use]
     pub fn device<How>(mut self, value: impl IntoValue<QemuAudioDevice, How>) -> Self {
-        property_string::put(&mut self.device, &mut self.unknown, "device", value);
+        set::put(&mut self.device, &mut self.unknown, "device", value);
         self
     }
     /// Where the sound goes: to the SPICE viewer, or nowhere. Default: `spice`.
     #[inline]
     #[must_use]
     pub fn driver<How>(mut self, value: impl IntoSetting<QemuAudioDriver, How>) -> Self {
-        property_string::set(&mut self.driver, &mut self.unknown, "driver", value);
+        set::set(&mut self.driver, &mut self.unknown, "driver", value);
         self
     }
 }
@@ -11691,6 +12350,15 @@ pub struct QemuBallooninfo {
     pub total_mem: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuBallooninfo {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuBallooninfo {
@@ -11810,6 +12478,15 @@ pub struct QemuBlockstatValue {
     pub extra: Extra,
 }
 
+impl QemuBlockstatValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuBlockstatValue {
     optional: [
         "account_failed" account_failed,
@@ -11898,6 +12575,15 @@ pub struct QemuBlockstatValueTimedStatsItem {
     pub extra: Extra,
 }
 
+impl QemuBlockstatValueTimedStatsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuBlockstatValueTimedStatsItem {
     optional: [
         "avg_flush_latency_ns" avg_flush_latency_ns,
@@ -11955,14 +12641,14 @@ impl QemuBoot {
     #[inline]
     #[must_use]
     pub fn legacy<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.legacy, &mut self.unknown, "legacy", value);
+        set::set(&mut self.legacy, &mut self.unknown, "legacy", value);
         self
     }
     /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     #[inline]
     #[must_use]
     pub fn order<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.order, &mut self.unknown, "order", value);
+        set::set_list(&mut self.order, &mut self.unknown, "order", value);
         self
     }
 }
@@ -12079,28 +12765,28 @@ impl QemuCloudInitCustom {
     #[inline]
     #[must_use]
     pub fn meta<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.meta, &mut self.unknown, "meta", value);
+        set::set(&mut self.meta, &mut self.unknown, "meta", value);
         self
     }
     /// Volume ID of the snippet used as network configuration.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.network, &mut self.unknown, "network", value);
+        set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Volume ID of the snippet used as user data.
     #[inline]
     #[must_use]
     pub fn user<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.user, &mut self.unknown, "user", value);
+        set::set(&mut self.user, &mut self.unknown, "user", value);
         self
     }
     /// Volume ID of the snippet used as vendor data.
     #[inline]
     #[must_use]
     pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.vendor, &mut self.unknown, "vendor", value);
+        set::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
 }
@@ -12166,6 +12852,17 @@ pub struct QemuCloudinitItem {
     pub value: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuCloudinitItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(key: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.key, &mut new.extra, "key", key);
+        new
+    }
 }
 
 object!(QemuCloudinitItem {
@@ -12369,6 +13066,751 @@ pub struct QemuConfig {
     pub extra: Extra,
 }
 
+impl QemuConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `acpi`.
+    #[inline]
+    #[must_use]
+    pub fn acpi<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.acpi, &mut self.extra, "acpi", value);
+        self
+    }
+    ///Sets `affinity`.
+    #[inline]
+    #[must_use]
+    pub fn affinity<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.affinity, &mut self.extra, "affinity", value);
+        self
+    }
+    ///Sets `agent`.
+    #[inline]
+    #[must_use]
+    pub fn agent<How>(mut self, value: impl IntoSetting<QemuAgent, How>) -> Self {
+        set::set(&mut self.agent, &mut self.extra, "agent", value);
+        self
+    }
+    ///Sets `allow-ksm`.
+    #[inline]
+    #[must_use]
+    pub fn allow_ksm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.allow_ksm, &mut self.extra, "allow-ksm", value);
+        self
+    }
+    ///Sets `amd-sev`.
+    #[inline]
+    #[must_use]
+    pub fn amd_sev<How>(mut self, value: impl IntoSetting<QemuSev, How>) -> Self {
+        set::set(&mut self.amd_sev, &mut self.extra, "amd-sev", value);
+        self
+    }
+    ///Sets `arch`.
+    #[inline]
+    #[must_use]
+    pub fn arch<How>(
+        mut self,
+        value: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        set::set(&mut self.arch, &mut self.extra, "arch", value);
+        self
+    }
+    ///Sets `args`.
+    #[inline]
+    #[must_use]
+    pub fn args<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.args, &mut self.extra, "args", value);
+        self
+    }
+    ///Sets `audio0`.
+    #[inline]
+    #[must_use]
+    pub fn audio0<How>(mut self, value: impl IntoSetting<QemuAudio, How>) -> Self {
+        set::set(&mut self.audio0, &mut self.extra, "audio0", value);
+        self
+    }
+    ///Sets `autostart`.
+    #[inline]
+    #[must_use]
+    pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.autostart, &mut self.extra, "autostart", value);
+        self
+    }
+    ///Sets `balloon`.
+    #[inline]
+    #[must_use]
+    pub fn balloon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.balloon, &mut self.extra, "balloon", value);
+        self
+    }
+    ///Sets `bios`.
+    #[inline]
+    #[must_use]
+    pub fn bios<How>(mut self, value: impl IntoSetting<QemuBios, How>) -> Self {
+        set::set(&mut self.bios, &mut self.extra, "bios", value);
+        self
+    }
+    ///Sets `boot`.
+    #[inline]
+    #[must_use]
+    pub fn boot<How>(mut self, value: impl IntoSetting<QemuBoot, How>) -> Self {
+        set::set(&mut self.boot, &mut self.extra, "boot", value);
+        self
+    }
+    ///Sets `bootdisk`.
+    #[inline]
+    #[must_use]
+    pub fn bootdisk<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bootdisk, &mut self.extra, "bootdisk", value);
+        self
+    }
+    ///Sets `cdrom`.
+    #[inline]
+    #[must_use]
+    pub fn cdrom<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cdrom, &mut self.extra, "cdrom", value);
+        self
+    }
+    ///Sets `cicustom`.
+    #[inline]
+    #[must_use]
+    pub fn cicustom<How>(
+        mut self,
+        value: impl IntoSetting<QemuCloudInitCustom, How>,
+    ) -> Self {
+        set::set(&mut self.cicustom, &mut self.extra, "cicustom", value);
+        self
+    }
+    ///Sets `cipassword`.
+    #[inline]
+    #[must_use]
+    pub fn cipassword<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.cipassword, &mut self.extra, "cipassword", value);
+        self
+    }
+    ///Sets `citype`.
+    #[inline]
+    #[must_use]
+    pub fn citype<How>(mut self, value: impl IntoSetting<QemuCitype, How>) -> Self {
+        set::set(&mut self.citype, &mut self.extra, "citype", value);
+        self
+    }
+    ///Sets `ciupgrade`.
+    #[inline]
+    #[must_use]
+    pub fn ciupgrade<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ciupgrade, &mut self.extra, "ciupgrade", value);
+        self
+    }
+    ///Sets `ciuser`.
+    #[inline]
+    #[must_use]
+    pub fn ciuser<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ciuser, &mut self.extra, "ciuser", value);
+        self
+    }
+    ///Sets `cores`.
+    #[inline]
+    #[must_use]
+    pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cores, &mut self.extra, "cores", value);
+        self
+    }
+    ///Sets `cpu`.
+    #[inline]
+    #[must_use]
+    pub fn cpu<How>(mut self, value: impl IntoSetting<QemuCpu, How>) -> Self {
+        set::set(&mut self.cpu, &mut self.extra, "cpu", value);
+        self
+    }
+    ///Sets `cpulimit`.
+    #[inline]
+    #[must_use]
+    pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
+        self
+    }
+    ///Sets `cpuunits`.
+    #[inline]
+    #[must_use]
+    pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `efidisk0`.
+    #[inline]
+    #[must_use]
+    pub fn efidisk0<How>(mut self, value: impl IntoSetting<QemuEfiDisk, How>) -> Self {
+        set::set(&mut self.efidisk0, &mut self.extra, "efidisk0", value);
+        self
+    }
+    ///Sets `freeze`.
+    #[inline]
+    #[must_use]
+    pub fn freeze<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.freeze, &mut self.extra, "freeze", value);
+        self
+    }
+    ///Sets `hookscript`.
+    #[inline]
+    #[must_use]
+    pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
+        self
+    }
+    ///Sets one of `hostpci0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn hostpci<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuHostPci, How>,
+    ) -> Self {
+        set::set_member(&mut self.hostpci, &mut self.extra, "hostpci", index, value);
+        self
+    }
+    ///Sets `hotplug`.
+    #[inline]
+    #[must_use]
+    pub fn hotplug<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.hotplug, &mut self.extra, "hotplug", value);
+        self
+    }
+    ///Sets `hugepages`.
+    #[inline]
+    #[must_use]
+    pub fn hugepages<How>(
+        mut self,
+        value: impl IntoSetting<QemuHugepages, How>,
+    ) -> Self {
+        set::set(&mut self.hugepages, &mut self.extra, "hugepages", value);
+        self
+    }
+    ///Sets one of `ide0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn ide<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.ide, &mut self.extra, "ide", index, value);
+        self
+    }
+    ///Sets `intel-tdx`.
+    #[inline]
+    #[must_use]
+    pub fn intel_tdx<How>(mut self, value: impl IntoSetting<QemuTdx, How>) -> Self {
+        set::set(&mut self.intel_tdx, &mut self.extra, "intel-tdx", value);
+        self
+    }
+    ///Sets one of `ipconfig0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn ipconfig<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuIpConfig, How>,
+    ) -> Self {
+        set::set_member(&mut self.ipconfig, &mut self.extra, "ipconfig", index, value);
+        self
+    }
+    ///Sets `ivshmem`.
+    #[inline]
+    #[must_use]
+    pub fn ivshmem<How>(mut self, value: impl IntoSetting<QemuIvshmem, How>) -> Self {
+        set::set(&mut self.ivshmem, &mut self.extra, "ivshmem", value);
+        self
+    }
+    ///Sets `keephugepages`.
+    #[inline]
+    #[must_use]
+    pub fn keephugepages<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.keephugepages, &mut self.extra, "keephugepages", value);
+        self
+    }
+    ///Sets `keyboard`.
+    #[inline]
+    #[must_use]
+    pub fn keyboard<How>(
+        mut self,
+        value: impl IntoSetting<super::types::KeyboardLayout, How>,
+    ) -> Self {
+        set::set(&mut self.keyboard, &mut self.extra, "keyboard", value);
+        self
+    }
+    ///Sets `kvm`.
+    #[inline]
+    #[must_use]
+    pub fn kvm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.kvm, &mut self.extra, "kvm", value);
+        self
+    }
+    ///Sets `localtime`.
+    #[inline]
+    #[must_use]
+    pub fn localtime<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.localtime, &mut self.extra, "localtime", value);
+        self
+    }
+    ///Sets `lock`.
+    #[inline]
+    #[must_use]
+    pub fn lock<How>(mut self, value: impl IntoSetting<QemuLock, How>) -> Self {
+        set::set(&mut self.lock, &mut self.extra, "lock", value);
+        self
+    }
+    ///Sets `machine`.
+    #[inline]
+    #[must_use]
+    pub fn machine<How>(mut self, value: impl IntoSetting<QemuMachine, How>) -> Self {
+        set::set(&mut self.machine, &mut self.extra, "machine", value);
+        self
+    }
+    ///Sets `memory`.
+    #[inline]
+    #[must_use]
+    pub fn memory<How>(mut self, value: impl IntoSetting<QemuMemory, How>) -> Self {
+        set::set(&mut self.memory, &mut self.extra, "memory", value);
+        self
+    }
+    ///Sets `meta`.
+    #[inline]
+    #[must_use]
+    pub fn meta<How>(mut self, value: impl IntoSetting<QemuMeta, How>) -> Self {
+        set::set(&mut self.meta, &mut self.extra, "meta", value);
+        self
+    }
+    ///Sets `migrate_downtime`.
+    #[inline]
+    #[must_use]
+    pub fn migrate_downtime<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.migrate_downtime, &mut self.extra, "migrate_downtime", value);
+        self
+    }
+    ///Sets `migrate_speed`.
+    #[inline]
+    #[must_use]
+    pub fn migrate_speed<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.migrate_speed, &mut self.extra, "migrate_speed", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `nameserver`.
+    #[inline]
+    #[must_use]
+    pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
+        self
+    }
+    ///Sets one of `net0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuNet, How>,
+    ) -> Self {
+        set::set_member(&mut self.net, &mut self.extra, "net", index, value);
+        self
+    }
+    ///Sets `numa`.
+    #[inline]
+    #[must_use]
+    pub fn numa<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.numa, &mut self.extra, "numa", value);
+        self
+    }
+    ///Sets one of `numa0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn numa_nodes<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuNuma, How>,
+    ) -> Self {
+        set::set_member(&mut self.numa_nodes, &mut self.extra, "numa", index, value);
+        self
+    }
+    ///Sets `onboot`.
+    #[inline]
+    #[must_use]
+    pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.onboot, &mut self.extra, "onboot", value);
+        self
+    }
+    ///Sets `ostype`.
+    #[inline]
+    #[must_use]
+    pub fn ostype<How>(mut self, value: impl IntoSetting<QemuOstype, How>) -> Self {
+        set::set(&mut self.ostype, &mut self.extra, "ostype", value);
+        self
+    }
+    ///Sets one of `parallel0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn parallel<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set_member(&mut self.parallel, &mut self.extra, "parallel", index, value);
+        self
+    }
+    ///Sets `parent`.
+    #[inline]
+    #[must_use]
+    pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.parent, &mut self.extra, "parent", value);
+        self
+    }
+    ///Sets `protection`.
+    #[inline]
+    #[must_use]
+    pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protection, &mut self.extra, "protection", value);
+        self
+    }
+    ///Sets `reboot`.
+    #[inline]
+    #[must_use]
+    pub fn reboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.reboot, &mut self.extra, "reboot", value);
+        self
+    }
+    ///Sets `rng0`.
+    #[inline]
+    #[must_use]
+    pub fn rng0<How>(mut self, value: impl IntoSetting<QemuRng, How>) -> Self {
+        set::set(&mut self.rng0, &mut self.extra, "rng0", value);
+        self
+    }
+    ///Sets `running-nets-host-mtu`.
+    #[inline]
+    #[must_use]
+    pub fn running_nets_host_mtu<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.running_nets_host_mtu,
+            &mut self.extra,
+            "running-nets-host-mtu",
+            value,
+        );
+        self
+    }
+    ///Sets `runningcpu`.
+    #[inline]
+    #[must_use]
+    pub fn runningcpu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.runningcpu, &mut self.extra, "runningcpu", value);
+        self
+    }
+    ///Sets `runningmachine`.
+    #[inline]
+    #[must_use]
+    pub fn runningmachine<How>(
+        mut self,
+        value: impl IntoSetting<QemuMachine, How>,
+    ) -> Self {
+        set::set(&mut self.runningmachine, &mut self.extra, "runningmachine", value);
+        self
+    }
+    ///Sets one of `sata0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn sata<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.sata, &mut self.extra, "sata", index, value);
+        self
+    }
+    ///Sets one of `scsi0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn scsi<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.scsi, &mut self.extra, "scsi", index, value);
+        self
+    }
+    ///Sets `scsihw`.
+    #[inline]
+    #[must_use]
+    pub fn scsihw<How>(mut self, value: impl IntoSetting<QemuScsihw, How>) -> Self {
+        set::set(&mut self.scsihw, &mut self.extra, "scsihw", value);
+        self
+    }
+    ///Sets `searchdomain`.
+    #[inline]
+    #[must_use]
+    pub fn searchdomain<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
+        self
+    }
+    ///Sets one of `serial0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn serial<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set_member(&mut self.serial, &mut self.extra, "serial", index, value);
+        self
+    }
+    ///Sets `shares`.
+    #[inline]
+    #[must_use]
+    pub fn shares<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.shares, &mut self.extra, "shares", value);
+        self
+    }
+    ///Sets `smbios1`.
+    #[inline]
+    #[must_use]
+    pub fn smbios1<How>(mut self, value: impl IntoSetting<QemuSmbios1, How>) -> Self {
+        set::set(&mut self.smbios1, &mut self.extra, "smbios1", value);
+        self
+    }
+    ///Sets `smp`.
+    #[inline]
+    #[must_use]
+    pub fn smp<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.smp, &mut self.extra, "smp", value);
+        self
+    }
+    ///Sets `snapstate`.
+    #[inline]
+    #[must_use]
+    pub fn snapstate<How>(
+        mut self,
+        value: impl IntoSetting<super::types::LxcConfigSnapstate, How>,
+    ) -> Self {
+        set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
+        self
+    }
+    ///Sets `snaptime`.
+    #[inline]
+    #[must_use]
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
+        self
+    }
+    ///Sets `sockets`.
+    #[inline]
+    #[must_use]
+    pub fn sockets<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.sockets, &mut self.extra, "sockets", value);
+        self
+    }
+    ///Sets `spice_enhancements`.
+    #[inline]
+    #[must_use]
+    pub fn spice_enhancements<How>(
+        mut self,
+        value: impl IntoSetting<QemuSpiceEnhancements, How>,
+    ) -> Self {
+        set::set(
+            &mut self.spice_enhancements,
+            &mut self.extra,
+            "spice_enhancements",
+            value,
+        );
+        self
+    }
+    ///Sets `sshkeys`.
+    #[inline]
+    #[must_use]
+    pub fn sshkeys<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
+        self
+    }
+    ///Sets `startdate`.
+    #[inline]
+    #[must_use]
+    pub fn startdate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.startdate, &mut self.extra, "startdate", value);
+        self
+    }
+    ///Sets `startup`.
+    #[inline]
+    #[must_use]
+    pub fn startup<How>(
+        mut self,
+        value: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        set::set(&mut self.startup, &mut self.extra, "startup", value);
+        self
+    }
+    ///Sets `tablet`.
+    #[inline]
+    #[must_use]
+    pub fn tablet<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.tablet, &mut self.extra, "tablet", value);
+        self
+    }
+    ///Sets `tags`.
+    #[inline]
+    #[must_use]
+    pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.tags, &mut self.extra, "tags", value);
+        self
+    }
+    ///Sets `tdf`.
+    #[inline]
+    #[must_use]
+    pub fn tdf<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.tdf, &mut self.extra, "tdf", value);
+        self
+    }
+    ///Sets `template`.
+    #[inline]
+    #[must_use]
+    pub fn template<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.template, &mut self.extra, "template", value);
+        self
+    }
+    ///Sets `tpmstate0`.
+    #[inline]
+    #[must_use]
+    pub fn tpmstate0<How>(mut self, value: impl IntoSetting<QemuTpmState, How>) -> Self {
+        set::set(&mut self.tpmstate0, &mut self.extra, "tpmstate0", value);
+        self
+    }
+    ///Sets one of `unused0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuUnused, How>,
+    ) -> Self {
+        set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
+        self
+    }
+    ///Sets one of `usb0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn usb<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuUsb, How>,
+    ) -> Self {
+        set::set_member(&mut self.usb, &mut self.extra, "usb", index, value);
+        self
+    }
+    ///Sets `vcpus`.
+    #[inline]
+    #[must_use]
+    pub fn vcpus<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vcpus, &mut self.extra, "vcpus", value);
+        self
+    }
+    ///Sets `vga`.
+    #[inline]
+    #[must_use]
+    pub fn vga<How>(mut self, value: impl IntoSetting<QemuVga, How>) -> Self {
+        set::set(&mut self.vga, &mut self.extra, "vga", value);
+        self
+    }
+    ///Sets one of `virtio0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn virtio<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.virtio, &mut self.extra, "virtio", index, value);
+        self
+    }
+    ///Sets one of `virtiofs0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn virtiofs<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuVirtiofs, How>,
+    ) -> Self {
+        set::set_member(&mut self.virtiofs, &mut self.extra, "virtiofs", index, value);
+        self
+    }
+    ///Sets `vmgenid`.
+    #[inline]
+    #[must_use]
+    pub fn vmgenid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vmgenid, &mut self.extra, "vmgenid", value);
+        self
+    }
+    ///Sets `vmstate`.
+    #[inline]
+    #[must_use]
+    pub fn vmstate<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
+        self
+    }
+    ///Sets `vmstatestorage`.
+    #[inline]
+    #[must_use]
+    pub fn vmstatestorage<How>(
+        mut self,
+        value: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        set::set(&mut self.vmstatestorage, &mut self.extra, "vmstatestorage", value);
+        self
+    }
+    ///Sets `watchdog`.
+    #[inline]
+    #[must_use]
+    pub fn watchdog<How>(mut self, value: impl IntoSetting<QemuWatchdog, How>) -> Self {
+        set::set(&mut self.watchdog, &mut self.extra, "watchdog", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(QemuConfig {
     optional: [
         "acpi" acpi,
@@ -12514,14 +13956,14 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.cputype, &mut self.unknown, "cputype", value);
+        set::set(&mut self.cputype, &mut self.unknown, "cputype", value);
         self
     }
     /// Extra CPU flags, each with `+` to enable or `-` to disable; only certain flags are allowed.
     #[inline]
     #[must_use]
     pub fn flags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.flags, &mut self.unknown, "flags", value);
+        set::set_list(&mut self.flags, &mut self.unknown, "flags", value);
         self
     }
     /// Physical address bits the guest may use. Since 9.0.
@@ -12529,19 +13971,14 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.guest_phys_bits,
-            &mut self.unknown,
-            "guest-phys-bits",
-            value,
-        );
+        set::set(&mut self.guest_phys_bits, &mut self.unknown, "guest-phys-bits", value);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM.
     #[inline]
     #[must_use]
     pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.hidden, &mut self.unknown, "hidden", value);
+        set::set(&mut self.hidden, &mut self.unknown, "hidden", value);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
@@ -12549,19 +13986,14 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.hv_vendor_id,
-            &mut self.unknown,
-            "hv-vendor-id",
-            value,
-        );
+        set::set(&mut self.hv_vendor_id, &mut self.unknown, "hv-vendor-id", value);
         self
     }
     /// Highest basic CPUID leaf an x86-64 guest can read. Since 9.2.
     #[inline]
     #[must_use]
     pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.level, &mut self.unknown, "level", value);
+        set::set(&mut self.level, &mut self.unknown, "level", value);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
@@ -12569,7 +14001,7 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.phys_bits, &mut self.unknown, "phys-bits", value);
+        set::set(&mut self.phys_bits, &mut self.unknown, "phys-bits", value);
         self
     }
     /// Model a custom CPU shows to the guest; only meaningful in the definition of a custom model.
@@ -12577,12 +14009,7 @@ impl QemuCpu {
     #[inline]
     #[must_use]
     pub fn reported_model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.reported_model,
-            &mut self.unknown,
-            "reported-model",
-            value,
-        );
+        set::set(&mut self.reported_model, &mut self.unknown, "reported-model", value);
         self
     }
 }
@@ -12954,54 +14381,49 @@ impl QemuDrive {
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.file, &mut new.unknown, "file", file);
+        set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Way in which QEMU issues the drive's I/O.
     #[inline]
     #[must_use]
     pub fn aio<How>(mut self, value: impl IntoSetting<QemuDriveAio, How>) -> Self {
-        property_string::set(&mut self.aio, &mut self.unknown, "aio", value);
+        set::set(&mut self.aio, &mut self.unknown, "aio", value);
         self
     }
     /// Includes the drive in backups.
     #[inline]
     #[must_use]
     pub fn backup<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.backup, &mut self.unknown, "backup", value);
+        set::set(&mut self.backup, &mut self.unknown, "backup", value);
         self
     }
     /// Cap on reads and writes together, in bytes/s.
     #[inline]
     #[must_use]
     pub fn bps<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.bps, &mut self.unknown, "bps", value);
+        set::set(&mut self.bps, &mut self.unknown, "bps", value);
         self
     }
     /// Longest burst of reads and writes above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
     pub fn bps_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.bps_max_length,
-            &mut self.unknown,
-            "bps_max_length",
-            value,
-        );
+        set::set(&mut self.bps_max_length, &mut self.unknown, "bps_max_length", value);
         self
     }
     /// Cap on reads, in bytes/s.
     #[inline]
     #[must_use]
     pub fn bps_rd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.bps_rd, &mut self.unknown, "bps_rd", value);
+        set::set(&mut self.bps_rd, &mut self.unknown, "bps_rd", value);
         self
     }
     /// Longest burst of reads above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
     pub fn bps_rd_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.bps_rd_max_length,
             &mut self.unknown,
             "bps_rd_max_length",
@@ -13013,14 +14435,14 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn bps_wr<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.bps_wr, &mut self.unknown, "bps_wr", value);
+        set::set(&mut self.bps_wr, &mut self.unknown, "bps_wr", value);
         self
     }
     /// Longest burst of writes above the cap on throughput, in seconds. At least 1.
     #[inline]
     #[must_use]
     pub fn bps_wr_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.bps_wr_max_length,
             &mut self.unknown,
             "bps_wr_max_length",
@@ -13032,26 +14454,21 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn cache<How>(mut self, value: impl IntoSetting<QemuDriveCache, How>) -> Self {
-        property_string::set(&mut self.cache, &mut self.unknown, "cache", value);
+        set::set(&mut self.cache, &mut self.unknown, "cache", value);
         self
     }
     /// Cylinders of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn cyls<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.cyls, &mut self.unknown, "cyls", value);
+        set::set(&mut self.cyls, &mut self.unknown, "cyls", value);
         self
     }
     /// Detects writes of zeroes and turns them into cheaper operations.
     #[inline]
     #[must_use]
     pub fn detect_zeroes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.detect_zeroes,
-            &mut self.unknown,
-            "detect_zeroes",
-            value,
-        );
+        set::set(&mut self.detect_zeroes, &mut self.unknown, "detect_zeroes", value);
         self
     }
     /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
@@ -13061,28 +14478,28 @@ impl QemuDrive {
         mut self,
         value: impl IntoSetting<QemuDriveDiscard, How>,
     ) -> Self {
-        property_string::set(&mut self.discard, &mut self.unknown, "discard", value);
+        set::set(&mut self.discard, &mut self.unknown, "discard", value);
         self
     }
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.unknown, "file", value);
+        set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
     /// Format of the image file.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
-        property_string::set(&mut self.format, &mut self.unknown, "format", value);
+        set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
     /// Heads of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn heads<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.heads, &mut self.unknown, "heads", value);
+        set::set(&mut self.heads, &mut self.unknown, "heads", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
@@ -13090,64 +14507,49 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
-        property_string::set(
-            &mut self.import_from,
-            &mut self.unknown,
-            "import-from",
-            value,
-        );
+        set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
     /// Cap on reads and writes together, in operations per second.
     #[inline]
     #[must_use]
     pub fn iops<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops, &mut self.unknown, "iops", value);
+        set::set(&mut self.iops, &mut self.unknown, "iops", value);
         self
     }
     /// Cap on reads and writes together during a burst, in operations per second.
     #[inline]
     #[must_use]
     pub fn iops_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops_max, &mut self.unknown, "iops_max", value);
+        set::set(&mut self.iops_max, &mut self.unknown, "iops_max", value);
         self
     }
     /// Longest burst of reads and writes above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
     pub fn iops_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.iops_max_length,
-            &mut self.unknown,
-            "iops_max_length",
-            value,
-        );
+        set::set(&mut self.iops_max_length, &mut self.unknown, "iops_max_length", value);
         self
     }
     /// Cap on reads, in operations per second.
     #[inline]
     #[must_use]
     pub fn iops_rd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops_rd, &mut self.unknown, "iops_rd", value);
+        set::set(&mut self.iops_rd, &mut self.unknown, "iops_rd", value);
         self
     }
     /// Cap on reads during a burst, in operations per second.
     #[inline]
     #[must_use]
     pub fn iops_rd_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.iops_rd_max,
-            &mut self.unknown,
-            "iops_rd_max",
-            value,
-        );
+        set::set(&mut self.iops_rd_max, &mut self.unknown, "iops_rd_max", value);
         self
     }
     /// Longest burst of reads above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
     pub fn iops_rd_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.iops_rd_max_length,
             &mut self.unknown,
             "iops_rd_max_length",
@@ -13159,26 +14561,21 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn iops_wr<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.iops_wr, &mut self.unknown, "iops_wr", value);
+        set::set(&mut self.iops_wr, &mut self.unknown, "iops_wr", value);
         self
     }
     /// Cap on writes during a burst, in operations per second.
     #[inline]
     #[must_use]
     pub fn iops_wr_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.iops_wr_max,
-            &mut self.unknown,
-            "iops_wr_max",
-            value,
-        );
+        set::set(&mut self.iops_wr_max, &mut self.unknown, "iops_wr_max", value);
         self
     }
     /// Longest burst of writes above the cap on operations, in seconds. At least 1.
     #[inline]
     #[must_use]
     pub fn iops_wr_max_length<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.iops_wr_max_length,
             &mut self.unknown,
             "iops_wr_max_length",
@@ -13190,185 +14587,175 @@ impl QemuDrive {
     #[inline]
     #[must_use]
     pub fn iothread<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.iothread, &mut self.unknown, "iothread", value);
+        set::set(&mut self.iothread, &mut self.unknown, "iothread", value);
         self
     }
     /// Cap on reads and writes together, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps, &mut self.unknown, "mbps", value);
+        set::set(&mut self.mbps, &mut self.unknown, "mbps", value);
         self
     }
     /// Cap on reads and writes together during a burst, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps_max, &mut self.unknown, "mbps_max", value);
+        set::set(&mut self.mbps_max, &mut self.unknown, "mbps_max", value);
         self
     }
     /// Cap on reads, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_rd<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps_rd, &mut self.unknown, "mbps_rd", value);
+        set::set(&mut self.mbps_rd, &mut self.unknown, "mbps_rd", value);
         self
     }
     /// Cap on reads during a burst, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_rd_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(
-            &mut self.mbps_rd_max,
-            &mut self.unknown,
-            "mbps_rd_max",
-            value,
-        );
+        set::set(&mut self.mbps_rd_max, &mut self.unknown, "mbps_rd_max", value);
         self
     }
     /// Cap on writes, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_wr<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.mbps_wr, &mut self.unknown, "mbps_wr", value);
+        set::set(&mut self.mbps_wr, &mut self.unknown, "mbps_wr", value);
         self
     }
     /// Cap on writes during a burst, in MB/s.
     #[inline]
     #[must_use]
     pub fn mbps_wr_max<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(
-            &mut self.mbps_wr_max,
-            &mut self.unknown,
-            "mbps_wr_max",
-            value,
-        );
+        set::set(&mut self.mbps_wr_max, &mut self.unknown, "mbps_wr_max", value);
         self
     }
     /// Whether the drive is a disk or a CD-ROM. Default: `disk`.
     #[inline]
     #[must_use]
     pub fn media<How>(mut self, value: impl IntoSetting<QemuDriveMedia, How>) -> Self {
-        property_string::set(&mut self.media, &mut self.unknown, "media", value);
+        set::set(&mut self.media, &mut self.unknown, "media", value);
         self
     }
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     #[inline]
     #[must_use]
     pub fn model<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.model, &mut self.unknown, "model", value);
+        set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
     /// Product name the guest sees, up to 16 bytes.
     #[inline]
     #[must_use]
     pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.product, &mut self.unknown, "product", value);
+        set::set(&mut self.product, &mut self.unknown, "product", value);
         self
     }
     /// Request queues of the drive's controller. At least 2.
     #[inline]
     #[must_use]
     pub fn queues<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.queues, &mut self.unknown, "queues", value);
+        set::set(&mut self.queues, &mut self.unknown, "queues", value);
         self
     }
     /// Includes the drive in replication jobs. Default: `true`.
     #[inline]
     #[must_use]
     pub fn replicate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.replicate, &mut self.unknown, "replicate", value);
+        set::set(&mut self.replicate, &mut self.unknown, "replicate", value);
         self
     }
     /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
     #[inline]
     #[must_use]
     pub fn rerror<How>(mut self, value: impl IntoSetting<QemuDriveRerror, How>) -> Self {
-        property_string::set(&mut self.rerror, &mut self.unknown, "rerror", value);
+        set::set(&mut self.rerror, &mut self.unknown, "rerror", value);
         self
     }
     /// Makes the drive read-only.
     #[inline]
     #[must_use]
     pub fn ro<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ro, &mut self.unknown, "ro", value);
+        set::set(&mut self.ro, &mut self.unknown, "ro", value);
         self
     }
     /// Passes a host block device through whole; risks I/O errors when host memory is short or fragmented. Default: `false`.
     #[inline]
     #[must_use]
     pub fn scsiblock<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.scsiblock, &mut self.unknown, "scsiblock", value);
+        set::set(&mut self.scsiblock, &mut self.unknown, "scsiblock", value);
         self
     }
     /// Sectors of a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn secs<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.secs, &mut self.unknown, "secs", value);
+        set::set(&mut self.secs, &mut self.unknown, "secs", value);
         self
     }
     /// Serial number the guest sees, URL-encoded, up to 20 bytes. At most 60 characters.
     #[inline]
     #[must_use]
     pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.serial, &mut self.unknown, "serial", value);
+        set::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     #[inline]
     #[must_use]
     pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.shared, &mut self.unknown, "shared", value);
+        set::set(&mut self.shared, &mut self.unknown, "shared", value);
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.unknown, "size", value);
+        set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// Discards all that was written to the drive when the virtual machine stops.
     #[inline]
     #[must_use]
     pub fn snapshot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.snapshot, &mut self.unknown, "snapshot", value);
+        set::set(&mut self.snapshot, &mut self.unknown, "snapshot", value);
         self
     }
     /// Presents the drive as a solid state one, not a rotating one.
     #[inline]
     #[must_use]
     pub fn ssd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ssd, &mut self.unknown, "ssd", value);
+        set::set(&mut self.ssd, &mut self.unknown, "ssd", value);
         self
     }
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     #[inline]
     #[must_use]
     pub fn trans<How>(mut self, value: impl IntoSetting<QemuDriveTrans, How>) -> Self {
-        property_string::set(&mut self.trans, &mut self.unknown, "trans", value);
+        set::set(&mut self.trans, &mut self.unknown, "trans", value);
         self
     }
     /// Vendor name the guest sees, up to 8 bytes.
     #[inline]
     #[must_use]
     pub fn vendor<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.vendor, &mut self.unknown, "vendor", value);
+        set::set(&mut self.vendor, &mut self.unknown, "vendor", value);
         self
     }
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     #[inline]
     #[must_use]
     pub fn werror<How>(mut self, value: impl IntoSetting<QemuDriveWerror, How>) -> Self {
-        property_string::set(&mut self.werror, &mut self.unknown, "werror", value);
+        set::set(&mut self.werror, &mut self.unknown, "werror", value);
         self
     }
     /// World Wide Name the guest sees: `0x` and sixteen hex digits.
     #[inline]
     #[must_use]
     pub fn wwn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.wwn, &mut self.unknown, "wwn", value);
+        set::set(&mut self.wwn, &mut self.unknown, "wwn", value);
         self
     }
 }
@@ -13656,7 +15043,7 @@ impl QemuEfiDisk {
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.file, &mut new.unknown, "file", file);
+        set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -13666,21 +15053,21 @@ impl QemuEfiDisk {
         mut self,
         value: impl IntoSetting<QemuEfiDiskEfitype, How>,
     ) -> Self {
-        property_string::set(&mut self.efitype, &mut self.unknown, "efitype", value);
+        set::set(&mut self.efitype, &mut self.unknown, "efitype", value);
         self
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.unknown, "file", value);
+        set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
     /// Format of the image file.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuFormat, How>) -> Self {
-        property_string::set(&mut self.format, &mut self.unknown, "format", value);
+        set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
@@ -13688,12 +15075,7 @@ impl QemuEfiDisk {
     #[inline]
     #[must_use]
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
-        property_string::set(
-            &mut self.import_from,
-            &mut self.unknown,
-            "import-from",
-            value,
-        );
+        set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
     /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
@@ -13704,7 +15086,7 @@ impl QemuEfiDisk {
         mut self,
         value: impl IntoSetting<QemuEfiDiskMsCert, How>,
     ) -> Self {
-        property_string::set(&mut self.ms_cert, &mut self.unknown, "ms-cert", value);
+        set::set(&mut self.ms_cert, &mut self.unknown, "ms-cert", value);
         self
     }
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
@@ -13712,7 +15094,7 @@ impl QemuEfiDisk {
     #[inline]
     #[must_use]
     pub fn pre_enrolled_keys<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.pre_enrolled_keys,
             &mut self.unknown,
             "pre-enrolled-keys",
@@ -13724,7 +15106,7 @@ impl QemuEfiDisk {
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.unknown, "size", value);
+        set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
 }
@@ -13820,6 +15202,21 @@ pub struct QemuFeature {
     pub extra: Extra,
 }
 
+impl QemuFeature {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1: Several>(
+        has_feature: impl IntoValue<bool, How0>,
+        nodes: impl IntoItems<String, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.has_feature, &mut new.extra, "hasFeature", has_feature);
+        set::put_list(&mut new.nodes, &mut new.extra, "nodes", nodes);
+        new
+    }
+}
+
 object!(QemuFeature {
     required: ["hasFeature" has_feature, "nodes" nodes],
     others: extra,
@@ -13905,7 +15302,7 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.device_id, &mut self.unknown, "device-id", value);
+        set::set(&mut self.device_id, &mut self.unknown, "device-id", value);
         self
     }
     /// Whether the host binds the device to `vfio` first or keeps the driver it has. Since 9.1.
@@ -13915,14 +15312,14 @@ impl QemuHostPci {
         mut self,
         value: impl IntoSetting<QemuHostPciDriver, How>,
     ) -> Self {
-        property_string::set(&mut self.driver, &mut self.unknown, "driver", value);
+        set::set(&mut self.driver, &mut self.unknown, "driver", value);
         self
     }
     /// PCI addresses of the host's devices or virtual functions, separated by `;`; only root. See also `mapping`.
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.host, &mut self.unknown, "host", value);
+        set::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
     /// Passes an Intel integrated GPU through in legacy mode, as first graphics card; needs a `pc` machine.
@@ -13930,47 +15327,42 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn legacy_igd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.legacy_igd,
-            &mut self.unknown,
-            "legacy-igd",
-            value,
-        );
+        set::set(&mut self.legacy_igd, &mut self.unknown, "legacy-igd", value);
         self
     }
     /// Cluster-wide PCI mapping to take the device from, instead of `host`. Since 8.0.
     #[inline]
     #[must_use]
     pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mapping, &mut self.unknown, "mapping", value);
+        set::set(&mut self.mapping, &mut self.unknown, "mapping", value);
         self
     }
     /// Mediated device type to create on the device and pass through in its place.
     #[inline]
     #[must_use]
     pub fn mdev<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mdev, &mut self.unknown, "mdev", value);
+        set::set(&mut self.mdev, &mut self.unknown, "mdev", value);
         self
     }
     /// Shows the device on a PCI Express bus; needs a `q35` machine.
     #[inline]
     #[must_use]
     pub fn pcie<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.pcie, &mut self.unknown, "pcie", value);
+        set::set(&mut self.pcie, &mut self.unknown, "pcie", value);
         self
     }
     /// Makes the device's ROM visible to the guest.
     #[inline]
     #[must_use]
     pub fn rombar<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.rombar, &mut self.unknown, "rombar", value);
+        set::set(&mut self.rombar, &mut self.unknown, "rombar", value);
         self
     }
     /// File name of a ROM image for the device, relative to `/usr/share/kvm/`.
     #[inline]
     #[must_use]
     pub fn romfile<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.romfile, &mut self.unknown, "romfile", value);
+        set::set(&mut self.romfile, &mut self.unknown, "romfile", value);
         self
     }
     /// PCI subsystem device ID shown to the guest in place of the real one.
@@ -13978,12 +15370,7 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn sub_device_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.sub_device_id,
-            &mut self.unknown,
-            "sub-device-id",
-            value,
-        );
+        set::set(&mut self.sub_device_id, &mut self.unknown, "sub-device-id", value);
         self
     }
     /// PCI subsystem vendor ID shown to the guest in place of the real one.
@@ -13991,12 +15378,7 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn sub_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.sub_vendor_id,
-            &mut self.unknown,
-            "sub-vendor-id",
-            value,
-        );
+        set::set(&mut self.sub_vendor_id, &mut self.unknown, "sub-vendor-id", value);
         self
     }
     /// PCI vendor ID shown to the guest in place of the real one.
@@ -14004,7 +15386,7 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.vendor_id, &mut self.unknown, "vendor-id", value);
+        set::set(&mut self.vendor_id, &mut self.unknown, "vendor-id", value);
         self
     }
     /// Marks the device as the guest's primary graphics card.
@@ -14012,7 +15394,7 @@ impl QemuHostPci {
     #[inline]
     #[must_use]
     pub fn x_vga<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.x_vga, &mut self.unknown, "x-vga", value);
+        set::set(&mut self.x_vga, &mut self.unknown, "x-vga", value);
         self
     }
 }
@@ -14128,28 +15510,28 @@ impl QemuIpConfig {
     #[inline]
     #[must_use]
     pub fn gw<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.gw, &mut self.unknown, "gw", value);
+        set::set(&mut self.gw, &mut self.unknown, "gw", value);
         self
     }
     /// IPv6 gateway; needs `ip6` to hold an address.
     #[inline]
     #[must_use]
     pub fn gw6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.gw6, &mut self.unknown, "gw6", value);
+        set::set(&mut self.gw6, &mut self.unknown, "gw6", value);
         self
     }
     /// IPv4 address with prefix length, or `dhcp`.
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.ip, &mut self.unknown, "ip", value);
+        set::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
     /// IPv6 address with prefix length, `dhcp`, or `auto` for SLAAC.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.ip6, &mut self.unknown, "ip6", value);
+        set::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
 }
@@ -14262,6 +15644,21 @@ pub struct QemuItem {
     pub extra: Extra,
 }
 
+impl QemuItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        status: impl IntoValue<super::types::GuestStatus, How0>,
+        vmid: impl IntoValue<u32, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.status, &mut new.extra, "status", status);
+        set::put(&mut new.vmid, &mut new.extra, "vmid", vmid);
+        new
+    }
+}
+
 object!(QemuItem {
     required: ["status" status, "vmid" vmid],
     optional: [
@@ -14327,21 +15724,21 @@ impl QemuIvshmem {
     #[must_use]
     pub fn new<How0>(size: impl IntoValue<i64, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.size, &mut new.unknown, "size", size);
+        set::put(&mut new.size, &mut new.unknown, "size", size);
         new
     }
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.name, &mut self.unknown, "name", value);
+        set::set(&mut self.name, &mut self.unknown, "name", value);
         self
     }
     /// Size of the shared memory in MB. At least 1.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.size, &mut self.unknown, "size", value);
+        set::put(&mut self.size, &mut self.unknown, "size", value);
         self
     }
 }
@@ -14440,7 +15837,7 @@ impl QemuMachine {
     #[inline]
     #[must_use]
     pub fn aw_bits<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.aw_bits, &mut self.unknown, "aw-bits", value);
+        set::set(&mut self.aw_bits, &mut self.unknown, "aw-bits", value);
         self
     }
     /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
@@ -14448,7 +15845,7 @@ impl QemuMachine {
     #[inline]
     #[must_use]
     pub fn enable_s3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.enable_s3, &mut self.unknown, "enable-s3", value);
+        set::set(&mut self.enable_s3, &mut self.unknown, "enable-s3", value);
         self
     }
     /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
@@ -14456,14 +15853,14 @@ impl QemuMachine {
     #[inline]
     #[must_use]
     pub fn enable_s4<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.enable_s4, &mut self.unknown, "enable-s4", value);
+        set::set(&mut self.enable_s4, &mut self.unknown, "enable-s4", value);
         self
     }
     /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
+        set::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
     /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
@@ -14473,7 +15870,7 @@ impl QemuMachine {
         mut self,
         value: impl IntoSetting<QemuMachineViommu, How>,
     ) -> Self {
-        property_string::set(&mut self.viommu, &mut self.unknown, "viommu", value);
+        set::set(&mut self.viommu, &mut self.unknown, "viommu", value);
         self
     }
 }
@@ -14553,14 +15950,14 @@ impl QemuMemory {
     #[must_use]
     pub fn new<How0>(current: impl IntoValue<i64, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.current, &mut new.unknown, "current", current);
+        set::put(&mut new.current, &mut new.unknown, "current", current);
         new
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
     #[inline]
     #[must_use]
     pub fn current<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.current, &mut self.unknown, "current", value);
+        set::put(&mut self.current, &mut self.unknown, "current", value);
         self
     }
 }
@@ -14624,19 +16021,14 @@ impl QemuMeta {
     #[inline]
     #[must_use]
     pub fn creation_qemu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.creation_qemu,
-            &mut self.unknown,
-            "creation-qemu",
-            value,
-        );
+        set::set(&mut self.creation_qemu, &mut self.unknown, "creation-qemu", value);
         self
     }
     /// Creation time as Unix time. At least 0.
     #[inline]
     #[must_use]
     pub fn ctime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.ctime, &mut self.unknown, "ctime", value);
+        set::set(&mut self.ctime, &mut self.unknown, "ctime", value);
         self
     }
 }
@@ -14699,6 +16091,16 @@ pub struct QemuMigrate {
     pub extra: Extra,
 }
 
+impl QemuMigrate {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuMigrate {
     required: [
         "local_disks" local_disks, "local_resources" local_resources, "running" running,
@@ -14750,6 +16152,17 @@ pub struct QemuMigrateLocalDisksItem {
     pub extra: Extra,
 }
 
+impl QemuMigrateLocalDisksItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(volid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.volid, &mut new.extra, "volid", volid);
+        new
+    }
+}
+
 object!(QemuMigrateLocalDisksItem {
     required: ["volid" volid],
     optional: [
@@ -14784,6 +16197,15 @@ pub struct QemuMigrateMappedResourceInfoValue {
     pub extra: Extra,
 }
 
+impl QemuMigrateMappedResourceInfoValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuMigrateMappedResourceInfoValue {
     optional: ["live-migration" live_migration, "name" name],
     others: extra,
@@ -14812,6 +16234,15 @@ pub struct QemuMigrateNotAllowedNodesValue {
     pub unavailable_storages: Option<Vec<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl QemuMigrateNotAllowedNodesValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(QemuMigrateNotAllowedNodesValue {
@@ -16803,7 +18234,7 @@ impl QemuNet {
     #[must_use]
     pub fn new<How0>(model: impl IntoValue<QemuNetModel, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.model, &mut new.unknown, "model", model);
+        set::put(&mut new.model, &mut new.unknown, "model", model);
         new
     }
     /// Starts a value whose `model` is `e1000`.
@@ -16894,70 +18325,70 @@ impl QemuNet {
     #[inline]
     #[must_use]
     pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.bridge, &mut self.unknown, "bridge", value);
+        set::set(&mut self.bridge, &mut self.unknown, "bridge", value);
         self
     }
     /// Applies the firewall to this card.
     #[inline]
     #[must_use]
     pub fn firewall<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.firewall, &mut self.unknown, "firewall", value);
+        set::set(&mut self.firewall, &mut self.unknown, "firewall", value);
         self
     }
     /// Unplugs the card's cable.
     #[inline]
     #[must_use]
     pub fn link_down<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.link_down, &mut self.unknown, "link_down", value);
+        set::set(&mut self.link_down, &mut self.unknown, "link_down", value);
         self
     }
     /// MAC address of the card, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
     pub fn macaddr<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
-        property_string::set(&mut self.macaddr, &mut self.unknown, "macaddr", value);
+        set::set(&mut self.macaddr, &mut self.unknown, "macaddr", value);
         self
     }
     /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
     #[inline]
     #[must_use]
     pub fn model<How>(mut self, value: impl IntoValue<QemuNetModel, How>) -> Self {
-        property_string::put(&mut self.model, &mut self.unknown, "model", value);
+        set::put(&mut self.model, &mut self.unknown, "model", value);
         self
     }
     /// MTU offered to the guest, for VirtIO cards only; `1` takes that of the bridge. From 1 to 65520.
     #[inline]
     #[must_use]
     pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.mtu, &mut self.unknown, "mtu", value);
+        set::set(&mut self.mtu, &mut self.unknown, "mtu", value);
         self
     }
     /// Packet queues of the card. From 0 to 64.
     #[inline]
     #[must_use]
     pub fn queues<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.queues, &mut self.unknown, "queues", value);
+        set::set(&mut self.queues, &mut self.unknown, "queues", value);
         self
     }
     /// Cap on the card's throughput in MB/s, fractions allowed. At least 0.
     #[inline]
     #[must_use]
     pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.rate, &mut self.unknown, "rate", value);
+        set::set(&mut self.rate, &mut self.unknown, "rate", value);
         self
     }
     /// VLAN tag for the card's traffic. From 1 to 4094.
     #[inline]
     #[must_use]
     pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.tag, &mut self.unknown, "tag", value);
+        set::set(&mut self.tag, &mut self.unknown, "tag", value);
         self
     }
     /// VLANs passed through to the card, as numbers and ranges.
     #[inline]
     #[must_use]
     pub fn trunks<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
+        set::set_list(&mut self.trunks, &mut self.unknown, "trunks", value);
         self
     }
 }
@@ -17083,6 +18514,15 @@ pub struct QemuNicsValue {
     pub extra: Extra,
 }
 
+impl QemuNicsValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuNicsValue {
     optional: ["netin" netin, "netout" netout],
     others: extra,
@@ -17122,40 +18562,35 @@ impl QemuNuma {
     #[must_use]
     pub fn new<How0>(cpus: impl IntoItems<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put_list(&mut new.cpus, &mut new.unknown, "cpus", cpus);
+        set::put_list(&mut new.cpus, &mut new.unknown, "cpus", cpus);
         new
     }
     /// Virtual CPUs of this node, as numbers and ranges.
     #[inline]
     #[must_use]
     pub fn cpus<How>(mut self, value: impl IntoItems<String, How>) -> Self {
-        property_string::put_list(&mut self.cpus, &mut self.unknown, "cpus", value);
+        set::put_list(&mut self.cpus, &mut self.unknown, "cpus", value);
         self
     }
     /// Host NUMA nodes that provide the memory, as numbers and ranges.
     #[inline]
     #[must_use]
     pub fn hostnodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
-        property_string::set_list(
-            &mut self.hostnodes,
-            &mut self.unknown,
-            "hostnodes",
-            value,
-        );
+        set::set_list(&mut self.hostnodes, &mut self.unknown, "hostnodes", value);
         self
     }
     /// Memory of this node in MiB.
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.memory, &mut self.unknown, "memory", value);
+        set::set(&mut self.memory, &mut self.unknown, "memory", value);
         self
     }
     /// How memory is taken from the host nodes.
     #[inline]
     #[must_use]
     pub fn policy<How>(mut self, value: impl IntoSetting<QemuNumaPolicy, How>) -> Self {
-        property_string::set(&mut self.policy, &mut self.unknown, "policy", value);
+        set::set(&mut self.policy, &mut self.unknown, "policy", value);
         self
     }
 }
@@ -17290,6 +18725,15 @@ pub struct QemuProxmoxSupport {
     pub extra: Extra,
 }
 
+impl QemuProxmoxSupport {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(QemuProxmoxSupport {
     optional: [
         "backup-access-api" backup_access_api,
@@ -17337,28 +18781,28 @@ impl QemuRng {
     #[must_use]
     pub fn new<How0>(source: impl IntoValue<QemuRngSource, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.source, &mut new.unknown, "source", source);
+        set::put(&mut new.source, &mut new.unknown, "source", source);
         new
     }
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
     #[inline]
     #[must_use]
     pub fn max_bytes<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.max_bytes, &mut self.unknown, "max_bytes", value);
+        set::set(&mut self.max_bytes, &mut self.unknown, "max_bytes", value);
         self
     }
     /// Milliseconds after which the guest may draw its allowance of bytes again.
     #[inline]
     #[must_use]
     pub fn period<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.period, &mut self.unknown, "period", value);
+        set::set(&mut self.period, &mut self.unknown, "period", value);
         self
     }
     /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
     #[inline]
     #[must_use]
     pub fn source<How>(mut self, value: impl IntoValue<QemuRngSource, How>) -> Self {
-        property_string::put(&mut self.source, &mut self.unknown, "source", value);
+        set::put(&mut self.source, &mut self.unknown, "source", value);
         self
     }
 }
@@ -17465,7 +18909,7 @@ impl QemuSev {
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -17473,7 +18917,7 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn allow_smt<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.allow_smt, &mut self.unknown, "allow-smt", value);
+        set::set(&mut self.allow_smt, &mut self.unknown, "allow-smt", value);
         self
     }
     /// Adds hashes of kernel, initrd and command line to the firmware for a measured direct kernel boot.
@@ -17481,12 +18925,7 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn kernel_hashes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.kernel_hashes,
-            &mut self.unknown,
-            "kernel-hashes",
-            value,
-        );
+        set::set(&mut self.kernel_hashes, &mut self.unknown, "kernel-hashes", value);
         self
     }
     /// Forbids the host to debug the guest.
@@ -17494,7 +18933,7 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn no_debug<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.no_debug, &mut self.unknown, "no-debug", value);
+        set::set(&mut self.no_debug, &mut self.unknown, "no-debug", value);
         self
     }
     /// Forbids sharing the encryption key with other guests.
@@ -17502,19 +18941,14 @@ impl QemuSev {
     #[inline]
     #[must_use]
     pub fn no_key_sharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.no_key_sharing,
-            &mut self.unknown,
-            "no-key-sharing",
-            value,
-        );
+        set::set(&mut self.no_key_sharing, &mut self.unknown, "no-key-sharing", value);
         self
     }
     /// SEV variant: `std`, `es` or `snp`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -17579,61 +19013,56 @@ impl QemuSmbios1 {
     #[inline]
     #[must_use]
     pub fn base64<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.base64, &mut self.unknown, "base64", value);
+        set::set(&mut self.base64, &mut self.unknown, "base64", value);
         self
     }
     /// Product family, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn family<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.family, &mut self.unknown, "family", value);
+        set::set(&mut self.family, &mut self.unknown, "family", value);
         self
     }
     /// Manufacturer, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn manufacturer<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.manufacturer,
-            &mut self.unknown,
-            "manufacturer",
-            value,
-        );
+        set::set(&mut self.manufacturer, &mut self.unknown, "manufacturer", value);
         self
     }
     /// Product name, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn product<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.product, &mut self.unknown, "product", value);
+        set::set(&mut self.product, &mut self.unknown, "product", value);
         self
     }
     /// Serial number, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn serial<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.serial, &mut self.unknown, "serial", value);
+        set::set(&mut self.serial, &mut self.unknown, "serial", value);
         self
     }
     /// SKU number, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn sku<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.sku, &mut self.unknown, "sku", value);
+        set::set(&mut self.sku, &mut self.unknown, "sku", value);
         self
     }
     /// UUID of the system.
     #[inline]
     #[must_use]
     pub fn uuid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.uuid, &mut self.unknown, "uuid", value);
+        set::set(&mut self.uuid, &mut self.unknown, "uuid", value);
         self
     }
     /// Product version, plain or in Base64.
     #[inline]
     #[must_use]
     pub fn version<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.version, &mut self.unknown, "version", value);
+        set::set(&mut self.version, &mut self.unknown, "version", value);
         self
     }
 }
@@ -17859,6 +19288,734 @@ pub struct QemuSnapshotConfig {
     pub extra: Extra,
 }
 
+impl QemuSnapshotConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `acpi`.
+    #[inline]
+    #[must_use]
+    pub fn acpi<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.acpi, &mut self.extra, "acpi", value);
+        self
+    }
+    ///Sets `affinity`.
+    #[inline]
+    #[must_use]
+    pub fn affinity<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.affinity, &mut self.extra, "affinity", value);
+        self
+    }
+    ///Sets `agent`.
+    #[inline]
+    #[must_use]
+    pub fn agent<How>(mut self, value: impl IntoSetting<QemuAgent, How>) -> Self {
+        set::set(&mut self.agent, &mut self.extra, "agent", value);
+        self
+    }
+    ///Sets `allow-ksm`.
+    #[inline]
+    #[must_use]
+    pub fn allow_ksm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.allow_ksm, &mut self.extra, "allow-ksm", value);
+        self
+    }
+    ///Sets `amd-sev`.
+    #[inline]
+    #[must_use]
+    pub fn amd_sev<How>(mut self, value: impl IntoSetting<QemuSev, How>) -> Self {
+        set::set(&mut self.amd_sev, &mut self.extra, "amd-sev", value);
+        self
+    }
+    ///Sets `arch`.
+    #[inline]
+    #[must_use]
+    pub fn arch<How>(
+        mut self,
+        value: impl IntoSetting<super::types::QemuArch, How>,
+    ) -> Self {
+        set::set(&mut self.arch, &mut self.extra, "arch", value);
+        self
+    }
+    ///Sets `args`.
+    #[inline]
+    #[must_use]
+    pub fn args<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.args, &mut self.extra, "args", value);
+        self
+    }
+    ///Sets `audio0`.
+    #[inline]
+    #[must_use]
+    pub fn audio0<How>(mut self, value: impl IntoSetting<QemuAudio, How>) -> Self {
+        set::set(&mut self.audio0, &mut self.extra, "audio0", value);
+        self
+    }
+    ///Sets `autostart`.
+    #[inline]
+    #[must_use]
+    pub fn autostart<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.autostart, &mut self.extra, "autostart", value);
+        self
+    }
+    ///Sets `balloon`.
+    #[inline]
+    #[must_use]
+    pub fn balloon<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.balloon, &mut self.extra, "balloon", value);
+        self
+    }
+    ///Sets `bios`.
+    #[inline]
+    #[must_use]
+    pub fn bios<How>(mut self, value: impl IntoSetting<QemuBios, How>) -> Self {
+        set::set(&mut self.bios, &mut self.extra, "bios", value);
+        self
+    }
+    ///Sets `boot`.
+    #[inline]
+    #[must_use]
+    pub fn boot<How>(mut self, value: impl IntoSetting<QemuBoot, How>) -> Self {
+        set::set(&mut self.boot, &mut self.extra, "boot", value);
+        self
+    }
+    ///Sets `bootdisk`.
+    #[inline]
+    #[must_use]
+    pub fn bootdisk<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bootdisk, &mut self.extra, "bootdisk", value);
+        self
+    }
+    ///Sets `cdrom`.
+    #[inline]
+    #[must_use]
+    pub fn cdrom<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cdrom, &mut self.extra, "cdrom", value);
+        self
+    }
+    ///Sets `cicustom`.
+    #[inline]
+    #[must_use]
+    pub fn cicustom<How>(
+        mut self,
+        value: impl IntoSetting<QemuCloudInitCustom, How>,
+    ) -> Self {
+        set::set(&mut self.cicustom, &mut self.extra, "cicustom", value);
+        self
+    }
+    ///Sets `cipassword`.
+    #[inline]
+    #[must_use]
+    pub fn cipassword<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.cipassword, &mut self.extra, "cipassword", value);
+        self
+    }
+    ///Sets `citype`.
+    #[inline]
+    #[must_use]
+    pub fn citype<How>(mut self, value: impl IntoSetting<QemuCitype, How>) -> Self {
+        set::set(&mut self.citype, &mut self.extra, "citype", value);
+        self
+    }
+    ///Sets `ciupgrade`.
+    #[inline]
+    #[must_use]
+    pub fn ciupgrade<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ciupgrade, &mut self.extra, "ciupgrade", value);
+        self
+    }
+    ///Sets `ciuser`.
+    #[inline]
+    #[must_use]
+    pub fn ciuser<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ciuser, &mut self.extra, "ciuser", value);
+        self
+    }
+    ///Sets `cores`.
+    #[inline]
+    #[must_use]
+    pub fn cores<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cores, &mut self.extra, "cores", value);
+        self
+    }
+    ///Sets `cpu`.
+    #[inline]
+    #[must_use]
+    pub fn cpu<How>(mut self, value: impl IntoSetting<QemuCpu, How>) -> Self {
+        set::set(&mut self.cpu, &mut self.extra, "cpu", value);
+        self
+    }
+    ///Sets `cpulimit`.
+    #[inline]
+    #[must_use]
+    pub fn cpulimit<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.cpulimit, &mut self.extra, "cpulimit", value);
+        self
+    }
+    ///Sets `cpuunits`.
+    #[inline]
+    #[must_use]
+    pub fn cpuunits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.cpuunits, &mut self.extra, "cpuunits", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `efidisk0`.
+    #[inline]
+    #[must_use]
+    pub fn efidisk0<How>(mut self, value: impl IntoSetting<QemuEfiDisk, How>) -> Self {
+        set::set(&mut self.efidisk0, &mut self.extra, "efidisk0", value);
+        self
+    }
+    ///Sets `freeze`.
+    #[inline]
+    #[must_use]
+    pub fn freeze<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.freeze, &mut self.extra, "freeze", value);
+        self
+    }
+    ///Sets `hookscript`.
+    #[inline]
+    #[must_use]
+    pub fn hookscript<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        set::set(&mut self.hookscript, &mut self.extra, "hookscript", value);
+        self
+    }
+    ///Sets one of `hostpci0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn hostpci<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuHostPci, How>,
+    ) -> Self {
+        set::set_member(&mut self.hostpci, &mut self.extra, "hostpci", index, value);
+        self
+    }
+    ///Sets `hotplug`.
+    #[inline]
+    #[must_use]
+    pub fn hotplug<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.hotplug, &mut self.extra, "hotplug", value);
+        self
+    }
+    ///Sets `hugepages`.
+    #[inline]
+    #[must_use]
+    pub fn hugepages<How>(
+        mut self,
+        value: impl IntoSetting<QemuHugepages, How>,
+    ) -> Self {
+        set::set(&mut self.hugepages, &mut self.extra, "hugepages", value);
+        self
+    }
+    ///Sets one of `ide0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn ide<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.ide, &mut self.extra, "ide", index, value);
+        self
+    }
+    ///Sets `intel-tdx`.
+    #[inline]
+    #[must_use]
+    pub fn intel_tdx<How>(mut self, value: impl IntoSetting<QemuTdx, How>) -> Self {
+        set::set(&mut self.intel_tdx, &mut self.extra, "intel-tdx", value);
+        self
+    }
+    ///Sets one of `ipconfig0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn ipconfig<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuIpConfig, How>,
+    ) -> Self {
+        set::set_member(&mut self.ipconfig, &mut self.extra, "ipconfig", index, value);
+        self
+    }
+    ///Sets `ivshmem`.
+    #[inline]
+    #[must_use]
+    pub fn ivshmem<How>(mut self, value: impl IntoSetting<QemuIvshmem, How>) -> Self {
+        set::set(&mut self.ivshmem, &mut self.extra, "ivshmem", value);
+        self
+    }
+    ///Sets `keephugepages`.
+    #[inline]
+    #[must_use]
+    pub fn keephugepages<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.keephugepages, &mut self.extra, "keephugepages", value);
+        self
+    }
+    ///Sets `keyboard`.
+    #[inline]
+    #[must_use]
+    pub fn keyboard<How>(
+        mut self,
+        value: impl IntoSetting<super::types::KeyboardLayout, How>,
+    ) -> Self {
+        set::set(&mut self.keyboard, &mut self.extra, "keyboard", value);
+        self
+    }
+    ///Sets `kvm`.
+    #[inline]
+    #[must_use]
+    pub fn kvm<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.kvm, &mut self.extra, "kvm", value);
+        self
+    }
+    ///Sets `localtime`.
+    #[inline]
+    #[must_use]
+    pub fn localtime<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.localtime, &mut self.extra, "localtime", value);
+        self
+    }
+    ///Sets `lock`.
+    #[inline]
+    #[must_use]
+    pub fn lock<How>(mut self, value: impl IntoSetting<QemuLock, How>) -> Self {
+        set::set(&mut self.lock, &mut self.extra, "lock", value);
+        self
+    }
+    ///Sets `machine`.
+    #[inline]
+    #[must_use]
+    pub fn machine<How>(mut self, value: impl IntoSetting<QemuMachine, How>) -> Self {
+        set::set(&mut self.machine, &mut self.extra, "machine", value);
+        self
+    }
+    ///Sets `memory`.
+    #[inline]
+    #[must_use]
+    pub fn memory<How>(mut self, value: impl IntoSetting<QemuMemory, How>) -> Self {
+        set::set(&mut self.memory, &mut self.extra, "memory", value);
+        self
+    }
+    ///Sets `meta`.
+    #[inline]
+    #[must_use]
+    pub fn meta<How>(mut self, value: impl IntoSetting<QemuMeta, How>) -> Self {
+        set::set(&mut self.meta, &mut self.extra, "meta", value);
+        self
+    }
+    ///Sets `migrate_downtime`.
+    #[inline]
+    #[must_use]
+    pub fn migrate_downtime<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.migrate_downtime, &mut self.extra, "migrate_downtime", value);
+        self
+    }
+    ///Sets `migrate_speed`.
+    #[inline]
+    #[must_use]
+    pub fn migrate_speed<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.migrate_speed, &mut self.extra, "migrate_speed", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `nameserver`.
+    #[inline]
+    #[must_use]
+    pub fn nameserver<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nameserver, &mut self.extra, "nameserver", value);
+        self
+    }
+    ///Sets one of `net0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn net<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuNet, How>,
+    ) -> Self {
+        set::set_member(&mut self.net, &mut self.extra, "net", index, value);
+        self
+    }
+    ///Sets `numa`.
+    #[inline]
+    #[must_use]
+    pub fn numa<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.numa, &mut self.extra, "numa", value);
+        self
+    }
+    ///Sets one of `numa0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn numa_nodes<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuNuma, How>,
+    ) -> Self {
+        set::set_member(&mut self.numa_nodes, &mut self.extra, "numa", index, value);
+        self
+    }
+    ///Sets `onboot`.
+    #[inline]
+    #[must_use]
+    pub fn onboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.onboot, &mut self.extra, "onboot", value);
+        self
+    }
+    ///Sets `ostype`.
+    #[inline]
+    #[must_use]
+    pub fn ostype<How>(mut self, value: impl IntoSetting<QemuOstype, How>) -> Self {
+        set::set(&mut self.ostype, &mut self.extra, "ostype", value);
+        self
+    }
+    ///Sets one of `parallel0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn parallel<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set_member(&mut self.parallel, &mut self.extra, "parallel", index, value);
+        self
+    }
+    ///Sets `parent`.
+    #[inline]
+    #[must_use]
+    pub fn parent<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.parent, &mut self.extra, "parent", value);
+        self
+    }
+    ///Sets `protection`.
+    #[inline]
+    #[must_use]
+    pub fn protection<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protection, &mut self.extra, "protection", value);
+        self
+    }
+    ///Sets `reboot`.
+    #[inline]
+    #[must_use]
+    pub fn reboot<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.reboot, &mut self.extra, "reboot", value);
+        self
+    }
+    ///Sets `rng0`.
+    #[inline]
+    #[must_use]
+    pub fn rng0<How>(mut self, value: impl IntoSetting<QemuRng, How>) -> Self {
+        set::set(&mut self.rng0, &mut self.extra, "rng0", value);
+        self
+    }
+    ///Sets `running-nets-host-mtu`.
+    #[inline]
+    #[must_use]
+    pub fn running_nets_host_mtu<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.running_nets_host_mtu,
+            &mut self.extra,
+            "running-nets-host-mtu",
+            value,
+        );
+        self
+    }
+    ///Sets `runningcpu`.
+    #[inline]
+    #[must_use]
+    pub fn runningcpu<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.runningcpu, &mut self.extra, "runningcpu", value);
+        self
+    }
+    ///Sets `runningmachine`.
+    #[inline]
+    #[must_use]
+    pub fn runningmachine<How>(
+        mut self,
+        value: impl IntoSetting<QemuMachine, How>,
+    ) -> Self {
+        set::set(&mut self.runningmachine, &mut self.extra, "runningmachine", value);
+        self
+    }
+    ///Sets one of `sata0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn sata<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.sata, &mut self.extra, "sata", index, value);
+        self
+    }
+    ///Sets one of `scsi0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn scsi<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.scsi, &mut self.extra, "scsi", index, value);
+        self
+    }
+    ///Sets `scsihw`.
+    #[inline]
+    #[must_use]
+    pub fn scsihw<How>(mut self, value: impl IntoSetting<QemuScsihw, How>) -> Self {
+        set::set(&mut self.scsihw, &mut self.extra, "scsihw", value);
+        self
+    }
+    ///Sets `searchdomain`.
+    #[inline]
+    #[must_use]
+    pub fn searchdomain<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.searchdomain, &mut self.extra, "searchdomain", value);
+        self
+    }
+    ///Sets one of `serial0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn serial<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set_member(&mut self.serial, &mut self.extra, "serial", index, value);
+        self
+    }
+    ///Sets `shares`.
+    #[inline]
+    #[must_use]
+    pub fn shares<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.shares, &mut self.extra, "shares", value);
+        self
+    }
+    ///Sets `smbios1`.
+    #[inline]
+    #[must_use]
+    pub fn smbios1<How>(mut self, value: impl IntoSetting<QemuSmbios1, How>) -> Self {
+        set::set(&mut self.smbios1, &mut self.extra, "smbios1", value);
+        self
+    }
+    ///Sets `smp`.
+    #[inline]
+    #[must_use]
+    pub fn smp<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.smp, &mut self.extra, "smp", value);
+        self
+    }
+    ///Sets `snapstate`.
+    #[inline]
+    #[must_use]
+    pub fn snapstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.snapstate, &mut self.extra, "snapstate", value);
+        self
+    }
+    ///Sets `snaptime`.
+    #[inline]
+    #[must_use]
+    pub fn snaptime<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.snaptime, &mut self.extra, "snaptime", value);
+        self
+    }
+    ///Sets `sockets`.
+    #[inline]
+    #[must_use]
+    pub fn sockets<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.sockets, &mut self.extra, "sockets", value);
+        self
+    }
+    ///Sets `spice_enhancements`.
+    #[inline]
+    #[must_use]
+    pub fn spice_enhancements<How>(
+        mut self,
+        value: impl IntoSetting<QemuSpiceEnhancements, How>,
+    ) -> Self {
+        set::set(
+            &mut self.spice_enhancements,
+            &mut self.extra,
+            "spice_enhancements",
+            value,
+        );
+        self
+    }
+    ///Sets `sshkeys`.
+    #[inline]
+    #[must_use]
+    pub fn sshkeys<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.sshkeys, &mut self.extra, "sshkeys", value);
+        self
+    }
+    ///Sets `startdate`.
+    #[inline]
+    #[must_use]
+    pub fn startdate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.startdate, &mut self.extra, "startdate", value);
+        self
+    }
+    ///Sets `startup`.
+    #[inline]
+    #[must_use]
+    pub fn startup<How>(
+        mut self,
+        value: impl IntoSetting<super::types::StartupOrder, How>,
+    ) -> Self {
+        set::set(&mut self.startup, &mut self.extra, "startup", value);
+        self
+    }
+    ///Sets `tablet`.
+    #[inline]
+    #[must_use]
+    pub fn tablet<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.tablet, &mut self.extra, "tablet", value);
+        self
+    }
+    ///Sets `tags`.
+    #[inline]
+    #[must_use]
+    pub fn tags<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.tags, &mut self.extra, "tags", value);
+        self
+    }
+    ///Sets `tdf`.
+    #[inline]
+    #[must_use]
+    pub fn tdf<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.tdf, &mut self.extra, "tdf", value);
+        self
+    }
+    ///Sets `tpmstate0`.
+    #[inline]
+    #[must_use]
+    pub fn tpmstate0<How>(mut self, value: impl IntoSetting<QemuTpmState, How>) -> Self {
+        set::set(&mut self.tpmstate0, &mut self.extra, "tpmstate0", value);
+        self
+    }
+    ///Sets one of `unused0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn unused<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuUnused, How>,
+    ) -> Self {
+        set::set_member(&mut self.unused, &mut self.extra, "unused", index, value);
+        self
+    }
+    ///Sets one of `usb0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn usb<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuUsb, How>,
+    ) -> Self {
+        set::set_member(&mut self.usb, &mut self.extra, "usb", index, value);
+        self
+    }
+    ///Sets `vcpus`.
+    #[inline]
+    #[must_use]
+    pub fn vcpus<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vcpus, &mut self.extra, "vcpus", value);
+        self
+    }
+    ///Sets `vga`.
+    #[inline]
+    #[must_use]
+    pub fn vga<How>(mut self, value: impl IntoSetting<QemuVga, How>) -> Self {
+        set::set(&mut self.vga, &mut self.extra, "vga", value);
+        self
+    }
+    ///Sets one of `virtio0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn virtio<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuDrive, How>,
+    ) -> Self {
+        set::set_member(&mut self.virtio, &mut self.extra, "virtio", index, value);
+        self
+    }
+    ///Sets one of `virtiofs0` and so on.
+    #[inline]
+    #[must_use]
+    pub fn virtiofs<Which, How>(
+        mut self,
+        index: impl IntoValue<u8, Which>,
+        value: impl IntoSetting<QemuVirtiofs, How>,
+    ) -> Self {
+        set::set_member(&mut self.virtiofs, &mut self.extra, "virtiofs", index, value);
+        self
+    }
+    ///Sets `vmgenid`.
+    #[inline]
+    #[must_use]
+    pub fn vmgenid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vmgenid, &mut self.extra, "vmgenid", value);
+        self
+    }
+    ///Sets `vmstate`.
+    #[inline]
+    #[must_use]
+    pub fn vmstate<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vmstate, &mut self.extra, "vmstate", value);
+        self
+    }
+    ///Sets `vmstatestorage`.
+    #[inline]
+    #[must_use]
+    pub fn vmstatestorage<How>(
+        mut self,
+        value: impl IntoSetting<StorageId, How>,
+    ) -> Self {
+        set::set(&mut self.vmstatestorage, &mut self.extra, "vmstatestorage", value);
+        self
+    }
+    ///Sets `watchdog`.
+    #[inline]
+    #[must_use]
+    pub fn watchdog<How>(mut self, value: impl IntoSetting<QemuWatchdog, How>) -> Self {
+        set::set(&mut self.watchdog, &mut self.extra, "watchdog", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(QemuSnapshotConfig {
     optional: [
         "acpi" acpi,
@@ -17986,6 +20143,17 @@ pub struct QemuSnapshotItem {
     pub extra: Extra,
 }
 
+impl QemuSnapshotItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
 object!(QemuSnapshotItem {
     required: ["name" name],
     optional: [
@@ -18027,12 +20195,7 @@ impl QemuSpiceEnhancements {
     #[inline]
     #[must_use]
     pub fn foldersharing<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.foldersharing,
-            &mut self.unknown,
-            "foldersharing",
-            value,
-        );
+        set::set(&mut self.foldersharing, &mut self.unknown, "foldersharing", value);
         self
     }
     /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all. Default: `off`.
@@ -18042,12 +20205,7 @@ impl QemuSpiceEnhancements {
         mut self,
         value: impl IntoSetting<QemuSpiceEnhancementsVideostreaming, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.videostreaming,
-            &mut self.unknown,
-            "videostreaming",
-            value,
-        );
+        set::set(&mut self.videostreaming, &mut self.unknown, "videostreaming", value);
         self
     }
 }
@@ -18194,6 +20352,17 @@ pub struct QemuStatusCurrent {
     pub extra: Extra,
 }
 
+impl QemuStatusCurrent {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(status: impl IntoValue<super::types::GuestStatus, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.status, &mut new.extra, "status", status);
+        new
+    }
+}
+
 object!(QemuStatusCurrent {
     required: ["status" status],
     optional: [
@@ -18271,32 +20440,22 @@ impl QemuTdx {
         type_: impl IntoValue<String, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(
-            &mut new.attestation,
-            &mut new.unknown,
-            "attestation",
-            attestation,
-        );
-        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
+        set::put(&mut new.attestation, &mut new.unknown, "attestation", attestation);
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
     #[inline]
     #[must_use]
     pub fn attestation<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
-        property_string::put(
-            &mut self.attestation,
-            &mut self.unknown,
-            "attestation",
-            value,
-        );
+        set::put(&mut self.attestation, &mut self.unknown, "attestation", value);
         self
     }
     /// TDX variant.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
     /// Context ID (CID) at which the quote generation service is reached over vsock.
@@ -18304,7 +20463,7 @@ impl QemuTdx {
     #[inline]
     #[must_use]
     pub fn vsock_cid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.vsock_cid, &mut self.unknown, "vsock-cid", value);
+        set::set(&mut self.vsock_cid, &mut self.unknown, "vsock-cid", value);
         self
     }
     /// Port at which the quote generation service is reached over vsock.
@@ -18312,12 +20471,7 @@ impl QemuTdx {
     #[inline]
     #[must_use]
     pub fn vsock_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.vsock_port,
-            &mut self.unknown,
-            "vsock-port",
-            value,
-        );
+        set::set(&mut self.vsock_port, &mut self.unknown, "vsock-port", value);
         self
     }
 }
@@ -18388,21 +20542,21 @@ impl QemuTpmState {
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.file, &mut new.unknown, "file", file);
+        set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.unknown, "file", value);
+        set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
     /// Image format of the state volume.
     #[inline]
     #[must_use]
     pub fn format<How>(mut self, value: impl IntoSetting<QemuCloneFormat, How>) -> Self {
-        property_string::set(&mut self.format, &mut self.unknown, "format", value);
+        set::set(&mut self.format, &mut self.unknown, "format", value);
         self
     }
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
@@ -18410,19 +20564,14 @@ impl QemuTpmState {
     #[inline]
     #[must_use]
     pub fn import_from<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
-        property_string::set(
-            &mut self.import_from,
-            &mut self.unknown,
-            "import-from",
-            value,
-        );
+        set::set(&mut self.import_from, &mut self.unknown, "import-from", value);
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
     pub fn size<How>(mut self, value: impl IntoSetting<DiskSize, How>) -> Self {
-        property_string::set(&mut self.size, &mut self.unknown, "size", value);
+        set::set(&mut self.size, &mut self.unknown, "size", value);
         self
     }
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
@@ -18432,7 +20581,7 @@ impl QemuTpmState {
         mut self,
         value: impl IntoSetting<QemuTpmStateVersion, How>,
     ) -> Self {
-        property_string::set(&mut self.version, &mut self.unknown, "version", value);
+        set::set(&mut self.version, &mut self.unknown, "version", value);
         self
     }
 }
@@ -18500,14 +20649,14 @@ impl QemuUnused {
     #[must_use]
     pub fn new<How0>(file: impl IntoValue<VolumeId, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.file, &mut new.unknown, "file", file);
+        set::put(&mut new.file, &mut new.unknown, "file", file);
         new
     }
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
     pub fn file<How>(mut self, value: impl IntoValue<VolumeId, How>) -> Self {
-        property_string::put(&mut self.file, &mut self.unknown, "file", value);
+        set::put(&mut self.file, &mut self.unknown, "file", value);
         self
     }
 }
@@ -18556,21 +20705,21 @@ impl QemuUsb {
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.host, &mut self.unknown, "host", value);
+        set::set(&mut self.host, &mut self.unknown, "host", value);
         self
     }
     /// Cluster-wide USB mapping to take the device from, instead of `host`.
     #[inline]
     #[must_use]
     pub fn mapping<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.mapping, &mut self.unknown, "mapping", value);
+        set::set(&mut self.mapping, &mut self.unknown, "mapping", value);
         self
     }
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     #[inline]
     #[must_use]
     pub fn usb3<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.usb3, &mut self.unknown, "usb3", value);
+        set::set(&mut self.usb3, &mut self.unknown, "usb3", value);
         self
     }
 }
@@ -18629,21 +20778,21 @@ impl QemuVga {
         mut self,
         value: impl IntoSetting<QemuClipboard, How>,
     ) -> Self {
-        property_string::set(&mut self.clipboard, &mut self.unknown, "clipboard", value);
+        set::set(&mut self.clipboard, &mut self.unknown, "clipboard", value);
         self
     }
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     #[inline]
     #[must_use]
     pub fn memory<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.memory, &mut self.unknown, "memory", value);
+        set::set(&mut self.memory, &mut self.unknown, "memory", value);
         self
     }
     /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless. Default: `std`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoSetting<QemuVgaType, How>) -> Self {
-        property_string::set(&mut self.type_, &mut self.unknown, "type", value);
+        set::set(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -18759,7 +20908,7 @@ impl QemuVirtiofs {
     #[must_use]
     pub fn new<How0>(dirid: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.dirid, &mut new.unknown, "dirid", dirid);
+        set::put(&mut new.dirid, &mut new.unknown, "dirid", dirid);
         new
     }
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -18769,7 +20918,7 @@ impl QemuVirtiofs {
         mut self,
         value: impl IntoSetting<QemuVirtiofsCache, How>,
     ) -> Self {
-        property_string::set(&mut self.cache, &mut self.unknown, "cache", value);
+        set::set(&mut self.cache, &mut self.unknown, "cache", value);
         self
     }
     /// Lets `O_DIRECT` opens by programs in the guest bypass the host's cache. Default: `false`.
@@ -18777,14 +20926,14 @@ impl QemuVirtiofs {
     #[inline]
     #[must_use]
     pub fn direct_io<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.direct_io, &mut self.unknown, "direct-io", value);
+        set::set(&mut self.direct_io, &mut self.unknown, "direct-io", value);
         self
     }
     /// Cluster-wide directory mapping to share; also the tag under which the guest mounts it.
     #[inline]
     #[must_use]
     pub fn dirid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.dirid, &mut self.unknown, "dirid", value);
+        set::put(&mut self.dirid, &mut self.unknown, "dirid", value);
         self
     }
     /// Supports POSIX ACLs on the share; includes extended attributes. Default: `false`.
@@ -18792,12 +20941,7 @@ impl QemuVirtiofs {
     #[inline]
     #[must_use]
     pub fn expose_acl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.expose_acl,
-            &mut self.unknown,
-            "expose-acl",
-            value,
-        );
+        set::set(&mut self.expose_acl, &mut self.unknown, "expose-acl", value);
         self
     }
     /// Supports extended attributes on the share. Default: `false`.
@@ -18805,12 +20949,7 @@ impl QemuVirtiofs {
     #[inline]
     #[must_use]
     pub fn expose_xattr<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.expose_xattr,
-            &mut self.unknown,
-            "expose-xattr",
-            value,
-        );
+        set::set(&mut self.expose_xattr, &mut self.unknown, "expose-xattr", value);
         self
     }
 }
@@ -18886,7 +21025,7 @@ impl QemuWatchdog {
     #[inline]
     #[must_use]
     pub fn action<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.action, &mut self.unknown, "action", value);
+        set::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
     /// Watchdog device shown to the guest.
@@ -18896,7 +21035,7 @@ impl QemuWatchdog {
         mut self,
         value: impl IntoSetting<QemuWatchdogModel, How>,
     ) -> Self {
-        property_string::set(&mut self.model, &mut self.unknown, "model", value);
+        set::set(&mut self.model, &mut self.unknown, "model", value);
         self
     }
 }

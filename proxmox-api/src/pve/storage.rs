@@ -640,6 +640,23 @@ impl StoragePost {
         self.0.call.set_some::<String, How>("zfs-base-path", zfs_base_path);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<StoragePost> for StorageItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/storage/{storage}`.
@@ -1187,6 +1204,38 @@ impl StorageStoragePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<StorageStoragePut> for StorageItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "authsupported",
+        "base",
+        "datastore",
+        "export",
+        "iscsiprovider",
+        "path",
+        "portal",
+        "share",
+        "storage",
+        "target",
+        "thinpool",
+        "type",
+        "vgname",
+        "volume",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// The answer to `POST /storage`.
@@ -1203,6 +1252,16 @@ pub struct Storage {
     pub type_: StorageType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl Storage {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(Storage {
@@ -1222,6 +1281,15 @@ pub struct StorageConfig {
     pub encryption_key: Option<Secret>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl StorageConfig {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(StorageConfig {
@@ -1387,6 +1455,543 @@ pub struct StorageItem {
     pub zfs_base_path: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl StorageItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `authsupported`.
+    #[inline]
+    #[must_use]
+    pub fn authsupported<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.authsupported, &mut self.extra, "authsupported", value);
+        self
+    }
+    ///Sets `base`.
+    #[inline]
+    #[must_use]
+    pub fn base<How>(mut self, value: impl IntoSetting<VolumeId, How>) -> Self {
+        set::set(&mut self.base, &mut self.extra, "base", value);
+        self
+    }
+    ///Sets `blocksize`.
+    #[inline]
+    #[must_use]
+    pub fn blocksize<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.blocksize, &mut self.extra, "blocksize", value);
+        self
+    }
+    ///Sets `bwlimit`.
+    #[inline]
+    #[must_use]
+    pub fn bwlimit<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BandwidthLimits, How>,
+    ) -> Self {
+        set::set(&mut self.bwlimit, &mut self.extra, "bwlimit", value);
+        self
+    }
+    ///Sets `comstar_hg`.
+    #[inline]
+    #[must_use]
+    pub fn comstar_hg<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comstar_hg, &mut self.extra, "comstar_hg", value);
+        self
+    }
+    ///Sets `comstar_tg`.
+    #[inline]
+    #[must_use]
+    pub fn comstar_tg<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comstar_tg, &mut self.extra, "comstar_tg", value);
+        self
+    }
+    ///Sets `content`.
+    #[inline]
+    #[must_use]
+    pub fn content<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.content, &mut self.extra, "content", value);
+        self
+    }
+    ///Sets `content-dirs`.
+    #[inline]
+    #[must_use]
+    pub fn content_dirs<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.content_dirs, &mut self.extra, "content-dirs", value);
+        self
+    }
+    ///Sets `create-base-path`.
+    #[inline]
+    #[must_use]
+    pub fn create_base_path<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.create_base_path, &mut self.extra, "create-base-path", value);
+        self
+    }
+    ///Sets `create-subdirs`.
+    #[inline]
+    #[must_use]
+    pub fn create_subdirs<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.create_subdirs, &mut self.extra, "create-subdirs", value);
+        self
+    }
+    ///Sets `data-pool`.
+    #[inline]
+    #[must_use]
+    pub fn data_pool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.data_pool, &mut self.extra, "data-pool", value);
+        self
+    }
+    ///Sets `datastore`.
+    #[inline]
+    #[must_use]
+    pub fn datastore<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.datastore, &mut self.extra, "datastore", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `domain`.
+    #[inline]
+    #[must_use]
+    pub fn domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.domain, &mut self.extra, "domain", value);
+        self
+    }
+    ///Sets `encryption-key`.
+    #[inline]
+    #[must_use]
+    pub fn encryption_key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.encryption_key, &mut self.extra, "encryption-key", value);
+        self
+    }
+    ///Sets `export`.
+    #[inline]
+    #[must_use]
+    pub fn export<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.export, &mut self.extra, "export", value);
+        self
+    }
+    ///Sets `fingerprint`.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
+        self
+    }
+    ///Sets `format`.
+    #[inline]
+    #[must_use]
+    pub fn format<How>(
+        mut self,
+        value: impl IntoSetting<super::types::DiskFormat, How>,
+    ) -> Self {
+        set::set(&mut self.format, &mut self.extra, "format", value);
+        self
+    }
+    ///Sets `fs-name`.
+    #[inline]
+    #[must_use]
+    pub fn fs_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fs_name, &mut self.extra, "fs-name", value);
+        self
+    }
+    ///Sets `fuse`.
+    #[inline]
+    #[must_use]
+    pub fn fuse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.fuse, &mut self.extra, "fuse", value);
+        self
+    }
+    ///Sets `is_mountpoint`.
+    #[inline]
+    #[must_use]
+    pub fn is_mountpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.is_mountpoint, &mut self.extra, "is_mountpoint", value);
+        self
+    }
+    ///Sets `iscsiprovider`.
+    #[inline]
+    #[must_use]
+    pub fn iscsiprovider<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.iscsiprovider, &mut self.extra, "iscsiprovider", value);
+        self
+    }
+    ///Sets `keyring`.
+    #[inline]
+    #[must_use]
+    pub fn keyring<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.keyring, &mut self.extra, "keyring", value);
+        self
+    }
+    ///Sets `krbd`.
+    #[inline]
+    #[must_use]
+    pub fn krbd<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.krbd, &mut self.extra, "krbd", value);
+        self
+    }
+    ///Sets `lio_tpg`.
+    #[inline]
+    #[must_use]
+    pub fn lio_tpg<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lio_tpg, &mut self.extra, "lio_tpg", value);
+        self
+    }
+    ///Sets `master-pubkey`.
+    #[inline]
+    #[must_use]
+    pub fn master_pubkey<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.master_pubkey, &mut self.extra, "master-pubkey", value);
+        self
+    }
+    ///Sets `max-protected-backups`.
+    #[inline]
+    #[must_use]
+    pub fn max_protected_backups<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.max_protected_backups,
+            &mut self.extra,
+            "max-protected-backups",
+            value,
+        );
+        self
+    }
+    ///Sets `maxfiles`.
+    #[inline]
+    #[must_use]
+    pub fn maxfiles<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.maxfiles, &mut self.extra, "maxfiles", value);
+        self
+    }
+    ///Sets `mkdir`.
+    #[inline]
+    #[must_use]
+    pub fn mkdir<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.mkdir, &mut self.extra, "mkdir", value);
+        self
+    }
+    ///Sets `monhost`.
+    #[inline]
+    #[must_use]
+    pub fn monhost<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.monhost, &mut self.extra, "monhost", value);
+        self
+    }
+    ///Sets `mountpoint`.
+    #[inline]
+    #[must_use]
+    pub fn mountpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.mountpoint, &mut self.extra, "mountpoint", value);
+        self
+    }
+    ///Sets `namespace`.
+    #[inline]
+    #[must_use]
+    pub fn namespace<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.namespace, &mut self.extra, "namespace", value);
+        self
+    }
+    ///Sets `nocow`.
+    #[inline]
+    #[must_use]
+    pub fn nocow<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nocow, &mut self.extra, "nocow", value);
+        self
+    }
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+    ///Sets `nowritecache`.
+    #[inline]
+    #[must_use]
+    pub fn nowritecache<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nowritecache, &mut self.extra, "nowritecache", value);
+        self
+    }
+    ///Sets `options`.
+    #[inline]
+    #[must_use]
+    pub fn options<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.options, &mut self.extra, "options", value);
+        self
+    }
+    ///Sets `path`.
+    #[inline]
+    #[must_use]
+    pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.path, &mut self.extra, "path", value);
+        self
+    }
+    ///Sets `pool`.
+    #[inline]
+    #[must_use]
+    pub fn pool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.pool, &mut self.extra, "pool", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `portal`.
+    #[inline]
+    #[must_use]
+    pub fn portal<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.portal, &mut self.extra, "portal", value);
+        self
+    }
+    ///Sets `preallocation`.
+    #[inline]
+    #[must_use]
+    pub fn preallocation<How>(
+        mut self,
+        value: impl IntoSetting<StoragePreallocation, How>,
+    ) -> Self {
+        set::set(&mut self.preallocation, &mut self.extra, "preallocation", value);
+        self
+    }
+    ///Sets `prune-backups`.
+    #[inline]
+    #[must_use]
+    pub fn prune_backups<How>(
+        mut self,
+        value: impl IntoSetting<super::types::PruneBackups, How>,
+    ) -> Self {
+        set::set(&mut self.prune_backups, &mut self.extra, "prune-backups", value);
+        self
+    }
+    ///Sets `saferemove`.
+    #[inline]
+    #[must_use]
+    pub fn saferemove<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.saferemove, &mut self.extra, "saferemove", value);
+        self
+    }
+    ///Sets `saferemove-stepsize`.
+    #[inline]
+    #[must_use]
+    pub fn saferemove_stepsize<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.saferemove_stepsize,
+            &mut self.extra,
+            "saferemove-stepsize",
+            value,
+        );
+        self
+    }
+    ///Sets `saferemove_throughput`.
+    #[inline]
+    #[must_use]
+    pub fn saferemove_throughput<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.saferemove_throughput,
+            &mut self.extra,
+            "saferemove_throughput",
+            value,
+        );
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `server2`.
+    #[inline]
+    #[must_use]
+    pub fn server2<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.server2, &mut self.extra, "server2", value);
+        self
+    }
+    ///Sets `share`.
+    #[inline]
+    #[must_use]
+    pub fn share<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.share, &mut self.extra, "share", value);
+        self
+    }
+    ///Sets `shared`.
+    #[inline]
+    #[must_use]
+    pub fn shared<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.shared, &mut self.extra, "shared", value);
+        self
+    }
+    ///Sets `skip-cert-verification`.
+    #[inline]
+    #[must_use]
+    pub fn skip_cert_verification<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.skip_cert_verification,
+            &mut self.extra,
+            "skip-cert-verification",
+            value,
+        );
+        self
+    }
+    ///Sets `smbversion`.
+    #[inline]
+    #[must_use]
+    pub fn smbversion<How>(
+        mut self,
+        value: impl IntoSetting<StorageSmbversion, How>,
+    ) -> Self {
+        set::set(&mut self.smbversion, &mut self.extra, "smbversion", value);
+        self
+    }
+    ///Sets `snapshot-as-volume-chain`.
+    #[inline]
+    #[must_use]
+    pub fn snapshot_as_volume_chain<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.snapshot_as_volume_chain,
+            &mut self.extra,
+            "snapshot-as-volume-chain",
+            value,
+        );
+        self
+    }
+    ///Sets `sparse`.
+    #[inline]
+    #[must_use]
+    pub fn sparse<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.sparse, &mut self.extra, "sparse", value);
+        self
+    }
+    ///Sets `storage`.
+    #[inline]
+    #[must_use]
+    pub fn storage<How>(mut self, value: impl IntoValue<StorageId, How>) -> Self {
+        set::put(&mut self.storage, &mut self.extra, "storage", value);
+        self
+    }
+    ///Sets `subdir`.
+    #[inline]
+    #[must_use]
+    pub fn subdir<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.subdir, &mut self.extra, "subdir", value);
+        self
+    }
+    ///Sets `tagged_only`.
+    #[inline]
+    #[must_use]
+    pub fn tagged_only<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.tagged_only, &mut self.extra, "tagged_only", value);
+        self
+    }
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+    ///Sets `thinpool`.
+    #[inline]
+    #[must_use]
+    pub fn thinpool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.thinpool, &mut self.extra, "thinpool", value);
+        self
+    }
+    ///Sets `transport`.
+    #[inline]
+    #[must_use]
+    pub fn transport<How>(
+        mut self,
+        value: impl IntoSetting<StorageTransport, How>,
+    ) -> Self {
+        set::set(&mut self.transport, &mut self.extra, "transport", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<StorageType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `username`.
+    #[inline]
+    #[must_use]
+    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.username, &mut self.extra, "username", value);
+        self
+    }
+    ///Sets `vgname`.
+    #[inline]
+    #[must_use]
+    pub fn vgname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vgname, &mut self.extra, "vgname", value);
+        self
+    }
+    ///Sets `volume`.
+    #[inline]
+    #[must_use]
+    pub fn volume<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.volume, &mut self.extra, "volume", value);
+        self
+    }
+    ///Sets `zfs-base-path`.
+    #[inline]
+    #[must_use]
+    pub fn zfs_base_path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.zfs_base_path, &mut self.extra, "zfs-base-path", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(StorageItem {

@@ -80,6 +80,16 @@ pub struct Version {
     pub extra: Extra,
 }
 
+impl Version {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(Version {
     required: ["release" release, "repoid" repoid, "version" version],
     optional: ["console" console, "http_proxy" http_proxy, "keyboard" keyboard],

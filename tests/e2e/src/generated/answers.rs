@@ -3669,12 +3669,12 @@ pub static ANSWERS: &[Answer] = &[
 /// Every type of property string.
 pub static PROPERTY_STRINGS: &[PropertyType] = &[
     PropertyType {
-        name: "RealmSyncOptions",
-        read: property::read::<pve::access::RealmSyncOptions>,
-    },
-    PropertyType {
         name: "RealmTfa",
         read: property::read::<pve::access::RealmTfa>,
+    },
+    PropertyType {
+        name: "RealmSyncOptions",
+        read: property::read::<pve::access::RealmSyncOptions>,
     },
     PropertyType {
         name: "BackupFleecing",
@@ -3973,7 +3973,20 @@ impl Show for pve::access::AccessAclItem {
     }
 }
 
-impl Show for pve::access::AccessDomainsTfa {
+impl Show for pve::access::RealmTfa {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("digits", &self.digits);
+        out.put("id", &self.id);
+        out.put("key", &self.key);
+        out.put("step", &self.step);
+        out.put("type", &self.type_);
+        out.put("url", &self.url);
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::access::AccessDomainsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
@@ -4018,25 +4031,6 @@ impl Show for pve::access::RealmSyncOptions {
         out.put("remove-vanished", &self.remove_vanished);
         out.put("scope", &self.scope);
         out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::access::RealmTfa {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("digits", &self.digits);
-        out.put("id", &self.id);
-        out.put("key", &self.key);
-        out.put("step", &self.step);
-        out.put("type", &self.type_);
-        out.put("url", &self.url);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::access::AccessDomainsType {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -4466,24 +4460,18 @@ impl Show for pve::cluster_acme::ClusterAcmePluginsItem {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmePluginsPostApi {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::types::BackupCompression {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::types::ClusterBackupFleecing {
+impl Show for pve::types::BackupFleecing {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
         out.put("storage", &self.storage);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -4517,16 +4505,16 @@ impl Show for pve::types::BackupChangeDetection {
     }
 }
 
-impl Show for pve::types::ClusterBackupPerformance {
+impl Show for pve::types::BackupPerformance {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("max-workers", &self.max_workers);
         out.put("pbs-entries-max", &self.pbs_entries_max);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
-impl Show for pve::cluster::ClusterBackupPruneBackups {
+impl Show for pve::types::PruneBackups {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("keep-all", &self.keep_all);
@@ -4536,7 +4524,7 @@ impl Show for pve::cluster::ClusterBackupPruneBackups {
         out.put("keep-monthly", &self.keep_monthly);
         out.put("keep-weekly", &self.keep_weekly);
         out.put("keep-yearly", &self.keep_yearly);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -4585,38 +4573,6 @@ impl Show for pve::cluster::ClusterBackupItem {
         out.put("vmid", &self.vmid);
         out.put("zstd", &self.zstd);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::types::BackupFleecing {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("enabled", &self.enabled);
-        out.put("storage", &self.storage);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::types::BackupPerformance {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("max-workers", &self.max_workers);
-        out.put("pbs-entries-max", &self.pbs_entries_max);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::types::PruneBackups {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("keep-all", &self.keep_all);
-        out.put("keep-daily", &self.keep_daily);
-        out.put("keep-hourly", &self.keep_hourly);
-        out.put("keep-last", &self.keep_last);
-        out.put("keep-monthly", &self.keep_monthly);
-        out.put("keep-weekly", &self.keep_weekly);
-        out.put("keep-yearly", &self.keep_yearly);
-        out.unknown(&self.unknown)
     }
 }
 
@@ -5238,6 +5194,12 @@ impl Show for pve::types::FirewallLogLevel {
     }
 }
 
+impl Show for pve::types::FirewallRuleType {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::types::FirewallRule {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -5258,12 +5220,6 @@ impl Show for pve::types::FirewallRule {
         out.put("sport", &self.sport);
         out.put("type", &self.type_);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::types::FirewallRuleType {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -5377,6 +5333,12 @@ impl Show for pve::types::ClusterHaItem {
     }
 }
 
+impl Show for pve::cluster_ha::ClusterHaGroupsType {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::cluster_ha::ClusterHaGroupsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -5388,12 +5350,6 @@ impl Show for pve::cluster_ha::ClusterHaGroupsItem {
         out.put("restricted", &self.restricted);
         out.put("type", &self.type_);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::cluster_ha::ClusterHaGroupsType {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -6179,7 +6135,7 @@ impl Show for pve::cluster::ClusterOptionsHaAutoRebalanceMethod {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsCrs {
+impl Show for pve::cluster::ResourceScheduling {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ha", &self.ha);
@@ -6192,7 +6148,7 @@ impl Show for pve::cluster::ClusterOptionsCrs {
         out.put("ha-auto-rebalance-method", &self.ha_auto_rebalance_method);
         out.put("ha-auto-rebalance-threshold", &self.ha_auto_rebalance_threshold);
         out.put("ha-rebalance-on-start", &self.ha_rebalance_on_start);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6208,11 +6164,11 @@ impl Show for pve::cluster::ClusterOptionsShutdownPolicy {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsGetHa {
+impl Show for pve::cluster::HaSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("shutdown_policy", &self.shutdown_policy);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6228,13 +6184,13 @@ impl Show for pve::cluster::ClusterOptionsLanguage {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsLocation {
+impl Show for pve::types::Location {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("latitude", &self.latitude);
         out.put("longitude", &self.longitude);
         out.put("name", &self.name);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6244,21 +6200,21 @@ impl Show for pve::cluster::ClusterOptionsType {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsMigration {
+impl Show for pve::cluster::MigrationSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("network", &self.network);
         out.put("type", &self.type_);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsNextId {
+impl Show for pve::cluster::NextIdRange {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("lower", &self.lower);
         out.put("upper", &self.upper);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6280,7 +6236,7 @@ impl Show for pve::cluster::ClusterOptionsReplication {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsNotify {
+impl Show for pve::cluster::NotificationSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fencing", &self.fencing);
@@ -6289,7 +6245,16 @@ impl Show for pve::cluster::ClusterOptionsNotify {
         out.put("target-fencing", &self.target_fencing);
         out.put("target-package-updates", &self.target_package_updates);
         out.put("target-replication", &self.target_replication);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
+    }
+}
+
+impl Show for pve::cluster::ReplicationSettings {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("network", &self.network);
+        out.put("type", &self.type_);
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6305,23 +6270,23 @@ impl Show for pve::cluster::ClusterOptionsShape {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsTagStyle {
+impl Show for pve::cluster::TagStyle {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("case-sensitive", &self.case_sensitive);
         out.put("color-map", &self.color_map);
         out.put("ordering", &self.ordering);
         out.put("shape", &self.shape);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsU2f {
+impl Show for pve::cluster::U2fSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("appid", &self.appid);
         out.put("origin", &self.origin);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6331,23 +6296,23 @@ impl Show for pve::cluster::ClusterOptionsUserAllow {
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsUserTagAccess {
+impl Show for pve::cluster::UserTagAccess {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("user-allow", &self.user_allow);
         out.put("user-allow-list", &self.user_allow_list);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
-impl Show for pve::cluster::ClusterOptionsWebauthn {
+impl Show for pve::cluster::WebauthnSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allow-subdomains", &self.allow_subdomains);
         out.put("id", &self.id);
         out.put("origin", &self.origin);
         out.put("rp", &self.rp);
-        out.extra(&self.extra)
+        out.unknown(&self.unknown)
     }
 }
 
@@ -6380,121 +6345,6 @@ impl Show for pve::cluster::ClusterOptions {
         out.put("user-tag-access", &self.user_tag_access);
         out.put("webauthn", &self.webauthn);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::cluster::ResourceScheduling {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("ha", &self.ha);
-        out.put("ha-auto-rebalance", &self.ha_auto_rebalance);
-        out.put(
-            "ha-auto-rebalance-hold-duration",
-            &self.ha_auto_rebalance_hold_duration,
-        );
-        out.put("ha-auto-rebalance-margin", &self.ha_auto_rebalance_margin);
-        out.put("ha-auto-rebalance-method", &self.ha_auto_rebalance_method);
-        out.put("ha-auto-rebalance-threshold", &self.ha_auto_rebalance_threshold);
-        out.put("ha-rebalance-on-start", &self.ha_rebalance_on_start);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::HaSettings {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("shutdown_policy", &self.shutdown_policy);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::types::Location {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("latitude", &self.latitude);
-        out.put("longitude", &self.longitude);
-        out.put("name", &self.name);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::MigrationSettings {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("network", &self.network);
-        out.put("type", &self.type_);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::NextIdRange {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("lower", &self.lower);
-        out.put("upper", &self.upper);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::NotificationSettings {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("fencing", &self.fencing);
-        out.put("package-updates", &self.package_updates);
-        out.put("replication", &self.replication);
-        out.put("target-fencing", &self.target_fencing);
-        out.put("target-package-updates", &self.target_package_updates);
-        out.put("target-replication", &self.target_replication);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::ReplicationSettings {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("network", &self.network);
-        out.put("type", &self.type_);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::TagStyle {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("case-sensitive", &self.case_sensitive);
-        out.put("color-map", &self.color_map);
-        out.put("ordering", &self.ordering);
-        out.put("shape", &self.shape);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::U2fSettings {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("appid", &self.appid);
-        out.put("origin", &self.origin);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::UserTagAccess {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("user-allow", &self.user_allow);
-        out.put("user-allow-list", &self.user_allow_list);
-        out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::cluster::WebauthnSettings {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("allow-subdomains", &self.allow_subdomains);
-        out.put("id", &self.id);
-        out.put("origin", &self.origin);
-        out.put("rp", &self.rp);
-        out.unknown(&self.unknown)
     }
 }
 
@@ -7129,15 +6979,6 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsFirewallOptions {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsDhcpRangeItem {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("end-address", &self.end_address);
-        out.put("start-address", &self.start_address);
-        out.extra(&self.extra)
-    }
-}
-
 impl Show for pve::cluster_sdn::DhcpRange {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -7157,6 +6998,12 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsPending {
         out.put("snat", &self.snat);
         out.put("vnet", &self.vnet);
         out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsType {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7180,12 +7027,6 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
         out.put("vnet", &self.vnet);
         out.put("zone", &self.zone);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsType {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -7914,6 +7755,12 @@ impl Show for pve::node_ceph::NodeCephPoolAutoscaleStatus {
     }
 }
 
+impl Show for pve::node_ceph::NodeCephPgAutoscaleMode {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
 impl Show for pve::node_ceph::NodeCephType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
@@ -7959,12 +7806,6 @@ impl Show for pve::node_ceph::CephErasureCoding {
         out.put("m", &self.m);
         out.put("profile", &self.profile);
         out.unknown(&self.unknown)
-    }
-}
-
-impl Show for pve::node_ceph::NodeCephPgAutoscaleMode {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
@@ -11382,6 +11223,24 @@ impl Show for pve::nodes::NodeVersion {
         out.put("release", &self.release);
         out.put("repoid", &self.repoid);
         out.put("version", &self.version);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::nodes::NodeVzdumpDefaultsFleecing {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("enabled", &self.enabled);
+        out.put("storage", &self.storage);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::nodes::NodeVzdumpDefaultsPerformance {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("max-workers", &self.max_workers);
+        out.put("pbs-entries-max", &self.pbs_entries_max);
         out.extra(&self.extra)
     }
 }

@@ -6077,7 +6077,7 @@ pub static WIRES: &[Wire] = &[
                 name: "registered-tags",
                 known: true,
                 of: None,
-                sent: One("tag1;tag2"),
+                sent: One("tag1;tag1"),
             },
             Parameter {
                 name: "replication",
@@ -21829,7 +21829,7 @@ fn cluster_acme_plugins_post() -> Call {
         .acme()
         .plugins()
         .post(pve::cluster_acme::ClusterAcmePluginsType::Dns, "item1")
-        .api(pve::cluster_acme::ClusterAcmePluginsPostApi::V1984hosting)
+        .api(pve::cluster_acme::ClusterAcmePluginsGetApi::V1984hosting)
         .data("a b&c=d;e+f%41/ü")
         .disable(true)
         .nodes(["pve1", "pve1"])
@@ -21849,7 +21849,7 @@ fn cluster_acme_plugins_id_put() -> Call {
         .plugins()
         .id("item1")
         .put()
-        .api(pve::cluster_acme::ClusterAcmePluginsPostApi::V1984hosting)
+        .api(pve::cluster_acme::ClusterAcmePluginsGetApi::V1984hosting)
         .data("a b&c=d;e+f%41/ü")
         .delete(["validation-delay", "validation-delay"])
         .unset("nodes")
@@ -23591,7 +23591,7 @@ fn cluster_options_put() -> Call {
                 .target_package_updates("text")
                 .target_replication("text"),
         )
-        .registered_tags("tag1;tag2")
+        .registered_tags(["tag1", "tag1"])
         .replication(
             pve::cluster::ReplicationSettings::new(
                     pve::cluster::ClusterOptionsType::Secure,
