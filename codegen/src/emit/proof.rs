@@ -46,7 +46,7 @@ pub(crate) fn proof(
     files.insert(
         "settings.rs".to_owned(),
         render::file(
-            "Every answer that a request takes as a whole, set as a whole and member by member.",
+            &["Every answer that a request takes as a whole, set as a whole and member by member.".to_owned()],
             &emitter.write_backs(releases),
             overlay,
         ),
@@ -342,7 +342,7 @@ impl Emitter<'_> {
                         false => quote!(singly = singly.#setter(&value.#field);),
                     });
                 }
-                let of = self.home_path(settings.item);
+                let of = self.home_path(settings.item, &scene);
                 let mutable = (!singly.is_empty()).then(|| quote!(mut));
                 functions.push(quote! {
                     fn #name(answer: Value) -> Result<Written, DecodeError> {
