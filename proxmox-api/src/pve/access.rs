@@ -675,6 +675,28 @@ impl AccessDomainsPost {
         self.0.call.set_some::<bool, How>("verify", verify);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessDomainsPost> for AccessDomainsItem {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
+}
+
+impl Settings<AccessDomainsPost> for AccessDomain {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "plugin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/domains/{realm}`.
@@ -1141,6 +1163,33 @@ impl AccessDomainsRealmPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessDomainsRealmPut> for AccessDomain {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "plugin",
+        "realm",
+        "type",
+        "username-claim",
+    ];
+    const REMOVES: bool = true;
+}
+
+impl Settings<AccessDomainsRealmPut> for AccessDomainsItem {
+    const LEFT_OUT: &'static [&'static str] = &["realm", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/access/domains/{realm}/sync`.
@@ -1356,6 +1405,28 @@ impl AccessGroupsPost {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessGroupsPost> for AccessGroupsItem {
+    const LEFT_OUT: &'static [&'static str] = &["users"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<AccessGroupsPost> for AccessGroup {
+    const LEFT_OUT: &'static [&'static str] = &["members"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/groups/{groupid}`.
@@ -1464,6 +1535,28 @@ impl AccessGroupsGroupidPut {
         self.0.call.set_some::<String, How>("comment", comment);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessGroupsGroupidPut> for AccessGroup {
+    const LEFT_OUT: &'static [&'static str] = &["members"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<AccessGroupsGroupidPut> for AccessGroupsItem {
+    const LEFT_OUT: &'static [&'static str] = &["groupid", "users"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/openid`.
@@ -1921,6 +2014,23 @@ impl AccessRolesPost {
         self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessRolesPost> for AccessRolesItem {
+    const LEFT_OUT: &'static [&'static str] = &["special"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/roles/{roleid}`.
@@ -2035,6 +2145,23 @@ impl AccessRolesRoleidPut {
         self.0.call.set_some_list::<String, How>("privs", privs);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessRolesRoleidPut> for AccessRolesItem {
+    const LEFT_OUT: &'static [&'static str] = &["roleid", "special"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/tfa`.
@@ -2268,6 +2395,23 @@ impl AccessTfaUseridPost {
         self.0.call.set_some::<Secret, How>("value", value);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessTfaUseridPost> for AccessTfaUseridItem {
+    const LEFT_OUT: &'static [&'static str] = &["created", "enable", "id"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/tfa/{userid}/{id}`.
@@ -2402,6 +2546,23 @@ impl AccessTfaUseridIdPut {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessTfaUseridIdPut> for AccessTfaUseridItem {
+    const LEFT_OUT: &'static [&'static str] = &["created", "id", "type"];
+    const REMOVES: bool = false;
 }
 
 /// Deletes one second-factor entry of a user.
@@ -2761,6 +2922,34 @@ impl AccessUsersPost {
         self.0.call.set_some::<Secret, How>("password", password);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessUsersPost> for AccessUsersItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "realm-type",
+        "tfa-locked-until",
+        "tokens",
+        "totp-locked",
+    ];
+    const REMOVES: bool = false;
+}
+
+impl Settings<AccessUsersPost> for AccessUser {
+    const LEFT_OUT: &'static [&'static str] = &["tokens"];
+    const REMOVES: bool = false;
+    const LISTS: &'static [&'static str] = &["groups"];
 }
 
 /// The path `/access/users/{userid}`.
@@ -2924,6 +3113,35 @@ impl AccessUsersUseridPut {
         self.0.call.set_some::<String, How>("lastname", lastname);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessUsersUseridPut> for AccessUser {
+    const LEFT_OUT: &'static [&'static str] = &["tokens"];
+    const REMOVES: bool = false;
+    const LISTS: &'static [&'static str] = &["groups"];
+}
+
+impl Settings<AccessUsersUseridPut> for AccessUsersItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "realm-type",
+        "tfa-locked-until",
+        "tokens",
+        "totp-locked",
+        "userid",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/access/users/{userid}/tfa`.
@@ -3205,6 +3423,23 @@ impl AccessUsersUseridTokenTokenidPost {
         self.0.call.set_some::<bool, How>("privsep", privsep);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessUsersUseridTokenTokenidPost> for AccessUsersTokenGet {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
 }
 
 /// Changes an API token; a secret made with `regenerate` is only in this answer.
@@ -3271,6 +3506,28 @@ impl AccessUsersUseridTokenTokenidPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUsersTokenGet {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
+}
+
+impl Settings<AccessUsersUseridTokenTokenidPut> for AccessUsersTokenItem {
+    const LEFT_OUT: &'static [&'static str] = &["tokenid"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/access/users/{userid}/unlock-tfa`.
@@ -3429,6 +3686,16 @@ pub struct AccessAclItem {
     pub extra: Extra,
 }
 
+impl AccessAclItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(AccessAclItem {
     required: ["path" path, "roleid" roleid, "type" type_, "ugid" ugid],
     optional: ["propagate" propagate],
@@ -3529,7 +3796,7 @@ pub struct AccessDomain {
     #[doc(alias("query-userinfo"))]
     pub query_userinfo: Option<bool>,
     /// Realm name, the part after `@` in user IDs.
-    pub realm: Option<String>,
+    pub realm: Option<Realm>,
     /// OpenID scopes to request, separated by spaces.
     pub scopes: Option<String>,
     /// Uses LDAPS; superseded by `mode`.
@@ -3560,6 +3827,352 @@ pub struct AccessDomain {
     pub verify: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessDomain {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `acr-values`.
+    #[inline]
+    #[must_use]
+    pub fn acr_values<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.acr_values, &mut self.extra, "acr-values", value);
+        self
+    }
+    ///Sets `audiences`.
+    #[inline]
+    #[must_use]
+    pub fn audiences<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.audiences, &mut self.extra, "audiences", value);
+        self
+    }
+    ///Sets `autocreate`.
+    #[inline]
+    #[must_use]
+    pub fn autocreate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.autocreate, &mut self.extra, "autocreate", value);
+        self
+    }
+    ///Sets `base_dn`.
+    #[inline]
+    #[must_use]
+    pub fn base_dn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.base_dn, &mut self.extra, "base_dn", value);
+        self
+    }
+    ///Sets `bind_dn`.
+    #[inline]
+    #[must_use]
+    pub fn bind_dn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bind_dn, &mut self.extra, "bind_dn", value);
+        self
+    }
+    ///Sets `capath`.
+    #[inline]
+    #[must_use]
+    pub fn capath<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.capath, &mut self.extra, "capath", value);
+        self
+    }
+    ///Sets `case-sensitive`.
+    #[inline]
+    #[must_use]
+    pub fn case_sensitive<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.case_sensitive, &mut self.extra, "case-sensitive", value);
+        self
+    }
+    ///Sets `cert`.
+    #[inline]
+    #[must_use]
+    pub fn cert<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cert, &mut self.extra, "cert", value);
+        self
+    }
+    ///Sets `certkey`.
+    #[inline]
+    #[must_use]
+    pub fn certkey<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.certkey, &mut self.extra, "certkey", value);
+        self
+    }
+    ///Sets `client-id`.
+    #[inline]
+    #[must_use]
+    pub fn client_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.client_id, &mut self.extra, "client-id", value);
+        self
+    }
+    ///Sets `client-key`.
+    #[inline]
+    #[must_use]
+    pub fn client_key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.client_key, &mut self.extra, "client-key", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `default`.
+    #[inline]
+    #[must_use]
+    pub fn default_<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.default, &mut self.extra, "default", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `domain`.
+    #[inline]
+    #[must_use]
+    pub fn domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.domain, &mut self.extra, "domain", value);
+        self
+    }
+    ///Sets `filter`.
+    #[inline]
+    #[must_use]
+    pub fn filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.filter, &mut self.extra, "filter", value);
+        self
+    }
+    ///Sets `group_classes`.
+    #[inline]
+    #[must_use]
+    pub fn group_classes<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.group_classes, &mut self.extra, "group_classes", value);
+        self
+    }
+    ///Sets `group_dn`.
+    #[inline]
+    #[must_use]
+    pub fn group_dn<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.group_dn, &mut self.extra, "group_dn", value);
+        self
+    }
+    ///Sets `group_filter`.
+    #[inline]
+    #[must_use]
+    pub fn group_filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.group_filter, &mut self.extra, "group_filter", value);
+        self
+    }
+    ///Sets `group_name_attr`.
+    #[inline]
+    #[must_use]
+    pub fn group_name_attr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.group_name_attr, &mut self.extra, "group_name_attr", value);
+        self
+    }
+    ///Sets `groups-autocreate`.
+    #[inline]
+    #[must_use]
+    pub fn groups_autocreate<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(
+            &mut self.groups_autocreate,
+            &mut self.extra,
+            "groups-autocreate",
+            value,
+        );
+        self
+    }
+    ///Sets `groups-claim`.
+    #[inline]
+    #[must_use]
+    pub fn groups_claim<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.groups_claim, &mut self.extra, "groups-claim", value);
+        self
+    }
+    ///Sets `groups-overwrite`.
+    #[inline]
+    #[must_use]
+    pub fn groups_overwrite<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.groups_overwrite, &mut self.extra, "groups-overwrite", value);
+        self
+    }
+    ///Sets `issuer-url`.
+    #[inline]
+    #[must_use]
+    pub fn issuer_url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.issuer_url, &mut self.extra, "issuer-url", value);
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(mut self, value: impl IntoSetting<AccessDomainsMode, How>) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `plugin`.
+    #[inline]
+    #[must_use]
+    pub fn plugin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.plugin, &mut self.extra, "plugin", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `prompt`.
+    #[inline]
+    #[must_use]
+    pub fn prompt<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.prompt, &mut self.extra, "prompt", value);
+        self
+    }
+    ///Sets `query-userinfo`.
+    #[inline]
+    #[must_use]
+    pub fn query_userinfo<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.query_userinfo, &mut self.extra, "query-userinfo", value);
+        self
+    }
+    ///Sets `realm`.
+    #[inline]
+    #[must_use]
+    pub fn realm<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
+        set::set(&mut self.realm, &mut self.extra, "realm", value);
+        self
+    }
+    ///Sets `scopes`.
+    #[inline]
+    #[must_use]
+    pub fn scopes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.scopes, &mut self.extra, "scopes", value);
+        self
+    }
+    ///Sets `secure`.
+    #[inline]
+    #[must_use]
+    pub fn secure<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.secure, &mut self.extra, "secure", value);
+        self
+    }
+    ///Sets `server1`.
+    #[inline]
+    #[must_use]
+    pub fn server1<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.server1, &mut self.extra, "server1", value);
+        self
+    }
+    ///Sets `server2`.
+    #[inline]
+    #[must_use]
+    pub fn server2<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.server2, &mut self.extra, "server2", value);
+        self
+    }
+    ///Sets `sslversion`.
+    #[inline]
+    #[must_use]
+    pub fn sslversion<How>(
+        mut self,
+        value: impl IntoSetting<AccessDomainsSslversion, How>,
+    ) -> Self {
+        set::set(&mut self.sslversion, &mut self.extra, "sslversion", value);
+        self
+    }
+    ///Sets `sync-defaults-options`.
+    #[inline]
+    #[must_use]
+    pub fn sync_defaults_options<How>(
+        mut self,
+        value: impl IntoSetting<RealmSyncOptions, How>,
+    ) -> Self {
+        set::set(
+            &mut self.sync_defaults_options,
+            &mut self.extra,
+            "sync-defaults-options",
+            value,
+        );
+        self
+    }
+    ///Sets `sync_attributes`.
+    #[inline]
+    #[must_use]
+    pub fn sync_attributes<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.sync_attributes, &mut self.extra, "sync_attributes", value);
+        self
+    }
+    ///Sets `tfa`.
+    #[inline]
+    #[must_use]
+    pub fn tfa<How>(mut self, value: impl IntoSetting<RealmTfa, How>) -> Self {
+        set::set(&mut self.tfa, &mut self.extra, "tfa", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<AccessDomainsType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `user_attr`.
+    #[inline]
+    #[must_use]
+    pub fn user_attr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.user_attr, &mut self.extra, "user_attr", value);
+        self
+    }
+    ///Sets `user_classes`.
+    #[inline]
+    #[must_use]
+    pub fn user_classes<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.user_classes, &mut self.extra, "user_classes", value);
+        self
+    }
+    ///Sets `username-claim`.
+    #[inline]
+    #[must_use]
+    pub fn username_claim<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.username_claim, &mut self.extra, "username-claim", value);
+        self
+    }
+    ///Sets `verify`.
+    #[inline]
+    #[must_use]
+    pub fn verify<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.verify, &mut self.extra, "verify", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(AccessDomain {
@@ -3629,13 +4242,69 @@ pub struct AccessDomainsItem {
     /// Preselects this realm in the login dialog.
     pub default: Option<bool>,
     /// Realm name, the part after `@` in user IDs.
-    pub realm: String,
+    pub realm: Realm,
     /// Second factor that all users of the realm have to present.
-    pub tfa: Option<AccessDomainsTfa>,
+    pub tfa: Option<RealmTfa>,
     /// Kind of the realm.
-    pub type_: String,
+    pub type_: AccessDomainsType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessDomainsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `default`.
+    #[inline]
+    #[must_use]
+    pub fn default_<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.default, &mut self.extra, "default", value);
+        self
+    }
+    ///Sets `realm`.
+    #[inline]
+    #[must_use]
+    pub fn realm<How>(mut self, value: impl IntoValue<Realm, How>) -> Self {
+        set::put(&mut self.realm, &mut self.extra, "realm", value);
+        self
+    }
+    ///Sets `tfa`.
+    #[inline]
+    #[must_use]
+    pub fn tfa<How>(mut self, value: impl IntoSetting<RealmTfa, How>) -> Self {
+        set::set(&mut self.tfa, &mut self.extra, "tfa", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<AccessDomainsType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(AccessDomainsItem {
@@ -3689,27 +4358,9 @@ open_enum_impls!(AccessDomainsSslversion {
     "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12, "tlsv1_3" Tlsv13,
 });
 
-/// Second factor that all users of the realm have to present.
-///
-/// Given by [`GET /access/domains`](AccessDomainsPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AccessDomainsTfa {
-    /// The value `yubico`.
-    Yubico,
-    /// The value `oath`.
-    Oath,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(AccessDomainsTfa {
-    "yubico" Yubico, "oath" Oath,
-});
-
 /// Kind of the realm.
 ///
-/// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
+/// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -3746,6 +4397,42 @@ pub struct AccessGroup {
     pub extra: Extra,
 }
 
+impl AccessGroup {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0: Several>(members: impl IntoItems<UserId, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put_list(&mut new.members, &mut new.extra, "members", members);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `members`.
+    #[inline]
+    #[must_use]
+    pub fn members<How: Several>(mut self, value: impl IntoItems<UserId, How>) -> Self {
+        set::put_list(&mut self.members, &mut self.extra, "members", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(AccessGroup {
     required: ["members" members],
     optional: ["comment" comment],
@@ -3766,6 +4453,49 @@ pub struct AccessGroupsItem {
     pub users: Option<List<UserId>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessGroupsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(groupid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.groupid, &mut new.extra, "groupid", groupid);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `groupid`.
+    #[inline]
+    #[must_use]
+    pub fn groupid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.groupid, &mut self.extra, "groupid", value);
+        self
+    }
+    ///Sets `users`.
+    #[inline]
+    #[must_use]
+    pub fn users<How>(mut self, value: impl IntoItemsSetting<UserId, How>) -> Self {
+        set::set_list(&mut self.users, &mut self.extra, "users", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(AccessGroupsItem {
@@ -3792,6 +4522,16 @@ pub struct AccessOpenidLogin {
     pub username: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessOpenidLogin {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessOpenidLogin {
@@ -3956,6 +4696,15 @@ pub struct AccessRole {
     pub extra: Extra,
 }
 
+impl AccessRole {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(AccessRole {
     optional: [
         "Datastore.Allocate" datastore_allocate,
@@ -4033,6 +4782,49 @@ pub struct AccessRolesItem {
     pub extra: Extra,
 }
 
+impl AccessRolesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(roleid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.roleid, &mut new.extra, "roleid", roleid);
+        new
+    }
+    ///Sets `privs`.
+    #[inline]
+    #[must_use]
+    pub fn privs<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.privs, &mut self.extra, "privs", value);
+        self
+    }
+    ///Sets `roleid`.
+    #[inline]
+    #[must_use]
+    pub fn roleid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.roleid, &mut self.extra, "roleid", value);
+        self
+    }
+    ///Sets `special`.
+    #[inline]
+    #[must_use]
+    pub fn special<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.special, &mut self.extra, "special", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(AccessRolesItem {
     required: ["roleid" roleid],
     optional: ["privs" privs, "special" special],
@@ -4049,6 +4841,15 @@ pub struct AccessTfa {
     pub ticket: Option<Secret>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessTfa {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessTfa {
@@ -4081,6 +4882,16 @@ pub struct AccessTfaItem {
     pub userid: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessTfaItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessTfaItem {
@@ -4130,6 +4941,15 @@ pub struct AccessTfaUserid {
     pub extra: Extra,
 }
 
+impl AccessTfaUserid {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(AccessTfaUserid {
     optional: ["challenge" challenge, "id" id, "recovery" recovery],
     others: extra,
@@ -4162,6 +4982,62 @@ pub struct AccessTfaUseridItem {
     pub extra: Extra,
 }
 
+impl AccessTfaUseridItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `created`.
+    #[inline]
+    #[must_use]
+    pub fn created<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.created, &mut self.extra, "created", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<AccessTfaType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(AccessTfaUseridItem {
     required: ["created" created, "id" id, "type" type_],
     optional: ["description" description, "enable" enable],
@@ -4186,6 +5062,15 @@ pub struct AccessTicket {
     pub username: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessTicket {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessTicket {
@@ -4232,6 +5117,95 @@ pub struct AccessUser {
     pub tokens: Option<BTreeMap<String, AccessUsersTokenGet>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessUser {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `email`.
+    #[inline]
+    #[must_use]
+    pub fn email<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.email, &mut self.extra, "email", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `expire`.
+    #[inline]
+    #[must_use]
+    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.expire, &mut self.extra, "expire", value);
+        self
+    }
+    ///Sets `firstname`.
+    #[inline]
+    #[must_use]
+    pub fn firstname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.firstname, &mut self.extra, "firstname", value);
+        self
+    }
+    ///Sets `groups`.
+    #[inline]
+    #[must_use]
+    pub fn groups<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.groups, &mut self.extra, "groups", value);
+        self
+    }
+    ///Sets `keys`.
+    #[inline]
+    #[must_use]
+    pub fn keys<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.keys, &mut self.extra, "keys", value);
+        self
+    }
+    ///Sets `lastname`.
+    #[inline]
+    #[must_use]
+    pub fn lastname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lastname, &mut self.extra, "lastname", value);
+        self
+    }
+    ///Sets `tokens`.
+    #[inline]
+    #[must_use]
+    pub fn tokens<How>(
+        mut self,
+        value: impl IntoSetting<BTreeMap<String, AccessUsersTokenGet>, How>,
+    ) -> Self {
+        set::set(&mut self.tokens, &mut self.extra, "tokens", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(AccessUser {
@@ -4295,6 +5269,122 @@ pub struct AccessUsersItem {
     pub extra: Extra,
 }
 
+impl AccessUsersItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(userid: impl IntoValue<UserId, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.userid, &mut new.extra, "userid", userid);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `email`.
+    #[inline]
+    #[must_use]
+    pub fn email<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.email, &mut self.extra, "email", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `expire`.
+    #[inline]
+    #[must_use]
+    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.expire, &mut self.extra, "expire", value);
+        self
+    }
+    ///Sets `firstname`.
+    #[inline]
+    #[must_use]
+    pub fn firstname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.firstname, &mut self.extra, "firstname", value);
+        self
+    }
+    ///Sets `groups`.
+    #[inline]
+    #[must_use]
+    pub fn groups<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.groups, &mut self.extra, "groups", value);
+        self
+    }
+    ///Sets `keys`.
+    #[inline]
+    #[must_use]
+    pub fn keys<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.keys, &mut self.extra, "keys", value);
+        self
+    }
+    ///Sets `lastname`.
+    #[inline]
+    #[must_use]
+    pub fn lastname<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lastname, &mut self.extra, "lastname", value);
+        self
+    }
+    ///Sets `realm-type`.
+    #[inline]
+    #[must_use]
+    pub fn realm_type<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
+        set::set(&mut self.realm_type, &mut self.extra, "realm-type", value);
+        self
+    }
+    ///Sets `tfa-locked-until`.
+    #[inline]
+    #[must_use]
+    pub fn tfa_locked_until<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tfa_locked_until, &mut self.extra, "tfa-locked-until", value);
+        self
+    }
+    ///Sets `tokens`.
+    #[inline]
+    #[must_use]
+    pub fn tokens<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<AccessUsersTokenItem, How>,
+    ) -> Self {
+        set::set_list(&mut self.tokens, &mut self.extra, "tokens", value);
+        self
+    }
+    ///Sets `totp-locked`.
+    #[inline]
+    #[must_use]
+    pub fn totp_locked<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.totp_locked, &mut self.extra, "totp-locked", value);
+        self
+    }
+    ///Sets `userid`.
+    #[inline]
+    #[must_use]
+    pub fn userid<How>(mut self, value: impl IntoValue<UserId, How>) -> Self {
+        set::put(&mut self.userid, &mut self.extra, "userid", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(AccessUsersItem {
     required: ["userid" userid],
     optional: [
@@ -4328,6 +5418,15 @@ pub struct AccessUsersTfa {
     pub user: Option<AccessUsersTfaUser>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessUsersTfa {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessUsersTfa {
@@ -4418,6 +5517,47 @@ pub struct AccessUsersTokenGet {
     pub extra: Extra,
 }
 
+impl AccessUsersTokenGet {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `expire`.
+    #[inline]
+    #[must_use]
+    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.expire, &mut self.extra, "expire", value);
+        self
+    }
+    ///Sets `privsep`.
+    #[inline]
+    #[must_use]
+    pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.privsep, &mut self.extra, "privsep", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(AccessUsersTokenGet {
     optional: ["comment" comment, "expire" expire, "privsep" privsep],
     others: extra,
@@ -4448,6 +5588,56 @@ pub struct AccessUsersTokenItem {
     pub extra: Extra,
 }
 
+impl AccessUsersTokenItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(tokenid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.tokenid, &mut new.extra, "tokenid", tokenid);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `expire`.
+    #[inline]
+    #[must_use]
+    pub fn expire<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.expire, &mut self.extra, "expire", value);
+        self
+    }
+    ///Sets `privsep`.
+    #[inline]
+    #[must_use]
+    pub fn privsep<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.privsep, &mut self.extra, "privsep", value);
+        self
+    }
+    ///Sets `tokenid`.
+    #[inline]
+    #[must_use]
+    pub fn tokenid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.tokenid, &mut self.extra, "tokenid", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(AccessUsersTokenItem {
     required: ["tokenid" tokenid],
     optional: ["comment" comment, "expire" expire, "privsep" privsep],
@@ -4469,6 +5659,16 @@ pub struct AccessUsersTokenPost {
     pub value: Secret,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessUsersTokenPost {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessUsersTokenPost {
@@ -4495,6 +5695,15 @@ pub struct AccessUsersTokenPut {
     pub value: Option<Secret>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl AccessUsersTokenPut {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(AccessUsersTokenPut {
@@ -4550,26 +5759,21 @@ impl RealmSyncOptions {
     #[inline]
     #[must_use]
     pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.enable_new,
-            &mut self.unknown,
-            "enable-new",
-            value,
-        );
+        set::set(&mut self.enable_new, &mut self.unknown, "enable-new", value);
         self
     }
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
     pub fn full<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.full, &mut self.unknown, "full", value);
+        set::set(&mut self.full, &mut self.unknown, "full", value);
         self
     }
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
     pub fn purge<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.purge, &mut self.unknown, "purge", value);
+        set::set(&mut self.purge, &mut self.unknown, "purge", value);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
@@ -4577,12 +5781,7 @@ impl RealmSyncOptions {
     #[inline]
     #[must_use]
     pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.remove_vanished,
-            &mut self.unknown,
-            "remove-vanished",
-            value,
-        );
+        set::set(&mut self.remove_vanished, &mut self.unknown, "remove-vanished", value);
         self
     }
     /// Whether users, groups or both are imported.
@@ -4592,7 +5791,7 @@ impl RealmSyncOptions {
         mut self,
         value: impl IntoSetting<super::types::RealmSyncScope, How>,
     ) -> Self {
-        property_string::set(&mut self.scope, &mut self.unknown, "scope", value);
+        set::set(&mut self.scope, &mut self.unknown, "scope", value);
         self
     }
 }
@@ -4630,7 +5829,7 @@ property_string_impls!(RealmSyncOptions);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
+/// Given by [`GET /access/domains`](AccessDomainsPath::get), [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get).
 /// Taken by [`POST /access/domains`](AccessDomainsPost), [`PUT /access/domains/{realm}`](AccessDomainsRealmPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -4657,49 +5856,49 @@ impl RealmTfa {
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Number of digits of a one-time code; `oath` only.
     #[inline]
     #[must_use]
     pub fn digits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.digits, &mut self.unknown, "digits", value);
+        set::set(&mut self.digits, &mut self.unknown, "digits", value);
         self
     }
     /// ID under which the Yubico service knows this installation; `yubico` only.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.id, &mut self.unknown, "id", value);
+        set::set(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// Secret key for requests to the Yubico service; `yubico` only.
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
-        property_string::set(&mut self.key, &mut self.unknown, "key", value);
+        set::set(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Seconds for which a one-time code holds; `oath` only.
     #[inline]
     #[must_use]
     pub fn step<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.step, &mut self.unknown, "step", value);
+        set::set(&mut self.step, &mut self.unknown, "step", value);
         self
     }
     /// Kind of second factor.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
     /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     #[inline]
     #[must_use]
     pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.url, &mut self.unknown, "url", value);
+        set::set(&mut self.url, &mut self.unknown, "url", value);
         self
     }
 }

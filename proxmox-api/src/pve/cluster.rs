@@ -613,6 +613,23 @@ impl ClusterBackupPost {
         self.0.call.set_some::<i64, How>("zstd", zstd);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterBackupPost> for ClusterBackupItem {
+    const LEFT_OUT: &'static [&'static str] = &["next-run", "type"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/backup-info`.
@@ -1219,6 +1236,23 @@ impl ClusterBackupIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterBackupIdPut> for ClusterBackupItem {
+    const LEFT_OUT: &'static [&'static str] = &["id", "next-run", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/backup/{id}/included_volumes`.
@@ -2738,6 +2772,23 @@ impl ClusterJobsRealmSyncIdPost {
         self.0.call.set_some::<super::types::RealmSyncScope, How>("scope", scope);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterJobsRealmSyncIdPost> for ClusterJobsRealmSync {
+    const LEFT_OUT: &'static [&'static str] = &["id", "type"];
+    const REMOVES: bool = false;
 }
 
 /// Changes a realm sync job.
@@ -2812,6 +2863,34 @@ impl ClusterJobsRealmSyncIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterJobsRealmSyncIdPut> for ClusterJobsRealmSync {
+    const LEFT_OUT: &'static [&'static str] = &["id", "realm", "type"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterJobsRealmSyncIdPut> for ClusterJobsRealmSyncItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "id",
+        "last-run",
+        "next-run",
+        "realm",
+        "type",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/jobs/schedule-analyze`.
@@ -3150,6 +3229,28 @@ impl ClusterMappingDirPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMappingDirPost> for ClusterMappingDirItem {
+    const LEFT_OUT: &'static [&'static str] = &["checks", "digest", "type"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterMappingDirPost> for ClusterMappingDir {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "type"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/mapping/dir/{id}`.
@@ -3304,6 +3405,28 @@ impl ClusterMappingDirIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMappingDirIdPut> for ClusterMappingDir {
+    const LEFT_OUT: &'static [&'static str] = &["id", "type"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterMappingDirIdPut> for ClusterMappingDirItem {
+    const LEFT_OUT: &'static [&'static str] = &["checks", "id", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/mapping/pci`.
@@ -3467,6 +3590,28 @@ impl ClusterMappingPciPost {
         self.0.call.set_some::<bool, How>("mdev", mdev);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMappingPciPost> for ClusterMappingPciItem {
+    const LEFT_OUT: &'static [&'static str] = &["checks", "digest", "type"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterMappingPciPost> for ClusterMappingPci {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "type"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/mapping/pci/{id}`.
@@ -3642,6 +3787,28 @@ impl ClusterMappingPciIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMappingPciIdPut> for ClusterMappingPci {
+    const LEFT_OUT: &'static [&'static str] = &["id", "type"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterMappingPciIdPut> for ClusterMappingPciItem {
+    const LEFT_OUT: &'static [&'static str] = &["checks", "id", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/mapping/usb`.
@@ -3784,6 +3951,28 @@ impl ClusterMappingUsbPost {
         self.0.call.set_some::<String, How>("description", description);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMappingUsbPost> for ClusterMappingUsbItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "error", "errors", "type"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterMappingUsbPost> for ClusterMappingUsb {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "type"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/mapping/usb/{id}`.
@@ -3944,6 +4133,28 @@ impl ClusterMappingUsbIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMappingUsbIdPut> for ClusterMappingUsb {
+    const LEFT_OUT: &'static [&'static str] = &["id", "type"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterMappingUsbIdPut> for ClusterMappingUsbItem {
+    const LEFT_OUT: &'static [&'static str] = &["error", "errors", "id", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/metrics`.
@@ -4510,6 +4721,23 @@ impl ClusterMetricsServerIdPost {
         self.0.call.set_some::<bool, How>("verify-certificate", verify_certificate);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMetricsServerIdPost> for ClusterMetricsServer {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "id"];
+    const REMOVES: bool = false;
 }
 
 /// Changes the settings of an external metric server.
@@ -4743,6 +4971,28 @@ impl ClusterMetricsServerIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterMetricsServerIdPut> for ClusterMetricsServer {
+    const LEFT_OUT: &'static [&'static str] = &["id", "type"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterMetricsServerIdPut> for ClusterMetricsServerItem {
+    const LEFT_OUT: &'static [&'static str] = &["id", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/nextid`.
@@ -4857,6 +5107,7 @@ impl ClusterOptionsPath {
                 Permission::All("/", &["Sys.Modify"]),
             )
             .secrets(&["http_proxy"])
+            .separators(&[("registered-tags", ';')])
             .limits(
                 &[
                     ("consent-text", Takes::Length(0, 65536)),
@@ -5054,14 +5305,14 @@ impl ClusterOptionsPut {
         self.0.call.set_some::<NotificationSettings, How>("notify", notify);
         self
     }
-    /// Tags, separated by `;`, that need `Sys.Modify` on `/` to be set or removed.
+    /// Tags that need `Sys.Modify` on `/` to be set or removed.
     #[doc(alias("registered-tags"))]
     #[inline]
     pub fn registered_tags<How>(
         mut self,
-        registered_tags: impl IntoSetting<String, How>,
+        registered_tags: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        self.0.call.set_some::<String, How>("registered-tags", registered_tags);
+        self.0.call.set_some_list::<String, How>("registered-tags", registered_tags);
         self
     }
     /// Settings for storage replication. Since 9.0.
@@ -5111,6 +5362,24 @@ impl ClusterOptionsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterOptionsPut> for ClusterOptions {
+    const LEFT_OUT: &'static [&'static str] = &["allowed-tags"];
+    const REMOVES: bool = true;
+    const LISTS: &'static [&'static str] = &["registered-tags"];
 }
 
 /// The path `/cluster/qemu`.
@@ -5408,6 +5677,23 @@ impl ClusterQemuCustomCpuModelsPost {
         self.0.call.set_some::<String, How>("phys-bits", phys_bits);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterQemuCustomCpuModelsPost> for ClusterQemuCustomCpuModelsItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/qemu/custom-cpu-models/{cputype}`.
@@ -5622,6 +5908,23 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterQemuCustomCpuModelsCputypePut> for ClusterQemuCustomCpuModelsItem {
+    const LEFT_OUT: &'static [&'static str] = &["cputype"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/replication`.
@@ -5775,6 +6078,28 @@ impl ClusterReplicationPost {
         self.0.call.set_some::<NodeName, How>("source", source);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterReplicationPost> for ClusterReplicationItem {
+    const LEFT_OUT: &'static [&'static str] = &["guest", "jobnum"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterReplicationPost> for ClusterReplication {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "guest", "jobnum"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/replication/{id}`.
@@ -5935,6 +6260,40 @@ impl ClusterReplicationIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterReplicationIdPut> for ClusterReplication {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "guest",
+        "id",
+        "jobnum",
+        "target",
+        "type",
+    ];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterReplicationIdPut> for ClusterReplicationItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "guest",
+        "id",
+        "jobnum",
+        "target",
+        "type",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// Marks a replication job for removal; its next run cleans up and removes it.
@@ -6168,6 +6527,19 @@ pub struct ClusterBackupIncludedVolumes {
     pub extra: Extra,
 }
 
+impl ClusterBackupIncludedVolumes {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0: Several>(
+        children: impl IntoItems<ClusterBackupIncludedVolumesChildrenItem, How0>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put_list(&mut new.children, &mut new.extra, "children", children);
+        new
+    }
+}
+
 object!(ClusterBackupIncludedVolumes {
     required: ["children" children],
     others: extra,
@@ -6191,6 +6563,16 @@ pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     pub reason: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterBackupIncludedVolumesChildrenChildrenItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterBackupIncludedVolumesChildrenChildrenItem {
@@ -6217,6 +6599,21 @@ pub struct ClusterBackupIncludedVolumesChildrenItem {
     pub type_: ClusterBackupIncludedVolumesType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterBackupIncludedVolumesChildrenItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        id: impl IntoValue<i64, How0>,
+        type_: impl IntoValue<ClusterBackupIncludedVolumesType, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        set::put(&mut new.type_, &mut new.extra, "type", type_);
+        new
+    }
 }
 
 object!(ClusterBackupIncludedVolumesChildrenItem {
@@ -6261,6 +6658,21 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     pub extra: Extra,
 }
 
+impl ClusterBackupInfoNotBackedUpItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        type_: impl IntoValue<super::types::GuestKind, How0>,
+        vmid: impl IntoValue<i64, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.type_, &mut new.extra, "type", type_);
+        set::put(&mut new.vmid, &mut new.extra, "vmid", vmid);
+        new
+    }
+}
+
 object!(ClusterBackupInfoNotBackedUpItem {
     required: ["type" type_, "vmid" vmid],
     optional: ["name" name],
@@ -6291,7 +6703,7 @@ pub struct ClusterBackupItem {
     #[doc(alias("exclude-path"))]
     pub exclude_path: Option<Vec<String>>,
     /// Settings for backup fleecing, which only concerns virtual machines.
-    pub fleecing: Option<super::types::ClusterBackupFleecing>,
+    pub fleecing: Option<super::types::BackupFleecing>,
     /// Job ID; made up by the server if not given at creation. At most 50 characters.
     pub id: String,
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
@@ -6327,7 +6739,7 @@ pub struct ClusterBackupItem {
     #[doc(alias("pbs-change-detection-mode"))]
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Settings that affect the speed of backups.
-    pub performance: Option<super::types::ClusterBackupPerformance>,
+    pub performance: Option<super::types::BackupPerformance>,
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     pub pigz: Option<i64>,
     /// Includes all guests in this pool.
@@ -6336,7 +6748,7 @@ pub struct ClusterBackupItem {
     pub protected: Option<bool>,
     /// How many backups to keep, in place of the rule of the storage.
     #[doc(alias("prune-backups"))]
-    pub prune_backups: Option<ClusterBackupPruneBackups>,
+    pub prune_backups: Option<super::types::PruneBackups>,
     /// Whether the output is reduced. Default: `false`.
     pub quiet: Option<bool>,
     /// Whether older backups are pruned after a run. Default: `true`.
@@ -6366,6 +6778,368 @@ pub struct ClusterBackupItem {
     pub zstd: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterBackupItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
+    ///Sets `all`.
+    #[inline]
+    #[must_use]
+    pub fn all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.all, &mut self.extra, "all", value);
+        self
+    }
+    ///Sets `bwlimit`.
+    #[inline]
+    #[must_use]
+    pub fn bwlimit<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.bwlimit, &mut self.extra, "bwlimit", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `compress`.
+    #[inline]
+    #[must_use]
+    pub fn compress<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupCompression, How>,
+    ) -> Self {
+        set::set(&mut self.compress, &mut self.extra, "compress", value);
+        self
+    }
+    ///Sets `dumpdir`.
+    #[inline]
+    #[must_use]
+    pub fn dumpdir<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dumpdir, &mut self.extra, "dumpdir", value);
+        self
+    }
+    ///Sets `enabled`.
+    #[inline]
+    #[must_use]
+    pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enabled, &mut self.extra, "enabled", value);
+        self
+    }
+    ///Sets `exclude`.
+    #[inline]
+    #[must_use]
+    pub fn exclude<How>(mut self, value: impl IntoItemsSetting<u32, How>) -> Self {
+        set::set_list(&mut self.exclude, &mut self.extra, "exclude", value);
+        self
+    }
+    ///Sets `exclude-path`.
+    #[inline]
+    #[must_use]
+    pub fn exclude_path<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.exclude_path, &mut self.extra, "exclude-path", value);
+        self
+    }
+    ///Sets `fleecing`.
+    #[inline]
+    #[must_use]
+    pub fn fleecing<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupFleecing, How>,
+    ) -> Self {
+        set::set(&mut self.fleecing, &mut self.extra, "fleecing", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `ionice`.
+    #[inline]
+    #[must_use]
+    pub fn ionice<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ionice, &mut self.extra, "ionice", value);
+        self
+    }
+    ///Sets `lockwait`.
+    #[inline]
+    #[must_use]
+    pub fn lockwait<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.lockwait, &mut self.extra, "lockwait", value);
+        self
+    }
+    ///Sets `mailnotification`.
+    #[inline]
+    #[must_use]
+    pub fn mailnotification<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupMailNotification, How>,
+    ) -> Self {
+        set::set(&mut self.mailnotification, &mut self.extra, "mailnotification", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `maxfiles`.
+    #[inline]
+    #[must_use]
+    pub fn maxfiles<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.maxfiles, &mut self.extra, "maxfiles", value);
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `next-run`.
+    #[inline]
+    #[must_use]
+    pub fn next_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.next_run, &mut self.extra, "next-run", value);
+        self
+    }
+    ///Sets `node`.
+    #[inline]
+    #[must_use]
+    pub fn node<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.node, &mut self.extra, "node", value);
+        self
+    }
+    ///Sets `notes-template`.
+    #[inline]
+    #[must_use]
+    pub fn notes_template<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.notes_template, &mut self.extra, "notes-template", value);
+        self
+    }
+    ///Sets `notification-mode`.
+    #[inline]
+    #[must_use]
+    pub fn notification_mode<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupNotificationMode, How>,
+    ) -> Self {
+        set::set(
+            &mut self.notification_mode,
+            &mut self.extra,
+            "notification-mode",
+            value,
+        );
+        self
+    }
+    ///Sets `notification-policy`.
+    #[inline]
+    #[must_use]
+    pub fn notification_policy<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupNotificationPolicy, How>,
+    ) -> Self {
+        set::set(
+            &mut self.notification_policy,
+            &mut self.extra,
+            "notification-policy",
+            value,
+        );
+        self
+    }
+    ///Sets `notification-target`.
+    #[inline]
+    #[must_use]
+    pub fn notification_target<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.notification_target,
+            &mut self.extra,
+            "notification-target",
+            value,
+        );
+        self
+    }
+    ///Sets `pbs-change-detection-mode`.
+    #[inline]
+    #[must_use]
+    pub fn pbs_change_detection_mode<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupChangeDetection, How>,
+    ) -> Self {
+        set::set(
+            &mut self.pbs_change_detection_mode,
+            &mut self.extra,
+            "pbs-change-detection-mode",
+            value,
+        );
+        self
+    }
+    ///Sets `performance`.
+    #[inline]
+    #[must_use]
+    pub fn performance<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BackupPerformance, How>,
+    ) -> Self {
+        set::set(&mut self.performance, &mut self.extra, "performance", value);
+        self
+    }
+    ///Sets `pigz`.
+    #[inline]
+    #[must_use]
+    pub fn pigz<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pigz, &mut self.extra, "pigz", value);
+        self
+    }
+    ///Sets `pool`.
+    #[inline]
+    #[must_use]
+    pub fn pool<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.pool, &mut self.extra, "pool", value);
+        self
+    }
+    ///Sets `protected`.
+    #[inline]
+    #[must_use]
+    pub fn protected<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.protected, &mut self.extra, "protected", value);
+        self
+    }
+    ///Sets `prune-backups`.
+    #[inline]
+    #[must_use]
+    pub fn prune_backups<How>(
+        mut self,
+        value: impl IntoSetting<super::types::PruneBackups, How>,
+    ) -> Self {
+        set::set(&mut self.prune_backups, &mut self.extra, "prune-backups", value);
+        self
+    }
+    ///Sets `quiet`.
+    #[inline]
+    #[must_use]
+    pub fn quiet<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.quiet, &mut self.extra, "quiet", value);
+        self
+    }
+    ///Sets `remove`.
+    #[inline]
+    #[must_use]
+    pub fn remove<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.remove, &mut self.extra, "remove", value);
+        self
+    }
+    ///Sets `repeat-missed`.
+    #[inline]
+    #[must_use]
+    pub fn repeat_missed<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.repeat_missed, &mut self.extra, "repeat-missed", value);
+        self
+    }
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+    ///Sets `script`.
+    #[inline]
+    #[must_use]
+    pub fn script<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.script, &mut self.extra, "script", value);
+        self
+    }
+    ///Sets `stdexcludes`.
+    #[inline]
+    #[must_use]
+    pub fn stdexcludes<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.stdexcludes, &mut self.extra, "stdexcludes", value);
+        self
+    }
+    ///Sets `stop`.
+    #[inline]
+    #[must_use]
+    pub fn stop<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.stop, &mut self.extra, "stop", value);
+        self
+    }
+    ///Sets `stopwait`.
+    #[inline]
+    #[must_use]
+    pub fn stopwait<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.stopwait, &mut self.extra, "stopwait", value);
+        self
+    }
+    ///Sets `storage`.
+    #[inline]
+    #[must_use]
+    pub fn storage<How>(mut self, value: impl IntoSetting<StorageId, How>) -> Self {
+        set::set(&mut self.storage, &mut self.extra, "storage", value);
+        self
+    }
+    ///Sets `tmpdir`.
+    #[inline]
+    #[must_use]
+    pub fn tmpdir<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.tmpdir, &mut self.extra, "tmpdir", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `vmid`.
+    #[inline]
+    #[must_use]
+    pub fn vmid<How>(mut self, value: impl IntoItemsSetting<u32, How>) -> Self {
+        set::set_list(&mut self.vmid, &mut self.extra, "vmid", value);
+        self
+    }
+    ///Sets `zstd`.
+    #[inline]
+    #[must_use]
+    pub fn zstd<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.zstd, &mut self.extra, "zstd", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterBackupItem {
@@ -6415,57 +7189,6 @@ object!(ClusterBackupItem {
     others: extra,
 });
 
-/// How many backups to keep, in place of the rule of the storage.
-///
-/// Given by [`GET /cluster/backup`](ClusterBackupPath::get), [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterBackupPruneBackups {
-    /// Keeps all backups; excludes the other rules.
-    #[doc(alias("keep-all"))]
-    pub keep_all: Option<bool>,
-    /// Number of days for which the newest backup of the day is kept. At least 0.
-    #[doc(alias("keep-daily"))]
-    pub keep_daily: Option<i64>,
-    /// Number of hours for which the newest backup of the hour is kept. At least 0.
-    #[doc(alias("keep-hourly"))]
-    pub keep_hourly: Option<i64>,
-    /// Number of newest backups that are kept. At least 0.
-    #[doc(alias("keep-last"))]
-    pub keep_last: Option<i64>,
-    /// Number of months for which the newest backup of the month is kept. At least 0.
-    #[doc(alias("keep-monthly"))]
-    pub keep_monthly: Option<i64>,
-    /// Number of weeks for which the newest backup of the week is kept. At least 0.
-    #[doc(alias("keep-weekly"))]
-    pub keep_weekly: Option<i64>,
-    /// Number of years for which the newest backup of the year is kept. At least 0.
-    #[doc(alias("keep-yearly"))]
-    pub keep_yearly: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterBackupPruneBackups {
-    optional: [
-        "keep-all" keep_all,
-        "keep-daily" keep_daily,
-        "keep-hourly" keep_hourly,
-        "keep-last" keep_last,
-        "keep-monthly" keep_monthly,
-        "keep-weekly" keep_weekly,
-        "keep-yearly" keep_yearly,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterBackupPruneBackups {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// The answer to `GET /cluster/config/join`.
 ///
 /// Given by [`GET /cluster/config/join`](ClusterConfigJoinGet).
@@ -6482,6 +7205,16 @@ pub struct ClusterConfigJoin {
     pub totem: ClusterConfigTotem,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterConfigJoin {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterConfigJoin {
@@ -6530,6 +7263,17 @@ pub struct ClusterConfigJoinNodelistItem {
     pub extra: Extra,
 }
 
+impl ClusterConfigJoinNodelistItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<NodeName, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
 object!(ClusterConfigJoinNodelistItem {
     required: ["name" name],
     optional: [
@@ -6563,6 +7307,16 @@ pub struct ClusterConfigNode {
     pub warnings: Vec<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterConfigNode {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterConfigNode {
@@ -6604,6 +7358,17 @@ pub struct ClusterConfigNodesItem {
     pub ring7_addr: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterConfigNodesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(node: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.node, &mut new.extra, "node", node);
+        new
+    }
 }
 
 object!(ClusterConfigNodesItem {
@@ -6650,6 +7415,15 @@ pub struct ClusterConfigQdevice {
     pub tie_breaker: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterConfigQdevice {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterConfigQdevice {
@@ -6712,6 +7486,15 @@ pub struct ClusterConfigTotem {
     pub extra: Extra,
 }
 
+impl ClusterConfigTotem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterConfigTotem {
     optional: [
         "cluster_name" cluster_name,
@@ -6768,6 +7551,15 @@ pub struct ClusterConfigTotemInterfaceValue {
     pub extra: Extra,
 }
 
+impl ClusterConfigTotemInterfaceValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterConfigTotemInterfaceValue {
     optional: [
         "bindnetaddr" bindnetaddr,
@@ -6818,6 +7610,92 @@ pub struct ClusterJobsRealmSync {
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterJobsRealmSync {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `enable-new`.
+    #[inline]
+    #[must_use]
+    pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable_new, &mut self.extra, "enable-new", value);
+        self
+    }
+    ///Sets `enabled`.
+    #[inline]
+    #[must_use]
+    pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enabled, &mut self.extra, "enabled", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `realm`.
+    #[inline]
+    #[must_use]
+    pub fn realm<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
+        set::set(&mut self.realm, &mut self.extra, "realm", value);
+        self
+    }
+    ///Sets `remove-vanished`.
+    #[inline]
+    #[must_use]
+    pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.remove_vanished, &mut self.extra, "remove-vanished", value);
+        self
+    }
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+    ///Sets `scope`.
+    #[inline]
+    #[must_use]
+    pub fn scope<How>(
+        mut self,
+        value: impl IntoSetting<super::types::RealmSyncScope, How>,
+    ) -> Self {
+        set::set(&mut self.scope, &mut self.extra, "scope", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterJobsRealmSync {
@@ -6878,6 +7756,108 @@ pub struct ClusterJobsRealmSyncItem {
     pub extra: Extra,
 }
 
+impl ClusterJobsRealmSyncItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `enable-new`.
+    #[inline]
+    #[must_use]
+    pub fn enable_new<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable_new, &mut self.extra, "enable-new", value);
+        self
+    }
+    ///Sets `enabled`.
+    #[inline]
+    #[must_use]
+    pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enabled, &mut self.extra, "enabled", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `last-run`.
+    #[inline]
+    #[must_use]
+    pub fn last_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.last_run, &mut self.extra, "last-run", value);
+        self
+    }
+    ///Sets `next-run`.
+    #[inline]
+    #[must_use]
+    pub fn next_run<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.next_run, &mut self.extra, "next-run", value);
+        self
+    }
+    ///Sets `realm`.
+    #[inline]
+    #[must_use]
+    pub fn realm<How>(mut self, value: impl IntoSetting<Realm, How>) -> Self {
+        set::set(&mut self.realm, &mut self.extra, "realm", value);
+        self
+    }
+    ///Sets `remove-vanished`.
+    #[inline]
+    #[must_use]
+    pub fn remove_vanished<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.remove_vanished, &mut self.extra, "remove-vanished", value);
+        self
+    }
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+    ///Sets `scope`.
+    #[inline]
+    #[must_use]
+    pub fn scope<How>(
+        mut self,
+        value: impl IntoSetting<super::types::RealmSyncScope, How>,
+    ) -> Self {
+        set::set(&mut self.scope, &mut self.extra, "scope", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterJobsRealmSyncItem {
     required: ["id" id],
     optional: [
@@ -6907,6 +7887,21 @@ pub struct ClusterJobsScheduleAnalyzeItem {
     pub utc: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterJobsScheduleAnalyzeItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        timestamp: impl IntoValue<i64, How0>,
+        utc: impl IntoValue<String, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.timestamp, &mut new.extra, "timestamp", timestamp);
+        set::put(&mut new.utc, &mut new.extra, "utc", utc);
+        new
+    }
 }
 
 object!(ClusterJobsScheduleAnalyzeItem {
@@ -6942,6 +7937,16 @@ pub struct ClusterLogItem {
     pub extra: Extra,
 }
 
+impl ClusterLogItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterLogItem {
     required: [
         "msg" msg, "node" node, "pid" pid, "pri" pri, "tag" tag, "time" time, "uid" uid, "user" user,
@@ -6968,6 +7973,64 @@ pub struct ClusterMappingDir {
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMappingDir {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `map`.
+    #[inline]
+    #[must_use]
+    pub fn map<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<DirMapping, How>,
+    ) -> Self {
+        set::set_list(&mut self.map, &mut self.extra, "map", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterMappingDir {
@@ -6998,6 +8061,16 @@ pub struct ClusterMappingDirChecksItem {
     pub extra: Extra,
 }
 
+impl ClusterMappingDirChecksItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterMappingDirChecksItem {
     required: ["message" message, "severity" severity],
     others: extra,
@@ -7023,6 +8096,72 @@ pub struct ClusterMappingDirItem {
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMappingDirItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `checks`.
+    #[inline]
+    #[must_use]
+    pub fn checks<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<ClusterMappingDirChecksItem, How>,
+    ) -> Self {
+        set::set_list(&mut self.checks, &mut self.extra, "checks", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `map`.
+    #[inline]
+    #[must_use]
+    pub fn map<How: Several>(mut self, value: impl IntoItems<DirMapping, How>) -> Self {
+        set::put_list(&mut self.map, &mut self.extra, "map", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterMappingDirItem {
@@ -7054,6 +8193,86 @@ pub struct ClusterMappingPci {
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMappingPci {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `live-migration-capable`.
+    #[inline]
+    #[must_use]
+    pub fn live_migration_capable<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.live_migration_capable,
+            &mut self.extra,
+            "live-migration-capable",
+            value,
+        );
+        self
+    }
+    ///Sets `map`.
+    #[inline]
+    #[must_use]
+    pub fn map<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<PciMapping, How>,
+    ) -> Self {
+        set::set_list(&mut self.map, &mut self.extra, "map", value);
+        self
+    }
+    ///Sets `mdev`.
+    #[inline]
+    #[must_use]
+    pub fn mdev<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.mdev, &mut self.extra, "mdev", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterMappingPci {
@@ -7101,6 +8320,94 @@ pub struct ClusterMappingPciItem {
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMappingPciItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `checks`.
+    #[inline]
+    #[must_use]
+    pub fn checks<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<ClusterMappingDirChecksItem, How>,
+    ) -> Self {
+        set::set_list(&mut self.checks, &mut self.extra, "checks", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `live-migration-capable`.
+    #[inline]
+    #[must_use]
+    pub fn live_migration_capable<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.live_migration_capable,
+            &mut self.extra,
+            "live-migration-capable",
+            value,
+        );
+        self
+    }
+    ///Sets `map`.
+    #[inline]
+    #[must_use]
+    pub fn map<How: Several>(mut self, value: impl IntoItems<PciMapping, How>) -> Self {
+        set::put_list(&mut self.map, &mut self.extra, "map", value);
+        self
+    }
+    ///Sets `mdev`.
+    #[inline]
+    #[must_use]
+    pub fn mdev<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.mdev, &mut self.extra, "mdev", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterMappingPciItem {
@@ -7154,6 +8461,64 @@ pub struct ClusterMappingUsb {
     pub extra: Extra,
 }
 
+impl ClusterMappingUsb {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `map`.
+    #[inline]
+    #[must_use]
+    pub fn map<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UsbMapping, How>,
+    ) -> Self {
+        set::set_list(&mut self.map, &mut self.extra, "map", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterMappingUsb {
     optional: [
         "description" description, "digest" digest, "id" id, "map" map, "type" type_,
@@ -7180,6 +8545,15 @@ pub struct ClusterMappingUsbErrorItem {
     pub severity: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMappingUsbErrorItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterMappingUsbErrorItem {
@@ -7218,6 +8592,82 @@ pub struct ClusterMappingUsbItem {
     pub extra: Extra,
 }
 
+impl ClusterMappingUsbItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `error`.
+    #[inline]
+    #[must_use]
+    pub fn error<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<ClusterMappingUsbErrorItem, How>,
+    ) -> Self {
+        set::set_list(&mut self.error, &mut self.extra, "error", value);
+        self
+    }
+    ///Sets `errors`.
+    #[inline]
+    #[must_use]
+    pub fn errors<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<ClusterMappingUsbErrorItem, How>,
+    ) -> Self {
+        set::set_list(&mut self.errors, &mut self.extra, "errors", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `map`.
+    #[inline]
+    #[must_use]
+    pub fn map<How: Several>(mut self, value: impl IntoItems<UsbMapping, How>) -> Self {
+        set::put_list(&mut self.map, &mut self.extra, "map", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterMappingUsbItem {
     required: ["id" id, "map" map],
     optional: [
@@ -7236,6 +8686,19 @@ pub struct ClusterMetricsExport {
     pub data: Vec<ClusterMetricsExportDataItem>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMetricsExport {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0: Several>(
+        data: impl IntoItems<ClusterMetricsExportDataItem, How0>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put_list(&mut new.data, &mut new.extra, "data", data);
+        new
+    }
 }
 
 object!(ClusterMetricsExport {
@@ -7261,6 +8724,16 @@ pub struct ClusterMetricsExportDataItem {
     pub value: f64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMetricsExportDataItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterMetricsExportDataItem {
@@ -7361,6 +8834,237 @@ pub struct ClusterMetricsServer {
     pub extra: Extra,
 }
 
+impl ClusterMetricsServer {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `api-path-prefix`.
+    #[inline]
+    #[must_use]
+    pub fn api_path_prefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.api_path_prefix, &mut self.extra, "api-path-prefix", value);
+        self
+    }
+    ///Sets `bucket`.
+    #[inline]
+    #[must_use]
+    pub fn bucket<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bucket, &mut self.extra, "bucket", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `influxdbproto`.
+    #[inline]
+    #[must_use]
+    pub fn influxdbproto<How>(
+        mut self,
+        value: impl IntoSetting<ClusterMetricsServerInfluxdbproto, How>,
+    ) -> Self {
+        set::set(&mut self.influxdbproto, &mut self.extra, "influxdbproto", value);
+        self
+    }
+    ///Sets `max-body-size`.
+    #[inline]
+    #[must_use]
+    pub fn max_body_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.max_body_size, &mut self.extra, "max-body-size", value);
+        self
+    }
+    ///Sets `mtu`.
+    #[inline]
+    #[must_use]
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mtu, &mut self.extra, "mtu", value);
+        self
+    }
+    ///Sets `organization`.
+    #[inline]
+    #[must_use]
+    pub fn organization<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.organization, &mut self.extra, "organization", value);
+        self
+    }
+    ///Sets `otel-compression`.
+    #[inline]
+    #[must_use]
+    pub fn otel_compression<How>(
+        mut self,
+        value: impl IntoSetting<ClusterMetricsServerOtelCompression, How>,
+    ) -> Self {
+        set::set(&mut self.otel_compression, &mut self.extra, "otel-compression", value);
+        self
+    }
+    ///Sets `otel-headers`.
+    #[inline]
+    #[must_use]
+    pub fn otel_headers<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.otel_headers, &mut self.extra, "otel-headers", value);
+        self
+    }
+    ///Sets `otel-max-body-size`.
+    #[inline]
+    #[must_use]
+    pub fn otel_max_body_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(
+            &mut self.otel_max_body_size,
+            &mut self.extra,
+            "otel-max-body-size",
+            value,
+        );
+        self
+    }
+    ///Sets `otel-path`.
+    #[inline]
+    #[must_use]
+    pub fn otel_path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.otel_path, &mut self.extra, "otel-path", value);
+        self
+    }
+    ///Sets `otel-protocol`.
+    #[inline]
+    #[must_use]
+    pub fn otel_protocol<How>(
+        mut self,
+        value: impl IntoSetting<ClusterMetricsServerOtelProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.otel_protocol, &mut self.extra, "otel-protocol", value);
+        self
+    }
+    ///Sets `otel-resource-attributes`.
+    #[inline]
+    #[must_use]
+    pub fn otel_resource_attributes<How>(
+        mut self,
+        value: impl IntoSetting<String, How>,
+    ) -> Self {
+        set::set(
+            &mut self.otel_resource_attributes,
+            &mut self.extra,
+            "otel-resource-attributes",
+            value,
+        );
+        self
+    }
+    ///Sets `otel-timeout`.
+    #[inline]
+    #[must_use]
+    pub fn otel_timeout<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.otel_timeout, &mut self.extra, "otel-timeout", value);
+        self
+    }
+    ///Sets `otel-verify-ssl`.
+    #[inline]
+    #[must_use]
+    pub fn otel_verify_ssl<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.otel_verify_ssl, &mut self.extra, "otel-verify-ssl", value);
+        self
+    }
+    ///Sets `path`.
+    #[inline]
+    #[must_use]
+    pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.path, &mut self.extra, "path", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `proto`.
+    #[inline]
+    #[must_use]
+    pub fn proto<How>(
+        mut self,
+        value: impl IntoSetting<ClusterMetricsServerProto, How>,
+    ) -> Self {
+        set::set(&mut self.proto, &mut self.extra, "proto", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `timeout`.
+    #[inline]
+    #[must_use]
+    pub fn timeout<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.timeout, &mut self.extra, "timeout", value);
+        self
+    }
+    ///Sets `token`.
+    #[inline]
+    #[must_use]
+    pub fn token<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.token, &mut self.extra, "token", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<ClusterMetricsServerType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `verify-certificate`.
+    #[inline]
+    #[must_use]
+    pub fn verify_certificate<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.verify_certificate,
+            &mut self.extra,
+            "verify-certificate",
+            value,
+        );
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterMetricsServer {
     optional: [
         "api-path-prefix" api_path_prefix,
@@ -7438,6 +9142,62 @@ pub struct ClusterMetricsServerItem {
     pub type_: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterMetricsServerItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterMetricsServerItem {
@@ -7541,7 +9301,7 @@ pub struct ClusterOptions {
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
     pub console: Option<super::types::ConsoleViewer>,
     /// Settings of the scheduler that picks nodes for HA resources.
-    pub crs: Option<ClusterOptionsCrs>,
+    pub crs: Option<ResourceScheduling>,
     /// Notes about the datacenter, shown in the web interface.
     pub description: Option<String>,
     /// Sender address of mails; `root@` and the host name if not set.
@@ -7549,7 +9309,7 @@ pub struct ClusterOptions {
     /// How failed nodes are fenced; everything but the watchdog is experimental.
     pub fencing: Option<ClusterOptionsFencing>,
     /// Settings of the HA stack.
-    pub ha: Option<ClusterOptionsGetHa>,
+    pub ha: Option<HaSettings>,
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
     pub http_proxy: Option<Secret>,
     /// Default keyboard layout of VNC consoles.
@@ -7557,37 +9317,284 @@ pub struct ClusterOptions {
     /// Default language of the web interface.
     pub language: Option<ClusterOptionsLanguage>,
     /// Where the cluster stands.
-    pub location: Option<ClusterOptionsLocation>,
+    pub location: Option<super::types::Location>,
     /// Start of all MAC addresses generated for guests; give clusters that share a network different ones.
     pub mac_prefix: Option<String>,
     /// Tasks a node starts at once for bulk actions and for the HA manager. At least 1.
     pub max_workers: Option<i64>,
     /// Settings for migrating guests.
-    pub migration: Option<ClusterOptionsMigration>,
+    pub migration: Option<MigrationSettings>,
     /// Sends migration traffic without encryption; superseded by `migration`.
     pub migration_unsecure: Option<bool>,
     /// Range from which free VMIDs are suggested.
     #[doc(alias("next-id"))]
-    pub next_id: Option<ClusterOptionsNextId>,
+    pub next_id: Option<NextIdRange>,
     /// Which events are reported; superseded by notification matchers.
-    pub notify: Option<ClusterOptionsNotify>,
-    /// Tags, separated by `;`, that need `Sys.Modify` on `/` to be set or removed.
+    pub notify: Option<NotificationSettings>,
+    /// Tags that need `Sys.Modify` on `/` to be set or removed.
     #[doc(alias("registered-tags"))]
     pub registered_tags: Option<Vec<String>>,
     /// Settings for storage replication.
-    pub replication: Option<ClusterOptionsMigration>,
+    pub replication: Option<ReplicationSettings>,
     /// How tags look in the web interface.
     #[doc(alias("tag-style"))]
-    pub tag_style: Option<ClusterOptionsTagStyle>,
+    pub tag_style: Option<TagStyle>,
     /// Settings for U2F keys.
-    pub u2f: Option<ClusterOptionsU2f>,
+    pub u2f: Option<U2fSettings>,
     /// Which tags users may set on guests they administer.
     #[doc(alias("user-tag-access"))]
-    pub user_tag_access: Option<ClusterOptionsUserTagAccess>,
+    pub user_tag_access: Option<UserTagAccess>,
     /// Settings for WebAuthn.
-    pub webauthn: Option<ClusterOptionsWebauthn>,
+    pub webauthn: Option<WebauthnSettings>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterOptions {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `allowed-tags`.
+    #[inline]
+    #[must_use]
+    pub fn allowed_tags<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.allowed_tags, &mut self.extra, "allowed-tags", value);
+        self
+    }
+    ///Sets `bwlimit`.
+    #[inline]
+    #[must_use]
+    pub fn bwlimit<How>(
+        mut self,
+        value: impl IntoSetting<super::types::BandwidthLimits, How>,
+    ) -> Self {
+        set::set(&mut self.bwlimit, &mut self.extra, "bwlimit", value);
+        self
+    }
+    ///Sets `consent-text`.
+    #[inline]
+    #[must_use]
+    pub fn consent_text<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.consent_text, &mut self.extra, "consent-text", value);
+        self
+    }
+    ///Sets `console`.
+    #[inline]
+    #[must_use]
+    pub fn console<How>(
+        mut self,
+        value: impl IntoSetting<super::types::ConsoleViewer, How>,
+    ) -> Self {
+        set::set(&mut self.console, &mut self.extra, "console", value);
+        self
+    }
+    ///Sets `crs`.
+    #[inline]
+    #[must_use]
+    pub fn crs<How>(mut self, value: impl IntoSetting<ResourceScheduling, How>) -> Self {
+        set::set(&mut self.crs, &mut self.extra, "crs", value);
+        self
+    }
+    ///Sets `description`.
+    #[inline]
+    #[must_use]
+    pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.description, &mut self.extra, "description", value);
+        self
+    }
+    ///Sets `email_from`.
+    #[inline]
+    #[must_use]
+    pub fn email_from<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.email_from, &mut self.extra, "email_from", value);
+        self
+    }
+    ///Sets `fencing`.
+    #[inline]
+    #[must_use]
+    pub fn fencing<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsFencing, How>,
+    ) -> Self {
+        set::set(&mut self.fencing, &mut self.extra, "fencing", value);
+        self
+    }
+    ///Sets `ha`.
+    #[inline]
+    #[must_use]
+    pub fn ha<How>(mut self, value: impl IntoSetting<HaSettings, How>) -> Self {
+        set::set(&mut self.ha, &mut self.extra, "ha", value);
+        self
+    }
+    ///Sets `http_proxy`.
+    #[inline]
+    #[must_use]
+    pub fn http_proxy<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.http_proxy, &mut self.extra, "http_proxy", value);
+        self
+    }
+    ///Sets `keyboard`.
+    #[inline]
+    #[must_use]
+    pub fn keyboard<How>(
+        mut self,
+        value: impl IntoSetting<super::types::KeyboardLayout, How>,
+    ) -> Self {
+        set::set(&mut self.keyboard, &mut self.extra, "keyboard", value);
+        self
+    }
+    ///Sets `language`.
+    #[inline]
+    #[must_use]
+    pub fn language<How>(
+        mut self,
+        value: impl IntoSetting<ClusterOptionsLanguage, How>,
+    ) -> Self {
+        set::set(&mut self.language, &mut self.extra, "language", value);
+        self
+    }
+    ///Sets `location`.
+    #[inline]
+    #[must_use]
+    pub fn location<How>(
+        mut self,
+        value: impl IntoSetting<super::types::Location, How>,
+    ) -> Self {
+        set::set(&mut self.location, &mut self.extra, "location", value);
+        self
+    }
+    ///Sets `mac_prefix`.
+    #[inline]
+    #[must_use]
+    pub fn mac_prefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.mac_prefix, &mut self.extra, "mac_prefix", value);
+        self
+    }
+    ///Sets `max_workers`.
+    #[inline]
+    #[must_use]
+    pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.max_workers, &mut self.extra, "max_workers", value);
+        self
+    }
+    ///Sets `migration`.
+    #[inline]
+    #[must_use]
+    pub fn migration<How>(
+        mut self,
+        value: impl IntoSetting<MigrationSettings, How>,
+    ) -> Self {
+        set::set(&mut self.migration, &mut self.extra, "migration", value);
+        self
+    }
+    ///Sets `migration_unsecure`.
+    #[inline]
+    #[must_use]
+    pub fn migration_unsecure<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.migration_unsecure,
+            &mut self.extra,
+            "migration_unsecure",
+            value,
+        );
+        self
+    }
+    ///Sets `next-id`.
+    #[inline]
+    #[must_use]
+    pub fn next_id<How>(mut self, value: impl IntoSetting<NextIdRange, How>) -> Self {
+        set::set(&mut self.next_id, &mut self.extra, "next-id", value);
+        self
+    }
+    ///Sets `notify`.
+    #[inline]
+    #[must_use]
+    pub fn notify<How>(
+        mut self,
+        value: impl IntoSetting<NotificationSettings, How>,
+    ) -> Self {
+        set::set(&mut self.notify, &mut self.extra, "notify", value);
+        self
+    }
+    ///Sets `registered-tags`.
+    #[inline]
+    #[must_use]
+    pub fn registered_tags<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.registered_tags,
+            &mut self.extra,
+            "registered-tags",
+            value,
+        );
+        self
+    }
+    ///Sets `replication`.
+    #[inline]
+    #[must_use]
+    pub fn replication<How>(
+        mut self,
+        value: impl IntoSetting<ReplicationSettings, How>,
+    ) -> Self {
+        set::set(&mut self.replication, &mut self.extra, "replication", value);
+        self
+    }
+    ///Sets `tag-style`.
+    #[inline]
+    #[must_use]
+    pub fn tag_style<How>(mut self, value: impl IntoSetting<TagStyle, How>) -> Self {
+        set::set(&mut self.tag_style, &mut self.extra, "tag-style", value);
+        self
+    }
+    ///Sets `u2f`.
+    #[inline]
+    #[must_use]
+    pub fn u2f<How>(mut self, value: impl IntoSetting<U2fSettings, How>) -> Self {
+        set::set(&mut self.u2f, &mut self.extra, "u2f", value);
+        self
+    }
+    ///Sets `user-tag-access`.
+    #[inline]
+    #[must_use]
+    pub fn user_tag_access<How>(
+        mut self,
+        value: impl IntoSetting<UserTagAccess, How>,
+    ) -> Self {
+        set::set(&mut self.user_tag_access, &mut self.extra, "user-tag-access", value);
+        self
+    }
+    ///Sets `webauthn`.
+    #[inline]
+    #[must_use]
+    pub fn webauthn<How>(
+        mut self,
+        value: impl IntoSetting<WebauthnSettings, How>,
+    ) -> Self {
+        set::set(&mut self.webauthn, &mut self.extra, "webauthn", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterOptions {
@@ -7628,56 +9635,6 @@ impl Default for ClusterOptions {
     }
 }
 
-/// Settings of the scheduler that picks nodes for HA resources.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsCrs {
-    /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
-    pub ha: Option<ClusterOptionsHa>,
-    /// Whether HA resources are moved on their own when the load of the nodes differs too much.
-    #[doc(alias("ha-auto-rebalance"))]
-    pub ha_auto_rebalance: Option<bool>,
-    /// HA manager rounds that the imbalance has to last before resources are moved. At least 0.
-    #[doc(alias("ha-auto-rebalance-hold-duration"))]
-    pub ha_auto_rebalance_hold_duration: Option<f64>,
-    /// Least gain in balance that is worth a move: percent since 9.2, a fraction in 9.1. From 0 to 100.
-    #[doc(alias("ha-auto-rebalance-margin"))]
-    pub ha_auto_rebalance_margin: Option<f64>,
-    /// How possible moves are rated.
-    #[doc(alias("ha-auto-rebalance-method"))]
-    pub ha_auto_rebalance_method: Option<ClusterOptionsHaAutoRebalanceMethod>,
-    /// Imbalance above which resources are moved: percent since 9.2, a fraction in 9.1. From 0 to 100.
-    #[doc(alias("ha-auto-rebalance-threshold"))]
-    pub ha_auto_rebalance_threshold: Option<f64>,
-    /// Whether a node is picked anew when a stopped HA resource is started.
-    #[doc(alias("ha-rebalance-on-start"))]
-    pub ha_rebalance_on_start: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsCrs {
-    optional: [
-        "ha" ha,
-        "ha-auto-rebalance" ha_auto_rebalance,
-        "ha-auto-rebalance-hold-duration" ha_auto_rebalance_hold_duration,
-        "ha-auto-rebalance-margin" ha_auto_rebalance_margin,
-        "ha-auto-rebalance-method" ha_auto_rebalance_method,
-        "ha-auto-rebalance-threshold" ha_auto_rebalance_threshold,
-        "ha-rebalance-on-start" ha_rebalance_on_start,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptionsCrs {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// How failed nodes are fenced; everything but the watchdog is experimental.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
@@ -7699,30 +9656,6 @@ open_enum_impls!(ClusterOptionsFencing {
     "watchdog" Watchdog, "hardware" Hardware, "both" Both,
 });
 
-/// Settings of the HA stack.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsGetHa {
-    /// What becomes of HA resources when their node is shut down or rebooted.
-    pub shutdown_policy: Option<ClusterOptionsShutdownPolicy>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsGetHa {
-    optional: ["shutdown_policy" shutdown_policy],
-    others: extra,
-});
-
-impl Default for ClusterOptionsGetHa {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
@@ -7734,7 +9667,7 @@ pub enum ClusterOptionsHa {
     Basic,
     /// The value `static`.
     Static,
-    /// The value `dynamic`.
+    /// The value `dynamic`. Since 9.1.
     Dynamic,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -7857,131 +9790,6 @@ open_enum_impls!(ClusterOptionsLanguage {
     "nl" Nl,
     "ukr" Ukr,
 });
-
-/// Where the cluster stands.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsLocation {
-    /// Latitude in degrees, north positive. From -90 to 90.
-    pub latitude: Option<f64>,
-    /// Longitude in degrees, east positive. From -180 to 180.
-    pub longitude: Option<f64>,
-    /// Name of the place. At most 128 characters.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsLocation {
-    optional: ["latitude" latitude, "longitude" longitude, "name" name],
-    others: extra,
-});
-
-impl Default for ClusterOptionsLocation {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Settings for migrating guests.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsMigration {
-    /// Network in CIDR notation that carries migrations, and replication if that has no network set.
-    pub network: Option<Cidr>,
-    /// Whether migration traffic is encrypted; switch that off only on private networks.
-    pub type_: Option<ClusterOptionsType>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsMigration {
-    optional: ["network" network, "type" type_],
-    others: extra,
-});
-
-impl Default for ClusterOptionsMigration {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Range from which free VMIDs are suggested.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsNextId {
-    /// First VMID of the range.
-    pub lower: Option<i64>,
-    /// End of the range; not part of it.
-    pub upper: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsNextId {
-    optional: ["lower" lower, "upper" upper],
-    others: extra,
-});
-
-impl Default for ClusterOptionsNextId {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Which events are reported; superseded by notification matchers.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsNotify {
-    /// Whether fenced nodes are reported; superseded by notification matchers.
-    pub fencing: Option<ClusterOptionsNotifyFencing>,
-    /// When pending package updates are reported; superseded by notification matchers.
-    #[doc(alias("package-updates"))]
-    pub package_updates: Option<ClusterOptionsPackageUpdates>,
-    /// Whether failed replications are reported; superseded by notification matchers.
-    pub replication: Option<ClusterOptionsReplication>,
-    /// Target for notifications about fenced nodes; superseded by notification matchers.
-    #[doc(alias("target-fencing"))]
-    pub target_fencing: Option<String>,
-    /// Target for notifications about package updates; superseded by notification matchers.
-    #[doc(alias("target-package-updates"))]
-    pub target_package_updates: Option<String>,
-    /// Target for notifications about failed replications; superseded by notification matchers.
-    #[doc(alias("target-replication"))]
-    pub target_replication: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsNotify {
-    optional: [
-        "fencing" fencing,
-        "package-updates" package_updates,
-        "replication" replication,
-        "target-fencing" target_fencing,
-        "target-package-updates" target_package_updates,
-        "target-replication" target_replication,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptionsNotify {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
 
 /// Whether fenced nodes are reported; superseded by notification matchers.
 ///
@@ -8107,40 +9915,6 @@ open_enum_impls!(ClusterOptionsShutdownPolicy {
     "freeze" Freeze, "failover" Failover, "conditional" Conditional, "migrate" Migrate,
 });
 
-/// How tags look in the web interface.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsTagStyle {
-    /// Whether tags that differ only in upper and lower case count as different.
-    #[doc(alias("case-sensitive"))]
-    pub case_sensitive: Option<bool>,
-    /// Colors of tags: `tag:background` or `tag:background:text` in hexadecimal, separated by `;`.
-    #[doc(alias("color-map"))]
-    pub color_map: Option<String>,
-    /// Whether tags are sorted or keep their configured order.
-    pub ordering: Option<ClusterOptionsOrdering>,
-    /// Form in which the resource tree draws tags.
-    pub shape: Option<ClusterOptionsShape>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsTagStyle {
-    optional: [
-        "case-sensitive" case_sensitive, "color-map" color_map, "ordering" ordering, "shape" shape,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterOptionsTagStyle {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// Whether migration traffic is encrypted; switch that off only on private networks.
 ///
 /// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
@@ -8159,32 +9933,6 @@ pub enum ClusterOptionsType {
 open_enum_impls!(ClusterOptionsType {
     "secure" Secure, "insecure" Insecure,
 });
-
-/// Settings for U2F keys.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsU2f {
-    /// U2F application ID; the origin if not set.
-    pub appid: Option<String>,
-    /// U2F origin, where it is not the address the web interface is reached at.
-    pub origin: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsU2f {
-    optional: ["appid" appid, "origin" origin],
-    others: extra,
-});
-
-impl Default for ClusterOptionsU2f {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
 
 /// Whether users may set no tags, listed ones, also those already in use, or any.
 ///
@@ -8208,65 +9956,6 @@ pub enum ClusterOptionsUserAllow {
 open_enum_impls!(ClusterOptionsUserAllow {
     "none" None, "list" List, "existing" Existing, "free" Free,
 });
-
-/// Which tags users may set on guests they administer.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsUserTagAccess {
-    /// Whether users may set no tags, listed ones, also those already in use, or any.
-    #[doc(alias("user-allow"))]
-    pub user_allow: Option<ClusterOptionsUserAllow>,
-    /// Tags that count for `list` and `existing`.
-    #[doc(alias("user-allow-list"))]
-    pub user_allow_list: Option<Vec<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsUserTagAccess {
-    optional: ["user-allow" user_allow, "user-allow-list" user_allow_list],
-    others: extra,
-});
-
-impl Default for ClusterOptionsUserTagAccess {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Settings for WebAuthn.
-///
-/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterOptionsWebauthn {
-    /// Whether subdomains of the origin are accepted as well.
-    #[doc(alias("allow-subdomains"))]
-    pub allow_subdomains: Option<bool>,
-    /// Relying party ID, a plain domain name; registered keys stop working when it changes.
-    pub id: Option<String>,
-    /// Address the web interface is opened at, with `https://`; changing it may break registered keys.
-    pub origin: Option<String>,
-    /// Relying party name, any text; changing it may break registered keys.
-    pub rp: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterOptionsWebauthn {
-    optional: ["allow-subdomains" allow_subdomains, "id" id, "origin" origin, "rp" rp],
-    others: extra,
-});
-
-impl Default for ClusterOptionsWebauthn {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
 
 /// The answer to `GET /cluster/qemu/custom-cpu-models`.
 ///
@@ -8298,6 +9987,92 @@ pub struct ClusterQemuCustomCpuModelsItem {
     pub reported_model: Option<ClusterQemuCustomCpuModelsReportedModel>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterQemuCustomCpuModelsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `cputype`.
+    #[inline]
+    #[must_use]
+    pub fn cputype<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cputype, &mut self.extra, "cputype", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `flags`.
+    #[inline]
+    #[must_use]
+    pub fn flags<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.flags, &mut self.extra, "flags", value);
+        self
+    }
+    ///Sets `guest-phys-bits`.
+    #[inline]
+    #[must_use]
+    pub fn guest_phys_bits<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.guest_phys_bits, &mut self.extra, "guest-phys-bits", value);
+        self
+    }
+    ///Sets `hidden`.
+    #[inline]
+    #[must_use]
+    pub fn hidden<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.hidden, &mut self.extra, "hidden", value);
+        self
+    }
+    ///Sets `hv-vendor-id`.
+    #[inline]
+    #[must_use]
+    pub fn hv_vendor_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.hv_vendor_id, &mut self.extra, "hv-vendor-id", value);
+        self
+    }
+    ///Sets `level`.
+    #[inline]
+    #[must_use]
+    pub fn level<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.level, &mut self.extra, "level", value);
+        self
+    }
+    ///Sets `phys-bits`.
+    #[inline]
+    #[must_use]
+    pub fn phys_bits<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.phys_bits, &mut self.extra, "phys-bits", value);
+        self
+    }
+    ///Sets `reported-model`.
+    #[inline]
+    #[must_use]
+    pub fn reported_model<How>(
+        mut self,
+        value: impl IntoSetting<ClusterQemuCustomCpuModelsReportedModel, How>,
+    ) -> Self {
+        set::set(&mut self.reported_model, &mut self.extra, "reported-model", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterQemuCustomCpuModelsItem {
@@ -8779,6 +10554,117 @@ pub struct ClusterReplication {
     pub extra: Extra,
 }
 
+impl ClusterReplication {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `guest`.
+    #[inline]
+    #[must_use]
+    pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.guest, &mut self.extra, "guest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `jobnum`.
+    #[inline]
+    #[must_use]
+    pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.jobnum, &mut self.extra, "jobnum", value);
+        self
+    }
+    ///Sets `rate`.
+    #[inline]
+    #[must_use]
+    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.rate, &mut self.extra, "rate", value);
+        self
+    }
+    ///Sets `remove_job`.
+    #[inline]
+    #[must_use]
+    pub fn remove_job<How>(
+        mut self,
+        value: impl IntoSetting<ClusterReplicationRemoveJob, How>,
+    ) -> Self {
+        set::set(&mut self.remove_job, &mut self.extra, "remove_job", value);
+        self
+    }
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+    ///Sets `source`.
+    #[inline]
+    #[must_use]
+    pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.source, &mut self.extra, "source", value);
+        self
+    }
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterReplicationType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterReplication {
     required: ["guest" guest, "id" id, "jobnum" jobnum, "target" target, "type" type_],
     optional: [
@@ -8823,6 +10709,110 @@ pub struct ClusterReplicationItem {
     pub type_: ClusterReplicationType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterReplicationItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `guest`.
+    #[inline]
+    #[must_use]
+    pub fn guest<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.guest, &mut self.extra, "guest", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `jobnum`.
+    #[inline]
+    #[must_use]
+    pub fn jobnum<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.jobnum, &mut self.extra, "jobnum", value);
+        self
+    }
+    ///Sets `rate`.
+    #[inline]
+    #[must_use]
+    pub fn rate<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.rate, &mut self.extra, "rate", value);
+        self
+    }
+    ///Sets `remove_job`.
+    #[inline]
+    #[must_use]
+    pub fn remove_job<How>(
+        mut self,
+        value: impl IntoSetting<ClusterReplicationRemoveJob, How>,
+    ) -> Self {
+        set::set(&mut self.remove_job, &mut self.extra, "remove_job", value);
+        self
+    }
+    ///Sets `schedule`.
+    #[inline]
+    #[must_use]
+    pub fn schedule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.schedule, &mut self.extra, "schedule", value);
+        self
+    }
+    ///Sets `source`.
+    #[inline]
+    #[must_use]
+    pub fn source<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.source, &mut self.extra, "source", value);
+        self
+    }
+    ///Sets `target`.
+    #[inline]
+    #[must_use]
+    pub fn target<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.target, &mut self.extra, "target", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterReplicationType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterReplicationItem {
@@ -9035,6 +11025,16 @@ pub struct ClusterResourcesItem {
     pub extra: Extra,
 }
 
+impl ClusterResourcesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterResourcesItem {
     required: ["id" id, "type" type_],
     optional: [
@@ -9125,6 +11125,16 @@ pub struct ClusterStatusItem {
     pub extra: Extra,
 }
 
+impl ClusterStatusItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterStatusItem {
     required: ["id" id, "name" name, "type" type_],
     optional: [
@@ -9192,6 +11202,17 @@ pub struct ClusterTasksItem {
     pub extra: Extra,
 }
 
+impl ClusterTasksItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(upid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.upid, &mut new.extra, "upid", upid);
+        new
+    }
+}
+
 object!(ClusterTasksItem {
     required: ["upid" upid],
     optional: [
@@ -9233,21 +11254,21 @@ impl CorosyncLink {
     #[must_use]
     pub fn new<How0>(address: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.address, &mut new.unknown, "address", address);
+        set::put(&mut new.address, &mut new.unknown, "address", address);
         new
     }
     /// Host name or IP address of the node on this link.
     #[inline]
     #[must_use]
     pub fn address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.address, &mut self.unknown, "address", value);
+        set::put(&mut self.address, &mut self.unknown, "address", value);
         self
     }
     /// Ranks the links where only one is in use at a time; counts only when the cluster is created. From 0 to 255. Default: `0`.
     #[inline]
     #[must_use]
     pub fn priority<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.priority, &mut self.unknown, "priority", value);
+        set::set(&mut self.priority, &mut self.unknown, "priority", value);
         self
     }
 }
@@ -9295,22 +11316,22 @@ impl DirMapping {
         path: impl IntoValue<String, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.node, &mut new.unknown, "node", node);
-        property_string::put(&mut new.path, &mut new.unknown, "path", path);
+        set::put(&mut new.node, &mut new.unknown, "node", node);
+        set::put(&mut new.path, &mut new.unknown, "path", path);
         new
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.unknown, "node", value);
+        set::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// Absolute path of the directory on the node.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.path, &mut self.unknown, "path", value);
+        set::put(&mut self.path, &mut self.unknown, "path", value);
         self
     }
 }
@@ -9333,6 +11354,7 @@ property_string_impls!(DirMapping);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -9351,7 +11373,7 @@ impl HaSettings {
         shutdown_policy: impl IntoValue<ClusterOptionsShutdownPolicy, How0>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(
+        set::put(
             &mut new.shutdown_policy,
             &mut new.unknown,
             "shutdown_policy",
@@ -9366,12 +11388,7 @@ impl HaSettings {
         mut self,
         value: impl IntoValue<ClusterOptionsShutdownPolicy, How>,
     ) -> Self {
-        property_string::put(
-            &mut self.shutdown_policy,
-            &mut self.unknown,
-            "shutdown_policy",
-            value,
-        );
+        set::put(&mut self.shutdown_policy, &mut self.unknown, "shutdown_policy", value);
         self
     }
 }
@@ -9398,6 +11415,7 @@ property_string_impls!(HaSettings);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -9416,21 +11434,21 @@ impl MigrationSettings {
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.network, &mut self.unknown, "network", value);
+        set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Whether migration traffic is encrypted; switch that off only on private networks. Default: `secure`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -9457,6 +11475,7 @@ property_string_impls!(MigrationSettings);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -9480,14 +11499,14 @@ impl NextIdRange {
     #[inline]
     #[must_use]
     pub fn lower<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.lower, &mut self.unknown, "lower", value);
+        set::set(&mut self.lower, &mut self.unknown, "lower", value);
         self
     }
     /// End of the range; not part of it. Default: `1000000`.
     #[inline]
     #[must_use]
     pub fn upper<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.upper, &mut self.unknown, "upper", value);
+        set::set(&mut self.upper, &mut self.unknown, "upper", value);
         self
     }
 }
@@ -9517,6 +11536,7 @@ property_string_impls!(NextIdRange);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -9551,7 +11571,7 @@ impl NotificationSettings {
         mut self,
         value: impl IntoSetting<ClusterOptionsNotifyFencing, How>,
     ) -> Self {
-        property_string::set(&mut self.fencing, &mut self.unknown, "fencing", value);
+        set::set(&mut self.fencing, &mut self.unknown, "fencing", value);
         self
     }
     /// When pending package updates are reported; superseded by notification matchers. Default: `auto`.
@@ -9562,12 +11582,7 @@ impl NotificationSettings {
         mut self,
         value: impl IntoSetting<ClusterOptionsPackageUpdates, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.package_updates,
-            &mut self.unknown,
-            "package-updates",
-            value,
-        );
+        set::set(&mut self.package_updates, &mut self.unknown, "package-updates", value);
         self
     }
     /// Whether failed replications are reported; superseded by notification matchers. Since 8.1.
@@ -9577,12 +11592,7 @@ impl NotificationSettings {
         mut self,
         value: impl IntoSetting<ClusterOptionsReplication, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.replication,
-            &mut self.unknown,
-            "replication",
-            value,
-        );
+        set::set(&mut self.replication, &mut self.unknown, "replication", value);
         self
     }
     /// Target for notifications about fenced nodes; superseded by notification matchers. Since 8.1.
@@ -9590,12 +11600,7 @@ impl NotificationSettings {
     #[inline]
     #[must_use]
     pub fn target_fencing<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.target_fencing,
-            &mut self.unknown,
-            "target-fencing",
-            value,
-        );
+        set::set(&mut self.target_fencing, &mut self.unknown, "target-fencing", value);
         self
     }
     /// Target for notifications about package updates; superseded by notification matchers. Since 8.1.
@@ -9606,7 +11611,7 @@ impl NotificationSettings {
         mut self,
         value: impl IntoSetting<String, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.target_package_updates,
             &mut self.unknown,
             "target-package-updates",
@@ -9622,7 +11627,7 @@ impl NotificationSettings {
         mut self,
         value: impl IntoSetting<String, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.target_replication,
             &mut self.unknown,
             "target-replication",
@@ -9706,54 +11711,44 @@ impl PciMapping {
         path: impl IntoValue<String, How2>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.id, &mut new.unknown, "id", id);
-        property_string::put(&mut new.node, &mut new.unknown, "node", node);
-        property_string::put(&mut new.path, &mut new.unknown, "path", path);
+        set::put(&mut new.id, &mut new.unknown, "id", id);
+        set::put(&mut new.node, &mut new.unknown, "node", node);
+        set::put(&mut new.path, &mut new.unknown, "path", path);
         new
     }
     /// Free text about the device on this node. At most 4096 characters.
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.description,
-            &mut self.unknown,
-            "description",
-            value,
-        );
+        set::set(&mut self.description, &mut self.unknown, "description", value);
         self
     }
     /// Vendor and device ID that has to be found there, such as `8086:1572`.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.id, &mut self.unknown, "id", value);
+        set::put(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// IOMMU group that the device has to be found in.
     #[inline]
     #[must_use]
     pub fn iommugroup<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.iommugroup,
-            &mut self.unknown,
-            "iommugroup",
-            value,
-        );
+        set::set(&mut self.iommugroup, &mut self.unknown, "iommugroup", value);
         self
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.unknown, "node", value);
+        set::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// PCI address, without the function for a whole device; of several, joined by `;`, a free one is used.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.path, &mut self.unknown, "path", value);
+        set::put(&mut self.path, &mut self.unknown, "path", value);
         self
     }
     /// Subsystem vendor and device ID that has to be found there.
@@ -9761,12 +11756,7 @@ impl PciMapping {
     #[inline]
     #[must_use]
     pub fn subsystem_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.subsystem_id,
-            &mut self.unknown,
-            "subsystem-id",
-            value,
-        );
+        set::set(&mut self.subsystem_id, &mut self.unknown, "subsystem-id", value);
         self
     }
 }
@@ -9805,6 +11795,7 @@ property_string_impls!(PciMapping);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -9823,21 +11814,21 @@ impl ReplicationSettings {
     #[must_use]
     pub fn new<How0>(type_: impl IntoValue<ClusterOptionsType, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Network in CIDR notation that carries replication.
     #[inline]
     #[must_use]
     pub fn network<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.network, &mut self.unknown, "network", value);
+        set::set(&mut self.network, &mut self.unknown, "network", value);
         self
     }
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<ClusterOptionsType, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -9864,6 +11855,7 @@ property_string_impls!(ReplicationSettings);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -9897,7 +11889,7 @@ impl ResourceScheduling {
     #[inline]
     #[must_use]
     pub fn ha<How>(mut self, value: impl IntoSetting<ClusterOptionsHa, How>) -> Self {
-        property_string::set(&mut self.ha, &mut self.unknown, "ha", value);
+        set::set(&mut self.ha, &mut self.unknown, "ha", value);
         self
     }
     /// Whether HA resources are moved on their own when the load of the nodes differs too much. Default: `false`. Since 9.1.
@@ -9905,7 +11897,7 @@ impl ResourceScheduling {
     #[inline]
     #[must_use]
     pub fn ha_auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.ha_auto_rebalance,
             &mut self.unknown,
             "ha-auto-rebalance",
@@ -9921,7 +11913,7 @@ impl ResourceScheduling {
         mut self,
         value: impl IntoSetting<f64, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.ha_auto_rebalance_hold_duration,
             &mut self.unknown,
             "ha-auto-rebalance-hold-duration",
@@ -9937,7 +11929,7 @@ impl ResourceScheduling {
         mut self,
         value: impl IntoSetting<f64, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.ha_auto_rebalance_margin,
             &mut self.unknown,
             "ha-auto-rebalance-margin",
@@ -9953,7 +11945,7 @@ impl ResourceScheduling {
         mut self,
         value: impl IntoSetting<ClusterOptionsHaAutoRebalanceMethod, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.ha_auto_rebalance_method,
             &mut self.unknown,
             "ha-auto-rebalance-method",
@@ -9969,7 +11961,7 @@ impl ResourceScheduling {
         mut self,
         value: impl IntoSetting<f64, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.ha_auto_rebalance_threshold,
             &mut self.unknown,
             "ha-auto-rebalance-threshold",
@@ -9985,7 +11977,7 @@ impl ResourceScheduling {
         mut self,
         value: impl IntoSetting<bool, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.ha_rebalance_on_start,
             &mut self.unknown,
             "ha-rebalance-on-start",
@@ -10044,6 +12036,7 @@ property_string_impls!(ResourceScheduling);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -10072,12 +12065,7 @@ impl TagStyle {
     #[inline]
     #[must_use]
     pub fn case_sensitive<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
-            &mut self.case_sensitive,
-            &mut self.unknown,
-            "case-sensitive",
-            value,
-        );
+        set::set(&mut self.case_sensitive, &mut self.unknown, "case-sensitive", value);
         self
     }
     /// Colors of tags: `tag:background` or `tag:background:text` in hexadecimal, separated by `;`.
@@ -10085,7 +12073,7 @@ impl TagStyle {
     #[inline]
     #[must_use]
     pub fn color_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.color_map, &mut self.unknown, "color-map", value);
+        set::set(&mut self.color_map, &mut self.unknown, "color-map", value);
         self
     }
     /// Whether tags are sorted or keep their configured order. Default: `alphabetical`.
@@ -10095,7 +12083,7 @@ impl TagStyle {
         mut self,
         value: impl IntoSetting<ClusterOptionsOrdering, How>,
     ) -> Self {
-        property_string::set(&mut self.ordering, &mut self.unknown, "ordering", value);
+        set::set(&mut self.ordering, &mut self.unknown, "ordering", value);
         self
     }
     /// Form in which the resource tree draws tags. Default: `circle`.
@@ -10105,7 +12093,7 @@ impl TagStyle {
         mut self,
         value: impl IntoSetting<ClusterOptionsShape, How>,
     ) -> Self {
-        property_string::set(&mut self.shape, &mut self.unknown, "shape", value);
+        set::set(&mut self.shape, &mut self.unknown, "shape", value);
         self
     }
 }
@@ -10150,6 +12138,7 @@ property_string_impls!(TagStyle);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -10173,14 +12162,14 @@ impl U2fSettings {
     #[inline]
     #[must_use]
     pub fn appid<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.appid, &mut self.unknown, "appid", value);
+        set::set(&mut self.appid, &mut self.unknown, "appid", value);
         self
     }
     /// U2F origin, where it is not the address the web interface is reached at.
     #[inline]
     #[must_use]
     pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.origin, &mut self.unknown, "origin", value);
+        set::set(&mut self.origin, &mut self.unknown, "origin", value);
         self
     }
 }
@@ -10236,41 +12225,36 @@ impl UsbMapping {
         node: impl IntoValue<NodeName, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.id, &mut new.unknown, "id", id);
-        property_string::put(&mut new.node, &mut new.unknown, "node", node);
+        set::put(&mut new.id, &mut new.unknown, "id", id);
+        set::put(&mut new.node, &mut new.unknown, "node", node);
         new
     }
     /// Free text about the device on this node. At most 4096 characters.
     #[inline]
     #[must_use]
     pub fn description<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.description,
-            &mut self.unknown,
-            "description",
-            value,
-        );
+        set::set(&mut self.description, &mut self.unknown, "description", value);
         self
     }
     /// Vendor and product ID that selects the device, or is only checked if `path` is given.
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.id, &mut self.unknown, "id", value);
+        set::put(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// Node this entry is for.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.unknown, "node", value);
+        set::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     #[inline]
     #[must_use]
     pub fn path<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.path, &mut self.unknown, "path", value);
+        set::set(&mut self.path, &mut self.unknown, "path", value);
         self
     }
 }
@@ -10299,6 +12283,7 @@ property_string_impls!(UsbMapping);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -10326,12 +12311,7 @@ impl UserTagAccess {
         mut self,
         value: impl IntoSetting<ClusterOptionsUserAllow, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.user_allow,
-            &mut self.unknown,
-            "user-allow",
-            value,
-        );
+        set::set(&mut self.user_allow, &mut self.unknown, "user-allow", value);
         self
     }
     /// Tags that count for `list` and `existing`.
@@ -10342,7 +12322,7 @@ impl UserTagAccess {
         mut self,
         value: impl IntoItemsSetting<String, How>,
     ) -> Self {
-        property_string::set_list(
+        set::set_list(
             &mut self.user_allow_list,
             &mut self.unknown,
             "user-allow-list",
@@ -10389,6 +12369,7 @@ property_string_impls!(UserTagAccess);
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/options`](ClusterOptionsPath::get).
 /// Taken by [`PUT /cluster/options`](ClusterOptionsPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -10417,7 +12398,7 @@ impl WebauthnSettings {
     #[inline]
     #[must_use]
     pub fn allow_subdomains<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.allow_subdomains,
             &mut self.unknown,
             "allow-subdomains",
@@ -10429,21 +12410,21 @@ impl WebauthnSettings {
     #[inline]
     #[must_use]
     pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.id, &mut self.unknown, "id", value);
+        set::set(&mut self.id, &mut self.unknown, "id", value);
         self
     }
     /// Address the web interface is opened at, with `https://`; changing it may break registered keys.
     #[inline]
     #[must_use]
     pub fn origin<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.origin, &mut self.unknown, "origin", value);
+        set::set(&mut self.origin, &mut self.unknown, "origin", value);
         self
     }
     /// Relying party name, any text; changing it may break registered keys.
     #[inline]
     #[must_use]
     pub fn rp<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.rp, &mut self.unknown, "rp", value);
+        set::set(&mut self.rp, &mut self.unknown, "rp", value);
         self
     }
 }

@@ -195,6 +195,28 @@ impl ClusterAcmeAccountPost {
         self.0.call.set_some::<String, How>("tos_url", tos_url);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterAcmeAccountPost> for super::types::DirectoryEntry {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterAcmeAccountPost> for ClusterAcmeAccount {
+    const LEFT_OUT: &'static [&'static str] = &["account", "location", "tos"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/acme/account/{name}`.
@@ -579,9 +601,9 @@ impl ClusterAcmePluginsPost {
     #[inline]
     pub fn api<How>(
         mut self,
-        api: impl IntoSetting<ClusterAcmePluginsPostApi, How>,
+        api: impl IntoSetting<ClusterAcmePluginsGetApi, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterAcmePluginsPostApi, How>("api", api);
+        self.0.call.set_some::<ClusterAcmePluginsGetApi, How>("api", api);
         self
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
@@ -612,6 +634,23 @@ impl ClusterAcmePluginsPost {
         self.0.call.set_some::<i64, How>("validation-delay", validation_delay);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterAcmePluginsPost> for ClusterAcmePluginsItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "plugin"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/acme/plugins/{id}`.
@@ -726,9 +765,9 @@ impl ClusterAcmePluginsIdPut {
     #[inline]
     pub fn api<How>(
         mut self,
-        api: impl IntoSetting<ClusterAcmePluginsPostApi, How>,
+        api: impl IntoSetting<ClusterAcmePluginsGetApi, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterAcmePluginsPostApi, How>("api", api);
+        self.0.call.set_some::<ClusterAcmePluginsGetApi, How>("api", api);
         self
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
@@ -777,6 +816,23 @@ impl ClusterAcmePluginsIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterAcmePluginsIdPut> for ClusterAcmePluginsItem {
+    const LEFT_OUT: &'static [&'static str] = &["plugin", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/acme/tos`.
@@ -858,6 +914,57 @@ pub struct ClusterAcmeAccount {
     pub extra: Extra,
 }
 
+impl ClusterAcmeAccount {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `account`.
+    #[inline]
+    #[must_use]
+    pub fn account<How>(
+        mut self,
+        value: impl IntoSetting<ClusterAcmeAccountAccount, How>,
+    ) -> Self {
+        set::set(&mut self.account, &mut self.extra, "account", value);
+        self
+    }
+    ///Sets `directory`.
+    #[inline]
+    #[must_use]
+    pub fn directory<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.directory, &mut self.extra, "directory", value);
+        self
+    }
+    ///Sets `location`.
+    #[inline]
+    #[must_use]
+    pub fn location<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.location, &mut self.extra, "location", value);
+        self
+    }
+    ///Sets `tos`.
+    #[inline]
+    #[must_use]
+    pub fn tos<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.tos, &mut self.extra, "tos", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterAcmeAccount {
     optional: ["account" account, "directory" directory, "location" location, "tos" tos],
     others: extra,
@@ -894,6 +1001,15 @@ pub struct ClusterAcmeAccountAccount {
     pub terms_of_service_agreed: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterAcmeAccountAccount {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterAcmeAccountAccount {
@@ -935,6 +1051,16 @@ pub struct ClusterAcmeChallengeSchemaItem {
     pub extra: Extra,
 }
 
+impl ClusterAcmeChallengeSchemaItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterAcmeChallengeSchemaItem {
     required: ["id" id, "name" name, "schema" schema, "type" type_],
     others: extra,
@@ -952,6 +1078,15 @@ pub struct ClusterAcmeChallengeSchemaSchema {
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterAcmeChallengeSchemaSchema {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterAcmeChallengeSchemaSchema {
@@ -986,6 +1121,15 @@ pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
     pub extra: Extra,
 }
 
+impl ClusterAcmeChallengeSchemaSchemaFieldsValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterAcmeChallengeSchemaSchemaFieldsValue {
     optional: [
         "default" default, "description" description, "name" name, "optional" optional, "type" type_,
@@ -1014,6 +1158,16 @@ pub struct ClusterAcmeDirectoriesItem {
     pub extra: Extra,
 }
 
+impl ClusterAcmeDirectoriesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterAcmeDirectoriesItem {
     required: ["name" name, "url" url],
     others: extra,
@@ -1039,6 +1193,15 @@ pub struct ClusterAcmeMeta {
     pub extra: Extra,
 }
 
+impl ClusterAcmeMeta {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterAcmeMeta {
     optional: [
         "caaIdentities" caa_identities,
@@ -1060,6 +1223,7 @@ impl Default for ClusterAcmeMeta {
 /// Name of the DNS provider interface.
 ///
 /// Given by [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet), [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get).
+/// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsGetApi {
@@ -1384,6 +1548,10 @@ pub enum ClusterAcmePluginsGetApi {
     Zoneedit,
     /// The value `zonomi`.
     Zonomi,
+    /// The value `do`. Until 8.3.
+    Do,
+    /// The value `yandex`. Until 8.3.
+    Yandex,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
 }
@@ -1549,6 +1717,8 @@ open_enum_impls!(ClusterAcmePluginsGetApi {
     "zone" Zone,
     "zoneedit" Zoneedit,
     "zonomi" Zonomi,
+    "do" Do,
+    "yandex" Yandex,
 });
 
 /// The answer to `GET /cluster/acme/plugins`.
@@ -1578,6 +1748,89 @@ pub struct ClusterAcmePluginsItem {
     pub extra: Extra,
 }
 
+impl ClusterAcmePluginsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `api`.
+    #[inline]
+    #[must_use]
+    pub fn api<How>(
+        mut self,
+        value: impl IntoSetting<ClusterAcmePluginsGetApi, How>,
+    ) -> Self {
+        set::set(&mut self.api, &mut self.extra, "api", value);
+        self
+    }
+    ///Sets `data`.
+    #[inline]
+    #[must_use]
+    pub fn data<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.data, &mut self.extra, "data", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+    ///Sets `plugin`.
+    #[inline]
+    #[must_use]
+    pub fn plugin<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.plugin, &mut self.extra, "plugin", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterAcmePluginsType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `validation-delay`.
+    #[inline]
+    #[must_use]
+    pub fn validation_delay<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.validation_delay, &mut self.extra, "validation-delay", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterAcmePluginsItem {
     required: ["plugin" plugin, "type" type_],
     optional: [
@@ -1589,506 +1842,6 @@ object!(ClusterAcmePluginsItem {
         "validation-delay" validation_delay,
     ],
     others: extra,
-});
-
-/// Name of the DNS provider interface.
-///
-/// Taken by [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost), [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterAcmePluginsPostApi {
-    /// The value `1984hosting`.
-    #[doc(alias("1984hosting"))]
-    V1984hosting,
-    /// The value `acmedns`.
-    Acmedns,
-    /// The value `acmeproxy`.
-    Acmeproxy,
-    /// The value `active24`.
-    Active24,
-    /// The value `ad`.
-    Ad,
-    /// The value `ali`.
-    Ali,
-    /// The value `alviy`. Since 8.4.
-    Alviy,
-    /// The value `anx`.
-    Anx,
-    /// The value `artfiles`. Since 8.1.
-    Artfiles,
-    /// The value `arvan`.
-    Arvan,
-    /// The value `aurora`.
-    Aurora,
-    /// The value `autodns`.
-    Autodns,
-    /// The value `aws`.
-    Aws,
-    /// The value `azion`.
-    Azion,
-    /// The value `azure`.
-    Azure,
-    /// The value `beget`. Since 9.0.
-    Beget,
-    /// The value `bookmyname`. Since 8.1.
-    Bookmyname,
-    /// The value `bunny`.
-    Bunny,
-    /// The value `cf`.
-    Cf,
-    /// The value `clouddns`.
-    Clouddns,
-    /// The value `cloudns`.
-    Cloudns,
-    /// The value `cn`.
-    Cn,
-    /// The value `conoha`.
-    Conoha,
-    /// The value `constellix`.
-    Constellix,
-    /// The value `cpanel`.
-    Cpanel,
-    /// The value `curanet`.
-    Curanet,
-    /// The value `cyon`.
-    Cyon,
-    /// The value `da`.
-    Da,
-    /// The value `ddnss`.
-    Ddnss,
-    /// The value `desec`.
-    Desec,
-    /// The value `df`.
-    Df,
-    /// The value `dgon`.
-    Dgon,
-    /// The value `dnsexit`. Since 8.1.
-    Dnsexit,
-    /// The value `dnshome`.
-    Dnshome,
-    /// The value `dnsimple`.
-    Dnsimple,
-    /// The value `dnsservices`.
-    Dnsservices,
-    /// The value `doapi`.
-    Doapi,
-    /// The value `domeneshop`.
-    Domeneshop,
-    /// The value `dp`.
-    Dp,
-    /// The value `dpi`.
-    Dpi,
-    /// The value `dreamhost`.
-    Dreamhost,
-    /// The value `duckdns`.
-    Duckdns,
-    /// The value `durabledns`.
-    Durabledns,
-    /// The value `dyn`.
-    Dyn,
-    /// The value `dynu`.
-    Dynu,
-    /// The value `dynv6`.
-    Dynv6,
-    /// The value `easydns`.
-    Easydns,
-    /// The value `edgecenter`. Since 9.0.
-    Edgecenter,
-    /// The value `edgedns`.
-    Edgedns,
-    /// The value `euserv`.
-    Euserv,
-    /// The value `exoscale`.
-    Exoscale,
-    /// The value `fornex`.
-    Fornex,
-    /// The value `freedns`.
-    Freedns,
-    /// The value `freemyip`. Since 9.0.
-    Freemyip,
-    /// The value `gandi_livedns`.
-    GandiLivedns,
-    /// The value `gcloud`.
-    Gcloud,
-    /// The value `gcore`. Since 8.0.
-    Gcore,
-    /// The value `gd`.
-    Gd,
-    /// The value `geoscaling`.
-    Geoscaling,
-    /// The value `googledomains`. Since 8.0.
-    Googledomains,
-    /// The value `he`.
-    He,
-    /// The value `he_ddns`. Since 9.0.
-    HeDdns,
-    /// The value `hetzner`.
-    Hetzner,
-    /// The value `hetznercloud`. Since 9.1.
-    Hetznercloud,
-    /// The value `hexonet`.
-    Hexonet,
-    /// The value `hostingde`.
-    Hostingde,
-    /// The value `huaweicloud`.
-    Huaweicloud,
-    /// The value `infoblox`.
-    Infoblox,
-    /// The value `infomaniak`.
-    Infomaniak,
-    /// The value `internetbs`.
-    Internetbs,
-    /// The value `inwx`.
-    Inwx,
-    /// The value `ionos`.
-    Ionos,
-    /// The value `ionos_cloud`. Since 8.4.
-    IonosCloud,
-    /// The value `ipv64`. Since 8.0.
-    Ipv64,
-    /// The value `ispconfig`.
-    Ispconfig,
-    /// The value `jd`.
-    Jd,
-    /// The value `joker`.
-    Joker,
-    /// The value `kappernet`.
-    Kappernet,
-    /// The value `kas`.
-    Kas,
-    /// The value `kinghost`.
-    Kinghost,
-    /// The value `knot`.
-    Knot,
-    /// The value `la`.
-    La,
-    /// The value `leaseweb`.
-    Leaseweb,
-    /// The value `lexicon`.
-    Lexicon,
-    /// The value `limacity`. Since 8.4.
-    Limacity,
-    /// The value `linode`.
-    Linode,
-    /// The value `linode_v4`.
-    LinodeV4,
-    /// The value `loopia`.
-    Loopia,
-    /// The value `lua`.
-    Lua,
-    /// The value `maradns`.
-    Maradns,
-    /// The value `me`.
-    Me,
-    /// The value `miab`.
-    Miab,
-    /// The value `mijnhost`. Since 9.0.
-    Mijnhost,
-    /// The value `misaka`.
-    Misaka,
-    /// The value `myapi`.
-    Myapi,
-    /// The value `mydevil`.
-    Mydevil,
-    /// The value `mydnsjp`.
-    Mydnsjp,
-    /// The value `mythic_beasts`.
-    MythicBeasts,
-    /// The value `namecheap`.
-    Namecheap,
-    /// The value `namecom`.
-    Namecom,
-    /// The value `namesilo`.
-    Namesilo,
-    /// The value `nanelo`. Since 8.0.
-    Nanelo,
-    /// The value `nederhost`.
-    Nederhost,
-    /// The value `neodigit`.
-    Neodigit,
-    /// The value `netcup`.
-    Netcup,
-    /// The value `netlify`.
-    Netlify,
-    /// The value `nic`.
-    Nic,
-    /// The value `njalla`.
-    Njalla,
-    /// The value `nm`.
-    Nm,
-    /// The value `nsd`.
-    Nsd,
-    /// The value `nsone`.
-    Nsone,
-    /// The value `nsupdate`.
-    Nsupdate,
-    /// The value `nw`.
-    Nw,
-    /// The value `oci`.
-    Oci,
-    /// The value `omglol`. Since 8.4.
-    Omglol,
-    /// The value `one`.
-    One,
-    /// The value `online`.
-    Online,
-    /// The value `openprovider`.
-    Openprovider,
-    /// The value `openprovider_rest`. Since 9.1.
-    OpenproviderRest,
-    /// The value `openstack`.
-    Openstack,
-    /// The value `opnsense`.
-    Opnsense,
-    /// The value `ovh`.
-    Ovh,
-    /// The value `pdns`.
-    Pdns,
-    /// The value `pleskxml`.
-    Pleskxml,
-    /// The value `pointhq`.
-    Pointhq,
-    /// The value `porkbun`.
-    Porkbun,
-    /// The value `rackcorp`.
-    Rackcorp,
-    /// The value `rackspace`.
-    Rackspace,
-    /// The value `rage4`.
-    Rage4,
-    /// The value `rcode0`.
-    Rcode0,
-    /// The value `regru`.
-    Regru,
-    /// The value `scaleway`.
-    Scaleway,
-    /// The value `schlundtech`.
-    Schlundtech,
-    /// The value `selectel`.
-    Selectel,
-    /// The value `selfhost`.
-    Selfhost,
-    /// The value `servercow`.
-    Servercow,
-    /// The value `simply`.
-    Simply,
-    /// The value `spaceship`. Since 9.1.
-    Spaceship,
-    /// The value `technitium`. Since 8.4.
-    Technitium,
-    /// The value `tele3`.
-    Tele3,
-    /// The value `tencent`. Since 8.1.
-    Tencent,
-    /// The value `timeweb`. Since 8.4.
-    Timeweb,
-    /// The value `transip`.
-    Transip,
-    /// The value `udr`.
-    Udr,
-    /// The value `ultra`.
-    Ultra,
-    /// The value `unoeuro`.
-    Unoeuro,
-    /// The value `variomedia`.
-    Variomedia,
-    /// The value `veesp`.
-    Veesp,
-    /// The value `vercel`.
-    Vercel,
-    /// The value `vscale`.
-    Vscale,
-    /// The value `vultr`.
-    Vultr,
-    /// The value `websupport`.
-    Websupport,
-    /// The value `west_cn`. Since 8.4.
-    WestCn,
-    /// The value `world4you`.
-    World4you,
-    /// The value `yandex360`. Since 8.4.
-    Yandex360,
-    /// The value `yc`.
-    Yc,
-    /// The value `zilore`.
-    Zilore,
-    /// The value `zone`.
-    Zone,
-    /// The value `zoneedit`. Since 8.4.
-    Zoneedit,
-    /// The value `zonomi`.
-    Zonomi,
-    /// The value `do`. Until 8.3.
-    Do,
-    /// The value `yandex`. Until 8.3.
-    Yandex,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterAcmePluginsPostApi {
-    "1984hosting" V1984hosting,
-    "acmedns" Acmedns,
-    "acmeproxy" Acmeproxy,
-    "active24" Active24,
-    "ad" Ad,
-    "ali" Ali,
-    "alviy" Alviy,
-    "anx" Anx,
-    "artfiles" Artfiles,
-    "arvan" Arvan,
-    "aurora" Aurora,
-    "autodns" Autodns,
-    "aws" Aws,
-    "azion" Azion,
-    "azure" Azure,
-    "beget" Beget,
-    "bookmyname" Bookmyname,
-    "bunny" Bunny,
-    "cf" Cf,
-    "clouddns" Clouddns,
-    "cloudns" Cloudns,
-    "cn" Cn,
-    "conoha" Conoha,
-    "constellix" Constellix,
-    "cpanel" Cpanel,
-    "curanet" Curanet,
-    "cyon" Cyon,
-    "da" Da,
-    "ddnss" Ddnss,
-    "desec" Desec,
-    "df" Df,
-    "dgon" Dgon,
-    "dnsexit" Dnsexit,
-    "dnshome" Dnshome,
-    "dnsimple" Dnsimple,
-    "dnsservices" Dnsservices,
-    "doapi" Doapi,
-    "domeneshop" Domeneshop,
-    "dp" Dp,
-    "dpi" Dpi,
-    "dreamhost" Dreamhost,
-    "duckdns" Duckdns,
-    "durabledns" Durabledns,
-    "dyn" Dyn,
-    "dynu" Dynu,
-    "dynv6" Dynv6,
-    "easydns" Easydns,
-    "edgecenter" Edgecenter,
-    "edgedns" Edgedns,
-    "euserv" Euserv,
-    "exoscale" Exoscale,
-    "fornex" Fornex,
-    "freedns" Freedns,
-    "freemyip" Freemyip,
-    "gandi_livedns" GandiLivedns,
-    "gcloud" Gcloud,
-    "gcore" Gcore,
-    "gd" Gd,
-    "geoscaling" Geoscaling,
-    "googledomains" Googledomains,
-    "he" He,
-    "he_ddns" HeDdns,
-    "hetzner" Hetzner,
-    "hetznercloud" Hetznercloud,
-    "hexonet" Hexonet,
-    "hostingde" Hostingde,
-    "huaweicloud" Huaweicloud,
-    "infoblox" Infoblox,
-    "infomaniak" Infomaniak,
-    "internetbs" Internetbs,
-    "inwx" Inwx,
-    "ionos" Ionos,
-    "ionos_cloud" IonosCloud,
-    "ipv64" Ipv64,
-    "ispconfig" Ispconfig,
-    "jd" Jd,
-    "joker" Joker,
-    "kappernet" Kappernet,
-    "kas" Kas,
-    "kinghost" Kinghost,
-    "knot" Knot,
-    "la" La,
-    "leaseweb" Leaseweb,
-    "lexicon" Lexicon,
-    "limacity" Limacity,
-    "linode" Linode,
-    "linode_v4" LinodeV4,
-    "loopia" Loopia,
-    "lua" Lua,
-    "maradns" Maradns,
-    "me" Me,
-    "miab" Miab,
-    "mijnhost" Mijnhost,
-    "misaka" Misaka,
-    "myapi" Myapi,
-    "mydevil" Mydevil,
-    "mydnsjp" Mydnsjp,
-    "mythic_beasts" MythicBeasts,
-    "namecheap" Namecheap,
-    "namecom" Namecom,
-    "namesilo" Namesilo,
-    "nanelo" Nanelo,
-    "nederhost" Nederhost,
-    "neodigit" Neodigit,
-    "netcup" Netcup,
-    "netlify" Netlify,
-    "nic" Nic,
-    "njalla" Njalla,
-    "nm" Nm,
-    "nsd" Nsd,
-    "nsone" Nsone,
-    "nsupdate" Nsupdate,
-    "nw" Nw,
-    "oci" Oci,
-    "omglol" Omglol,
-    "one" One,
-    "online" Online,
-    "openprovider" Openprovider,
-    "openprovider_rest" OpenproviderRest,
-    "openstack" Openstack,
-    "opnsense" Opnsense,
-    "ovh" Ovh,
-    "pdns" Pdns,
-    "pleskxml" Pleskxml,
-    "pointhq" Pointhq,
-    "porkbun" Porkbun,
-    "rackcorp" Rackcorp,
-    "rackspace" Rackspace,
-    "rage4" Rage4,
-    "rcode0" Rcode0,
-    "regru" Regru,
-    "scaleway" Scaleway,
-    "schlundtech" Schlundtech,
-    "selectel" Selectel,
-    "selfhost" Selfhost,
-    "servercow" Servercow,
-    "simply" Simply,
-    "spaceship" Spaceship,
-    "technitium" Technitium,
-    "tele3" Tele3,
-    "tencent" Tencent,
-    "timeweb" Timeweb,
-    "transip" Transip,
-    "udr" Udr,
-    "ultra" Ultra,
-    "unoeuro" Unoeuro,
-    "variomedia" Variomedia,
-    "veesp" Veesp,
-    "vercel" Vercel,
-    "vscale" Vscale,
-    "vultr" Vultr,
-    "websupport" Websupport,
-    "west_cn" WestCn,
-    "world4you" World4you,
-    "yandex360" Yandex360,
-    "yc" Yc,
-    "zilore" Zilore,
-    "zone" Zone,
-    "zoneedit" Zoneedit,
-    "zonomi" Zonomi,
-    "do" Do,
-    "yandex" Yandex,
 });
 
 /// Lists only entries of this kind.

@@ -191,6 +191,23 @@ impl ClusterHaGroupsPost {
         self.0.call.set_some::<ClusterHaGroupsType, How>("type", type_);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterHaGroupsPost> for ClusterHaGroupsItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/ha/groups/{group}`.
@@ -342,6 +359,23 @@ impl ClusterHaGroupsGroupPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterHaGroupsGroupPut> for ClusterHaGroupsItem {
+    const LEFT_OUT: &'static [&'static str] = &["group", "type"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/ha/resources`.
@@ -523,6 +557,28 @@ impl ClusterHaResourcesPost {
         self.0.call.set_some::<ClusterHaResourcesType, How>("type", type_);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterHaResourcesPost> for ClusterHaResourcesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterHaResourcesPost> for ClusterHaResource {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/ha/resources/{sid}`.
@@ -701,6 +757,28 @@ impl ClusterHaResourcesSidPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterHaResourcesSidPut> for ClusterHaResource {
+    const LEFT_OUT: &'static [&'static str] = &["sid", "type"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterHaResourcesSidPut> for ClusterHaResourcesItem {
+    const LEFT_OUT: &'static [&'static str] = &["sid", "type"];
+    const REMOVES: bool = true;
 }
 
 /// Takes a guest out of HA control; the guest itself stays.
@@ -1009,6 +1087,23 @@ impl ClusterHaRulesPost {
         self.0.call.set_some::<bool, How>("strict", strict);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterHaRulesPost> for ClusterHaRulesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "errors", "order"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/ha/rules/{rule}`.
@@ -1191,6 +1286,23 @@ impl ClusterHaRulesRulePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterHaRulesRulePut> for ClusterHaRulesItem {
+    const LEFT_OUT: &'static [&'static str] = &["errors", "order", "rule"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/ha/status`.
@@ -1446,9 +1558,83 @@ pub struct ClusterHaGroupsItem {
     /// Confines resources to nodes of the group; they stop when none of these is online.
     pub restricted: Option<bool>,
     /// Kind of section in the configuration.
-    pub type_: Option<String>,
+    pub type_: Option<ClusterHaGroupsType>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaGroupsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(group: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.group, &mut new.extra, "group", group);
+        new
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `group`.
+    #[inline]
+    #[must_use]
+    pub fn group<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.group, &mut self.extra, "group", value);
+        self
+    }
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+    ///Sets `nofailback`.
+    #[inline]
+    #[must_use]
+    pub fn nofailback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nofailback, &mut self.extra, "nofailback", value);
+        self
+    }
+    ///Sets `restricted`.
+    #[inline]
+    #[must_use]
+    pub fn restricted<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.restricted, &mut self.extra, "restricted", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<ClusterHaGroupsType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterHaGroupsItem {
@@ -1466,6 +1652,7 @@ object!(ClusterHaGroupsItem {
 
 /// Kind of section in the configuration.
 ///
+/// Given by [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get), [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get).
 /// Taken by [`POST /cluster/ha/groups`](ClusterHaGroupsPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -1492,7 +1679,7 @@ pub struct ClusterHaResource {
     /// Free text about the resource.
     pub comment: Option<String>,
     /// SHA-1 of the configuration; a change that passes an outdated one is refused.
-    pub digest: String,
+    pub digest: Option<String>,
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     pub failback: Option<bool>,
     /// HA group of the resource; replaced by HA rules.
@@ -1506,16 +1693,114 @@ pub struct ClusterHaResource {
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
     pub state: Option<ClusterHaResourcesState>,
     /// Kind of resource.
-    pub type_: String,
+    pub type_: ClusterHaResourcesType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
+impl ClusterHaResource {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `auto-rebalance`.
+    #[inline]
+    #[must_use]
+    pub fn auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.auto_rebalance, &mut self.extra, "auto-rebalance", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `failback`.
+    #[inline]
+    #[must_use]
+    pub fn failback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.failback, &mut self.extra, "failback", value);
+        self
+    }
+    ///Sets `group`.
+    #[inline]
+    #[must_use]
+    pub fn group<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.group, &mut self.extra, "group", value);
+        self
+    }
+    ///Sets `max_relocate`.
+    #[inline]
+    #[must_use]
+    pub fn max_relocate<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.max_relocate, &mut self.extra, "max_relocate", value);
+        self
+    }
+    ///Sets `max_restart`.
+    #[inline]
+    #[must_use]
+    pub fn max_restart<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.max_restart, &mut self.extra, "max_restart", value);
+        self
+    }
+    ///Sets `sid`.
+    #[inline]
+    #[must_use]
+    pub fn sid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.sid, &mut self.extra, "sid", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(
+        mut self,
+        value: impl IntoSetting<ClusterHaResourcesState, How>,
+    ) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterHaResourcesType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterHaResource {
-    required: ["digest" digest, "sid" sid, "type" type_],
+    required: ["sid" sid, "type" type_],
     optional: [
         "auto-rebalance" auto_rebalance,
         "comment" comment,
+        "digest" digest,
         "failback" failback,
         "group" group,
         "max_relocate" max_relocate,
@@ -1551,9 +1836,107 @@ pub struct ClusterHaResourcesItem {
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
     pub state: Option<ClusterHaResourcesState>,
     /// Lists only resources of this kind.
-    pub type_: Option<String>,
+    pub type_: Option<ClusterHaResourcesType>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaResourcesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(sid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.sid, &mut new.extra, "sid", sid);
+        new
+    }
+    ///Sets `auto-rebalance`.
+    #[inline]
+    #[must_use]
+    pub fn auto_rebalance<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.auto_rebalance, &mut self.extra, "auto-rebalance", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `failback`.
+    #[inline]
+    #[must_use]
+    pub fn failback<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.failback, &mut self.extra, "failback", value);
+        self
+    }
+    ///Sets `group`.
+    #[inline]
+    #[must_use]
+    pub fn group<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.group, &mut self.extra, "group", value);
+        self
+    }
+    ///Sets `max_relocate`.
+    #[inline]
+    #[must_use]
+    pub fn max_relocate<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.max_relocate, &mut self.extra, "max_relocate", value);
+        self
+    }
+    ///Sets `max_restart`.
+    #[inline]
+    #[must_use]
+    pub fn max_restart<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.max_restart, &mut self.extra, "max_restart", value);
+        self
+    }
+    ///Sets `sid`.
+    #[inline]
+    #[must_use]
+    pub fn sid<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.sid, &mut self.extra, "sid", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(
+        mut self,
+        value: impl IntoSetting<ClusterHaResourcesState, How>,
+    ) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<ClusterHaResourcesType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterHaResourcesItem {
@@ -1593,6 +1976,16 @@ pub struct ClusterHaResourcesMigrate {
     pub extra: Extra,
 }
 
+impl ClusterHaResourcesMigrate {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaResourcesMigrate {
     required: ["requested-node" requested_node, "sid" sid],
     optional: [
@@ -1613,6 +2006,17 @@ pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
     pub sid: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaResourcesMigrateBlockingResourcesItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(sid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.sid, &mut new.extra, "sid", sid);
+        new
+    }
 }
 
 object!(ClusterHaResourcesMigrateBlockingResourcesItem {
@@ -1648,6 +2052,7 @@ open_enum_impls!(ClusterHaResourcesState {
 
 /// Lists only resources of this kind.
 ///
+/// Given by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get).
 /// Taken by [`GET /cluster/ha/resources`](ClusterHaResourcesGet), [`POST /cluster/ha/resources`](ClusterHaResourcesPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -1713,6 +2118,110 @@ pub struct ClusterHaRulesItem {
     pub type_: ClusterHaRulesType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaRulesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `affinity`.
+    #[inline]
+    #[must_use]
+    pub fn affinity<How>(
+        mut self,
+        value: impl IntoSetting<ClusterHaRulesAffinity, How>,
+    ) -> Self {
+        set::set(&mut self.affinity, &mut self.extra, "affinity", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `errors`.
+    #[inline]
+    #[must_use]
+    pub fn errors<How>(
+        mut self,
+        value: impl IntoSetting<BTreeMap<String, Vec<String>>, How>,
+    ) -> Self {
+        set::set(&mut self.errors, &mut self.extra, "errors", value);
+        self
+    }
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+    ///Sets `order`.
+    #[inline]
+    #[must_use]
+    pub fn order<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.order, &mut self.extra, "order", value);
+        self
+    }
+    ///Sets `resources`.
+    #[inline]
+    #[must_use]
+    pub fn resources<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.resources, &mut self.extra, "resources", value);
+        self
+    }
+    ///Sets `rule`.
+    #[inline]
+    #[must_use]
+    pub fn rule<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.rule, &mut self.extra, "rule", value);
+        self
+    }
+    ///Sets `strict`.
+    #[inline]
+    #[must_use]
+    pub fn strict<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.strict, &mut self.extra, "strict", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<ClusterHaRulesType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterHaRulesItem {
@@ -1822,6 +2331,16 @@ pub struct ClusterHaStatusCurrentItem {
     pub extra: Extra,
 }
 
+impl ClusterHaStatusCurrentItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaStatusCurrentItem {
     required: ["id" id, "node" node, "status" status, "type" type_],
     optional: [
@@ -1919,6 +2438,15 @@ pub struct ClusterHaStatusManagerStatus {
     pub extra: Extra,
 }
 
+impl ClusterHaStatusManagerStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaStatusManagerStatus {
     optional: ["lrm_status" lrm_status, "manager_status" manager_status, "quorum" quorum],
     others: extra,
@@ -1951,6 +2479,15 @@ pub struct ClusterHaStatusManagerStatusLrmStatusValue {
     pub extra: Extra,
 }
 
+impl ClusterHaStatusManagerStatusLrmStatusValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaStatusManagerStatusLrmStatusValue {
     optional: ["mode" mode, "results" results, "state" state, "timestamp" timestamp],
     others: extra,
@@ -1977,6 +2514,15 @@ pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
@@ -2017,6 +2563,15 @@ pub struct ClusterHaStatusManagerStatusManagerStatus {
     pub extra: Extra,
 }
 
+impl ClusterHaStatusManagerStatusManagerStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaStatusManagerStatusManagerStatus {
     optional: [
         "disarm" disarm,
@@ -2050,6 +2605,15 @@ pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
     pub extra: Extra,
 }
 
+impl ClusterHaStatusManagerStatusManagerStatusDisarm {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaStatusManagerStatusManagerStatusDisarm {
     optional: ["mode" mode, "state" state],
     others: extra,
@@ -2072,6 +2636,15 @@ pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     pub maintenance: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
@@ -2114,6 +2687,15 @@ pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     pub extra: Extra,
 }
 
+impl ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     optional: [
         "cmd" cmd,
@@ -2148,6 +2730,15 @@ pub struct ClusterHaStatusManagerStatusQuorum {
     pub quorate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaStatusManagerStatusQuorum {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterHaStatusManagerStatusQuorum {

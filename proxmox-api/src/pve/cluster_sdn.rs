@@ -480,6 +480,28 @@ impl ClusterSdnControllersPost {
         self.0.call.set_some::<String, How>("route-map-out", route_map_out);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnControllersPost> for ClusterSdnControllersItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "bgp-multipath-as-relax",
+        "digest",
+        "pending",
+        "state",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/controllers/{controller}`.
@@ -783,6 +805,29 @@ impl ClusterSdnControllersControllerPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnControllersControllerPut> for ClusterSdnControllersItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "bgp-multipath-as-relax",
+        "controller",
+        "pending",
+        "state",
+        "type",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// Removes a routing controller from the pending configuration.
@@ -1001,6 +1046,23 @@ impl ClusterSdnDnsPost {
         self.0.call.set_some::<i64, How>("ttl", ttl);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnDnsPost> for ClusterSdnDnsItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/dns/{dns}`.
@@ -1171,6 +1233,23 @@ impl ClusterSdnDnsDnsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnDnsDnsPut> for ClusterSdnDnsItem {
+    const LEFT_OUT: &'static [&'static str] = &["dns", "reversev6mask", "type"];
+    const REMOVES: bool = true;
 }
 
 /// Removes a DNS server.
@@ -1612,6 +1691,23 @@ impl ClusterSdnFabricsFabricPost {
         self.0.call.set_some::<String, How>("route_filter", route_filter);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnFabricsFabricPost> for ClusterSdnFabricsFabricGetItem {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/fabrics/fabric/{id}`.
@@ -1853,6 +1949,23 @@ impl ClusterSdnFabricsFabricIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnFabricsFabricIdPut> for ClusterSdnFabricsFabricGetItem {
+    const LEFT_OUT: &'static [&'static str] = &["id"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/sdn/fabrics/node`.
@@ -2173,6 +2286,23 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         self.0.call.set_some::<ClusterSdnFabricsRole, How>("role", role);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnFabricsNodeFabricIdPost> for ClusterSdnFabricsNodeItem {
+    const LEFT_OUT: &'static [&'static str] = &["fabric_id"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
@@ -2436,6 +2566,23 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnFabricsNodeFabricIdNodeIdPut> for ClusterSdnFabricsNodeItem {
+    const LEFT_OUT: &'static [&'static str] = &["fabric_id", "node_id"];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/sdn/ipams`.
@@ -2601,6 +2748,23 @@ impl ClusterSdnIpamsPost {
         self.0.call.set_some::<String, How>("url", url);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnIpamsPost> for ClusterSdnIpamsItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/ipams/{ipam}`.
@@ -2762,6 +2926,23 @@ impl ClusterSdnIpamsIpamPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnIpamsIpamPut> for ClusterSdnIpamsItem {
+    const LEFT_OUT: &'static [&'static str] = &["ipam", "type"];
+    const REMOVES: bool = true;
 }
 
 /// Removes an IP address manager.
@@ -3104,6 +3285,23 @@ impl ClusterSdnPrefixListsPost {
         self.0.call.set_some::<String, How>("lock-token", lock_token);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnPrefixListsPost> for ClusterSdnPrefixListsItem {
+    const LEFT_OUT: &'static [&'static str] = &["pending", "state"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/prefix-lists/{id}`.
@@ -3236,6 +3434,23 @@ impl ClusterSdnPrefixListsIdPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnPrefixListsIdPut> for ClusterSdnPrefixListsItem {
+    const LEFT_OUT: &'static [&'static str] = &["id", "pending", "state"];
+    const REMOVES: bool = true;
 }
 
 /// Removes a prefix list with all its entries.
@@ -3398,6 +3613,23 @@ impl ClusterSdnPrefixListsIdEntriesPost {
         self.0.call.set_some::<i64, How>("seq", seq);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnPrefixListsIdEntriesPost> for ClusterSdnPrefixListsEntriesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
@@ -3574,6 +3806,25 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnPrefixListsIdEntriesUrlSeqPut>
+
+for ClusterSdnPrefixListsEntriesItem {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// Removes an entry from a prefix list.
@@ -4238,6 +4489,25 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut>
+
+for ClusterSdnRouteMapsEntriesItem {
+    const LEFT_OUT: &'static [&'static str] = &["order", "route-map-id"];
+    const REMOVES: bool = true;
 }
 
 /// Removes an entry from a route map.
@@ -4457,6 +4727,23 @@ impl ClusterSdnVnetsPost {
         self.0.call.set_some::<bool, How>("vlanaware", vlanaware);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsPost> for ClusterSdnVnetsItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "pending", "state"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/vnets/{vnet}`.
@@ -4651,6 +4938,23 @@ impl ClusterSdnVnetsVnetPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsVnetPut> for ClusterSdnVnetsItem {
+    const LEFT_OUT: &'static [&'static str] = &["pending", "state", "type", "vnet"];
+    const REMOVES: bool = true;
 }
 
 /// Removes a VNet from the pending configuration.
@@ -4867,6 +5171,23 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsVnetFirewallOptionsPut> for ClusterSdnVnetsFirewallOptions {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = true;
 }
 
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules`.
@@ -5064,6 +5385,23 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
         self.0.call.set_some::<String, How>("sport", sport);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsVnetFirewallRulesPost> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`.
@@ -5294,6 +5632,23 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsVnetFirewallRulesPosPut> for super::types::FirewallRule {
+    const LEFT_OUT: &'static [&'static str] = &["ipversion", "pos"];
+    const REMOVES: bool = true;
 }
 
 /// Deletes a firewall rule of a VNet; later rules move up.
@@ -5696,6 +6051,33 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         self.0.call.set_some::<bool, How>("snat", snat);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsVnetSubnetsPost> for ClusterSdnVnetsSubnetsItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "cidr",
+        "digest",
+        "id",
+        "mask",
+        "network",
+        "pending",
+        "state",
+        "vnet",
+        "zone",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
@@ -5908,6 +6290,34 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnVnetsVnetSubnetsSubnetPut> for ClusterSdnVnetsSubnetsItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "cidr",
+        "id",
+        "mask",
+        "network",
+        "pending",
+        "state",
+        "subnet",
+        "type",
+        "vnet",
+        "zone",
+    ];
+    const REMOVES: bool = true;
 }
 
 /// Removes a subnet from a VNet.
@@ -6313,6 +6723,23 @@ impl ClusterSdnZonesPost {
         self.0.call.set_some::<i64, How>("vxlan-port", vxlan_port);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnZonesPost> for ClusterSdnZonesItem {
+    const LEFT_OUT: &'static [&'static str] = &["digest", "pending", "state"];
+    const REMOVES: bool = false;
 }
 
 /// The path `/cluster/sdn/zones/{zone}`.
@@ -6689,6 +7116,23 @@ impl ClusterSdnZonesZonePut {
         self.0.call.unset(name.into());
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<ClusterSdnZonesZonePut> for ClusterSdnZonesItem {
+    const LEFT_OUT: &'static [&'static str] = &["pending", "state", "type", "zone"];
+    const REMOVES: bool = true;
 }
 
 /// Removes a zone from the pending configuration.
@@ -6801,14 +7245,14 @@ pub struct ClusterSdnControllersItem {
     /// Loopback or dummy interface that holds the router address; BGP.
     pub loopback: Option<String>,
     /// Node the controller runs on.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// Comma-separated nodes the controller runs on. Since 9.2.
     pub nodes: Option<List<NodeName>>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
     #[doc(alias("peer-group-name"))]
     pub peer_group_name: Option<String>,
     /// Comma-separated addresses of the peers.
-    pub peers: Option<String>,
+    pub peers: Option<List<IpAddress>>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnControllersPending>,
     /// Route map applied to routes that are received. Since 9.2.
@@ -6823,6 +7267,209 @@ pub struct ClusterSdnControllersItem {
     pub type_: ClusterSdnControllersType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnControllersItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `asn`.
+    #[inline]
+    #[must_use]
+    pub fn asn<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.asn, &mut self.extra, "asn", value);
+        self
+    }
+    ///Sets `bgp-mode`.
+    #[inline]
+    #[must_use]
+    pub fn bgp_mode<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnControllersBgpMode, How>,
+    ) -> Self {
+        set::set(&mut self.bgp_mode, &mut self.extra, "bgp-mode", value);
+        self
+    }
+    ///Sets `bgp-multipath-as-path-relax`.
+    #[inline]
+    #[must_use]
+    pub fn bgp_multipath_as_path_relax<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bgp_multipath_as_path_relax,
+            &mut self.extra,
+            "bgp-multipath-as-path-relax",
+            value,
+        );
+        self
+    }
+    ///Sets `bgp-multipath-as-relax`.
+    #[inline]
+    #[must_use]
+    pub fn bgp_multipath_as_relax<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bgp_multipath_as_relax,
+            &mut self.extra,
+            "bgp-multipath-as-relax",
+            value,
+        );
+        self
+    }
+    ///Sets `controller`.
+    #[inline]
+    #[must_use]
+    pub fn controller<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.controller, &mut self.extra, "controller", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `ebgp`.
+    #[inline]
+    #[must_use]
+    pub fn ebgp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ebgp, &mut self.extra, "ebgp", value);
+        self
+    }
+    ///Sets `ebgp-multihop`.
+    #[inline]
+    #[must_use]
+    pub fn ebgp_multihop<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ebgp_multihop, &mut self.extra, "ebgp-multihop", value);
+        self
+    }
+    ///Sets `fabric`.
+    #[inline]
+    #[must_use]
+    pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fabric, &mut self.extra, "fabric", value);
+        self
+    }
+    ///Sets `isis-domain`.
+    #[inline]
+    #[must_use]
+    pub fn isis_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.isis_domain, &mut self.extra, "isis-domain", value);
+        self
+    }
+    ///Sets `isis-ifaces`.
+    #[inline]
+    #[must_use]
+    pub fn isis_ifaces<How>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.isis_ifaces, &mut self.extra, "isis-ifaces", value);
+        self
+    }
+    ///Sets `isis-net`.
+    #[inline]
+    #[must_use]
+    pub fn isis_net<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.isis_net, &mut self.extra, "isis-net", value);
+        self
+    }
+    ///Sets `loopback`.
+    #[inline]
+    #[must_use]
+    pub fn loopback<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.loopback, &mut self.extra, "loopback", value);
+        self
+    }
+    ///Sets `node`.
+    #[inline]
+    #[must_use]
+    pub fn node<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.node, &mut self.extra, "node", value);
+        self
+    }
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+    ///Sets `peer-group-name`.
+    #[inline]
+    #[must_use]
+    pub fn peer_group_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.peer_group_name, &mut self.extra, "peer-group-name", value);
+        self
+    }
+    ///Sets `peers`.
+    #[inline]
+    #[must_use]
+    pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnControllersPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `route-map-in`.
+    #[inline]
+    #[must_use]
+    pub fn route_map_in<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.route_map_in, &mut self.extra, "route-map-in", value);
+        self
+    }
+    ///Sets `route-map-out`.
+    #[inline]
+    #[must_use]
+    pub fn route_map_out<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.route_map_out, &mut self.extra, "route-map-out", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterSdnControllersType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterSdnControllersItem {
@@ -6906,6 +7553,15 @@ pub struct ClusterSdnControllersPending {
     pub extra: Extra,
 }
 
+impl ClusterSdnControllersPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterSdnControllersPending {
     optional: [
         "asn" asn,
@@ -6980,11 +7636,99 @@ pub struct ClusterSdnDnsItem {
     /// Time to live of the records, in seconds.
     pub ttl: Option<i64>,
     /// Kind of the DNS server.
-    pub type_: Option<String>,
+    pub type_: Option<ClusterSdnDnsType>,
     /// Base address of the server's API.
     pub url: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnDnsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(dns: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.dns, &mut new.extra, "dns", dns);
+        new
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `dns`.
+    #[inline]
+    #[must_use]
+    pub fn dns<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.dns, &mut self.extra, "dns", value);
+        self
+    }
+    ///Sets `fingerprint`.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
+        self
+    }
+    ///Sets `key`.
+    #[inline]
+    #[must_use]
+    pub fn key<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.key, &mut self.extra, "key", value);
+        self
+    }
+    ///Sets `reversemaskv6`.
+    #[inline]
+    #[must_use]
+    pub fn reversemaskv6<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.reversemaskv6, &mut self.extra, "reversemaskv6", value);
+        self
+    }
+    ///Sets `reversev6mask`.
+    #[inline]
+    #[must_use]
+    pub fn reversev6mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.reversev6mask, &mut self.extra, "reversev6mask", value);
+        self
+    }
+    ///Sets `ttl`.
+    #[inline]
+    #[must_use]
+    pub fn ttl<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ttl, &mut self.extra, "ttl", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnDnsType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterSdnDnsItem {
@@ -7004,6 +7748,7 @@ object!(ClusterSdnDnsItem {
 
 /// Lists only entries of this kind.
 ///
+/// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
 /// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -7034,6 +7779,15 @@ pub struct ClusterSdnDryRun {
     pub extra: Extra,
 }
 
+impl ClusterSdnDryRun {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterSdnDryRun {
     optional: ["frr-diff" frr_diff, "interfaces-diff" interfaces_diff],
     others: extra,
@@ -7058,6 +7812,16 @@ pub struct ClusterSdnFabricsAll {
     pub nodes: Vec<ClusterSdnFabricsNodeItem>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnFabricsAll {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterSdnFabricsAll {
@@ -7143,6 +7907,126 @@ pub struct ClusterSdnFabricsFabricGetItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnFabricsFabricGetItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
+    ///Sets `area`.
+    #[inline]
+    #[must_use]
+    pub fn area<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.area, &mut self.extra, "area", value);
+        self
+    }
+    ///Sets `csnp_interval`.
+    #[inline]
+    #[must_use]
+    pub fn csnp_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.csnp_interval, &mut self.extra, "csnp_interval", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `hello_interval`.
+    #[inline]
+    #[must_use]
+    pub fn hello_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.hello_interval, &mut self.extra, "hello_interval", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `ip6_prefix`.
+    #[inline]
+    #[must_use]
+    pub fn ip6_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.ip6_prefix, &mut self.extra, "ip6_prefix", value);
+        self
+    }
+    ///Sets `ip_prefix`.
+    #[inline]
+    #[must_use]
+    pub fn ip_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.ip_prefix, &mut self.extra, "ip_prefix", value);
+        self
+    }
+    ///Sets `lock-token`.
+    #[inline]
+    #[must_use]
+    pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
+        self
+    }
+    ///Sets `persistent_keepalive`.
+    #[inline]
+    #[must_use]
+    pub fn persistent_keepalive<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.persistent_keepalive,
+            &mut self.extra,
+            "persistent_keepalive",
+            value,
+        );
+        self
+    }
+    ///Sets `protocol`.
+    #[inline]
+    #[must_use]
+    pub fn protocol<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.protocol, &mut self.extra, "protocol", value);
+        self
+    }
+    ///Sets `redistribute`.
+    #[inline]
+    #[must_use]
+    pub fn redistribute<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<FabricRedistribute, How>,
+    ) -> Self {
+        set::set_list(&mut self.redistribute, &mut self.extra, "redistribute", value);
+        self
+    }
+    ///Sets `route_filter`.
+    #[inline]
+    #[must_use]
+    pub fn route_filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.route_filter, &mut self.extra, "route_filter", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnFabricsFabricGetItem {
     required: ["id" id],
     optional: [
@@ -7194,6 +8078,15 @@ pub struct ClusterSdnFabricsFabricItem {
     pub route_filter: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnFabricsFabricItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterSdnFabricsFabricItem {
@@ -7289,6 +8182,133 @@ pub struct ClusterSdnFabricsNodeItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnFabricsNodeItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `allowed_ips`.
+    #[inline]
+    #[must_use]
+    pub fn allowed_ips<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Cidr, How>,
+    ) -> Self {
+        set::set_list(&mut self.allowed_ips, &mut self.extra, "allowed_ips", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `endpoint`.
+    #[inline]
+    #[must_use]
+    pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.endpoint, &mut self.extra, "endpoint", value);
+        self
+    }
+    ///Sets `fabric_id`.
+    #[inline]
+    #[must_use]
+    pub fn fabric_id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.fabric_id, &mut self.extra, "fabric_id", value);
+        self
+    }
+    ///Sets `interfaces`.
+    #[inline]
+    #[must_use]
+    pub fn interfaces<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<FabricInterface, How>,
+    ) -> Self {
+        set::set_list(&mut self.interfaces, &mut self.extra, "interfaces", value);
+        self
+    }
+    ///Sets `ip`.
+    #[inline]
+    #[must_use]
+    pub fn ip<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.ip, &mut self.extra, "ip", value);
+        self
+    }
+    ///Sets `ip6`.
+    #[inline]
+    #[must_use]
+    pub fn ip6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.ip6, &mut self.extra, "ip6", value);
+        self
+    }
+    ///Sets `lock-token`.
+    #[inline]
+    #[must_use]
+    pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
+        self
+    }
+    ///Sets `node_id`.
+    #[inline]
+    #[must_use]
+    pub fn node_id<How>(mut self, value: impl IntoValue<NodeName, How>) -> Self {
+        set::put(&mut self.node_id, &mut self.extra, "node_id", value);
+        self
+    }
+    ///Sets `peers`.
+    #[inline]
+    #[must_use]
+    pub fn peers<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<FabricPeer, How>,
+    ) -> Self {
+        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
+        self
+    }
+    ///Sets `protocol`.
+    #[inline]
+    #[must_use]
+    pub fn protocol<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.protocol, &mut self.extra, "protocol", value);
+        self
+    }
+    ///Sets `public_key`.
+    #[inline]
+    #[must_use]
+    pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.public_key, &mut self.extra, "public_key", value);
+        self
+    }
+    ///Sets `role`.
+    #[inline]
+    #[must_use]
+    pub fn role<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsRole, How>,
+    ) -> Self {
+        set::set(&mut self.role, &mut self.extra, "role", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnFabricsNodeItem {
     required: ["fabric_id" fabric_id, "node_id" node_id],
     optional: [
@@ -7366,11 +8386,85 @@ pub struct ClusterSdnIpamsItem {
     /// API token for the server.
     pub token: Option<Secret>,
     /// Kind of the IP address manager.
-    pub type_: Option<String>,
+    pub type_: Option<ClusterSdnIpamsType>,
     /// Base address of the server's API.
     pub url: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnIpamsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(ipam: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.ipam, &mut new.extra, "ipam", ipam);
+        new
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `fingerprint`.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fingerprint, &mut self.extra, "fingerprint", value);
+        self
+    }
+    ///Sets `ipam`.
+    #[inline]
+    #[must_use]
+    pub fn ipam<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.ipam, &mut self.extra, "ipam", value);
+        self
+    }
+    ///Sets `section`.
+    #[inline]
+    #[must_use]
+    pub fn section<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.section, &mut self.extra, "section", value);
+        self
+    }
+    ///Sets `token`.
+    #[inline]
+    #[must_use]
+    pub fn token<How>(mut self, value: impl IntoSetting<Secret, How>) -> Self {
+        set::set(&mut self.token, &mut self.extra, "token", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnIpamsType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterSdnIpamsItem {
@@ -7412,6 +8506,16 @@ pub struct ClusterSdnIpamsStatusItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnIpamsStatusItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterSdnIpamsStatusItem {
     required: ["ip" ip, "subnet" subnet, "zone" zone],
     optional: ["gateway" gateway, "hostname" hostname, "mac" mac, "vmid" vmid, "vnet" vnet],
@@ -7420,6 +8524,7 @@ object!(ClusterSdnIpamsStatusItem {
 
 /// Lists only entries of this kind.
 ///
+/// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
 /// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -7476,6 +8581,71 @@ pub struct ClusterSdnPrefixListsEntriesItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnPrefixListsEntriesItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `action`.
+    #[inline]
+    #[must_use]
+    pub fn action<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnAction, How>,
+    ) -> Self {
+        set::set(&mut self.action, &mut self.extra, "action", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `ge`.
+    #[inline]
+    #[must_use]
+    pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ge, &mut self.extra, "ge", value);
+        self
+    }
+    ///Sets `le`.
+    #[inline]
+    #[must_use]
+    pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.le, &mut self.extra, "le", value);
+        self
+    }
+    ///Sets `prefix`.
+    #[inline]
+    #[must_use]
+    pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.prefix, &mut self.extra, "prefix", value);
+        self
+    }
+    ///Sets `seq`.
+    #[inline]
+    #[must_use]
+    pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.seq, &mut self.extra, "seq", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnPrefixListsEntriesItem {
     optional: [
         "action" action, "digest" digest, "ge" ge, "le" le, "prefix" prefix, "seq" seq,
@@ -7530,6 +8700,67 @@ pub struct ClusterSdnPrefixListsItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnPrefixListsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `entries`.
+    #[inline]
+    #[must_use]
+    pub fn entries<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<PrefixListRule, How>,
+    ) -> Self {
+        set::set_list(&mut self.entries, &mut self.extra, "entries", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnPrefixListsPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnPrefixListsItem {
     optional: [
         "digest" digest, "entries" entries, "id" id, "pending" pending, "state" state,
@@ -7554,6 +8785,15 @@ pub struct ClusterSdnPrefixListsPending {
     pub entries: Option<Pending<Vec<PrefixListRule>>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnPrefixListsPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterSdnPrefixListsPending {
@@ -7619,6 +8859,92 @@ pub struct ClusterSdnRouteMapsEntriesItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnRouteMapsEntriesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `action`.
+    #[inline]
+    #[must_use]
+    pub fn action<How>(mut self, value: impl IntoValue<ClusterSdnAction, How>) -> Self {
+        set::put(&mut self.action, &mut self.extra, "action", value);
+        self
+    }
+    ///Sets `call`.
+    #[inline]
+    #[must_use]
+    pub fn call<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.call, &mut self.extra, "call", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `exit-action`.
+    #[inline]
+    #[must_use]
+    pub fn exit_action<How>(
+        mut self,
+        value: impl IntoSetting<RouteMapExitAction, How>,
+    ) -> Self {
+        set::set(&mut self.exit_action, &mut self.extra, "exit-action", value);
+        self
+    }
+    ///Sets `match`.
+    #[inline]
+    #[must_use]
+    pub fn match_<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<RouteMapMatch, How>,
+    ) -> Self {
+        set::set_list(&mut self.match_, &mut self.extra, "match", value);
+        self
+    }
+    ///Sets `order`.
+    #[inline]
+    #[must_use]
+    pub fn order<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.order, &mut self.extra, "order", value);
+        self
+    }
+    ///Sets `route-map-id`.
+    #[inline]
+    #[must_use]
+    pub fn route_map_id<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.route_map_id, &mut self.extra, "route-map-id", value);
+        self
+    }
+    ///Sets `set`.
+    #[inline]
+    #[must_use]
+    pub fn set<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<RouteMapSet, How>,
+    ) -> Self {
+        set::set_list(&mut self.set, &mut self.extra, "set", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnRouteMapsEntriesItem {
     required: ["action" action, "order" order, "route-map-id" route_map_id],
     optional: [
@@ -7637,6 +8963,15 @@ pub struct ClusterSdnRouteMapsItem {
     pub id: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnRouteMapsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterSdnRouteMapsItem {
@@ -7689,6 +9024,65 @@ pub struct ClusterSdnVnetsFirewallOptions {
     pub extra: Extra,
 }
 
+impl ClusterSdnVnetsFirewallOptions {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `log_level_forward`.
+    #[inline]
+    #[must_use]
+    pub fn log_level_forward<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallLogLevelForward, How>,
+    ) -> Self {
+        set::set(
+            &mut self.log_level_forward,
+            &mut self.extra,
+            "log_level_forward",
+            value,
+        );
+        self
+    }
+    ///Sets `policy_forward`.
+    #[inline]
+    #[must_use]
+    pub fn policy_forward<How>(
+        mut self,
+        value: impl IntoSetting<super::types::FirewallPolicyForward, How>,
+    ) -> Self {
+        set::set(&mut self.policy_forward, &mut self.extra, "policy_forward", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnVnetsFirewallOptions {
     optional: [
         "digest" digest,
@@ -7737,6 +9131,103 @@ pub struct ClusterSdnVnetsItem {
     pub extra: Extra,
 }
 
+impl ClusterSdnVnetsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `alias`.
+    #[inline]
+    #[must_use]
+    pub fn alias<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.alias, &mut self.extra, "alias", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `isolate-ports`.
+    #[inline]
+    #[must_use]
+    pub fn isolate_ports<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.isolate_ports, &mut self.extra, "isolate-ports", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnVnetsPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    ///Sets `tag`.
+    #[inline]
+    #[must_use]
+    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tag, &mut self.extra, "tag", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterSdnVnetsType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `vlanaware`.
+    #[inline]
+    #[must_use]
+    pub fn vlanaware<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.vlanaware, &mut self.extra, "vlanaware", value);
+        self
+    }
+    ///Sets `vnet`.
+    #[inline]
+    #[must_use]
+    pub fn vnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.vnet, &mut self.extra, "vnet", value);
+        self
+    }
+    ///Sets `zone`.
+    #[inline]
+    #[must_use]
+    pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.zone, &mut self.extra, "zone", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(ClusterSdnVnetsItem {
     required: ["type" type_, "vnet" vnet],
     optional: [
@@ -7773,6 +9264,15 @@ pub struct ClusterSdnVnetsPending {
     pub extra: Extra,
 }
 
+impl ClusterSdnVnetsPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterSdnVnetsPending {
     optional: [
         "alias" alias, "isolate-ports" isolate_ports, "tag" tag, "vlanaware" vlanaware, "zone" zone,
@@ -7781,34 +9281,6 @@ object!(ClusterSdnVnetsPending {
 });
 
 impl Default for ClusterSdnVnetsPending {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
-///
-/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
-    /// Last address of the range.
-    #[doc(alias("end-address"))]
-    pub end_address: Option<String>,
-    /// First address of the range.
-    #[doc(alias("start-address"))]
-    pub start_address: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterSdnVnetsSubnetsDhcpRangeItem {
-    optional: ["end-address" end_address, "start-address" start_address],
-    others: extra,
-});
-
-impl Default for ClusterSdnVnetsSubnetsDhcpRangeItem {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -7825,16 +9297,16 @@ pub struct ClusterSdnVnetsSubnetsItem {
     pub cidr: Option<String>,
     /// Address of the DNS server that DHCP clients are told.
     #[doc(alias("dhcp-dns-server"))]
-    pub dhcp_dns_server: Option<String>,
+    pub dhcp_dns_server: Option<IpAddress>,
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
     #[doc(alias("dhcp-range"))]
-    pub dhcp_range: Option<Vec<ClusterSdnVnetsSubnetsDhcpRangeItem>>,
+    pub dhcp_range: Option<Vec<DhcpRange>>,
     /// Checksum of the configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
     /// Label put between host name and zone domain in DNS names.
     pub dnszoneprefix: Option<String>,
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
-    pub gateway: Option<String>,
+    pub gateway: Option<IpAddress>,
     /// Identifier of the subnet, as `zone-address-length`.
     pub id: Option<String>,
     /// Prefix length.
@@ -7850,13 +9322,159 @@ pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     pub subnet: String,
     /// Kind of the object; always `subnet`.
-    pub type_: Option<String>,
+    pub type_: Option<ClusterSdnVnetsSubnetsType>,
     /// VNet the subnet belongs to.
     pub vnet: Option<String>,
     /// Zone the VNet belongs to.
     pub zone: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnVnetsSubnetsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(subnet: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.subnet, &mut new.extra, "subnet", subnet);
+        new
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `dhcp-dns-server`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp_dns_server<How>(
+        mut self,
+        value: impl IntoSetting<IpAddress, How>,
+    ) -> Self {
+        set::set(&mut self.dhcp_dns_server, &mut self.extra, "dhcp-dns-server", value);
+        self
+    }
+    ///Sets `dhcp-range`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp_range<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<DhcpRange, How>,
+    ) -> Self {
+        set::set_list(&mut self.dhcp_range, &mut self.extra, "dhcp-range", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `dnszoneprefix`.
+    #[inline]
+    #[must_use]
+    pub fn dnszoneprefix<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dnszoneprefix, &mut self.extra, "dnszoneprefix", value);
+        self
+    }
+    ///Sets `gateway`.
+    #[inline]
+    #[must_use]
+    pub fn gateway<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.gateway, &mut self.extra, "gateway", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `mask`.
+    #[inline]
+    #[must_use]
+    pub fn mask<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mask, &mut self.extra, "mask", value);
+        self
+    }
+    ///Sets `network`.
+    #[inline]
+    #[must_use]
+    pub fn network<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.network, &mut self.extra, "network", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnVnetsSubnetsPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `snat`.
+    #[inline]
+    #[must_use]
+    pub fn snat<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.snat, &mut self.extra, "snat", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    ///Sets `subnet`.
+    #[inline]
+    #[must_use]
+    pub fn subnet<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.subnet, &mut self.extra, "subnet", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnVnetsSubnetsType, How>,
+    ) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `vnet`.
+    #[inline]
+    #[must_use]
+    pub fn vnet<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.vnet, &mut self.extra, "vnet", value);
+        self
+    }
+    ///Sets `zone`.
+    #[inline]
+    #[must_use]
+    pub fn zone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.zone, &mut self.extra, "zone", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterSdnVnetsSubnetsItem {
@@ -7905,6 +9523,15 @@ pub struct ClusterSdnVnetsSubnetsPending {
     pub extra: Extra,
 }
 
+impl ClusterSdnVnetsSubnetsPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterSdnVnetsSubnetsPending {
     optional: [
         "dhcp-dns-server" dhcp_dns_server,
@@ -7926,6 +9553,7 @@ impl Default for ClusterSdnVnetsSubnetsPending {
 
 /// Kind of the object; always `subnet`.
 ///
+/// Given by [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet), [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet).
 /// Taken by [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -8017,11 +9645,11 @@ pub struct ClusterSdnZonesItem {
     /// IP address manager the zone uses.
     pub ipam: Option<String>,
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
-    pub mac: Option<String>,
+    pub mac: Option<MacAddr>,
     /// MTU in bytes for the bridges of the zone's VNets.
     pub mtu: Option<i64>,
     /// Comma-separated nodes the zone exists on; all of them if unset.
-    pub nodes: Option<String>,
+    pub nodes: Option<List<NodeName>>,
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     pub peers: Option<List<IpAddress>>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -8053,6 +9681,297 @@ pub struct ClusterSdnZonesItem {
     pub zone: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterSdnZonesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `advertise-subnets`.
+    #[inline]
+    #[must_use]
+    pub fn advertise_subnets<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(
+            &mut self.advertise_subnets,
+            &mut self.extra,
+            "advertise-subnets",
+            value,
+        );
+        self
+    }
+    ///Sets `bridge`.
+    #[inline]
+    #[must_use]
+    pub fn bridge<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.bridge, &mut self.extra, "bridge", value);
+        self
+    }
+    ///Sets `bridge-disable-mac-learning`.
+    #[inline]
+    #[must_use]
+    pub fn bridge_disable_mac_learning<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.bridge_disable_mac_learning,
+            &mut self.extra,
+            "bridge-disable-mac-learning",
+            value,
+        );
+        self
+    }
+    ///Sets `controller`.
+    #[inline]
+    #[must_use]
+    pub fn controller<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.controller, &mut self.extra, "controller", value);
+        self
+    }
+    ///Sets `dhcp`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnZonesDhcp, How>,
+    ) -> Self {
+        set::set(&mut self.dhcp, &mut self.extra, "dhcp", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable-arp-nd-suppression`.
+    #[inline]
+    #[must_use]
+    pub fn disable_arp_nd_suppression<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.disable_arp_nd_suppression,
+            &mut self.extra,
+            "disable-arp-nd-suppression",
+            value,
+        );
+        self
+    }
+    ///Sets `dns`.
+    #[inline]
+    #[must_use]
+    pub fn dns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dns, &mut self.extra, "dns", value);
+        self
+    }
+    ///Sets `dnszone`.
+    #[inline]
+    #[must_use]
+    pub fn dnszone<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dnszone, &mut self.extra, "dnszone", value);
+        self
+    }
+    ///Sets `dp-id`.
+    #[inline]
+    #[must_use]
+    pub fn dp_id<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.dp_id, &mut self.extra, "dp-id", value);
+        self
+    }
+    ///Sets `exitnodes`.
+    #[inline]
+    #[must_use]
+    pub fn exitnodes<How>(
+        mut self,
+        value: impl IntoItemsSetting<NodeName, How>,
+    ) -> Self {
+        set::set_list(&mut self.exitnodes, &mut self.extra, "exitnodes", value);
+        self
+    }
+    ///Sets `exitnodes-local-routing`.
+    #[inline]
+    #[must_use]
+    pub fn exitnodes_local_routing<How>(
+        mut self,
+        value: impl IntoSetting<bool, How>,
+    ) -> Self {
+        set::set(
+            &mut self.exitnodes_local_routing,
+            &mut self.extra,
+            "exitnodes-local-routing",
+            value,
+        );
+        self
+    }
+    ///Sets `exitnodes-primary`.
+    #[inline]
+    #[must_use]
+    pub fn exitnodes_primary<How>(
+        mut self,
+        value: impl IntoSetting<NodeName, How>,
+    ) -> Self {
+        set::set(
+            &mut self.exitnodes_primary,
+            &mut self.extra,
+            "exitnodes-primary",
+            value,
+        );
+        self
+    }
+    ///Sets `fabric`.
+    #[inline]
+    #[must_use]
+    pub fn fabric<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fabric, &mut self.extra, "fabric", value);
+        self
+    }
+    ///Sets `ipam`.
+    #[inline]
+    #[must_use]
+    pub fn ipam<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.ipam, &mut self.extra, "ipam", value);
+        self
+    }
+    ///Sets `mac`.
+    #[inline]
+    #[must_use]
+    pub fn mac<How>(mut self, value: impl IntoSetting<MacAddr, How>) -> Self {
+        set::set(&mut self.mac, &mut self.extra, "mac", value);
+        self
+    }
+    ///Sets `mtu`.
+    #[inline]
+    #[must_use]
+    pub fn mtu<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.mtu, &mut self.extra, "mtu", value);
+        self
+    }
+    ///Sets `nodes`.
+    #[inline]
+    #[must_use]
+    pub fn nodes<How>(mut self, value: impl IntoItemsSetting<NodeName, How>) -> Self {
+        set::set_list(&mut self.nodes, &mut self.extra, "nodes", value);
+        self
+    }
+    ///Sets `peers`.
+    #[inline]
+    #[must_use]
+    pub fn peers<How>(mut self, value: impl IntoItemsSetting<IpAddress, How>) -> Self {
+        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnZonesPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `reversedns`.
+    #[inline]
+    #[must_use]
+    pub fn reversedns<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.reversedns, &mut self.extra, "reversedns", value);
+        self
+    }
+    ///Sets `rt-import`.
+    #[inline]
+    #[must_use]
+    pub fn rt_import<How>(mut self, value: impl IntoItemsSetting<String, How>) -> Self {
+        set::set_list(&mut self.rt_import, &mut self.extra, "rt-import", value);
+        self
+    }
+    ///Sets `secondary-controllers`.
+    #[inline]
+    #[must_use]
+    pub fn secondary_controllers<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.secondary_controllers,
+            &mut self.extra,
+            "secondary-controllers",
+            value,
+        );
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<ClusterSdnState, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    ///Sets `tag`.
+    #[inline]
+    #[must_use]
+    pub fn tag<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.tag, &mut self.extra, "tag", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(
+        mut self,
+        value: impl IntoValue<ClusterSdnZonesType, How>,
+    ) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    ///Sets `vlan-protocol`.
+    #[inline]
+    #[must_use]
+    pub fn vlan_protocol<How>(
+        mut self,
+        value: impl IntoSetting<super::types::VlanProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.vlan_protocol, &mut self.extra, "vlan-protocol", value);
+        self
+    }
+    ///Sets `vrf-vxlan`.
+    #[inline]
+    #[must_use]
+    pub fn vrf_vxlan<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vrf_vxlan, &mut self.extra, "vrf-vxlan", value);
+        self
+    }
+    ///Sets `vxlan-port`.
+    #[inline]
+    #[must_use]
+    pub fn vxlan_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.vxlan_port, &mut self.extra, "vxlan-port", value);
+        self
+    }
+    ///Sets `zone`.
+    #[inline]
+    #[must_use]
+    pub fn zone<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.zone, &mut self.extra, "zone", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(ClusterSdnZonesItem {
@@ -8161,6 +10080,15 @@ pub struct ClusterSdnZonesPending {
     pub extra: Extra,
 }
 
+impl ClusterSdnZonesPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterSdnZonesPending {
     optional: [
         "advertise-subnets" advertise_subnets,
@@ -8236,9 +10164,9 @@ open_enum_impls!(ClusterSdnZonesType {
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
-    pub end_address: String,
+    pub end_address: IpAddress,
     /// First address of the range.
-    pub start_address: String,
+    pub start_address: IpAddress,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub unknown: UnknownKeys,
 }
@@ -8248,17 +10176,12 @@ impl DhcpRange {
     #[inline]
     #[must_use]
     pub fn new<How0, How1>(
-        end_address: impl IntoValue<String, How0>,
-        start_address: impl IntoValue<String, How1>,
+        end_address: impl IntoValue<IpAddress, How0>,
+        start_address: impl IntoValue<IpAddress, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(
-            &mut new.end_address,
-            &mut new.unknown,
-            "end-address",
-            end_address,
-        );
-        property_string::put(
+        set::put(&mut new.end_address, &mut new.unknown, "end-address", end_address);
+        set::put(
             &mut new.start_address,
             &mut new.unknown,
             "start-address",
@@ -8270,26 +10193,16 @@ impl DhcpRange {
     #[doc(alias("end-address"))]
     #[inline]
     #[must_use]
-    pub fn end_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(
-            &mut self.end_address,
-            &mut self.unknown,
-            "end-address",
-            value,
-        );
+    pub fn end_address<How>(mut self, value: impl IntoValue<IpAddress, How>) -> Self {
+        set::put(&mut self.end_address, &mut self.unknown, "end-address", value);
         self
     }
     /// First address of the range.
     #[doc(alias("start-address"))]
     #[inline]
     #[must_use]
-    pub fn start_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(
-            &mut self.start_address,
-            &mut self.unknown,
-            "start-address",
-            value,
-        );
+    pub fn start_address<How>(mut self, value: impl IntoValue<IpAddress, How>) -> Self {
+        set::put(&mut self.start_address, &mut self.unknown, "start-address", value);
         self
     }
 }
@@ -8343,14 +10256,14 @@ impl FabricInterface {
     #[must_use]
     pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.name, &mut new.unknown, "name", name);
+        set::put(&mut new.name, &mut new.unknown, "name", name);
         new
     }
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
     #[inline]
     #[must_use]
     pub fn hello_multiplier<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
+        set::set(
             &mut self.hello_multiplier,
             &mut self.unknown,
             "hello_multiplier",
@@ -8362,40 +10275,35 @@ impl FabricInterface {
     #[inline]
     #[must_use]
     pub fn ip<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip, &mut self.unknown, "ip", value);
+        set::set(&mut self.ip, &mut self.unknown, "ip", value);
         self
     }
     /// IPv6 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
     pub fn ip6<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.ip6, &mut self.unknown, "ip6", value);
+        set::set(&mut self.ip6, &mut self.unknown, "ip6", value);
         self
     }
     /// Whether the interface gets an IPv6 link-local address; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
     pub fn ip6_ll<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.ip6_ll, &mut self.unknown, "ip6_ll", value);
+        set::set(&mut self.ip6_ll, &mut self.unknown, "ip6_ll", value);
         self
     }
     /// UDP port the interface listens on; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     #[must_use]
     pub fn listen_port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.listen_port,
-            &mut self.unknown,
-            "listen_port",
-            value,
-        );
+        set::set(&mut self.listen_port, &mut self.unknown, "listen_port", value);
         self
     }
     /// Name of the interface.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.name, &mut self.unknown, "name", value);
+        set::put(&mut self.name, &mut self.unknown, "name", value);
         self
     }
     /// How OSPF treats the network behind the interface. Since 9.2.
@@ -8405,24 +10313,14 @@ impl FabricInterface {
         mut self,
         value: impl IntoSetting<FabricInterfaceNetworkType, How>,
     ) -> Self {
-        property_string::set(
-            &mut self.network_type,
-            &mut self.unknown,
-            "network_type",
-            value,
-        );
+        set::set(&mut self.network_type, &mut self.unknown, "network_type", value);
         self
     }
     /// Public key of the interface; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
     pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.public_key,
-            &mut self.unknown,
-            "public_key",
-            value,
-        );
+        set::set(&mut self.public_key, &mut self.unknown, "public_key", value);
         self
     }
 }
@@ -8520,42 +10418,37 @@ impl FabricPeer {
         type_: impl IntoValue<FabricPeerType, How2>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.iface, &mut new.unknown, "iface", iface);
-        property_string::put(&mut new.node, &mut new.unknown, "node", node);
-        property_string::put(&mut new.type_, &mut new.unknown, "type", type_);
+        set::put(&mut new.iface, &mut new.unknown, "iface", iface);
+        set::put(&mut new.node, &mut new.unknown, "node", node);
+        set::put(&mut new.type_, &mut new.unknown, "type", type_);
         new
     }
     /// Address and port to reach the peer at, in place of the peer's own setting.
     #[inline]
     #[must_use]
     pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.endpoint, &mut self.unknown, "endpoint", value);
+        set::set(&mut self.endpoint, &mut self.unknown, "endpoint", value);
         self
     }
     /// Interface on this node that the tunnel uses.
     #[inline]
     #[must_use]
     pub fn iface<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.iface, &mut self.unknown, "iface", value);
+        set::put(&mut self.iface, &mut self.unknown, "iface", value);
         self
     }
     /// Name of the peer among the fabric's members.
     #[inline]
     #[must_use]
     pub fn node<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.node, &mut self.unknown, "node", value);
+        set::put(&mut self.node, &mut self.unknown, "node", value);
         self
     }
     /// Interface on the peer, if that is a cluster node.
     #[inline]
     #[must_use]
     pub fn node_iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.node_iface,
-            &mut self.unknown,
-            "node_iface",
-            value,
-        );
+        set::set(&mut self.node_iface, &mut self.unknown, "node_iface", value);
         self
     }
     /// Skips the kernel routes to the networks behind this peer. Default: `false`.
@@ -8565,7 +10458,7 @@ impl FabricPeer {
         mut self,
         value: impl IntoSetting<bool, How>,
     ) -> Self {
-        property_string::set(
+        set::set(
             &mut self.skip_route_generation,
             &mut self.unknown,
             "skip_route_generation",
@@ -8577,7 +10470,7 @@ impl FabricPeer {
     #[inline]
     #[must_use]
     pub fn type_<How>(mut self, value: impl IntoValue<FabricPeerType, How>) -> Self {
-        property_string::put(&mut self.type_, &mut self.unknown, "type", value);
+        set::put(&mut self.type_, &mut self.unknown, "type", value);
         self
     }
 }
@@ -8641,7 +10534,7 @@ impl FabricRedistribute {
     #[must_use]
     pub fn new<How0>(source: impl IntoValue<FabricRedistributeSource, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.source, &mut new.unknown, "source", source);
+        set::put(&mut new.source, &mut new.unknown, "source", source);
         new
     }
     /// Route map that filters or alters these routes.
@@ -8649,7 +10542,7 @@ impl FabricRedistribute {
     #[inline]
     #[must_use]
     pub fn route_map<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.route_map, &mut self.unknown, "route-map", value);
+        set::set(&mut self.route_map, &mut self.unknown, "route-map", value);
         self
     }
     /// Where the routes come from.
@@ -8659,7 +10552,7 @@ impl FabricRedistribute {
         mut self,
         value: impl IntoValue<FabricRedistributeSource, How>,
     ) -> Self {
-        property_string::put(&mut self.source, &mut self.unknown, "source", value);
+        set::put(&mut self.source, &mut self.unknown, "source", value);
         self
     }
 }
@@ -8743,35 +10636,35 @@ impl PrefixListRule {
         mut self,
         value: impl IntoSetting<ClusterSdnAction, How>,
     ) -> Self {
-        property_string::set(&mut self.action, &mut self.unknown, "action", value);
+        set::set(&mut self.action, &mut self.unknown, "action", value);
         self
     }
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
     pub fn ge<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.ge, &mut self.unknown, "ge", value);
+        set::set(&mut self.ge, &mut self.unknown, "ge", value);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     #[must_use]
     pub fn le<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.le, &mut self.unknown, "le", value);
+        set::set(&mut self.le, &mut self.unknown, "le", value);
         self
     }
     /// Network to match, in CIDR notation.
     #[inline]
     #[must_use]
     pub fn prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
-        property_string::set(&mut self.prefix, &mut self.unknown, "prefix", value);
+        set::set(&mut self.prefix, &mut self.unknown, "prefix", value);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     #[must_use]
     pub fn seq<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.seq, &mut self.unknown, "seq", value);
+        set::set(&mut self.seq, &mut self.unknown, "seq", value);
         self
     }
 }
@@ -8826,7 +10719,7 @@ impl RouteMapExitAction {
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<RouteMapExitActionKey, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.key, &mut new.unknown, "key", key);
+        set::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
     /// How to go on: with the next entry or with a later one.
@@ -8836,14 +10729,14 @@ impl RouteMapExitAction {
         mut self,
         value: impl IntoValue<RouteMapExitActionKey, How>,
     ) -> Self {
-        property_string::put(&mut self.key, &mut self.unknown, "key", value);
+        set::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Number of the entry to go on with. From 0 to 65535.
     #[inline]
     #[must_use]
     pub fn value<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.value, &mut self.unknown, "value", value);
+        set::set(&mut self.value, &mut self.unknown, "value", value);
         self
     }
 }
@@ -8912,21 +10805,21 @@ impl RouteMapMatch {
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<RouteMapMatchKey, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.key, &mut new.unknown, "key", key);
+        set::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
     /// Property of the route to look at.
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoValue<RouteMapMatchKey, How>) -> Self {
-        property_string::put(&mut self.key, &mut self.unknown, "key", value);
+        set::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Value the property must have.
     #[inline]
     #[must_use]
     pub fn value<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.value, &mut self.unknown, "value", value);
+        set::set(&mut self.value, &mut self.unknown, "value", value);
         self
     }
 }
@@ -9027,21 +10920,21 @@ impl RouteMapSet {
     #[must_use]
     pub fn new<How0>(key: impl IntoValue<RouteMapSetKey, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.key, &mut new.unknown, "key", key);
+        set::put(&mut new.key, &mut new.unknown, "key", key);
         new
     }
     /// Property of the route to change.
     #[inline]
     #[must_use]
     pub fn key<How>(mut self, value: impl IntoValue<RouteMapSetKey, How>) -> Self {
-        property_string::put(&mut self.key, &mut self.unknown, "key", value);
+        set::put(&mut self.key, &mut self.unknown, "key", value);
         self
     }
     /// Value the property gets.
     #[inline]
     #[must_use]
     pub fn value<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.value, &mut self.unknown, "value", value);
+        set::set(&mut self.value, &mut self.unknown, "value", value);
         self
     }
 }

@@ -1863,6 +1863,40 @@ impl NodeCephPoolPost {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeCephPoolPost> for NodeCephPoolItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "application_metadata",
+        "autoscale_status",
+        "bytes_used",
+        "crush_rule",
+        "crush_rule_name",
+        "percent_used",
+        "pg_num_final",
+        "pool",
+        "pool_name",
+        "target_size",
+        "type",
+    ];
+    const REMOVES: bool = false;
+}
+
+impl Settings<NodeCephPoolPost> for super::types::DirectoryEntry {
+    const LEFT_OUT: &'static [&'static str] = &[];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/ceph/pool/{name}`.
@@ -2035,6 +2069,35 @@ impl NodeCephPoolNamePut {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeCephPoolNamePut> for NodeCephPoolItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "application_metadata",
+        "autoscale_status",
+        "bytes_used",
+        "crush_rule",
+        "crush_rule_name",
+        "percent_used",
+        "pg_num_final",
+        "pool",
+        "pool_name",
+        "target_size",
+        "type",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// Destroys a Ceph pool and everything in it.
@@ -2339,6 +2402,57 @@ impl NodeCephPoolsPost {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeCephPoolsPost> for NodeCephPoolItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "application_metadata",
+        "autoscale_status",
+        "bytes_used",
+        "crush_rule",
+        "crush_rule_name",
+        "percent_used",
+        "pg_num_final",
+        "pool",
+        "pool_name",
+        "target_size",
+        "type",
+    ];
+    const REMOVES: bool = false;
+}
+
+impl Settings<NodeCephPoolsPost> for NodeCephPool {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "application_list",
+        "autoscale_status",
+        "crush_rule",
+        "fast_read",
+        "hashpspool",
+        "id",
+        "nodeep-scrub",
+        "nodelete",
+        "nopgchange",
+        "noscrub",
+        "nosizechange",
+        "pgp_num",
+        "statistics",
+        "target_size",
+        "use_gmt_hitset",
+        "write_fadvise_dontneed",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// The path `/nodes/{node}/ceph/pools/{name}`.
@@ -2534,6 +2648,58 @@ impl NodeCephPoolsNamePut {
         self.0.call.set_some::<f64, How>("target_size_ratio", target_size_ratio);
         self
     }
+    /// Sets everything that a value holds, such as a configuration that was read or made, apart from what this
+    /// call does not take and from the digest. Parameters set later replace those of the value.
+    pub fn settings<T: Settings<Self>>(mut self, of: &T) -> Self {
+        self.0.call.put_settings(of, T::TAKEN);
+        self
+    }
+    /// Makes changes that were found by `diff` or `drift`, apart from those of what this call does not take.
+    pub fn changes<T: Settings<Self>>(mut self, changes: &Changes<T>) -> Self {
+        let (all, digest) = (changes.as_slice(), changes.digest());
+        self.0.call.put_changes(all, digest, T::TAKEN);
+        self
+    }
+}
+
+impl Settings<NodeCephPoolsNamePut> for NodeCephPool {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "application_list",
+        "autoscale_status",
+        "crush_rule",
+        "fast_read",
+        "hashpspool",
+        "id",
+        "name",
+        "nodeep-scrub",
+        "nodelete",
+        "nopgchange",
+        "noscrub",
+        "nosizechange",
+        "pgp_num",
+        "statistics",
+        "target_size",
+        "use_gmt_hitset",
+        "write_fadvise_dontneed",
+    ];
+    const REMOVES: bool = false;
+}
+
+impl Settings<NodeCephPoolsNamePut> for NodeCephPoolItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "application_metadata",
+        "autoscale_status",
+        "bytes_used",
+        "crush_rule",
+        "crush_rule_name",
+        "percent_used",
+        "pg_num_final",
+        "pool",
+        "pool_name",
+        "target_size",
+        "type",
+    ];
+    const REMOVES: bool = false;
 }
 
 /// Destroys a Ceph pool; `DELETE /nodes/{node}/ceph/pool/{name}` took its place.
@@ -2921,8 +3087,8 @@ impl CephErasureCoding {
         m: impl IntoValue<i64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.k, &mut new.unknown, "k", k);
-        property_string::put(&mut new.m, &mut new.unknown, "m", m);
+        set::put(&mut new.k, &mut new.unknown, "k", k);
+        set::put(&mut new.m, &mut new.unknown, "m", m);
         new
     }
     /// CRUSH device class the data is kept on.
@@ -2930,12 +3096,7 @@ impl CephErasureCoding {
     #[inline]
     #[must_use]
     pub fn device_class<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.device_class,
-            &mut self.unknown,
-            "device-class",
-            value,
-        );
+        set::set(&mut self.device_class, &mut self.unknown, "device-class", value);
         self
     }
     /// CRUSH bucket type over which the chunks are spread. Default: `host`.
@@ -2943,33 +3104,28 @@ impl CephErasureCoding {
     #[inline]
     #[must_use]
     pub fn failure_domain<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.failure_domain,
-            &mut self.unknown,
-            "failure-domain",
-            value,
-        );
+        set::set(&mut self.failure_domain, &mut self.unknown, "failure-domain", value);
         self
     }
     /// Number of data chunks per object. At least 2.
     #[inline]
     #[must_use]
     pub fn k<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.k, &mut self.unknown, "k", value);
+        set::put(&mut self.k, &mut self.unknown, "k", value);
         self
     }
     /// Number of coding chunks per object: how many chunks may be lost. At least 1.
     #[inline]
     #[must_use]
     pub fn m<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
-        property_string::put(&mut self.m, &mut self.unknown, "m", value);
+        set::put(&mut self.m, &mut self.unknown, "m", value);
         self
     }
     /// Existing erasure code profile to use.
     #[inline]
     #[must_use]
     pub fn profile<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.profile, &mut self.unknown, "profile", value);
+        set::set(&mut self.profile, &mut self.unknown, "profile", value);
         self
     }
 }
@@ -3034,6 +3190,22 @@ pub struct NodeCephCfgDbItem {
     pub extra: Extra,
 }
 
+impl NodeCephCfgDbItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(can_update_at_runtime: impl IntoValue<bool, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(
+            &mut new.can_update_at_runtime,
+            &mut new.extra,
+            "can_update_at_runtime",
+            can_update_at_runtime,
+        );
+        new
+    }
+}
+
 object!(NodeCephCfgDbItem {
     required: ["can_update_at_runtime" can_update_at_runtime],
     optional: ["level" level, "mask" mask, "name" name, "section" section, "value" value],
@@ -3072,6 +3244,17 @@ pub struct NodeCephCmdSafety {
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephCmdSafety {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(safe: impl IntoValue<bool, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.safe, &mut new.extra, "safe", safe);
+        new
+    }
 }
 
 object!(NodeCephCmdSafety {
@@ -3140,6 +3323,15 @@ pub struct NodeCephConfigdbItem {
     pub extra: Extra,
 }
 
+impl NodeCephConfigdbItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephConfigdbItem {
     optional: [
         "can_update_at_runtime" can_update_at_runtime,
@@ -3181,6 +3373,16 @@ pub struct NodeCephFsItem {
     pub extra: Extra,
 }
 
+impl NodeCephFsItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephFsItem {
     required: ["data_pool" data_pool, "metadata_pool" metadata_pool, "name" name],
     optional: [
@@ -3219,6 +3421,17 @@ pub struct NodeCephMdsItem {
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephMdsItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
 }
 
 object!(NodeCephMdsItem {
@@ -3264,6 +3477,16 @@ pub struct NodeCephMgrItem {
     pub extra: Extra,
 }
 
+impl NodeCephMgrItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephMgrItem {
     required: ["name" name, "state" state],
     optional: [
@@ -3307,6 +3530,17 @@ pub struct NodeCephMonItem {
     pub extra: Extra,
 }
 
+impl NodeCephMonItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
 object!(NodeCephMonItem {
     required: ["name" name],
     optional: [
@@ -3337,6 +3571,17 @@ pub struct NodeCephOsd {
     pub extra: Extra,
 }
 
+impl NodeCephOsd {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(root: impl IntoValue<NodeCephOsdRoot, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.root, &mut new.extra, "root", root);
+        new
+    }
+}
+
 object!(NodeCephOsd {
     required: ["root" root],
     optional: ["flags" flags],
@@ -3363,6 +3608,21 @@ pub struct NodeCephOsdLvInfo {
     pub vg_name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephOsdLvInfo {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        creation_time: impl IntoValue<String, How0>,
+        lv_size: impl IntoValue<i64, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.creation_time, &mut new.extra, "creation_time", creation_time);
+        set::put(&mut new.lv_size, &mut new.extra, "lv_size", lv_size);
+        new
+    }
 }
 
 object!(NodeCephOsdLvInfo {
@@ -3403,6 +3663,15 @@ pub struct NodeCephOsdMetadata {
     pub osd: Option<NodeCephOsdMetadataOsd>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephOsdMetadata {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCephOsdMetadata {
@@ -3461,6 +3730,15 @@ pub struct NodeCephOsdMetadataDevicesItem {
     pub extra: Extra,
 }
 
+impl NodeCephOsdMetadataDevicesItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephOsdMetadataDevicesItem {
     optional: [
         "dev_node" dev_node,
@@ -3515,6 +3793,17 @@ pub struct NodeCephOsdMetadataOsd {
     pub extra: Extra,
 }
 
+impl NodeCephOsdMetadataOsd {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
+}
+
 object!(NodeCephOsdMetadataOsd {
     required: ["id" id],
     optional: [
@@ -3545,6 +3834,15 @@ pub struct NodeCephOsdRoot {
     pub leaf: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephOsdRoot {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCephOsdRoot {
@@ -3615,6 +3913,15 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
@@ -3712,6 +4019,15 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
+impl NodeCephOsdRootChildrenChildrenChildrenItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephOsdRootChildrenChildrenChildrenItem {
     optional: [
         "apply_latency_ms" apply_latency_ms,
@@ -3805,6 +4121,15 @@ pub struct NodeCephOsdRootChildrenChildrenItem {
     pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephOsdRootChildrenChildrenItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCephOsdRootChildrenChildrenItem {
@@ -3902,6 +4227,15 @@ pub struct NodeCephOsdRootChildrenItem {
     pub extra: Extra,
 }
 
+impl NodeCephOsdRootChildrenItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephOsdRootChildrenItem {
     optional: [
         "apply_latency_ms" apply_latency_ms,
@@ -3941,7 +4275,7 @@ impl Default for NodeCephOsdRootChildrenItem {
 
 /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
 ///
-/// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
+/// Given by [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get), [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
 /// Taken by [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost), [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut), [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost), [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -4017,6 +4351,233 @@ pub struct NodeCephPool {
     pub write_fadvise_dontneed: bool,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephPool {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `application`.
+    #[inline]
+    #[must_use]
+    pub fn application<How>(
+        mut self,
+        value: impl IntoSetting<NodeCephApplication, How>,
+    ) -> Self {
+        set::set(&mut self.application, &mut self.extra, "application", value);
+        self
+    }
+    ///Sets `application_list`.
+    #[inline]
+    #[must_use]
+    pub fn application_list<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(
+            &mut self.application_list,
+            &mut self.extra,
+            "application_list",
+            value,
+        );
+        self
+    }
+    ///Sets `autoscale_status`.
+    #[inline]
+    #[must_use]
+    pub fn autoscale_status<How>(
+        mut self,
+        value: impl IntoSetting<NodeCephPoolAutoscaleStatus, How>,
+    ) -> Self {
+        set::set(&mut self.autoscale_status, &mut self.extra, "autoscale_status", value);
+        self
+    }
+    ///Sets `crush_rule`.
+    #[inline]
+    #[must_use]
+    pub fn crush_rule<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.crush_rule, &mut self.extra, "crush_rule", value);
+        self
+    }
+    ///Sets `fast_read`.
+    #[inline]
+    #[must_use]
+    pub fn fast_read<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.fast_read, &mut self.extra, "fast_read", value);
+        self
+    }
+    ///Sets `hashpspool`.
+    #[inline]
+    #[must_use]
+    pub fn hashpspool<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.hashpspool, &mut self.extra, "hashpspool", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `min_size`.
+    #[inline]
+    #[must_use]
+    pub fn min_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.min_size, &mut self.extra, "min_size", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `nodeep-scrub`.
+    #[inline]
+    #[must_use]
+    pub fn nodeep_scrub<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.nodeep_scrub, &mut self.extra, "nodeep-scrub", value);
+        self
+    }
+    ///Sets `nodelete`.
+    #[inline]
+    #[must_use]
+    pub fn nodelete<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.nodelete, &mut self.extra, "nodelete", value);
+        self
+    }
+    ///Sets `nopgchange`.
+    #[inline]
+    #[must_use]
+    pub fn nopgchange<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.nopgchange, &mut self.extra, "nopgchange", value);
+        self
+    }
+    ///Sets `noscrub`.
+    #[inline]
+    #[must_use]
+    pub fn noscrub<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.noscrub, &mut self.extra, "noscrub", value);
+        self
+    }
+    ///Sets `nosizechange`.
+    #[inline]
+    #[must_use]
+    pub fn nosizechange<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.nosizechange, &mut self.extra, "nosizechange", value);
+        self
+    }
+    ///Sets `pg_autoscale_mode`.
+    #[inline]
+    #[must_use]
+    pub fn pg_autoscale_mode<How>(
+        mut self,
+        value: impl IntoSetting<NodeCephPgAutoscaleMode, How>,
+    ) -> Self {
+        set::set(
+            &mut self.pg_autoscale_mode,
+            &mut self.extra,
+            "pg_autoscale_mode",
+            value,
+        );
+        self
+    }
+    ///Sets `pg_num`.
+    #[inline]
+    #[must_use]
+    pub fn pg_num<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pg_num, &mut self.extra, "pg_num", value);
+        self
+    }
+    ///Sets `pg_num_min`.
+    #[inline]
+    #[must_use]
+    pub fn pg_num_min<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pg_num_min, &mut self.extra, "pg_num_min", value);
+        self
+    }
+    ///Sets `pgp_num`.
+    #[inline]
+    #[must_use]
+    pub fn pgp_num<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pgp_num, &mut self.extra, "pgp_num", value);
+        self
+    }
+    ///Sets `size`.
+    #[inline]
+    #[must_use]
+    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.size, &mut self.extra, "size", value);
+        self
+    }
+    ///Sets `statistics`.
+    #[inline]
+    #[must_use]
+    pub fn statistics<How>(
+        mut self,
+        value: impl IntoSetting<NodeCephPoolStatistics, How>,
+    ) -> Self {
+        set::set(&mut self.statistics, &mut self.extra, "statistics", value);
+        self
+    }
+    ///Sets `target_size`.
+    #[inline]
+    #[must_use]
+    pub fn target_size<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.target_size, &mut self.extra, "target_size", value);
+        self
+    }
+    ///Sets `target_size_ratio`.
+    #[inline]
+    #[must_use]
+    pub fn target_size_ratio<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(
+            &mut self.target_size_ratio,
+            &mut self.extra,
+            "target_size_ratio",
+            value,
+        );
+        self
+    }
+    ///Sets `use_gmt_hitset`.
+    #[inline]
+    #[must_use]
+    pub fn use_gmt_hitset<How>(mut self, value: impl IntoValue<bool, How>) -> Self {
+        set::put(&mut self.use_gmt_hitset, &mut self.extra, "use_gmt_hitset", value);
+        self
+    }
+    ///Sets `write_fadvise_dontneed`.
+    #[inline]
+    #[must_use]
+    pub fn write_fadvise_dontneed<How>(
+        mut self,
+        value: impl IntoValue<bool, How>,
+    ) -> Self {
+        set::put(
+            &mut self.write_fadvise_dontneed,
+            &mut self.extra,
+            "write_fadvise_dontneed",
+            value,
+        );
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(NodeCephPool {
@@ -4101,6 +4662,15 @@ pub struct NodeCephPoolAutoscaleStatus {
     pub extra: Extra,
 }
 
+impl NodeCephPoolAutoscaleStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(NodeCephPoolAutoscaleStatus {
     optional: [
         "actual_capacity_ratio" actual_capacity_ratio,
@@ -4155,7 +4725,7 @@ pub struct NodeCephPoolItem {
     /// Share of the pool's capacity in use, as Ceph reports it; absent without statistics.
     pub percent_used: Option<f64>,
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
-    pub pg_autoscale_mode: Option<String>,
+    pub pg_autoscale_mode: Option<NodeCephPgAutoscaleMode>,
     /// Number of placement groups.
     pub pg_num: Option<i64>,
     /// Number of placement groups the autoscaler considers best.
@@ -4176,6 +4746,175 @@ pub struct NodeCephPoolItem {
     pub type_: Option<NodeCephType>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephPoolItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        pool: impl IntoValue<i64, How0>,
+        pool_name: impl IntoValue<String, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.pool, &mut new.extra, "pool", pool);
+        set::put(&mut new.pool_name, &mut new.extra, "pool_name", pool_name);
+        new
+    }
+    ///Sets `application_metadata`.
+    #[inline]
+    #[must_use]
+    pub fn application_metadata<How>(
+        mut self,
+        value: impl IntoSetting<BTreeMap<String, BTreeMap<String, String>>, How>,
+    ) -> Self {
+        set::set(
+            &mut self.application_metadata,
+            &mut self.extra,
+            "application_metadata",
+            value,
+        );
+        self
+    }
+    ///Sets `autoscale_status`.
+    #[inline]
+    #[must_use]
+    pub fn autoscale_status<How>(
+        mut self,
+        value: impl IntoSetting<NodeCephPoolAutoscaleStatus, How>,
+    ) -> Self {
+        set::set(&mut self.autoscale_status, &mut self.extra, "autoscale_status", value);
+        self
+    }
+    ///Sets `bytes_used`.
+    #[inline]
+    #[must_use]
+    pub fn bytes_used<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.bytes_used, &mut self.extra, "bytes_used", value);
+        self
+    }
+    ///Sets `crush_rule`.
+    #[inline]
+    #[must_use]
+    pub fn crush_rule<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.crush_rule, &mut self.extra, "crush_rule", value);
+        self
+    }
+    ///Sets `crush_rule_name`.
+    #[inline]
+    #[must_use]
+    pub fn crush_rule_name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.crush_rule_name, &mut self.extra, "crush_rule_name", value);
+        self
+    }
+    ///Sets `min_size`.
+    #[inline]
+    #[must_use]
+    pub fn min_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.min_size, &mut self.extra, "min_size", value);
+        self
+    }
+    ///Sets `percent_used`.
+    #[inline]
+    #[must_use]
+    pub fn percent_used<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(&mut self.percent_used, &mut self.extra, "percent_used", value);
+        self
+    }
+    ///Sets `pg_autoscale_mode`.
+    #[inline]
+    #[must_use]
+    pub fn pg_autoscale_mode<How>(
+        mut self,
+        value: impl IntoSetting<NodeCephPgAutoscaleMode, How>,
+    ) -> Self {
+        set::set(
+            &mut self.pg_autoscale_mode,
+            &mut self.extra,
+            "pg_autoscale_mode",
+            value,
+        );
+        self
+    }
+    ///Sets `pg_num`.
+    #[inline]
+    #[must_use]
+    pub fn pg_num<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pg_num, &mut self.extra, "pg_num", value);
+        self
+    }
+    ///Sets `pg_num_final`.
+    #[inline]
+    #[must_use]
+    pub fn pg_num_final<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pg_num_final, &mut self.extra, "pg_num_final", value);
+        self
+    }
+    ///Sets `pg_num_min`.
+    #[inline]
+    #[must_use]
+    pub fn pg_num_min<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pg_num_min, &mut self.extra, "pg_num_min", value);
+        self
+    }
+    ///Sets `pool`.
+    #[inline]
+    #[must_use]
+    pub fn pool<How>(mut self, value: impl IntoValue<i64, How>) -> Self {
+        set::put(&mut self.pool, &mut self.extra, "pool", value);
+        self
+    }
+    ///Sets `pool_name`.
+    #[inline]
+    #[must_use]
+    pub fn pool_name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.pool_name, &mut self.extra, "pool_name", value);
+        self
+    }
+    ///Sets `size`.
+    #[inline]
+    #[must_use]
+    pub fn size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.size, &mut self.extra, "size", value);
+        self
+    }
+    ///Sets `target_size`.
+    #[inline]
+    #[must_use]
+    pub fn target_size<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.target_size, &mut self.extra, "target_size", value);
+        self
+    }
+    ///Sets `target_size_ratio`.
+    #[inline]
+    #[must_use]
+    pub fn target_size_ratio<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
+        set::set(
+            &mut self.target_size_ratio,
+            &mut self.extra,
+            "target_size_ratio",
+            value,
+        );
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoSetting<NodeCephType, How>) -> Self {
+        set::set(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(NodeCephPoolItem {
@@ -4250,6 +4989,15 @@ pub struct NodeCephPoolStatistics {
     pub wr_bytes: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl NodeCephPoolStatistics {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(NodeCephPoolStatistics {

@@ -11778,7 +11778,7 @@ impl Default for NodeVzdumpDefaults {
 
 /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target.
 ///
-/// Used by `GET /nodes/{node}/vzdump/defaults`.
+/// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsFleecing {
@@ -11813,13 +11813,15 @@ impl Default for NodeVzdumpDefaultsFleecing {
 
 /// Performance tuning of the backup.
 ///
-/// Used by `GET /nodes/{node}/vzdump/defaults`.
+/// Given by [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaultsPerformance {
     /// Most parallel I/O workers a virtual machine backup uses. From 1 to 256. Default: `16`.
+    #[doc(alias("max-workers"))]
     pub max_workers: Option<i64>,
     /// Most directory entries a container backup to Proxmox Backup Server keeps in memory. At least 1. Default: `1048576`.
+    #[doc(alias("pbs-entries-max"))]
     pub pbs_entries_max: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

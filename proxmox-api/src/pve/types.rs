@@ -55,6 +55,7 @@ open_enum_impls!(BackupCompression {
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -78,14 +79,14 @@ impl BackupFleecing {
     #[inline]
     #[must_use]
     pub fn enabled<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.enabled, &mut self.unknown, "enabled", value);
+        set::set(&mut self.enabled, &mut self.unknown, "enabled", value);
         self
     }
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
     #[inline]
     #[must_use]
     pub fn storage<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.storage, &mut self.unknown, "storage", value);
+        set::set(&mut self.storage, &mut self.unknown, "storage", value);
         self
     }
 }
@@ -209,6 +210,7 @@ open_enum_impls!(BackupNotificationPolicy {
 ///
 /// A property string: it is written and read as one text.
 ///
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -233,12 +235,7 @@ impl BackupPerformance {
     #[inline]
     #[must_use]
     pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.max_workers,
-            &mut self.unknown,
-            "max-workers",
-            value,
-        );
+        set::set(&mut self.max_workers, &mut self.unknown, "max-workers", value);
         self
     }
     /// Directory entries a container backup to Proxmox Backup Server may hold in memory. Since 8.1.
@@ -246,12 +243,7 @@ impl BackupPerformance {
     #[inline]
     #[must_use]
     pub fn pbs_entries_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.pbs_entries_max,
-            &mut self.unknown,
-            "pbs-entries-max",
-            value,
-        );
+        set::set(&mut self.pbs_entries_max, &mut self.unknown, "pbs-entries-max", value);
         self
     }
 }
@@ -311,35 +303,35 @@ impl BandwidthLimits {
     #[inline]
     #[must_use]
     pub fn clone_<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.clone, &mut self.unknown, "clone", value);
+        set::set(&mut self.clone, &mut self.unknown, "clone", value);
         self
     }
     /// Limit in KiB/s where no other one applies. At least 0.
     #[inline]
     #[must_use]
     pub fn default_<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.default, &mut self.unknown, "default", value);
+        set::set(&mut self.default, &mut self.unknown, "default", value);
         self
     }
     /// Limit in KiB/s for migrating guests and their local disks. At least 0.
     #[inline]
     #[must_use]
     pub fn migration<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.migration, &mut self.unknown, "migration", value);
+        set::set(&mut self.migration, &mut self.unknown, "migration", value);
         self
     }
     /// Limit in KiB/s for moving disks to another storage. At least 0.
     #[inline]
     #[must_use]
     pub fn move_<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.move_, &mut self.unknown, "move", value);
+        set::set(&mut self.move_, &mut self.unknown, "move", value);
         self
     }
     /// Limit in KiB/s for restoring backups. At least 0.
     #[inline]
     #[must_use]
     pub fn restore<How>(mut self, value: impl IntoSetting<f64, How>) -> Self {
-        property_string::set(&mut self.restore, &mut self.unknown, "restore", value);
+        set::set(&mut self.restore, &mut self.unknown, "restore", value);
         self
     }
 }
@@ -409,6 +401,15 @@ pub struct CephStatus {
     pub extra: Extra,
 }
 
+impl CephStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatus {
     optional: [
         "election_epoch" election_epoch,
@@ -460,6 +461,15 @@ pub struct CephStatusFsmap {
     pub extra: Extra,
 }
 
+impl CephStatusFsmap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusFsmap {
     optional: [
         "by_rank" by_rank,
@@ -500,6 +510,15 @@ pub struct CephStatusFsmapByRankItem {
     pub extra: Extra,
 }
 
+impl CephStatusFsmapByRankItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusFsmapByRankItem {
     optional: [
         "filesystem_id" filesystem_id, "gid" gid, "name" name, "rank" rank, "status" status,
@@ -528,6 +547,15 @@ pub struct CephStatusHealth {
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusHealth {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusHealth {
@@ -560,6 +588,15 @@ pub struct CephStatusHealthChecksValue {
     pub extra: Extra,
 }
 
+impl CephStatusHealthChecksValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusHealthChecksValue {
     optional: ["detail" detail, "muted" muted, "severity" severity, "summary" summary],
     others: extra,
@@ -582,6 +619,15 @@ pub struct CephStatusHealthChecksValueDetailItem {
     pub message: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusHealthChecksValueDetailItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusHealthChecksValueDetailItem {
@@ -608,6 +654,15 @@ pub struct CephStatusHealthChecksValueSummary {
     pub message: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusHealthChecksValueSummary {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusHealthChecksValueSummary {
@@ -640,6 +695,15 @@ pub struct CephStatusHealthMutesItem {
     pub ttl: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusHealthMutesItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusHealthMutesItem {
@@ -698,6 +762,15 @@ pub struct CephStatusMgrmap {
     pub extra: Extra,
 }
 
+impl CephStatusMgrmap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusMgrmap {
     optional: [
         "active_addr" active_addr,
@@ -740,6 +813,15 @@ pub struct CephStatusMgrmapStandbysItem {
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusMgrmapStandbysItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusMgrmapStandbysItem {
@@ -792,6 +874,15 @@ pub struct CephStatusMonmap {
     pub tiebreaker_mon: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusMonmap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusMonmap {
@@ -848,6 +939,15 @@ pub struct CephStatusMonmapMonsItem {
     pub extra: Extra,
 }
 
+impl CephStatusMonmapMonsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusMonmapMonsItem {
     optional: [
         "addr" addr,
@@ -895,6 +995,15 @@ pub struct CephStatusOsdmap {
     pub osd_up_since: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusOsdmap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusOsdmap {
@@ -987,6 +1096,15 @@ pub struct CephStatusPgmap {
     pub extra: Extra,
 }
 
+impl CephStatusPgmap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusPgmap {
     optional: [
         "bytes_avail" bytes_avail,
@@ -1043,6 +1161,15 @@ pub struct CephStatusPgmapPgsByStateItem {
     pub extra: Extra,
 }
 
+impl CephStatusPgmapPgsByStateItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusPgmapPgsByStateItem {
     optional: ["count" count, "state_name" state_name],
     others: extra,
@@ -1069,6 +1196,15 @@ pub struct CephStatusProgressEventsValue {
     pub progress: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl CephStatusProgressEventsValue {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(CephStatusProgressEventsValue {
@@ -1099,66 +1235,21 @@ pub struct CephStatusServicemap {
     pub extra: Extra,
 }
 
+impl CephStatusServicemap {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(CephStatusServicemap {
     optional: ["epoch" epoch, "modified" modified, "services" services],
     others: extra,
 });
 
 impl Default for CephStatusServicemap {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Settings for backup fleecing, which only concerns virtual machines.
-///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterBackupFleecing {
-    /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
-    pub enabled: Option<bool>,
-    /// Storage for the fleecing images; best a local one with thin provisioning and discard.
-    pub storage: Option<StorageId>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterBackupFleecing {
-    optional: ["enabled" enabled, "storage" storage],
-    others: extra,
-});
-
-impl Default for ClusterBackupFleecing {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Settings that affect the speed of backups.
-///
-/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterBackupPerformance {
-    /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
-    #[doc(alias("max-workers"))]
-    pub max_workers: Option<i64>,
-    /// Directory entries a container backup to Proxmox Backup Server may hold in memory. At least 1. Default: `1048576`.
-    #[doc(alias("pbs-entries-max"))]
-    pub pbs_entries_max: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-object!(ClusterBackupPerformance {
-    optional: ["max-workers" max_workers, "pbs-entries-max" pbs_entries_max],
-    others: extra,
-});
-
-impl Default for ClusterBackupPerformance {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -1175,6 +1266,15 @@ pub struct ClusterCephStatusMgrmapActiveAddrs {
     pub addrvec: Option<Vec<ClusterCephStatusMgrmapActiveAddrsAddrvecItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterCephStatusMgrmapActiveAddrs {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterCephStatusMgrmapActiveAddrs {
@@ -1205,6 +1305,15 @@ pub struct ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
     pub extra: Extra,
 }
 
+impl ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
     optional: ["addr" addr, "nonce" nonce, "type" type_],
     others: extra,
@@ -1229,6 +1338,15 @@ pub struct ClusterCephStatusMgrmapActiveClientsItem {
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterCephStatusMgrmapActiveClientsItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(ClusterCephStatusMgrmapActiveClientsItem {
@@ -1259,6 +1377,15 @@ pub struct ClusterCephStatusMgrmapAvailableModulesItem {
     pub extra: Extra,
 }
 
+impl ClusterCephStatusMgrmapAvailableModulesItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephStatusMgrmapAvailableModulesItem {
     optional: ["can_run" can_run, "error_string" error_string, "name" name],
     others: extra,
@@ -1285,6 +1412,15 @@ pub struct ClusterCephStatusMonmapFeatures {
     pub extra: Extra,
 }
 
+impl ClusterCephStatusMonmapFeatures {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(ClusterCephStatusMonmapFeatures {
     optional: ["optional" optional, "persistent" persistent],
     others: extra,
@@ -1307,6 +1443,17 @@ pub struct ClusterHaItem {
     pub id: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl ClusterHaItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
 }
 
 object!(ClusterHaItem {
@@ -1349,6 +1496,35 @@ pub struct DirectoryEntry {
     pub extra: Extra,
 }
 
+impl DirectoryEntry {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(DirectoryEntry {
     required: ["name" name],
     others: extra,
@@ -1384,7 +1560,7 @@ open_enum_impls!(DiskFormat {
 #[non_exhaustive]
 pub struct FirewallAlias {
     /// Address or network the alias stands for.
-    pub cidr: Option<String>,
+    pub cidr: Option<Cidr>,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1395,6 +1571,61 @@ pub struct FirewallAlias {
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl FirewallAlias {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `ipversion`.
+    #[inline]
+    #[must_use]
+    pub fn ipversion<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ipversion, &mut self.extra, "ipversion", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(FirewallAlias {
@@ -1418,11 +1649,11 @@ impl Default for FirewallAlias {
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
-    pub cidr: String,
+    pub cidr: Cidr,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
-    pub digest: String,
+    pub digest: Option<String>,
     /// IP version, 4 or 6, as told by the addresses.
     pub ipversion: Option<i64>,
     /// Name of the alias.
@@ -1431,9 +1662,65 @@ pub struct FirewallAliasesItem {
     pub extra: Extra,
 }
 
+impl FirewallAliasesItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoValue<Cidr, How>) -> Self {
+        set::put(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `ipversion`.
+    #[inline]
+    #[must_use]
+    pub fn ipversion<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ipversion, &mut self.extra, "ipversion", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(FirewallAliasesItem {
-    required: ["cidr" cidr, "digest" digest, "name" name],
-    optional: ["comment" comment, "ipversion" ipversion],
+    required: ["cidr" cidr, "name" name],
+    optional: ["comment" comment, "digest" digest, "ipversion" ipversion],
     others: extra,
 });
 
@@ -1453,6 +1740,16 @@ pub struct FirewallIpset {
     pub extra: Extra,
 }
 
+impl FirewallIpset {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(FirewallIpset {
     required: ["digest" digest, "name" name],
     optional: ["comment" comment],
@@ -1466,7 +1763,7 @@ object!(FirewallIpset {
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
     /// Address or network in CIDR notation.
-    pub cidr: Option<String>,
+    pub cidr: Option<Cidr>,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -1477,6 +1774,61 @@ pub struct FirewallIpsetEntry {
     pub nomatch: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl FirewallIpsetEntry {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `errors`.
+    #[inline]
+    #[must_use]
+    pub fn errors<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.errors, &mut self.extra, "errors", value);
+        self
+    }
+    ///Sets `nomatch`.
+    #[inline]
+    #[must_use]
+    pub fn nomatch<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nomatch, &mut self.extra, "nomatch", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(FirewallIpsetEntry {
@@ -1500,20 +1852,70 @@ impl Default for FirewallIpsetEntry {
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
-    pub cidr: String,
+    pub cidr: Cidr,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
-    pub digest: String,
+    pub digest: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
+impl FirewallIpsetItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(cidr: impl IntoValue<Cidr, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.cidr, &mut new.extra, "cidr", cidr);
+        new
+    }
+    ///Sets `cidr`.
+    #[inline]
+    #[must_use]
+    pub fn cidr<How>(mut self, value: impl IntoValue<Cidr, How>) -> Self {
+        set::put(&mut self.cidr, &mut self.extra, "cidr", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `nomatch`.
+    #[inline]
+    #[must_use]
+    pub fn nomatch<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.nomatch, &mut self.extra, "nomatch", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(FirewallIpsetItem {
-    required: ["cidr" cidr, "digest" digest],
-    optional: ["comment" comment, "nomatch" nomatch],
+    required: ["cidr" cidr],
+    optional: ["comment" comment, "digest" digest, "nomatch" nomatch],
     others: extra,
 });
 
@@ -1762,6 +2164,16 @@ pub struct FirewallRef {
     pub extra: Extra,
 }
 
+impl FirewallRef {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(FirewallRef {
     required: ["name" name, "type" type_],
     optional: ["comment" comment, "ref" ref_, "scope" scope],
@@ -1825,9 +2237,142 @@ pub struct FirewallRule {
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     pub sport: Option<String>,
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    pub type_: String,
+    pub type_: FirewallRuleType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl FirewallRule {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `action`.
+    #[inline]
+    #[must_use]
+    pub fn action<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.action, &mut self.extra, "action", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `dest`.
+    #[inline]
+    #[must_use]
+    pub fn dest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dest, &mut self.extra, "dest", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `dport`.
+    #[inline]
+    #[must_use]
+    pub fn dport<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.dport, &mut self.extra, "dport", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `icmp-type`.
+    #[inline]
+    #[must_use]
+    pub fn icmp_type<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.icmp_type, &mut self.extra, "icmp-type", value);
+        self
+    }
+    ///Sets `iface`.
+    #[inline]
+    #[must_use]
+    pub fn iface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.iface, &mut self.extra, "iface", value);
+        self
+    }
+    ///Sets `ipversion`.
+    #[inline]
+    #[must_use]
+    pub fn ipversion<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.ipversion, &mut self.extra, "ipversion", value);
+        self
+    }
+    ///Sets `log`.
+    #[inline]
+    #[must_use]
+    pub fn log<How>(mut self, value: impl IntoSetting<FirewallLogLevel, How>) -> Self {
+        set::set(&mut self.log, &mut self.extra, "log", value);
+        self
+    }
+    ///Sets `macro`.
+    #[inline]
+    #[must_use]
+    pub fn macro_<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.macro_, &mut self.extra, "macro", value);
+        self
+    }
+    ///Sets `pos`.
+    #[inline]
+    #[must_use]
+    pub fn pos<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.pos, &mut self.extra, "pos", value);
+        self
+    }
+    ///Sets `proto`.
+    #[inline]
+    #[must_use]
+    pub fn proto<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.proto, &mut self.extra, "proto", value);
+        self
+    }
+    ///Sets `source`.
+    #[inline]
+    #[must_use]
+    pub fn source<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.source, &mut self.extra, "source", value);
+        self
+    }
+    ///Sets `sport`.
+    #[inline]
+    #[must_use]
+    pub fn sport<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.sport, &mut self.extra, "sport", value);
+        self
+    }
+    ///Sets `type`.
+    #[inline]
+    #[must_use]
+    pub fn type_<How>(mut self, value: impl IntoValue<FirewallRuleType, How>) -> Self {
+        set::put(&mut self.type_, &mut self.extra, "type", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
 }
 
 object!(FirewallRule {
@@ -1853,6 +2398,7 @@ object!(FirewallRule {
 
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
+/// Given by [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get), [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get), [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get), [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get), [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get), [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get), [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get) and 4 more.
 /// Taken by [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost), [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut), [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost), [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut), [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost), [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut), [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost), [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut) and 4 more.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -1925,6 +2471,115 @@ pub struct GuestFirewallOptions {
     pub extra: Extra,
 }
 
+impl GuestFirewallOptions {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `dhcp`.
+    #[inline]
+    #[must_use]
+    pub fn dhcp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.dhcp, &mut self.extra, "dhcp", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `enable`.
+    #[inline]
+    #[must_use]
+    pub fn enable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.enable, &mut self.extra, "enable", value);
+        self
+    }
+    ///Sets `ipfilter`.
+    #[inline]
+    #[must_use]
+    pub fn ipfilter<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ipfilter, &mut self.extra, "ipfilter", value);
+        self
+    }
+    ///Sets `log_level_in`.
+    #[inline]
+    #[must_use]
+    pub fn log_level_in<How>(
+        mut self,
+        value: impl IntoSetting<FirewallLogLevelIn, How>,
+    ) -> Self {
+        set::set(&mut self.log_level_in, &mut self.extra, "log_level_in", value);
+        self
+    }
+    ///Sets `log_level_out`.
+    #[inline]
+    #[must_use]
+    pub fn log_level_out<How>(
+        mut self,
+        value: impl IntoSetting<FirewallLogLevelOut, How>,
+    ) -> Self {
+        set::set(&mut self.log_level_out, &mut self.extra, "log_level_out", value);
+        self
+    }
+    ///Sets `macfilter`.
+    #[inline]
+    #[must_use]
+    pub fn macfilter<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.macfilter, &mut self.extra, "macfilter", value);
+        self
+    }
+    ///Sets `ndp`.
+    #[inline]
+    #[must_use]
+    pub fn ndp<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.ndp, &mut self.extra, "ndp", value);
+        self
+    }
+    ///Sets `policy_in`.
+    #[inline]
+    #[must_use]
+    pub fn policy_in<How>(
+        mut self,
+        value: impl IntoSetting<FirewallPolicyIn, How>,
+    ) -> Self {
+        set::set(&mut self.policy_in, &mut self.extra, "policy_in", value);
+        self
+    }
+    ///Sets `policy_out`.
+    #[inline]
+    #[must_use]
+    pub fn policy_out<How>(
+        mut self,
+        value: impl IntoSetting<FirewallPolicyOut, How>,
+    ) -> Self {
+        set::set(&mut self.policy_out, &mut self.extra, "policy_out", value);
+        self
+    }
+    ///Sets `radv`.
+    #[inline]
+    #[must_use]
+    pub fn radv<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.radv, &mut self.extra, "radv", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
 object!(GuestFirewallOptions {
     optional: [
         "dhcp" dhcp,
@@ -1965,6 +2620,15 @@ pub struct GuestHaState {
     pub extra: Extra,
 }
 
+impl GuestHaState {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(GuestHaState {
     optional: ["group" group, "managed" managed, "state" state],
     others: extra,
@@ -1993,6 +2657,15 @@ pub struct GuestIpAddress {
     pub prefix: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl GuestIpAddress {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(GuestIpAddress {
@@ -2072,6 +2745,17 @@ pub struct GuestRrdSample {
     pub extra: Extra,
 }
 
+impl GuestRrdSample {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(time: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.time, &mut new.extra, "time", time);
+        new
+    }
+}
+
 object!(GuestRrdSample {
     required: ["time" time],
     optional: [
@@ -2146,6 +2830,15 @@ pub struct HaBlockingResource {
     pub sid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl HaBlockingResource {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(HaBlockingResource {
@@ -2260,7 +2953,7 @@ open_enum_impls!(KeyboardLayout {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
+/// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet).
 /// Taken by [`PUT /cluster/options`](super::cluster::ClusterOptionsPut), [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -2284,34 +2977,29 @@ impl Location {
         longitude: impl IntoValue<f64, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.latitude, &mut new.unknown, "latitude", latitude);
-        property_string::put(
-            &mut new.longitude,
-            &mut new.unknown,
-            "longitude",
-            longitude,
-        );
+        set::put(&mut new.latitude, &mut new.unknown, "latitude", latitude);
+        set::put(&mut new.longitude, &mut new.unknown, "longitude", longitude);
         new
     }
     /// Latitude in degrees, north positive. From -90 to 90.
     #[inline]
     #[must_use]
     pub fn latitude<How>(mut self, value: impl IntoValue<f64, How>) -> Self {
-        property_string::put(&mut self.latitude, &mut self.unknown, "latitude", value);
+        set::put(&mut self.latitude, &mut self.unknown, "latitude", value);
         self
     }
     /// Longitude in degrees, east positive. From -180 to 180.
     #[inline]
     #[must_use]
     pub fn longitude<How>(mut self, value: impl IntoValue<f64, How>) -> Self {
-        property_string::put(&mut self.longitude, &mut self.unknown, "longitude", value);
+        set::put(&mut self.longitude, &mut self.unknown, "longitude", value);
         self
     }
     /// Name of the place. At most 128 characters.
     #[inline]
     #[must_use]
     pub fn name<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(&mut self.name, &mut self.unknown, "name", value);
+        set::set(&mut self.name, &mut self.unknown, "name", value);
         self
     }
 }
@@ -2349,6 +3037,21 @@ pub struct LogLine {
     pub extra: Extra,
 }
 
+impl LogLine {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0, How1>(
+        n: impl IntoValue<i64, How0>,
+        t: impl IntoValue<String, How1>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.n, &mut new.extra, "n", n);
+        set::put(&mut new.t, &mut new.extra, "t", t);
+        new
+    }
+}
+
 object!(LogLine {
     required: ["n" n, "t" t],
     others: extra,
@@ -2384,6 +3087,17 @@ pub struct LxcVmidSnapshotSnapnameItem {
     pub extra: Extra,
 }
 
+impl LxcVmidSnapshotSnapnameItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(cmd: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.cmd, &mut new.extra, "cmd", cmd);
+        new
+    }
+}
+
 object!(LxcVmidSnapshotSnapnameItem {
     required: ["cmd" cmd],
     others: extra,
@@ -2405,6 +3119,16 @@ pub struct Mtunnel {
     pub extra: Extra,
 }
 
+impl Mtunnel {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(Mtunnel {
     required: ["socket" socket, "ticket" ticket, "upid" upid],
     others: extra,
@@ -2422,6 +3146,15 @@ pub struct MtunnelWebsocket {
     pub socket: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl MtunnelWebsocket {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(MtunnelWebsocket {
@@ -2454,6 +3187,17 @@ pub struct PendingSetting {
     pub extra: Extra,
 }
 
+impl PendingSetting {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(key: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.key, &mut new.extra, "key", key);
+        new
+    }
+}
+
 object!(PendingSetting {
     required: ["key" key],
     optional: ["delete" delete, "pending" pending, "value" value],
@@ -2464,7 +3208,7 @@ object!(PendingSetting {
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Given by [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
+/// Given by [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get), [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get), [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet), [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
 /// Taken by [`POST /cluster/backup`](super::cluster::ClusterBackupPost), [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut), [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet), [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete), [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -2499,7 +3243,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        property_string::set(&mut self.keep_all, &mut self.unknown, "keep-all", value);
+        set::set(&mut self.keep_all, &mut self.unknown, "keep-all", value);
         self
     }
     /// Number of days for which the newest backup of the day is kept.
@@ -2507,12 +3251,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_daily<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.keep_daily,
-            &mut self.unknown,
-            "keep-daily",
-            value,
-        );
+        set::set(&mut self.keep_daily, &mut self.unknown, "keep-daily", value);
         self
     }
     /// Number of hours for which the newest backup of the hour is kept.
@@ -2520,12 +3259,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_hourly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.keep_hourly,
-            &mut self.unknown,
-            "keep-hourly",
-            value,
-        );
+        set::set(&mut self.keep_hourly, &mut self.unknown, "keep-hourly", value);
         self
     }
     /// Number of newest backups that are kept.
@@ -2533,7 +3267,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_last<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.keep_last, &mut self.unknown, "keep-last", value);
+        set::set(&mut self.keep_last, &mut self.unknown, "keep-last", value);
         self
     }
     /// Number of months for which the newest backup of the month is kept.
@@ -2541,12 +3275,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_monthly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.keep_monthly,
-            &mut self.unknown,
-            "keep-monthly",
-            value,
-        );
+        set::set(&mut self.keep_monthly, &mut self.unknown, "keep-monthly", value);
         self
     }
     /// Number of weeks for which the newest backup of the week is kept.
@@ -2554,12 +3283,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_weekly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.keep_weekly,
-            &mut self.unknown,
-            "keep-weekly",
-            value,
-        );
+        set::set(&mut self.keep_weekly, &mut self.unknown, "keep-weekly", value);
         self
     }
     /// Number of years for which the newest backup of the year is kept.
@@ -2567,12 +3291,7 @@ impl PruneBackups {
     #[inline]
     #[must_use]
     pub fn keep_yearly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(
-            &mut self.keep_yearly,
-            &mut self.unknown,
-            "keep-yearly",
-            value,
-        );
+        set::set(&mut self.keep_yearly, &mut self.unknown, "keep-yearly", value);
         self
     }
 }
@@ -2660,6 +3379,17 @@ pub struct QemuCpuFlag {
     pub extra: Extra,
 }
 
+impl QemuCpuFlag {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+}
+
 object!(QemuCpuFlag {
     required: ["name" name],
     optional: ["description" description, "supported-on" supported_on],
@@ -2716,41 +3446,36 @@ impl RemoteEndpoint {
         host: impl IntoValue<String, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
-        property_string::put(&mut new.apitoken, &mut new.unknown, "apitoken", apitoken);
-        property_string::put(&mut new.host, &mut new.unknown, "host", host);
+        set::put(&mut new.apitoken, &mut new.unknown, "apitoken", apitoken);
+        set::put(&mut new.host, &mut new.unknown, "host", host);
         new
     }
     /// API token for the other cluster, in the form of an `Authorization` header value.
     #[inline]
     #[must_use]
     pub fn apitoken<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
-        property_string::put(&mut self.apitoken, &mut self.unknown, "apitoken", value);
+        set::put(&mut self.apitoken, &mut self.unknown, "apitoken", value);
         self
     }
     /// SHA-256 fingerprint of the other side's certificate, if that is not trusted anyway.
     #[inline]
     #[must_use]
     pub fn fingerprint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        property_string::set(
-            &mut self.fingerprint,
-            &mut self.unknown,
-            "fingerprint",
-            value,
-        );
+        set::set(&mut self.fingerprint, &mut self.unknown, "fingerprint", value);
         self
     }
     /// Host name or IP address of a node of the other cluster.
     #[inline]
     #[must_use]
     pub fn host<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        property_string::put(&mut self.host, &mut self.unknown, "host", value);
+        set::put(&mut self.host, &mut self.unknown, "host", value);
         self
     }
     /// Port of the other side's API.
     #[inline]
     #[must_use]
     pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.port, &mut self.unknown, "port", value);
+        set::set(&mut self.port, &mut self.unknown, "port", value);
         self
     }
 }
@@ -2800,6 +3525,17 @@ pub struct RrdImage {
     pub image: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl RrdImage {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(filename: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.filename, &mut new.extra, "filename", filename);
+        new
+    }
 }
 
 object!(RrdImage {
@@ -2872,6 +3608,16 @@ pub struct SpiceConfig {
     pub extra: Extra,
 }
 
+impl SpiceConfig {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 object!(SpiceConfig {
     required: [
         "host" host, "password" password, "proxy" proxy, "tls-port" tls_port, "type" type_,
@@ -2918,21 +3664,21 @@ impl StartupOrder {
     #[inline]
     #[must_use]
     pub fn down<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.down, &mut self.unknown, "down", value);
+        set::set(&mut self.down, &mut self.unknown, "down", value);
         self
     }
     /// Position in the sequence; low numbers start first and shut down last.
     #[inline]
     #[must_use]
     pub fn order<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.order, &mut self.unknown, "order", value);
+        set::set(&mut self.order, &mut self.unknown, "order", value);
         self
     }
     /// Seconds to wait after this start before the next guest is started.
     #[inline]
     #[must_use]
     pub fn up<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        property_string::set(&mut self.up, &mut self.unknown, "up", value);
+        set::set(&mut self.up, &mut self.unknown, "up", value);
         self
     }
 }
@@ -2987,6 +3733,17 @@ pub struct SubdirEntry {
     pub extra: Extra,
 }
 
+impl SubdirEntry {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(subdir: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.subdir, &mut new.extra, "subdir", subdir);
+        new
+    }
+}
+
 object!(SubdirEntry {
     required: ["subdir" subdir],
     others: extra,
@@ -3008,6 +3765,16 @@ pub struct Termproxy {
     pub user: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl Termproxy {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(Termproxy {
@@ -3048,6 +3815,17 @@ pub struct VncWebsocket {
     pub extra: Extra,
 }
 
+impl VncWebsocket {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(port: impl IntoValue<i64, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.port, &mut new.extra, "port", port);
+        new
+    }
+}
+
 object!(VncWebsocket {
     required: ["port" port],
     others: extra,
@@ -3073,6 +3851,16 @@ pub struct Vncproxy {
     pub user: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
+}
+
+impl Vncproxy {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
 }
 
 object!(Vncproxy {
