@@ -111,6 +111,12 @@ fn said_twice(line: &str) -> Option<&'static str> {
             return Some("a unit");
         }
     }
+    if ["; in the request", "; as a parameter"]
+        .iter()
+        .any(|sign| line.contains(sign))
+    {
+        return Some("one place and another");
+    }
     let starts = |word: &str| sentences.iter().any(|sentence| sentence.starts_with(word));
     (starts("Since ") && starts("Until ")).then_some("releases")
 }
@@ -191,6 +197,10 @@ mod tests {
             ("/// How long, in seconds. In seconds.", Some("a unit")),
             ("/// In bytes. In bytes.", Some("a sentence")),
             ("/// The value `a`. Since 9.0. Until 9.0.", Some("releases")),
+            (
+                "/// Kind of the zone; in the request, lists only zones of this kind.",
+                Some("one place and another"),
+            ),
             ("/// Memory in use. In bytes. At least 0. Since 9.0.", None),
             ("/// The value `a`. Only in 9.0.", None),
         ];

@@ -72,14 +72,15 @@ impl Emitter<'_> {
         text.trim_start().to_owned()
     }
 
-    /// The words for what stands at these places. All are looked up: words that only a later place
-    /// finds are of use too.
+    /// The words for what stands at these places: those of an answer, which say what it is, before those of a
+    /// parameter, which say what it does. All are looked up: words that only a later place finds are of use too.
     pub(super) fn meaning(&self, uses: &[Use]) -> Option<&str> {
         let found: Vec<_> = uses
             .iter()
-            .filter_map(|at| self.overlay.meaning(at))
+            .filter_map(|at| Some((!at.result, self.overlay.meaning(at)?)))
             .collect();
-        found.first().copied()
+        let best = found.iter().min_by_key(|(parameter, _)| *parameter);
+        best.map(|(_, words)| *words)
     }
 
     /// A parameter's or field's line; counts those that nobody described.
