@@ -16,6 +16,7 @@ pub mod privileges;
 pub mod recorded;
 mod render;
 mod settings;
+pub mod site;
 pub mod surface;
 mod typetext;
 mod union;

@@ -12,6 +12,7 @@ use crate::access::{Credentials, Identity};
 use crate::calls::{self, Call, Reply};
 use crate::clock::Clock;
 use crate::console::Console;
+use crate::documents;
 use crate::error::{ApiError, ApiResult};
 use crate::faults::{Fault, Faults, Spoil, Verdict};
 use crate::http::{Head, Response, latin1, plain_error};
@@ -209,6 +210,11 @@ impl App {
         }
         let (path, _) = head.path_and_query();
         let decoded = latin1(&percent_encoding::percent_decode_str(path).collect::<Vec<u8>>());
+        if method == Method::Get
+            && let Some(document) = documents::answer(&decoded, self.schema.release())
+        {
+            return Err(document);
+        }
         let mut parts = decoded.split('/').filter(|part| !part.is_empty());
         if parts.next() != Some("api2") {
             return Err(self.server_error(500, &format!("no such file '{decoded}'")));

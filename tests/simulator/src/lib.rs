@@ -26,6 +26,7 @@ mod builder;
 mod calls;
 mod clock;
 mod console;
+mod documents;
 mod error;
 mod faults;
 mod formats;

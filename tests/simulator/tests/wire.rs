@@ -721,3 +721,41 @@ async fn a_one_time_code_at_login_is_checked_but_not_enough() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_explorer_and_the_openapi_document_need_no_login() {
+    let pve = Simulator::builder()
+        .time_factor(0.0)
+        .release("8.0")
+        .start()
+        .await
+        .expect("starts");
+    let get = |path: &'static str| {
+        let pve = &pve;
+        async move {
+            let mut wire = Wire::open(pve).await;
+            wire.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+                .await;
+            wire.answer().await
+        }
+    };
+    let moved = get("/api-explorer").await;
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (301, Some("/api-explorer/"))
+    );
+    let page = get("/api-explorer/").await;
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=UTF-8")
+    );
+    let text = String::from_utf8(page.body).expect("text");
+    assert!(text.len() < 3_000_000, "{} bytes", text.len());
+    // A release that is newer than the played one is on the page, too.
+    assert!(text.contains("\"/cluster/ha/rules\""));
+    let document = get("/api2/json/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let path = |path: &str| document["paths"].get(path).is_some();
+    assert!(path("/nodes/{node}/qemu/{vmid}/config"));
+    assert!(!path("/cluster/ha/rules"), "8.0 has none");
+}

@@ -21,6 +21,7 @@ const calls = catalog.calls.map((call, index) => {
     segments,
     words: new Set(fold(`${call.verb} ${call.path.replace(/[{}]/g, "")}`).split(" ")),
     summaryWords: fold(call.summary).split(" ").map(stem),
+    aliases: (call.aliases || []).map(fold),
     names: parameters.map((p) => p.name),
     foldedNames: parameters.map((p) => fold(p.name.replace("[n]", ""))),
     privilegeText: call.privileges.join(" ").toLowerCase(),
@@ -82,6 +83,7 @@ function score(call, query) {
   if (wanted) return pathScore(call, wanted);
   let sum = 0;
   const folded = fold(query);
+  if (call.aliases.includes(folded)) return 200;
   // A name with a hyphen, such as `import-from`, is one thing.
   if (folded.includes(" ") && call.foldedNames.includes(folded)) return 60 - call.segments.length;
   for (const raw of query.split(/\s+/).filter(Boolean)) {
@@ -157,9 +159,17 @@ function curl(call) {
   const path = call.path.replace(/\{([^}]+)\}/g, (_, name) => name.toUpperCase());
   const required = call.parameters.filter((p) => p.required && !p.in_path);
   const data = required.map((p) => ` \\\n  --data-urlencode '${p.name}=…'`).join("");
-  const inQuery = (call.verb === "GET" || call.verb === "DELETE") && data ? " --get" : "";
-  const verb = call.verb === "GET" ? "" : ` --request ${call.verb}`;
-  return `curl --cacert pve-root-ca.pem --header "Authorization: PVEAPIToken=$TOKEN"${verb}${inQuery} \\\n  'https://pve1:8006/api2/json${path}'${data}`;
+  const inQuery = (call.verb === "GET" || call.verb === "DELETE") && data ? "--get " : "";
+  const verb = call.verb === "GET" ? "" : `--request ${call.verb} `;
+  return `curl --cacert pve-root-ca.pem --header "Authorization: PVEAPIToken=$TOKEN" \\\n  ${verb}${inQuery}'https://pve1:8006/api2/json${path}'${data}`;
+}
+
+// A paragraph, or a list of cases, which is folded where it is long.
+function rule(text) {
+  if (!text.startsWith("* ")) return `<p>${marked(text)}</p>`;
+  const cases = text.split("\n").map((line) => `<li>${marked(line.replace(/^\* /, ""))}</li>`);
+  const list = `<ul>${cases.join("")}</ul>`;
+  return cases.length > 4 ? `<details><summary>${cases.length} cases</summary>${list}</details>` : list;
 }
 
 function show(call) {
@@ -170,8 +180,8 @@ function show(call) {
       return `<tr><td><code>${escape(p.name)}</code>${p.required ? " <b title=required>*</b>" : ""}<br><span class=dim>${escape(p.ty)}${p.in_path ? ", in the path" : ""}</span></td><td>${marked(p.about)}${since && !p.about.includes("ince ") ? ` <span class=dim>(${since})</span>` : ""}${values}</td></tr>`;
     })
     .join("");
-  const request = call.request ? `${docs}/pve/${call.area}/struct.${call.request}.html` : "";
-  const answer = call.answer_type ? `${docs}/pve/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
+  const request = docs && call.request ? `${docs}/pve/${call.area}/struct.${call.request}.html` : "";
+  const answer = docs && call.answer_type ? `${docs}/pve/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
   const since = releasesOf(call.releases) || "all tracked releases";
   $("call").innerHTML = `
 <h2><span class="verb ${call.verb}">${call.verb}</span> ${escape(call.path)}</h2>
@@ -179,8 +189,8 @@ function show(call) {
 <p class=dim>${since}${call.task ? " · runs as a task" : ""}${call.token ? "" : " · not with an API token"}</p>
 <h3>Rust</h3><pre>${escape(call.rust)}</pre>
 <h3>curl</h3><pre>${escape(curl(call))}</pre>
-<h3>Privileges and rules</h3>${call.privileges.map((p) => `<p>${marked(p).replace(/^\* /gm, "• ").replace(/\n/g, "<br>")}</p>`).join("")}
 <h3>Answer</h3><p>${answer ? `<a href="${answer}">${escape(call.answer)}</a>` : escape(call.answer)}${request ? ` · <a href="${request}">request in rustdoc</a>` : ""}</p>
+<h3>Privileges and rules</h3>${call.privileges.map(rule).join("")}
 <h3>Parameters</h3>${rows ? `<table><tbody>${rows}</tbody></table>` : "<p class=dim>None.</p>"}`;
   const hash = "#" + encodeURIComponent(call.id);
   if (location.hash !== hash) history.replaceState(null, "", hash);

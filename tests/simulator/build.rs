@@ -1,0 +1,34 @@
+//! Lists the texts of `schema/pve` for the documents that the simulator serves, so that a new file needs no line here.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let variable = |name: &str| env::var_os(name).map(PathBuf::from).unwrap_or_default();
+    let schema = variable("CARGO_MANIFEST_DIR").join("../../schema/pve");
+    println!("cargo::rerun-if-changed={}", schema.display());
+    let mut files = Vec::new();
+    list(&schema, &mut files)?;
+    files.sort();
+    let mut code = "[\n".to_owned();
+    for file in files {
+        let name = file.strip_prefix(&schema).unwrap_or(&file);
+        let name = name.to_string_lossy().replace('\\', "/");
+        let path = file.to_string_lossy().into_owned();
+        let _ = writeln!(code, "    ({name:?}, include_str!({path:?})),");
+    }
+    code.push(']');
+    fs::write(variable("OUT_DIR").join("schema.rs"), code)
+}
+
+fn list(folder: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => list(&path, into)?,
+            false => into.push(path),
+        }
+    }
+    Ok(())
+}

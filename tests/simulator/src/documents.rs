@@ -1,0 +1,64 @@
+//! What describes the API to people and programs, at addresses that a real server does not have: the explorer at
+//! `/api-explorer/`, the OpenAPI document of the played release at `/api2/json/openapi.json`.
+
+use std::sync::LazyLock;
+
+use proxmox_codegen::facts::Release;
+use proxmox_codegen::generate::{self, Input};
+use proxmox_codegen::site;
+
+use crate::http::Response;
+
+/// All of `schema/pve`, by path below it.
+const SCHEMA: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/schema.rs"));
+
+static INPUT: LazyLock<Input> = LazyLock::new(|| {
+    let mut input = Input::default();
+    for (name, text) in SCHEMA {
+        let text = (*text).to_owned();
+        match name.strip_prefix("overlay/") {
+            Some(name) => {
+                input.overlay.insert(name.to_owned(), text);
+            }
+            None if name.ends_with(".json") => {
+                input.releases.insert((*name).to_owned(), text);
+            }
+            None if *name == "names.lock" => input.lock = Some(text),
+            None => {}
+        }
+    }
+    input
+});
+
+static EXPLORER: LazyLock<Result<String, String>> = LazyLock::new(|| {
+    let catalog = generate::catalog(&INPUT).map_err(|problems| problems.join("\n"))?;
+    site::page(&catalog, None)
+});
+
+/// The document at a path, which nobody has to log in for; the first time takes as long as generating it.
+pub(crate) fn answer(path: &str, release: Release) -> Option<Response> {
+    let (kind, text) = match path {
+        "/api-explorer" => {
+            let mut moved = Response::new(301, "Moved");
+            moved
+                .headers
+                .push(("Location", "/api-explorer/".to_owned()));
+            return Some(moved);
+        }
+        "/api-explorer/" => ("text/html; charset=UTF-8", EXPLORER.clone()),
+        "/api2/json/openapi.json" => {
+            let document = generate::openapi(&INPUT, Some(release));
+            let text = document.map(|document| document.to_string());
+            (
+                "application/json",
+                text.map_err(|problems| problems.join("\n")),
+            )
+        }
+        _ => return None,
+    };
+    Some(match text {
+        Ok(text) => Response::new(200, "OK").with_body(kind, text.into_bytes()),
+        Err(problem) => Response::new(500, "the document cannot be made")
+            .with_body("text/plain", problem.into_bytes()),
+    })
+}
