@@ -364,7 +364,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
     let output = generate(&input(&[("9.0", endpoints)], &overlay)).unwrap();
     let text = &output.files["all.rs"];
     for wanted in [
-        "//! | [`POST /things`](ThingsPost) | `things().post(thing_id)` | [`Things`] | Thing.Make |  |",
+        "//! | [`POST /things`](ThingsPost)<br>`things().post(thing_id)` | [`Things`] | Thing.Make |  |",
         "/// let answer = pve.things().post(\"thingid\").await?;",
         "/// * Gives: [`Things`]",
         "/// * Releases: 9.0 to 9.0",
@@ -374,12 +374,13 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
         "#[doc(alias(\"POST /things\", \"make a thing\"))]",
         "#[doc(alias(\"size-max\"))]",
         "#[doc(alias(\"/things\"))]",
+        "/// Leads to [`POST /things`](ThingsPost).",
         "/// Given by [`POST /things`](ThingsPost).",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     let index = &output.files["index.rs"];
-    let row = "//! | [`POST /things`](super::all::ThingsPost) | `things().post(thing_id)` | data | Thing.Make |  |";
+    let row = "//! | [`POST /things`](super::all::ThingsPost)<br>`things().post(thing_id)` | data | Thing.Make |  |";
     assert!(index.contains(row), "{index}");
 
     let useless = ("aliases.toml", "[aliases]\n\"GET /nothing\" = [\"x\"]");

@@ -16,10 +16,13 @@ impl Emitter<'_> {
     pub(super) fn place(&mut self, path: &str) -> TokenStream {
         let api = self.api;
         let name = ident(&names::place(path));
-        let about = doc(&[
-            format!("The path `{path}`."),
-            "Its methods lead further down or make the requests of this path.".to_owned(),
-        ]);
+        let calls = self.calls_of(path);
+        let mut about = vec![format!("The path `{path}`.")];
+        about.push(match calls.is_empty() {
+            true => "Its methods lead further down.".to_owned(),
+            false => format!("Its calls: {}.", calls.join(", ")),
+        });
+        let about = doc(&about);
         let aliases = aliased(&[path.to_owned()]);
         let endpoints: Vec<&Endpoint> = api
             .endpoints
@@ -72,8 +75,13 @@ impl Emitter<'_> {
         let words = segment.split(['{', '}']);
         let aliases = aliased(&found_by(&step, words));
         let method = ident(&step);
+        let calls = self.calls_of(path);
+        let leads = match calls.is_empty() {
+            true => format!("Leads to `{path}`."),
+            false => format!("Leads to {}.", calls.join(", ")),
+        };
         let about = match placeholder {
-            None => doc(&[format!("`{path}`")]),
+            None => doc(&[leads]),
             Some(placeholder) => {
                 // Any endpoint of the path or below it may know what the value is.
                 let uses: Vec<Use> = self
@@ -84,7 +92,7 @@ impl Emitter<'_> {
                     .map(|endpoint| argument_place(endpoint, placeholder))
                     .collect();
                 let meaning = self.meaning(&uses).map(str::to_owned);
-                let mut paragraphs = vec![format!("`{path}`")];
+                let mut paragraphs = vec![leads];
                 paragraphs.extend(meaning);
                 doc(&paragraphs)
             }

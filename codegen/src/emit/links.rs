@@ -25,6 +25,13 @@ impl Emitter<'_> {
         format!("[`{}`]({})", endpoint.key(), self.doc_path(&home, &name))
     }
 
+    /// The calls of a path, each a link.
+    pub(super) fn calls_of(&self, path: &str) -> Vec<String> {
+        let calls = self.api.endpoints.iter();
+        let calls = calls.filter(|endpoint| endpoint.path == path);
+        calls.map(|endpoint| self.call_link(endpoint)).collect()
+    }
+
     fn item_link(&self, id: ItemId) -> String {
         let (home, name) = (&self.item_areas[id], &self.names.items[id]);
         match *home == self.current {
@@ -99,7 +106,7 @@ impl Emitter<'_> {
                     None => self.answer_in_short(&endpoint.returns),
                 };
                 format!(
-                    "| {} | `{}` | {answer} | {} | {} |",
+                    "| {}<br>`{}` | {answer} | {} | {} |",
                     self.call_link(endpoint),
                     self.rust_call(endpoint),
                     privileges_in_short(endpoint),
@@ -111,10 +118,7 @@ impl Emitter<'_> {
         if rows.is_empty() {
             return rows;
         }
-        let head = [
-            "| Call | in Rust | gives | needs | releases |",
-            "|---|---|---|---|---|",
-        ];
+        let head = ["| Call | Gives | Needs | Releases |", "|---|---|---|---|"];
         head.into_iter().map(str::to_owned).chain(rows).collect()
     }
 

@@ -122,8 +122,8 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
     let mut about = vec![
         "All calls of the API, by path.".to_owned(),
         String::new(),
-        "Each leads to the page that says what it does, gives and needs. `pve` is a [`Client`](crate::Client), \
-         `…` more that only some calls need.".to_owned(),
+        "Each leads to the page that says what it does, takes, gives and needs. The code starts at a [`Client`](crate::Client). \
+         Dots stand for privileges that only some calls need.".to_owned(),
         String::new(),
     ];
     about.extend(emitter.table_of_calls(None));
