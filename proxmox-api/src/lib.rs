@@ -1,47 +1,20 @@
-//! Typed bindings for the whole Proxmox VE HTTP API, generated from its official schema.
-//!
-//! Every endpoint of the [tracked releases](pve::RELEASES) is here, in one mechanical shape: each literal
-//! segment of a path is a method, each `{placeholder}` a method that takes the value, and the HTTP verb
-//! ends the path. That gives a request value; required parameters are its arguments, optional ones are
-//! setters, and awaiting it sends it.
-//!
-//! ```no_run
-//! # #[cfg(not(feature = "qemu"))]
-//! # fn main() {}
-//! # #[cfg(feature = "qemu")]
-//! # mod example {
-//! use proxmox_api::Client;
-//! use proxmox_api::pve::qemu::{QemuDrive, QemuNet};
-//!
-//! # async fn example() -> Result<(), proxmox_api::Error> {
-//! let pve = Client::builder("https://pve1.example.org:8006")
-//!     .api_token("root@pam!ci", std::env::var("TOKEN_SECRET").unwrap_or_default())
-//!     .build()?;
-//!
-//! for vm in pve.nodes().node("pve1").qemu().get().full(true).await? {
-//!     println!("{} {} {}", vm.vmid, vm.status, vm.name.as_deref().unwrap_or("-"));
-//! }
-//!
-//! let task = pve.nodes().node("pve1").qemu().post(101)
-//!     .name("web")
-//!     .memory(4096)
-//!     .cores(2)
-//!     .net(0, QemuNet::virtio().bridge("vmbr0").firewall(true))
-//!     .scsi(0, QemuDrive::new("local-lvm:32").iothread(true))
-//!     .await?;
-//! task.wait().on_log(|line| println!("{line}")).await?;
-//! # Ok(())
-//! # }
-//! # }
-//! # #[cfg(feature = "qemu")]
-//! # fn main() {}
-//! ```
+#![cfg_attr(feature = "full", doc = include_str!("../README.md"))]
 //!
 //! # Where to look
 //!
 //! | for | see |
 //! |---|---|
-//! | a call, by its path | [`pve`], one module for each area |
+//! | a call, by its path | [`pve::index`], or the search |
+//! | a job, from start to end | [`guide`] |
+//! | guests by number: power, settings, snapshots, backups | [`manage::guest`], [`Client::guest`] |
+//! | programs and files inside a guest | [`manage::agent`] |
+//! | one action over many guests | [`manage::batch`] |
+//! | what changes in a cluster, and telling others | [`manage::events`], [`manage::webhook`] |
+//! | what there is and where there is room; figures | [`manage::inventory`], [`manage::metrics`] |
+//! | uploads, downloads, long lists, consoles | [`stream`] |
+//! | programs without a runtime | [`blocking`] |
+//! | tests without a server | [`testing`] |
+//! | what the server does on the wire | [`guide::wire_protocol`] |
 //! | servers, logins, certificates | [`Client::builder`], [`client::auth`], [`tls`] |
 //! | work that goes on after the answer | [`task`] |
 //! | what went wrong, and whether to try again | [`Error`] |
@@ -60,12 +33,17 @@
 //! [`Client::request`].
 
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Without all areas, links between them lead nowhere.
+#![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod bounds;
 pub mod client;
 pub mod error;
+#[cfg(all(any(doc, doctest), feature = "full"))]
+pub mod guide;
 #[cfg(feature = "guests")]
 pub mod manage;
 #[rustfmt::skip]
@@ -84,8 +62,3 @@ pub use error::Error;
 #[doc(no_inline)]
 pub use serde_json::Value;
 pub use value::{IndexedMap, List, Pending, Secret};
-
-// Compiles the examples of the readme.
-#[cfg(all(doctest, feature = "full"))]
-#[doc = include_str!("../../README.md")]
-pub struct ReadmeDoctests;

@@ -1,4 +1,4 @@
-//! Who the client is to the server: an API token, or a ticket that it renews (wire protocol §7).
+//! Who the client is to the server: an API token, or a ticket that it renews ([wire protocol §7](crate::guide::wire_protocol)).
 
 use std::fmt;
 use std::pin::Pin;

@@ -357,7 +357,7 @@ impl ClientBuilder {
 
     /// The time a call may take in all, with everything its caller waits for: the queue before the limits, a login,
     /// repetitions and the pauses before them, and the exchange. 60 seconds unless set; the server gives up on most
-    /// calls after 30 by itself (wire protocol §6). A pause that the server asks for and that does not fit in ends the
+    /// calls after 30 by itself ([wire protocol §6](crate::guide::wire_protocol)). A pause that the server asks for and that does not fit in ends the
     /// call at once. [`TimeoutError::waiting_for`](crate::error::TimeoutError::waiting_for) says where the time went.
     ///
     /// A login is the client's, not the caller's: it has this time for itself, and goes on when the call that needed

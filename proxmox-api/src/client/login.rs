@@ -24,7 +24,7 @@ impl Client {
     }
 
     /// Completes a login that ended with [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
-    /// `answer` is the kind and the code, such as `totp:123456` or `recovery:…` (wire protocol §7).
+    /// `answer` is the kind and the code, such as `totp:123456` or `recovery:…` ([wire protocol §7](crate::guide::wire_protocol)).
     ///
     /// # Errors
     /// [`Error::Auth`] if the server does not accept the answer.

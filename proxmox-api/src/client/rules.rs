@@ -45,7 +45,7 @@ pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
         })
 }
 
-/// What the server answers without knowing who asks (wire protocol §7).
+/// What the server answers without knowing who asks ([wire protocol §7](crate::guide::wire_protocol)).
 pub(super) fn open_to_all(method: Method, path: &str) -> bool {
     matches!(
         (method, path),

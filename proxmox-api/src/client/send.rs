@@ -31,7 +31,7 @@ use crate::value::endpoint::{Endpoint, Method, Release};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A longer body is refused, and the connection closed while it may still be on its way (wire protocol §2).
+/// A longer body is refused, and the connection closed while it may still be on its way ([wire protocol §2](crate::guide::wire_protocol)).
 pub(super) const BODY_LIMIT: usize = 512 * 1024;
 /// The same before [`WITH_LARGE_BODIES`].
 pub(super) const OLD_BODY_LIMIT: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! A refusal by the server: what it said, and what that means.
 //!
 //! The server says almost everything with status 500 and a sentence, and where the sentence stands
-//! depends on its age (wire protocol §5-7). What an endpoint says stands in the JSON body since 2025, and before
+//! depends on its age ([wire protocol §5-7](crate::guide::wire_protocol)). What an endpoint says stands in the JSON body since 2025, and before
 //! that only in the reason phrase. What goes wrong before an endpoint is reached stands in a body of plain text since
 //! then. An answer that refuses a ticket or token, and one with a status of 595 and above, has only the phrase in every
 //! version; a wrong password is an endpoint's answer.
@@ -130,7 +130,7 @@ impl ApiError {
     }
 
     /// The HTTP status. Besides the usual ones, 595 to 599 come from a node that could not reach the
-    /// node the call is for (wire protocol §6).
+    /// node the call is for ([wire protocol §6](crate::guide::wire_protocol)).
     #[must_use]
     pub fn status(&self) -> u16 {
         self.0.status
@@ -377,7 +377,7 @@ impl Body {
     }
 }
 
-/// Two errors of one parameter come joined by a backslash and an n (wire protocol §4).
+/// Two errors of one parameter come joined by a backslash and an n ([wire protocol §4](crate::guide::wire_protocol)).
 fn plain(value: Value) -> String {
     match value {
         Value::String(text) => text.replace("\\n", "\n").trim().to_owned(),

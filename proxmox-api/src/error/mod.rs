@@ -666,7 +666,7 @@ struct RequestParts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestErrorKind {
-    /// The encoded parameters exceed what the server reads (wire protocol §2).
+    /// The encoded parameters exceed what the server reads ([wire protocol §2](crate::guide::wire_protocol)).
     BodyTooLarge {
         /// Bytes the body would have.
         size: usize,

@@ -1,4 +1,4 @@
-//! Consoles of guests and nodes: terminal, VNC, SPICE (wire protocol §10). Feature `console`.
+//! Consoles of guests and nodes: terminal, VNC, SPICE ([wire protocol §10](crate::guide::wire_protocol)). Feature `console`.
 //!
 //! Terminal and VNC come over a WebSocket that goes through the client's own connections, so what it
 //! trusts, pins included, holds for them too. The ticket for a console is good for 40 seconds and is used
@@ -145,7 +145,7 @@ impl Console {
     /// that ends with it.
     ///
     /// # Errors
-    /// As for every call. A node's display refuses API tokens (wire protocol §7).
+    /// As for every call. A node's display refuses API tokens ([wire protocol §7](crate::guide::wire_protocol)).
     pub async fn vnc(&self) -> Result<Vnc, Error> {
         let call = if self.of_node { "vncshell" } else { "vncproxy" };
         let opened = self.open(call, &[("websocket", "1")]).await?;

@@ -1,4 +1,4 @@
-//! Answers that are files: parts of backups, task logs, the journal (wire protocol §11). Those that consist of lines
+//! Answers that are files: parts of backups, task logs, the journal ([wire protocol §11](crate::guide::wire_protocol)). Those that consist of lines
 //! can be read by [`lines`](crate::stream::lines).
 //!
 //! ```no_run

@@ -18,7 +18,7 @@ pub struct Answer<T> {
     /// What awaiting the request itself gives.
     pub data: T,
     /// How many items there are in all, where the server counts them. It leaves a count of 0 out
-    /// (wire protocol §5).
+    /// ([wire protocol §5](crate::guide::wire_protocol)).
     pub total: Option<u64>,
     /// What is configured but not in effect, as the difference between two files: network settings
     /// come with it.

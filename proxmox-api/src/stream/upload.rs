@@ -1,4 +1,4 @@
-//! Files to a storage: ISO images, container templates, disk images (wire protocol §9).
+//! Files to a storage: ISO images, container templates, disk images ([wire protocol §9](crate::guide::wire_protocol)).
 //!
 //! The file is read while it is sent, so memory stays the same whatever its size; see
 //! `docs/streaming.md` for what was measured.
@@ -36,7 +36,7 @@ impl Client {
     /// moves the file to its place.
     ///
     /// The node has to be the one the client is connected to, unless the storage is shared or that
-    /// node can reach the other one by SSH (wire protocol §9).
+    /// node can reach the other one by SSH ([wire protocol §9](crate::guide::wire_protocol)).
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {

@@ -1,4 +1,4 @@
-//! Work that goes on after the call that started it (wire protocol §8).
+//! Work that goes on after the call that started it ([wire protocol §8](crate::guide::wire_protocol)).
 
 mod and_wait;
 mod outcome;
@@ -349,7 +349,7 @@ pub enum TaskOutcome {
     /// It failed; the text says why.
     Failed(String),
     /// It was stopped or killed before it was through, or nothing says how it ended; the server's words for
-    /// that, such as `received interrupt` or `unexpected status` (wire protocol §8).
+    /// that, such as `received interrupt` or `unexpected status` ([wire protocol §8](crate::guide::wire_protocol)).
     Interrupted(String),
 }
 

@@ -202,7 +202,7 @@ impl Trust {
         Err(TlsError::Contradiction(problem))
     }
 
-    /// The TLS settings. The server selects no protocol by ALPN, so none is offered (wire protocol §2).
+    /// The TLS settings. The server selects no protocol by ALPN, so none is offered ([wire protocol §2](crate::guide::wire_protocol)).
     pub(crate) fn settings(&self) -> Result<TlsSettings, TlsError> {
         self.check()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -28,7 +28,7 @@ pub(super) const REASON: &str = "x-proxmox-api-reason";
 ///
 /// In its place in the status line, an answer whose phrase holds a control character does not parse, and one with a
 /// character outside ASCII loses the phrase; the server writes both, and before 2025 nothing but the
-/// phrase says what is wrong (wire protocol §5). As a header field, a phrase cannot get to another answer.
+/// phrase says what is wrong ([wire protocol §5](crate::guide::wire_protocol)). As a header field, a phrase cannot get to another answer.
 pub(super) struct Line {
     stream: Stream,
     scanner: Scanner,

@@ -175,7 +175,7 @@ pub struct WireResponse {
     /// The status code; the server uses some that no standard knows, such as 596.
     pub status: u16,
     /// The reason phrase as it came. The server writes Latin-1, and puts texts there that stand
-    /// nowhere else (wire protocol §5).
+    /// nowhere else ([wire protocol §5](crate::guide::wire_protocol)).
     pub reason: Bytes,
     /// Header fields.
     pub headers: Vec<(String, String)>,

@@ -40,7 +40,7 @@ pub(crate) struct HttpSettings {
     pub(crate) bounds: Bounds,
 }
 
-/// The network: HTTP/1.1 over TLS, as the server speaks it (wire protocol §2).
+/// The network: HTTP/1.1 over TLS, as the server speaks it ([wire protocol §2](crate::guide::wire_protocol)).
 pub(crate) struct HttpTransport {
     pool: legacy::Client<Connector, Outgoing>,
     timeout: Duration,

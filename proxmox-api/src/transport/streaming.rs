@@ -19,7 +19,7 @@ pub struct BodyStream {
 }
 
 impl BodyStream {
-    /// A body of exactly `length` bytes. The server knows no other kind (wire protocol §2).
+    /// A body of exactly `length` bytes. The server knows no other kind ([wire protocol §2](crate::guide::wire_protocol)).
     pub fn new(length: u64, reader: impl AsyncRead + Send + 'static) -> Self {
         Self {
             length,

@@ -30,7 +30,7 @@ impl Method {
     }
 
     /// Whether parameters of this verb go into a form body; the server refuses a body elsewhere
-    /// (wire protocol §2).
+    /// ([wire protocol §2](crate::guide::wire_protocol)).
     #[must_use]
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Put)

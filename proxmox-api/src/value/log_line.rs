@@ -30,7 +30,7 @@ impl LogLine {
         }
     }
 
-    /// Whether it is what the server says instead of a log (wire protocol §8).
+    /// Whether it is what the server says instead of a log ([wire protocol §8](crate::guide::wire_protocol)).
     pub(crate) fn stands_for_none(&self) -> bool {
         self.number == 1
             && (self.text == "no content" || self.text.starts_with("unable to open file"))

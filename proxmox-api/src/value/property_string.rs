@@ -1,5 +1,5 @@
 //! Property strings: several keys and values in one text, such as
-//! `virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1` (wire protocol §4).
+//! `virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1` ([wire protocol §4](crate::guide::wire_protocol)).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The identifiers of tasks (wire protocol §8).
+//! The identifiers of tasks ([wire protocol §8](crate::guide::wire_protocol)).
 
 use std::fmt;
 use std::ops::Range;

@@ -12,7 +12,7 @@ macro_rules! kinds {
         /// What a refusal means to a program.
         ///
         /// Recognised from the status where that is telling and from the server's sentence where it is not
-        /// (wire protocol §6), by one table of patterns. The text itself stays available in
+        /// ([wire protocol §6](crate::guide::wire_protocol)), by one table of patterns. The text itself stays available in
         /// [`ApiError::message`](super::ApiError::message).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
