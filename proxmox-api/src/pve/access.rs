@@ -1266,6 +1266,17 @@ impl AccessDomainsRealmSyncPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let realm = pve.access().domains().realm("example");
+/// // Shows in the task's log what would change.
+/// let task = realm.sync().post().dry_run(true).await?;
+/// task.wait().on_log(|line| println!("{line}")).await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /access/domains/{realm}/sync", "sync realm"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -1400,6 +1411,14 @@ impl AccessGroupsPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Group.Allocate` on path `/access/groups`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// pve.access().groups().post("automation").comment("programs").await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /access/groups", "create group"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -2018,6 +2037,14 @@ impl AccessRolesPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/access`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// pve.access().roles().post("Starter").privs(["VM.Audit", "VM.PowerMgmt"]).await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /access/roles"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -2842,6 +2869,16 @@ impl AccessUsersPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// for user in pve.access().users().get().enabled(true).await? {
+///     println!("{user:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /access/users", "list users"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -3047,6 +3084,14 @@ impl AccessUsersUseridPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// pve.access().users().userid("ci@pve").delete().await?;
+    /// # Ok(()) }
+    /// ```
     #[doc(alias("DELETE /access/users/{userid}", "delete user"))]
     #[inline]
     pub fn delete(&self) -> Request<()> {

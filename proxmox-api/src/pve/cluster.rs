@@ -3030,6 +3030,16 @@ impl ClusterLogPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows lines only with `Sys.Syslog` on path `/` or being the user of the line.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// for entry in pve.cluster().log().get().max(50).await? {
+///     println!("{entry:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /cluster/log", "cluster log"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -4523,6 +4533,17 @@ impl ClusterMetricsServerIdPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::pve::cluster::ClusterMetricsServerType;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let server = pve.cluster().metrics().server().id("influx");
+/// server.post(ClusterMetricsServerType::Influxdb, "192.0.2.50", 8089).mtu(1500).await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /cluster/metrics/server/{id}", "add influxdb", "graphite"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -5958,6 +5979,16 @@ impl ClusterReplicationPath {
     /// * Releases: 7.4 to 9.2
     /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
     ///   * It shows jobs of guests only with `VM.Audit` on path `/vms/{guest}`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for job in pve.cluster().replication().get().await? {
+    ///     println!("{job:?}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[doc(alias("GET /cluster/replication", "replication jobs"))]
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterReplicationItem>> {

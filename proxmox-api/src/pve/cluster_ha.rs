@@ -455,6 +455,16 @@ impl ClusterHaResourcesPath {
 /// * Gives: list of [`ClusterHaResourcesItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// for resource in pve.cluster().ha().resources().get().await? {
+///     println!("{resource:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /cluster/ha/resources", "ha resources", "high availability"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]

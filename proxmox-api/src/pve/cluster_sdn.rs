@@ -6518,6 +6518,18 @@ impl ClusterSdnZonesGet {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `SDN.Allocate` on path `/sdn/zones`.
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::pve::cluster_sdn::ClusterSdnZonesType;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let zones = pve.cluster().sdn().zones();
+/// zones.post(ClusterSdnZonesType::Vlan, "zone1").bridge("vmbr0").await?;
+/// pve.cluster().sdn().put().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /cluster/sdn/zones", "create zone"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]

@@ -4396,6 +4396,17 @@ impl LxcVmidResizePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: (`VM.Config.Disk` on path `/vms/{vmid}`) and (`VM.Config.Options` on path `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path `/storage/{storage}`).
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::task::AndWait as _;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let container = pve.nodes().node("pve1").lxc().vmid(200);
+/// container.resize().put("rootfs", "+4G").and_wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("PUT /nodes/{node}/lxc/{vmid}/resize"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -4665,6 +4676,15 @@ impl LxcVmidSnapshotPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Snapshot` on path `/vms/{vmid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let container = pve.nodes().node("pve1").lxc().vmid(200);
+/// container.snapshot().post("before_upgrade").await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/lxc/{vmid}/snapshot", "snapshot container"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -5216,6 +5236,15 @@ impl LxcVmidStatusRebootPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let container = pve.nodes().node("pve1").lxc().vmid(200);
+/// container.status().reboot().post().timeout(60).await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/reboot"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -5495,6 +5524,14 @@ impl LxcVmidStatusStopPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// pve.nodes().node("pve1").lxc().vmid(200).status().stop().post().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/lxc/{vmid}/status/stop", "stop container"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]

@@ -409,6 +409,16 @@ impl NodeDisksListPath {
 /// * Gives: list of [`NodeDisksListItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/` or `Sys.Audit` on path `/nodes/{node}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// for disk in pve.nodes().node("pve1").disks().list().get().include_partitions(false).await? {
+///     println!("{disk:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /nodes/{node}/disks/list", "list disks"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -1075,6 +1085,21 @@ impl NodeDisksZfsPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
 ///   * With `add_storage`: `Datastore.Allocate` on path `/storage`.
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::pve::node_disks::NodeDisksZfsRaidlevel;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let zfs = pve.nodes().node("pve1").disks().zfs();
+/// let task = zfs
+///     .post("tank", NodeDisksZfsRaidlevel::Mirror, ["/dev/sdb", "/dev/sdc"])
+///     .add_storage(true)
+///     .await?;
+/// task.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/disks/zfs", "create zpool", "create zfs pool"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]

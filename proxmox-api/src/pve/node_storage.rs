@@ -698,6 +698,16 @@ impl Settings<NodeStorageStorageContentVolumePut> for NodeStorageContentItem {
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
 /// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path `/storage/{storage}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = pve.nodes().node("pve1").storage().storage("backups");
+/// let volume = "backups:backup/vzdump-qemu-100-2026_01_31-02_30_00.vma.zst";
+/// storage.content().volume(volume).delete().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(
     alias(
         "DELETE /nodes/{node}/storage/{storage}/content/{volume}",
@@ -1521,6 +1531,15 @@ impl NodeStorageStoragePrunebackupsGet {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: (`vmid` is given and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (`vmid` is left out and `Datastore.Allocate` on path `/storage/{storage}`).
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let storage = pve.nodes().node("pve1").storage().storage("backups");
+/// storage.prunebackups().delete().vmid(100).await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("DELETE /nodes/{node}/storage/{storage}/prunebackups", "prune backups"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]

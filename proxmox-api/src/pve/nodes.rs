@@ -587,6 +587,16 @@ impl NodeAptUpdatePath {
     /// * Gives: list of [`NodeAptUpdateItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for package in pve.nodes().node("pve1").apt().update().get().await? {
+    ///     println!("{package:?}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[doc(alias("GET /nodes/{node}/apt/update", "list updates", "available updates"))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeAptUpdateItem>> {
@@ -625,6 +635,15 @@ impl NodeAptUpdatePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let task = pve.nodes().node("pve1").apt().update().post().await?;
+/// task.wait().on_log(|line| println!("{line}")).await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/apt/update", "apt update", "refresh packages"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -1216,6 +1235,15 @@ impl NodeCertificatesAcmeCertificatePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/nodes/{node}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let acme = pve.nodes().node("pve1").certificates().acme();
+/// acme.certificate().post().force(true).await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(
     alias(
         "POST /nodes/{node}/certificates/acme/certificate",
@@ -2460,6 +2488,15 @@ impl NodeMigrateallPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Migrate` on path `/` or (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`).
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let task = pve.nodes().node("pve1").migrateall().post("pve2").with_local_disks(true).await?;
+/// task.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/migrateall", "migrate all guests"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -4103,6 +4140,17 @@ impl NodeRrddataPath {
 /// * Gives: list of [`NodeRrddataItem`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::pve::types::RrdTimeframe;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let samples = pve.nodes().node("pve1").rrddata().get(RrdTimeframe::Day).await?;
+/// println!("{} samples", samples.len());
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /nodes/{node}/rrddata", "node statistics"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -5102,6 +5150,15 @@ impl NodeStartallPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// // All guests that start with the node, in their order.
+/// pve.nodes().node("pve1").startall().post().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/startall", "start all guests"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -5196,6 +5253,16 @@ impl NodeStatusPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.PowerMgmt` on path `/nodes/{node}`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use proxmox_api::pve::nodes::NodeStatusCommand;
+    ///
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// pve.nodes().node("pve1").status().post(NodeStatusCommand::Reboot).await?;
+    /// # Ok(()) }
+    /// ```
     #[doc(alias("POST /nodes/{node}/status", "reboot node", "shutdown node"))]
     #[inline]
     pub fn post<How0>(
@@ -5275,6 +5342,15 @@ impl NodeStopallPath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let task = pve.nodes().node("pve1").stopall().post().vms([100, 101]).await?;
+/// task.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/stopall", "stop all guests"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -6020,6 +6096,16 @@ impl NodeTasksUpidStatusPath {
     /// * Gives: [`NodeTasksStatus`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: being the user who started the task, or whose token did or `Sys.Audit` on path `/nodes/{node}`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let upid = "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam:";
+    /// let status = pve.nodes().node("pve1").tasks().upid(upid).status().get().await?;
+    /// println!("{status:?}");
+    /// # Ok(()) }
+    /// ```
     #[doc(alias("GET /nodes/{node}/tasks/{upid}/status", "task status"))]
     #[inline]
     pub fn get(&self) -> Request<NodeTasksStatus> {

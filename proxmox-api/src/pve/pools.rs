@@ -407,6 +407,15 @@ impl PoolsPoolidPath {
 /// * Gives: [`Pool`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Pool.Audit` on path `/pool/{poolid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = pve.pools().poolid("web").get().await?;
+/// println!("{pool:?}");
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /pools/{poolid}"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]

@@ -3525,6 +3525,15 @@ impl QemuVmidCloudinitPath {
     /// * Gives: `()`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Config.Cloudinit` on path `/vms/{vmid}`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Writes the drive anew; the machine reads it at its next start.
+    /// pve.nodes().node("pve1").qemu().vmid(100).cloudinit().put().await?;
+    /// # Ok(()) }
+    /// ```
     #[doc(
         alias(
             "PUT /nodes/{node}/qemu/{vmid}/cloudinit",
@@ -7547,6 +7556,22 @@ impl QemuVmidFirewallRulesPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Config.Network` on path `/vms/{vmid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::pve::types::FirewallRuleType;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let firewall = pve.nodes().node("pve1").qemu().vmid(100).firewall();
+/// firewall.rules()
+///     .post(FirewallRuleType::In, "ACCEPT")
+///     .proto("tcp")
+///     .dport("443")
+///     .enable(true)
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/qemu/{vmid}/firewall/rules", "add firewall rule"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -8961,6 +8986,19 @@ impl QemuVmidRrddataPath {
 /// * Gives: list of [`GuestRrdSample`](super::types::GuestRrdSample)
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// use proxmox_api::pve::types::RrdTimeframe;
+///
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let vm = pve.nodes().node("pve1").qemu().vmid(100);
+/// for sample in vm.rrddata().get(RrdTimeframe::Hour).await? {
+///     println!("{sample:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /nodes/{node}/qemu/{vmid}/rrddata", "vm statistics", "vm metrics"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -9081,6 +9119,16 @@ impl QemuVmidSnapshotPath {
     /// * Gives: list of [`QemuSnapshotItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `VM.Audit` on path `/vms/{vmid}`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for snapshot in pve.nodes().node("pve1").qemu().vmid(100).snapshot().get().await? {
+    ///     println!("{snapshot:?}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[doc(alias("GET /nodes/{node}/qemu/{vmid}/snapshot"))]
     #[inline]
     pub fn get(&self) -> Request<Vec<QemuSnapshotItem>> {
@@ -9272,6 +9320,15 @@ impl QemuVmidSnapshotSnapnamePath {
 /// * Gives: [`Task`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Snapshot` on path `/vms/{vmid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let snapshots = pve.nodes().node("pve1").qemu().vmid(100).snapshot();
+/// snapshots.snapname("before_upgrade").delete().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}", "delete snapshot"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -9883,6 +9940,14 @@ impl QemuVmidStatusResetPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// pve.nodes().node("pve1").qemu().vmid(100).status().reset().post().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/reset", "reset vm"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -9952,6 +10017,14 @@ impl QemuVmidStatusResumePath {
 /// * Needs: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///   * With `skiplock`: to be `root@pam` itself.
 ///   * With `nocheck`: to be `root@pam` itself.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// pve.nodes().node("pve1").qemu().vmid(100).status().resume().post().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(alias("POST /nodes/{node}/qemu/{vmid}/status/resume"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
@@ -10554,6 +10627,14 @@ impl QemuVmidTemplatePath {
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
 /// * Needs: `VM.Allocate` on path `/vms/{vmid}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// pve.nodes().node("pve1").qemu().vmid(9000).template().post().await?.wait().await?;
+/// # Ok(()) }
+/// ```
 #[doc(
     alias(
         "POST /nodes/{node}/qemu/{vmid}/template",

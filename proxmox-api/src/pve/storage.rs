@@ -132,6 +132,16 @@ impl StoragePath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// for storage in pve.storage().get().await? {
+///     println!("{storage:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[doc(alias("GET /storage", "list storages"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
