@@ -7775,7 +7775,7 @@ object!(ClusterSdnDnsItem {
     others: extra,
 });
 
-/// Lists only entries of this kind.
+/// Kind of the DNS server.
 ///
 /// Given by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get).
 /// Taken by [`GET /cluster/sdn/dns`](ClusterSdnDnsGet), [`POST /cluster/sdn/dns`](ClusterSdnDnsPost).
@@ -8551,7 +8551,7 @@ object!(ClusterSdnIpamsStatusItem {
     others: extra,
 });
 
-/// Lists only entries of this kind.
+/// Kind of the IP address manager.
 ///
 /// Given by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get).
 /// Taken by [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet), [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost).

@@ -4144,10 +4144,10 @@ impl NodeRrddataPath {
 /// # Example
 ///
 /// ```no_run
-/// use proxmox_api::pve::types::RrdTimeframe;
+/// use proxmox_api::pve::nodes::NodeRrdTimeframe;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let samples = pve.nodes().node("pve1").rrddata().get(RrdTimeframe::Day).await?;
+/// let samples = pve.nodes().node("pve1").rrddata().get(NodeRrdTimeframe::Day).await?;
 /// println!("{} samples", samples.len());
 /// # Ok(()) }
 /// ```

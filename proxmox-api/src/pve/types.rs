@@ -726,7 +726,7 @@ impl Default for CephStatusHealthMutesItem {
 pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
     pub active_addr: Option<String>,
-    /// The addresses of the active manager, one for each protocol.
+    /// The addresses of the daemon, one for each protocol.
     pub active_addrs: Option<ClusterCephStatusMgrmapActiveAddrs>,
     /// When the active manager took over, as Ceph writes times.
     pub active_change: Option<String>,
@@ -1256,7 +1256,7 @@ impl Default for CephStatusServicemap {
     }
 }
 
-/// The addresses of the active manager, one for each protocol.
+/// The addresses of the daemon, one for each protocol.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
 #[derive(Clone)]
@@ -1530,7 +1530,7 @@ object!(DirectoryEntry {
     others: extra,
 });
 
-/// Format of the new image; must suit the storage and the file name.
+/// Format of new disk images if none is named.
 ///
 /// Given by [`GET /storage`](super::storage::StorageGet), [`GET /storage/{storage}`](super::storage::StorageStoragePath::get).
 /// Taken by [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost), [`POST /storage`](super::storage::StoragePost), [`PUT /storage/{storage}`](super::storage::StorageStoragePut).
@@ -2180,7 +2180,7 @@ object!(FirewallRef {
     others: extra,
 });
 
-/// Lists only these.
+/// Whether it is an alias or an IP set.
 ///
 /// Given by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
 /// Taken by [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet), [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet), [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet).
@@ -2604,17 +2604,17 @@ impl Default for GuestFirewallOptions {
     }
 }
 
-/// State of the container in the high availability manager.
+/// State of the guest in the high availability manager.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GuestHaState {
-    /// High availability group the container belongs to, if any.
+    /// High availability group the guest belongs to, if any.
     pub group: Option<String>,
-    /// Whether the container is a high availability resource.
+    /// Whether the guest is a high availability resource.
     pub managed: Option<bool>,
-    /// State the high availability manager reports for the container, such as `started`.
+    /// State the high availability manager reports for the guest, such as `started`.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2717,7 +2717,7 @@ pub struct GuestRrdSample {
     pub maxcpu: Option<f64>,
     /// Size of the root volume in bytes.
     pub maxdisk: Option<f64>,
-    /// Most memory the container can have, in bytes.
+    /// Most memory the guest can have, in bytes.
     pub maxmem: Option<f64>,
     /// Memory in use, in bytes.
     pub mem: Option<f64>,
@@ -2780,7 +2780,7 @@ object!(GuestRrdSample {
     others: extra,
 });
 
-/// Whether the container runs.
+/// Whether it runs.
 ///
 /// Given by [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get), [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get), [`GET /nodes/{node}/qemu`](super::qemu::QemuGet), [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get), [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -2818,15 +2818,15 @@ open_enum_impls!(HaBlockingCause {
     "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
 });
 
-/// High availability resources that keep the container off the node.
+/// High availability resources that keep the guest off the node.
 ///
 /// Given by [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet), [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct HaBlockingResource {
-    /// Kind of affinity rule that keeps the container off.
+    /// Kind of affinity rule that keeps the guest off.
     pub cause: Option<HaBlockingCause>,
-    /// ID of the resource, such as `ct:100`.
+    /// ID of the resource, such as `vm:100` or `ct:100`.
     pub sid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2949,7 +2949,7 @@ open_enum_impls!(KeyboardLayout {
     "tr" Tr,
 });
 
-/// Where the cluster stands.
+/// Where it stands.
 ///
 /// A property string: it is written and read as one text.
 ///
@@ -3343,7 +3343,7 @@ open_enum_impls!(QemuAccelerator {
     "kvm" Kvm, "tcg" Tcg,
 });
 
-/// Processor architecture whose flags are listed; the host's own when absent.
+/// Emulated processor architecture; that of the host when absent.
 ///
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
 /// Taken by [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet), [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet), [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet), [`POST /nodes/{node}/qemu`](super::qemu::QemuPost), [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost), [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut).
@@ -3586,7 +3586,7 @@ pub struct SpiceConfig {
     pub host_subject: Option<String>,
     /// One-time password for the SPICE session.
     pub password: Secret,
-    /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
+    /// SPICE proxy to go through, any node will do: its host name in the call, its URL in the answer.
     pub proxy: String,
     /// Keys by which the viewer lets go of the mouse pointer.
     #[doc(alias("release-cursor"))]
