@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Call, Catalog};
 use crate::facts::{Facts, Release};
 use crate::ir::{Api, ItemKind, Returns, Ty};
-use crate::overlay::Overlay;
-use crate::{check, emit, facts_json, ir, names, settings, union};
+use crate::overlay::{Location, Overlay};
+use crate::union::{self, Kind, Node, Properties, Union};
+use crate::{check, emit, facts_json, ir, names, settings};
 
 /// Texts to generate from, by file name; nothing else has any influence.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +141,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let emitted = emit::emit(&api, &names, &overlay, &releases);
     let proof = emit::proof(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);
-    for (format, mapped) in union::formats(&union, &overlay) {
+    for (format, mapped) in formats(&union, &overlay) {
         match mapped {
             true => report.formats_mapped.insert(format),
             false => report.formats_plain.insert(format),
@@ -168,8 +169,43 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
 /// # Errors
 /// All problems of the run, as of [`generate`].
 pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
-    prepared(input, |api, names, overlay| {
+    prepared(input, |api, names, overlay, _| {
         Ok(emit::catalog(api, names, overlay))
+    })
+}
+
+/// What is said of one endpoint.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The entries of the overlay that were of use for it: entry, file below the overlay's folder, and line.
+    pub entries: Vec<(String, String, usize)>,
+    /// Oldest first.
+    pub releases: Vec<String>,
+    /// What the releases together make of it.
+    pub call: Call,
+}
+
+/// What the overlay and the union of the releases say of an endpoint, such as `GET /nodes`.
+///
+/// # Errors
+/// All problems of the run, as of [`generate`], or that there is no such endpoint.
+pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>> {
+    prepared(input, |api, names, overlay, releases| {
+        // Words are asked for while the crate is written.
+        emit::emit(api, names, overlay, releases);
+        let catalog = emit::catalog(api, names, overlay);
+        let mut calls = catalog.calls.into_iter();
+        let call = calls
+            .find(|call| format!("{} {}", call.verb, call.path) == endpoint)
+            .ok_or_else(|| vec![format!("no release has {endpoint}")])?;
+        let used = overlay.used_for(endpoint).into_iter();
+        Ok(Explanation {
+            entries: used
+                .map(|(entry, Location { file, line })| (entry, file, line))
+                .collect(),
+            releases: catalog.releases,
+            call,
+        })
     })
 }
 
@@ -178,7 +214,7 @@ pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
 /// # Errors
 /// All problems of the run, as of [`generate`], or a release that is not among those given.
 pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Value, Vec<String>> {
-    prepared(input, |api, names, overlay| {
+    prepared(input, |api, names, overlay, _| {
         let index = match release {
             None => None,
             Some(release) => {
@@ -199,7 +235,7 @@ pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Va
 /// Hands on what is known of the API once its names are decided.
 fn prepared<T>(
     input: &Input,
-    then: impl FnOnce(&Api, &names::Names, &Overlay) -> Result<T, Vec<String>>,
+    then: impl FnOnce(&Api, &names::Names, &Overlay, &[Facts]) -> Result<T, Vec<String>>,
 ) -> Result<T, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
     let releases = corrected(input, &overlay)?;
@@ -209,7 +245,7 @@ fn prepared<T>(
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     let problems = overlay.problems();
     match problems.is_empty() {
-        true => then(&api, &names, &overlay),
+        true => then(&api, &names, &overlay, &releases),
         false => Err(problems),
     }
 }
@@ -327,6 +363,38 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
         }
     }
     report
+}
+
+/// Every named format of the API, and whether its values get a type of their own.
+fn formats(union: &Union, overlay: &Overlay) -> BTreeMap<String, bool> {
+    let mut found = BTreeMap::new();
+    for endpoint in union.endpoints.values() {
+        for field in endpoint.parameters.values() {
+            collect_formats(&field.node, overlay, &mut found);
+        }
+        collect_formats(&endpoint.returns, overlay, &mut found);
+    }
+    found
+}
+
+fn collect_formats(node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, bool>) {
+    if let Some(format) = &node.format {
+        let mapped = match node.kind {
+            Kind::Integer => format == "pve-vmid",
+            Kind::String => overlay.text_type(format).is_some() || format.ends_with("-list"),
+            _ => true,
+        };
+        *found.entry(format.clone()).or_default() |= mapped;
+    }
+    match &node.kind {
+        Kind::Array(inner) | Kind::Map(inner) => collect_formats(inner, overlay, found),
+        Kind::Object(fields) | Kind::Properties(Properties { fields, .. }) => {
+            fields
+                .values()
+                .for_each(|field| collect_formats(&field.node, overlay, found));
+        }
+        _ => {}
+    }
 }
 
 fn is_open(ty: &Ty) -> bool {

@@ -1,44 +1,36 @@
-//! What handlers check beside what the dumps declare: `overlay/privileges.toml`.
-
-use std::collections::BTreeMap;
+//! What handlers check beside what the dumps declare: `[[privilege]]` of the overlay.
 
 use serde::Deserialize;
 
 use crate::facts::Check;
 
-/// The file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Privileges {
-    /// Calls of which the dump says it all, with the handler's place.
-    pub declared: BTreeMap<String, String>,
-    /// The checks of handlers.
-    pub privilege: Vec<Privilege>,
-}
-
 /// One check of a handler.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Privilege {
+pub(crate) struct Privilege {
     /// Endpoints, as `POST /path`.
-    pub at: Vec<String>,
+    pub(crate) at: Vec<String>,
     /// It is made only when the request has one of these parameters.
     #[serde(default)]
-    pub given: Vec<String>,
+    pub(crate) given: Vec<String>,
     /// The case in which it is made, where the parameters do not say it.
-    pub when: Option<String>,
+    pub(crate) when: Option<String>,
     /// Nothing is refused: these parts of the answer are left out, or these things not acted on.
-    pub rows: Option<String>,
+    pub(crate) rows: Option<String>,
     /// What has to hold.
-    pub check: Need,
+    pub(crate) check: Need,
     /// The line it was read from.
-    pub source: String,
+    #[expect(
+        dead_code,
+        reason = "for the reader of the file; required, so that no fact comes from nowhere"
+    )]
+    pub(crate) source: String,
 }
 
 /// What has to hold for a caller.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Raw")]
-pub enum Need {
+pub(crate) enum Need {
     /// All of these.
     And(Vec<Need>),
     /// One of these.
@@ -99,14 +91,6 @@ impl TryFrom<Raw> for Need {
     }
 }
 
-/// Reads the file.
-///
-/// # Errors
-/// What is wrong with it, and where.
-pub fn read(text: &str) -> Result<Privileges, String> {
-    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,10 +98,10 @@ mod tests {
     #[test]
     fn a_check_is_one_thing() {
         let check = |text: &str| {
-            read(&format!(
-                "[[privilege]]\nat = [\"GET /a\"]\nsource = \"a b.pm:1\"\ncheck = {text}"
+            toml::from_str::<Privilege>(&format!(
+                "at = [\"GET /a\"]\nsource = \"a b.pm:1\"\ncheck = {text}"
             ))
-            .map(|read| read.privilege[0].check.clone())
+            .map(|read| read.check)
         };
         let perm = |path: &str, any| {
             Need::Check(Check::Perm {

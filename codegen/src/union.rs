@@ -11,7 +11,6 @@ use crate::facts::{
     Additional, Facts, Format, Method, Permissions, Release, Schema, Schemas, Type,
 };
 use crate::limits::Limits;
-use crate::overlay::Overlay;
 
 /// The releases that have something, one bit each, the oldest release lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -542,36 +541,4 @@ fn join_schemas(mut left: Schemas, mut right: Schemas) -> Schemas {
         }
     }
     left
-}
-
-/// Every named format of the API, and whether its values get a type of their own.
-pub(crate) fn formats(union: &Union, overlay: &Overlay) -> BTreeMap<String, bool> {
-    let mut found = BTreeMap::new();
-    for endpoint in union.endpoints.values() {
-        for field in endpoint.parameters.values() {
-            collect_formats(&field.node, overlay, &mut found);
-        }
-        collect_formats(&endpoint.returns, overlay, &mut found);
-    }
-    found
-}
-
-fn collect_formats(node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, bool>) {
-    if let Some(format) = &node.format {
-        let mapped = match node.kind {
-            Kind::Integer => format == "pve-vmid",
-            Kind::String => overlay.text_type(format).is_some() || format.ends_with("-list"),
-            _ => true,
-        };
-        *found.entry(format.clone()).or_default() |= mapped;
-    }
-    match &node.kind {
-        Kind::Array(inner) | Kind::Map(inner) => collect_formats(inner, overlay, found),
-        Kind::Object(fields) | Kind::Properties(Properties { fields, .. }) => {
-            fields
-                .values()
-                .for_each(|field| collect_formats(&field.node, overlay, found));
-        }
-        _ => {}
-    }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod coverage;
 mod diff;
+mod explain;
 mod files;
 mod import;
 mod openapi;
@@ -29,6 +30,7 @@ enum Command {
     Regen(regen::Args),
     Diff(diff::Args),
     Coverage(coverage::Args),
+    Explain(explain::Args),
     Openapi(openapi::Args),
     Site(site::Args),
     Tidy(tidy::Args),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Regen(args) => regen::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Coverage(args) => coverage::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Openapi(args) => openapi::run(&args),
         Command::Site(args) => site::run(&args),
         Command::Tidy(args) => tidy::run(&args),

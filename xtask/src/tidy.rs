@@ -5,49 +5,29 @@ mod imports;
 mod layers;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::path::Path;
 
 use crate::{Outcome, files, say, workspace};
+use layers::Table;
 
 const PICTURE: &str = "ARCHITECTURE.md";
 
-/// Check that imports follow the layers of ARCHITECTURE.md.
+/// Check that imports follow the layers of ARCHITECTURE.md
 ///
 /// A fenced block `layers <folder>` lists the modules of one source folder, the highest layer first. A module may import what
 /// stands on lower lines only; modules on one line are independent. No more than two files may import each other in a circle.
-/// Lines `except a -> b` and `except circle in a` let a pair, or circles inside of a module, pass for the time being.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args) -> Outcome {
     let root = workspace();
-    let picture =
-        fs::read_to_string(root.join(PICTURE)).map_err(|error| format!("{PICTURE}: {error}"))?;
-    let tables = layers::read(&picture)?;
+    let tables = tables(&root)?;
     let mut problems = Vec::new();
     let mut counted = 0;
     for (folder, table) in &tables {
-        let mut files = BTreeMap::new();
-        for path in files::files_below(&root.join(folder))? {
-            let Ok(name) = path.strip_prefix(root.join(folder)) else {
-                continue;
-            };
-            let name = name.to_string_lossy().replace('\\', "/");
-            if name.ends_with(".rs") {
-                let text = fs::read_to_string(&path)
-                    .map_err(|error| format!("{}: {error}", path.display()))?;
-                files.insert(name, text);
-            }
-        }
-        let found = imports::of(&files).map_err(|error| format!("{folder}/{error}"))?;
-        counted += found.len();
-        let mut here = layers::violations(table, &found);
-        let circles = circles::violations(&layers::regular(table, &found));
-        here.extend(table.circles(circles));
-        problems.extend(
-            here.into_iter()
-                .map(|problem| format!("{folder}/{problem}")),
-        );
+        let (count, found) = check(folder, table, &sources(&root.join(folder))?)?;
+        counted += count;
+        problems.extend(found);
     }
     match problems.is_empty() {
         true => say(&format!(
@@ -59,5 +39,64 @@ pub(crate) fn run(_: &Args) -> Outcome {
             problems.len(),
             problems.join("\n  ")
         )),
+    }
+}
+
+fn tables(root: &Path) -> Result<BTreeMap<String, Table>, String> {
+    layers::read(&files::read(&root.join(PICTURE))?)
+}
+
+/// The Rust files of a folder, by path below it.
+fn sources(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let mut sources = BTreeMap::new();
+    for path in files::files_below(folder)? {
+        let name = files::relative(folder, &path);
+        if name.ends_with(".rs") {
+            sources.insert(name, files::read(&path)?);
+        }
+    }
+    Ok(sources)
+}
+
+/// How many imports a folder has, and what is wrong with them.
+fn check(
+    folder: &str,
+    table: &Table,
+    sources: &BTreeMap<String, String>,
+) -> Result<(usize, Vec<String>), String> {
+    let imports = imports::of(sources).map_err(|error| format!("{folder}/{error}"))?;
+    let mut problems = layers::violations(table, &imports);
+    problems.extend(circles::violations(&imports));
+    let named = problems
+        .into_iter()
+        .map(|problem| format!("{folder}/{problem}"));
+    Ok((imports.len(), named.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The real folders pass, and fail once a file of the lowest layer imports one of the highest.
+    #[test]
+    fn an_import_against_the_drawn_order_is_found_in_the_real_tree() {
+        let root = workspace();
+        for (folder, table) in tables(&root).expect("ARCHITECTURE.md has layers") {
+            let mut sources = sources(&root.join(&folder)).expect("the folder is readable");
+            let (count, problems) = check(&folder, &table, &sources).expect("the files parse");
+            assert!(count > 0, "{folder} has imports");
+            assert_eq!(problems, [""; 0]);
+            let (lowest, highest) = table.ends().expect("at least two layers");
+            sources.insert(
+                format!("{lowest}/planted.rs"),
+                format!("use crate::{highest}::anything;"),
+            );
+            let (_, problems) = check(&folder, &table, &sources).expect("the files parse");
+            let planted = format!("{folder}/{lowest}/planted.rs:1: `{lowest}` imports `{highest}`");
+            assert!(
+                problems.iter().any(|problem| problem.starts_with(&planted)),
+                "{folder}: {problems:?}"
+            );
+        }
     }
 }

@@ -6,8 +6,9 @@ use serde_json::{Number, Value};
 
 use super::Emitter;
 use crate::facts::{Check, Method};
-use crate::ir::{Endpoint, Returns, Use, ValueFacts};
+use crate::ir::{Endpoint, Returns, ValueFacts};
 use crate::overlay::Split;
+use crate::place::Use;
 use crate::privileges::{Need, Privilege};
 use crate::union::Presence;
 

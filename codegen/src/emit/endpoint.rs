@@ -6,9 +6,10 @@ use quote::quote;
 use super::docs::{aliased, aliases as found_by, doc};
 use super::{Emitter, ident};
 use crate::facts::{Check, Method, Permissions};
-use crate::ir::{Endpoint, Parameter, Returns, Ty, Use};
+use crate::ir::{Endpoint, Parameter, Returns, Ty};
 use crate::limits::Limits;
 use crate::names;
+use crate::place::Use;
 use crate::privileges::{Need, Privilege};
 
 impl Emitter<'_> {

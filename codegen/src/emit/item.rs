@@ -6,8 +6,9 @@ use quote::{format_ident, quote};
 use super::docs::{aliased, aliases as found_by, doc};
 use super::endpoint::{self, Input};
 use super::{Emitter, OUTSIDE, ident};
-use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty, Use};
+use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty};
 use crate::names;
+use crate::place::Use;
 use crate::union::Presence;
 
 impl Emitter<'_> {

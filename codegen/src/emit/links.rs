@@ -2,8 +2,9 @@
 
 use super::docs::{aliases, privileges_in_short};
 use super::{Emitter, has_setters};
-use crate::ir::{Endpoint, ItemId, Returns, Ty, Use};
+use crate::ir::{Endpoint, ItemId, Returns, Ty};
 use crate::names;
+use crate::place::Use;
 
 /// How many places a type's page names; some types stand in dozens.
 const PLACES: usize = 8;

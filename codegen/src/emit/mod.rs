@@ -16,9 +16,10 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use crate::facts::Facts;
-use crate::ir::{Api, Use};
+use crate::ir::Api;
 use crate::names::Names;
 use crate::overlay::{Area, Overlay};
+use crate::place::Use;
 use crate::render;
 use crate::union::Presence;
 

@@ -8,10 +8,11 @@ use super::Emitter;
 use super::endpoint::argument_place;
 use crate::facts::Method;
 use crate::ir::{
-    Api, Endpoint, ItemKind, Member, Parameter, PropertyString, Returns, Ty, Use, ValueFacts,
+    Api, Endpoint, ItemKind, Member, Parameter, PropertyString, Returns, Ty, ValueFacts,
 };
 use crate::names::{self, Names};
 use crate::overlay::Overlay;
+use crate::place::Use;
 use crate::union::Presence;
 
 /// The document of one release, given by its index, or of all of them together.

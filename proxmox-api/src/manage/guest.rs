@@ -29,7 +29,7 @@ mod places;
 mod power;
 mod retention;
 mod snapshot;
-mod started;
+pub(super) mod started;
 #[cfg(test)]
 mod tests;
 

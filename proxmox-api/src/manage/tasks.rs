@@ -9,11 +9,8 @@ use futures_util::stream::{StreamExt, iter};
 use crate::client::Client;
 use crate::error::Error;
 use crate::manage::guest::Acting;
+pub use crate::manage::guest::started::GUEST_TIMEOUT;
 use crate::task::{Looks, Patience, Task, TaskErrorKind, TaskOutcome, or_error};
-
-/// How long operations on a guest's power and configuration commonly take at most. A suggestion for
-/// timeouts; nothing uses it unasked, but for guests that high availability manages.
-pub const GUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// How long operations that copy disks commonly take at most: clones, migrations, backups. A suggestion
 /// for timeouts; nothing uses it unasked.

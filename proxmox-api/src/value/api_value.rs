@@ -8,9 +8,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::value::encode::Problem;
-use crate::value::formats::DiskSize;
-use crate::value::property_string::{PropertyStringRules, UnknownKeys};
+use crate::value::unknown_keys::{PropertyStringRules, UnknownKeys};
 
 /// Members of an object that its type does not declare, and parts of declared members that do not fit their types.
 pub type Extra = serde_json::Map<String, Value>;
@@ -143,8 +141,8 @@ pub enum View<'a> {
     AbsentSecret,
     Scalar(Scalar<'a>),
     Secret(&'a str),
-    /// Equal to others of the same size, whatever their texts.
-    Size(&'a DiskSize),
+    /// The size of a disk: its text, and its bytes if it is one. Sizes of as many bytes are equal.
+    Size(&'a str, Option<u64>),
     Json(&'a Value),
     /// An array that is one text on the wire.
     List(&'a dyn Array),
@@ -154,40 +152,6 @@ pub enum View<'a> {
     Object(&'a dyn Object),
     Extra(&'a Extra),
     UnknownKeys(&'a UnknownKeys),
-}
-
-impl View<'_> {
-    /// The value as one text, as property strings and settings hold it; `None` when there is no value or it
-    /// has no such form.
-    pub(crate) fn text(&self) -> Option<String> {
-        match self {
-            Self::Scalar(scalar) => scalar.text().map(Cow::into_owned),
-            Self::Secret(text) => Some((*text).to_owned()),
-            Self::Size(size) => Some(size.as_str().to_owned()),
-            // Inside a property string the comma is taken; lists there use the semicolon.
-            Self::List(array) => Some(array.joined(";")),
-            Self::Object(object) => crate::value::property_string::text(*object),
-            Self::Absent
-            | Self::AbsentSecret
-            | Self::Json(_)
-            | Self::Array(_)
-            | Self::Map(_)
-            | Self::Indexed(_)
-            | Self::Extra(_)
-            | Self::UnknownKeys(_) => None,
-        }
-    }
-}
-
-impl View<'_> {
-    /// Why the text would not be read as what the value is.
-    pub(crate) fn problem(&self) -> Option<Problem> {
-        match self {
-            Self::List(array) => crate::value::list::problem(*array),
-            Self::Object(object) => crate::value::property_string::problem(*object),
-            _ => None,
-        }
-    }
 }
 
 /// A struct with a field for each member.
@@ -286,12 +250,6 @@ pub trait Array {
 impl dyn Array + '_ {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn ApiValue> {
         (0..self.count()).map(|index| self.get(index))
-    }
-
-    /// The texts of the elements.
-    pub(crate) fn joined(&self, separator: &str) -> String {
-        let texts: Vec<String> = self.iter().filter_map(|item| item.view().text()).collect();
-        texts.join(separator)
     }
 }
 

@@ -26,7 +26,8 @@ pub(crate) fn views(left: &View<'_>, right: &View<'_>) -> bool {
         (View::Absent, View::Absent) | (View::AbsentSecret, View::AbsentSecret) => true,
         (View::Scalar(left), View::Scalar(right)) => left == right,
         (View::Secret(left), View::Secret(right)) => left == right,
-        (View::Size(left), View::Size(right)) => left == right,
+        (View::Size(left, None), View::Size(right, None)) => left == right,
+        (View::Size(_, left), View::Size(_, right)) => left == right,
         (View::Json(left), View::Json(right)) => left == right,
         (View::List(left), View::List(right)) | (View::Array(left), View::Array(right)) => {
             left.count() == right.count() && all(left.iter(), right.iter())

@@ -75,7 +75,7 @@ impl fmt::Debug for Shown<'_> {
                 Scalar::Text(value) => fmt::Debug::fmt(value, f),
             },
             View::Secret(_) => fmt::Debug::fmt(&Secret::default(), f),
-            View::Size(size) => fmt::Debug::fmt(size.as_str(), f),
+            View::Size(text, _) => fmt::Debug::fmt(*text, f),
             View::Json(value) => Redacted(value).fmt(f),
             View::List(array) | View::Array(array) => f
                 .debug_list()

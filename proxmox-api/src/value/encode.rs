@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::Secret;
-use crate::value::open_enum::{self, OpenEnum};
+
+pub use crate::value::problem::Problem;
 
 /// All but the characters that RFC 3986 leaves unreserved: the server splits on `;` and a second
 /// `=` too, and takes `+` for a space.
@@ -121,36 +122,6 @@ pub trait ToParam {
     }
 }
 
-/// What is wrong with a value.
-#[doc(hidden)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// It would arrive as something else; otherwise no release that is known takes it.
-    pub certain: bool,
-    /// The part that is wrong, where it may be shown.
-    pub value: Option<String>,
-    /// What the parameter takes instead; completes "the parameter … takes …".
-    pub allowed: String,
-}
-
-impl Problem {
-    pub(crate) fn certain(value: impl Into<String>, allowed: &str) -> Self {
-        Self {
-            certain: true,
-            value: Some(value.into()),
-            allowed: allowed.to_owned(),
-        }
-    }
-
-    pub(crate) fn doubt(value: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self {
-            certain: false,
-            value: Some(value.into()),
-            allowed: allowed.into(),
-        }
-    }
-}
-
 impl ToParam for bool {
     fn to_param(&self) -> ParamValue {
         // Only 0 and 1 are booleans to the server outside of property strings.
@@ -231,13 +202,6 @@ impl ToParam for &str {
 impl ToParam for Secret {
     fn to_param(&self) -> ParamValue {
         ParamValue::One(self.expose().to_owned())
-    }
-}
-
-impl<T: OpenEnum> ToParam for T {
-    #[inline]
-    fn to_param(&self) -> ParamValue {
-        ParamValue::One(open_enum::text(self).to_owned())
     }
 }
 

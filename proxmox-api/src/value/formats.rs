@@ -77,7 +77,7 @@ macro_rules! text_type {
         }
 
         impl crate::value::input::Item for $name {
-            fn item(text: &str) -> Result<Self, crate::value::encode::Problem> {
+            fn item(text: &str) -> Result<Self, crate::value::problem::Problem> {
                 Ok(text.into())
             }
         }
@@ -365,7 +365,7 @@ impl ApiValue for DiskSize {
     }
 
     fn view(&self) -> View<'_> {
-        View::Size(self)
+        View::Size(&self.0, self.bytes())
     }
 }
 

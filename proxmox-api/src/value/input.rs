@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use crate::value::encode::Problem;
 use crate::value::list::{self, List};
+use crate::value::problem::Problem;
 
 /// One value of type `P`, made of whatever converts to it.
 #[diagnostic::on_unimplemented(

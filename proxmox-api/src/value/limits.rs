@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use regex::Regex;
 
-use crate::value::encode::{ParamValue, Problem};
+use crate::value::encode::ParamValue;
+use crate::value::problem::Problem;
 
 /// What a parameter or a key of a property string takes.
 #[derive(Clone, Copy, Debug, PartialEq)]

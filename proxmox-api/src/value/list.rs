@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::value::api_value::{ApiValue, Array, Expected, Scalar, Target, View};
-use crate::value::encode::{ParamValue, Problem, ToParam};
-use crate::value::serialize::generic_serde_impls;
+use crate::value::encode::{ParamValue, ToParam};
+use crate::value::problem::Problem;
 
 /// A list that travels as one string.
 ///
@@ -169,8 +169,6 @@ impl<T: ApiValue> ApiValue for List<T> {
         View::List(&self.0)
     }
 }
-
-generic_serde_impls!(List);
 
 /// What is wrong with an item that would arrive as several.
 pub(crate) fn problem(list: &dyn Array) -> Option<Problem> {

@@ -16,8 +16,10 @@ pub mod input;
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod log_line;
+mod one_text;
 pub mod open_enum;
 mod pending;
+mod problem;
 pub mod property_string;
 pub(crate) mod secret;
 pub(crate) mod serialize;
@@ -25,6 +27,7 @@ pub(crate) mod serialize;
 pub mod set;
 pub mod settings;
 pub(crate) mod text;
+mod unknown_keys;
 pub mod upid;
 
 pub use api_value::ApiValue;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::value::api_value::{Expected, Scalar};
+use crate::value::encode::{ParamValue, ToParam};
 
 /// A value that this version of the crate has no variant for, kept as the server sent it.
 ///
@@ -226,6 +227,13 @@ macro_rules! open_enum_impls {
 }
 
 pub(crate) use open_enum_impls;
+
+impl<T: OpenEnum> ToParam for T {
+    #[inline]
+    fn to_param(&self) -> ParamValue {
+        ParamValue::One(text(self).to_owned())
+    }
+}
 
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "what the macro declares is public")]

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::value::serialize::serde_impls;
-
 mod names;
 mod redact;
 mod scrub;
@@ -61,5 +59,3 @@ impl From<&String> for Secret {
         Self(value.clone())
     }
 }
-
-serde_impls!(Secret);

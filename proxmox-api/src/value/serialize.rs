@@ -5,7 +5,8 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::value::api_value::{ApiValue, Extra, Object, Scalar, View, extra_of};
-use crate::value::secret::{is_secret, is_secret_text};
+use crate::value::list::List;
+use crate::value::secret::{Secret, is_secret, is_secret_text};
 use crate::value::{decode, list, property_string};
 
 /// A value that is serialised with its secrets; made by [`with_secrets`].
@@ -80,7 +81,7 @@ pub(crate) fn to_json(view: &View<'_>, secrets: bool) -> Option<Value> {
             true => (*text).into(),
             false => return None,
         },
-        View::Size(size) => size.as_str().into(),
+        View::Size(text, _) => (*text).into(),
         View::Json(value) => any(value, secrets)?,
         View::List(array) if list::is_one_text(*array) => array.joined(",").into(),
         View::List(array) | View::Array(array) => array.iter().filter_map(each).collect(),
@@ -244,3 +245,6 @@ macro_rules! generic_serde_impls {
 }
 
 pub(crate) use {generic_serde_impls, serde_impls};
+
+generic_serde_impls!(List);
+serde_impls!(Secret);

@@ -4,14 +4,10 @@ use serde_json::Value;
 
 use crate::value::IndexedMap;
 use crate::value::api_value::Extra;
-use crate::value::encode::Problem;
 use crate::value::input::{IntoItems, IntoItemsSetting, IntoSetting, IntoValue};
+use crate::value::problem::Problem;
 
-/// Where it is noted that something given is no value of its key.
-#[doc(hidden)]
-pub trait Refuse {
-    fn refuse(&mut self, key: &str, problem: Problem);
-}
+pub use crate::value::problem::Refuse;
 
 /// As with what a server sends and does not fit.
 impl Refuse for Extra {

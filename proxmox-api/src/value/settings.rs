@@ -4,7 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::value::api_value::{Object, ObjectSchema, View, text_of};
-use crate::value::encode::{ParamValue, Problem};
+use crate::value::encode::ParamValue;
+use crate::value::problem::Problem;
 use crate::value::{ApiValue, compare, list, property_string};
 
 /// A value that a request of type `R` takes as a whole, by its `settings`; it has `changes` for parts of one.

@@ -1,6 +1,6 @@
 //! The table of layers, and imports that run against it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::imports::Import;
 
@@ -9,32 +9,15 @@ use super::imports::Import;
 pub(super) struct Table {
     /// Modules with their heights; higher ones may import lower ones.
     heights: BTreeMap<String, usize>,
-    /// Pairs of modules of which the first still imports the second, against the order.
-    exceptions: BTreeSet<(String, String)>,
-    /// Modules inside of which files still import each other in a circle.
-    circles: BTreeSet<String>,
 }
 
+#[cfg(test)]
 impl Table {
-    /// The circles that no exception covers, and exceptions that cover none.
-    pub(super) fn circles(&self, found: Vec<(String, String)>) -> Vec<String> {
-        let mut needed = BTreeSet::new();
-        let mut problems = Vec::new();
-        for (file, problem) in found {
-            let module = module(&file).to_owned();
-            match self.circles.contains(&module) {
-                true => {
-                    needed.insert(module);
-                }
-                false => problems.push(problem),
-            }
-        }
-        for module in self.circles.difference(&needed) {
-            problems.push(format!(
-                "the exception for a circle in `{module}` is not needed any more"
-            ));
-        }
-        problems
+    /// A module of the lowest layer and one of the highest.
+    pub(super) fn ends(&self) -> Option<(&str, &str)> {
+        let lowest = self.heights.iter().min_by_key(|(_, height)| **height)?;
+        let highest = self.heights.iter().max_by_key(|(_, height)| **height)?;
+        Some((lowest.0, highest.0))
     }
 }
 
@@ -53,17 +36,6 @@ pub(super) fn read(document: &str) -> Result<BTreeMap<String, Table>, String> {
             .collect();
         let mut table = Table::default();
         for (height, row) in rows.iter().rev().enumerate() {
-            if let Some(module) = row.strip_prefix("except circle in ") {
-                table.circles.insert(module.trim().to_owned());
-                continue;
-            }
-            if let Some(pair) = row.strip_prefix("except ") {
-                let Some((from, to)) = pair.trim().split_once(" -> ") else {
-                    return Err(format!("layers of {folder}: write `except from -> to`"));
-                };
-                table.exceptions.insert((from.to_owned(), to.to_owned()));
-                continue;
-            }
             for module in row.split_whitespace() {
                 if table.heights.insert(module.to_owned(), height).is_some() {
                     return Err(format!("layers of {folder}: `{module}` is listed twice"));
@@ -88,26 +60,10 @@ fn is_root(module: &str) -> bool {
     matches!(module, "lib" | "main")
 }
 
-/// The imports that no exception covers.
-pub(super) fn regular(table: &Table, imports: &[Import]) -> Vec<Import> {
-    let excepted = |import: &Import| {
-        let pair = (
-            module(&import.from).to_owned(),
-            module(&import.to).to_owned(),
-        );
-        table.exceptions.contains(&pair)
-    };
-    imports
-        .iter()
-        .filter(|import| !excepted(import))
-        .cloned()
-        .collect()
-}
-
+/// Imports that run against the order, and modules without a place in it.
 pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut seen = BTreeMap::new();
-    let mut needed = BTreeSet::new();
     for import in imports {
         for file in [&import.from, &import.to] {
             seen.insert(module(file), file);
@@ -119,11 +75,6 @@ pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
         if let (Some(own), Some(other)) = (table.heights.get(from), table.heights.get(to))
             && own <= other
         {
-            let pair = (from.to_owned(), to.to_owned());
-            if table.exceptions.contains(&pair) {
-                needed.insert(pair);
-                continue;
-            }
             let relation = match own == other {
                 true => "which stands beside it",
                 false => "which stands above it",
@@ -138,11 +89,6 @@ pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
         if !is_root(module) && !table.heights.contains_key(module) {
             problems.push(format!("{file}: `{module}` stands in no layer"));
         }
-    }
-    for (from, to) in table.exceptions.difference(&needed) {
-        problems.push(format!(
-            "the exception `{from} -> {to}` is not needed any more"
-        ));
     }
     problems
 }
@@ -181,21 +127,6 @@ mod tests {
         assert_eq!(
             check("other.rs", "util.rs"),
             ["other.rs: `other` stands in no layer"]
-        );
-    }
-
-    #[test]
-    fn an_exception_covers_one_pair_and_goes_when_it_is_not_needed() {
-        let picture = "```layers x\nclient\nvalue\nexcept value -> client\n```\n";
-        let tables = read(picture).unwrap_or_default();
-        let table = &tables["x"];
-        assert_eq!(table.circles(Vec::new()), [""; 0]);
-        let back = [import("value.rs", "client.rs")];
-        assert_eq!(violations(table, &back), [""; 0]);
-        assert!(regular(table, &back).is_empty());
-        assert_eq!(
-            violations(table, &[import("client.rs", "value.rs")]),
-            ["the exception `value -> client` is not needed any more"]
         );
     }
 

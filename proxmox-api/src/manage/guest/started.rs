@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use super::{Acting, Care, Guest, GuestErrorKind, Place, PowerState};
 use crate::error::Error;
-use crate::manage::tasks::GUEST_TIMEOUT;
 use crate::task::{Looks, Task, TaskOutcome, Waitable, Waiting};
 use crate::value::upid::Upid;
+
+/// How long operations on a guest's power and configuration commonly take at most. A suggestion for
+/// timeouts; nothing uses it unasked, but for guests that high availability manages.
+pub const GUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// What has to be true once high availability has done what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,354 @@
+//! The entries of the overlay, whichever file they stand in.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::notes::Notes;
+use crate::privileges::Privilege;
+
+/// All entries of all files.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// Named format to type name.
+    pub(super) formats: Map<String>,
+    /// Named format to the text type of the core that reads its parts.
+    pub(super) text_types: Map<String>,
+    /// Path prefix, then field, to type name.
+    pub(super) property_strings: Map<Map<String>>,
+    /// Path prefix, then indexed family, to its highest index.
+    pub(super) families: Map<Map<u8>>,
+    /// Type name to a place where the item stands.
+    pub(super) items: Map<String>,
+    /// Wire name to field name, where the usual rule gives a poor one.
+    pub(super) names: Map<String>,
+    /// Enum text to variant name, likewise.
+    pub(super) variants: Map<String>,
+    /// Endpoint to the order of its required parameters; the others follow by name.
+    pub(super) argument_order: Map<Vec<String>>,
+    pub(super) tasks: Vec<String>,
+    pub(super) optional_tasks: Vec<String>,
+    /// String results that name no task, each with what they are.
+    pub(super) texts: Map<String>,
+    pub(super) bytes: Map<String>,
+    pub(super) secrets: Secrets,
+    pub(super) area: Vec<Area>,
+    /// Answers that stay open, with the reason.
+    pub(super) open: Map<String>,
+    /// Calls of which the dump says all that is checked, with the handler's place.
+    pub(super) declared: Map<String>,
+    /// Checks of handlers, each with what it is called in messages.
+    pub(super) privilege: Vec<(String, Privilege)>,
+    /// Members that always come, with the reason; `None`: the dumps are believed.
+    pub(super) required: Option<Map<String>>,
+    /// Objects that hold the word `deleted` for a setting that is to go, each with its source.
+    pub(super) pending: Map<String>,
+    pub(super) list: Vec<ListFact>,
+    /// Texts that stay texts, and may hold several values all the same.
+    pub(super) text: Vec<ListFact>,
+    pub(super) rule: Vec<Rule>,
+    /// Request to the paths whose answers it takes, besides those that its own path tells.
+    pub(super) takes: Map<Vec<String>>,
+    /// Requests about something else than what their path answers, and parameters that are something else than what the
+    /// answer calls so, as `POST /path?name`, with what they are.
+    pub(super) apart: Map<String>,
+    /// What each call does.
+    pub(super) endpoints: Map<String>,
+    /// Endpoint to other words by which people look for it.
+    pub(super) aliases: Map<Vec<String>>,
+    /// Endpoint to code that shows it in use.
+    pub(super) examples: Map<String>,
+    /// What fields mean, by scope.
+    pub(super) words: Map<Map<String>>,
+    pub(super) patch: Vec<Patch>,
+}
+
+type Map<T> = BTreeMap<String, T>;
+
+/// What one file may hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    formats: Map<String>,
+    text_types: Map<String>,
+    property_strings: Map<Map<String>>,
+    families: Map<Map<u8>>,
+    items: Map<String>,
+    fields: Map<Field>,
+    variants: Map<String>,
+    argument_order: Map<Vec<String>>,
+    tasks: Vec<String>,
+    optional_tasks: Vec<String>,
+    texts: Map<String>,
+    bytes: Map<String>,
+    suspicious: Vec<String>,
+    secret: SecretEntries,
+    public: SecretEntries,
+    area: Vec<Area>,
+    open: Map<String>,
+    /// Members that answers hold and nobody declares; read by `recorded`, which sees answers.
+    members: Map<String>,
+    declared: Map<String>,
+    privilege: Vec<Privilege>,
+    required: Option<Map<String>>,
+    pending: Map<String>,
+    list: Vec<ListFact>,
+    text: Vec<ListFact>,
+    rule: Vec<Rule>,
+    takes: Map<Vec<String>>,
+    apart: Map<String>,
+    endpoints: Map<String>,
+    aliases: Map<Vec<String>>,
+    examples: Map<String>,
+    patch: Vec<Patch>,
+}
+
+/// An entry of `fields`: the name of a field wherever it stands, or what the fields of a scope mean.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Field {
+    Name(String),
+    Words(Map<String>),
+}
+
+/// Which values are never printed.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    /// Parts of a name that make it look like a secret's, in lower case.
+    pub(super) suspicious: Vec<String>,
+    pub(super) secret: SecretEntries,
+    pub(super) public: SecretEntries,
+}
+
+/// Names wherever they stand, and single places as `POST /path#field`, each with what stands there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SecretEntries {
+    pub(super) names: Map<String>,
+    pub(super) places: Map<String>,
+}
+
+/// A module of the generated crate, with a feature of the same name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Area {
+    pub(crate) name: String,
+    pub(crate) prefix: String,
+    /// One line for the module's documentation.
+    pub(crate) about: String,
+    /// Compiled whatever features are chosen.
+    #[serde(default)]
+    pub(crate) always: bool,
+}
+
+/// A correction of the facts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Patch {
+    /// How the entry is called in messages.
+    #[serde(skip)]
+    pub(super) entry: String,
+    pub(super) at: Vec<String>,
+    pub(super) pointer: String,
+    pub(super) replace: Option<toml::Table>,
+    pub(super) set: Option<toml::Table>,
+    pub(super) add: Option<toml::Table>,
+    pub(super) since: Option<String>,
+    pub(super) until: Option<String>,
+    /// For the reader of the file; required, so that no fact comes from nowhere.
+    #[expect(dead_code)]
+    source: String,
+    #[expect(dead_code)]
+    reason: String,
+}
+
+/// What the server wants of keys of a property string beyond their schemas; one of its parts is set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// How the entry is called in messages.
+    #[serde(skip)]
+    pub(super) entry: String,
+    #[serde(rename = "type")]
+    pub(super) ty: String,
+    pub(crate) needed: Option<String>,
+    pub(crate) never: Option<String>,
+    pub(crate) alone: Option<String>,
+    pub(crate) with: Option<(String, String)>,
+    /// The key that `pattern` is for.
+    pub(crate) key: Option<String>,
+    pub(crate) pattern: Option<String>,
+    /// The parameter whose values are taken besides, as `POST /path?name`.
+    pub(crate) or_values_of: Option<String>,
+    /// For the reader of the file; required, so that no fact comes from nowhere.
+    #[expect(dead_code)]
+    source: String,
+}
+
+/// How a text with several values is taken apart.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListFact {
+    pub(super) at: Vec<String>,
+    pub(super) split: Split,
+    /// The dumps do not say that it is a list.
+    #[serde(default)]
+    pub(super) untold: bool,
+    /// For the reader of the file; required, so that no fact comes from nowhere.
+    #[expect(dead_code)]
+    source: String,
+}
+
+/// How a list in one text is taken apart on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Split {
+    /// At commas, semicolons and white space.
+    Any,
+    /// At white space.
+    Blank,
+    Comma,
+    Semicolon,
+    Nul,
+}
+
+impl Split {
+    /// What is written between the items.
+    pub(crate) fn separator(self) -> char {
+        match self {
+            Self::Any | Self::Comma => ',',
+            Self::Blank => ' ',
+            Self::Semicolon => ';',
+            Self::Nul => '\0',
+        }
+    }
+}
+
+/// Adds entries to those of other files; each may be given once.
+fn add<T>(section: &str, into: &mut Map<T>, from: Map<T>, file: &str, notes: &Notes) {
+    for (key, value) in from {
+        let problem = format!("{file}: {section} {key} is given twice");
+        if into.insert(key, value).is_some() {
+            notes.problem(problem);
+        }
+    }
+}
+
+fn add_below<T>(
+    section: &str,
+    into: &mut Map<Map<T>>,
+    from: Map<Map<T>>,
+    file: &str,
+    notes: &Notes,
+) {
+    for (scope, entries) in from {
+        let section = format!("{section} {scope}");
+        add(
+            &section,
+            into.entry(scope).or_default(),
+            entries,
+            file,
+            notes,
+        );
+    }
+}
+
+fn parse<T: DeserializeOwned>(file: &str, text: &str, notes: &Notes) -> Option<T> {
+    match toml::from_str(text) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            notes.problem(format!("{file}: {}", error.to_string().trim_end()));
+            None
+        }
+    }
+}
+
+impl Entries {
+    /// Reads the files in the order of their names.
+    pub(super) fn read(files: &BTreeMap<String, String>, notes: &mut Notes) -> Self {
+        let mut entries = Self::default();
+        for (file, text) in files {
+            if let Some(read) = parse::<File>(file, text, notes) {
+                notes.locate(file, text);
+                entries.add(file, read, notes);
+            }
+        }
+        entries
+    }
+
+    fn add(&mut self, file: &str, from: File, notes: &Notes) {
+        let mut words = Map::new();
+        let mut names = Map::new();
+        for (key, field) in from.fields {
+            match field {
+                Field::Name(name) => drop(names.insert(key, name)),
+                Field::Words(fields) => drop(words.insert(key, fields)),
+            }
+        }
+        drop(from.members);
+        for (section, into, from) in [
+            ("formats", &mut self.formats, from.formats),
+            ("text_types", &mut self.text_types, from.text_types),
+            ("items", &mut self.items, from.items),
+            ("fields", &mut self.names, names),
+            ("variants", &mut self.variants, from.variants),
+            ("texts", &mut self.texts, from.texts),
+            ("bytes", &mut self.bytes, from.bytes),
+            ("open", &mut self.open, from.open),
+            ("declared", &mut self.declared, from.declared),
+            ("pending", &mut self.pending, from.pending),
+            ("apart", &mut self.apart, from.apart),
+            ("endpoints", &mut self.endpoints, from.endpoints),
+            ("examples", &mut self.examples, from.examples),
+        ] {
+            add(section, into, from, file, notes);
+        }
+        if let Some(required) = from.required {
+            let into = self.required.get_or_insert_default();
+            add("required", into, required, file, notes);
+        }
+        for (section, into, from) in [
+            (
+                "argument_order",
+                &mut self.argument_order,
+                from.argument_order,
+            ),
+            ("aliases", &mut self.aliases, from.aliases),
+            ("takes", &mut self.takes, from.takes),
+        ] {
+            add(section, into, from, file, notes);
+        }
+        let strings = (&mut self.property_strings, from.property_strings);
+        add_below("property_strings", strings.0, strings.1, file, notes);
+        add_below("families", &mut self.families, from.families, file, notes);
+        add_below("words", &mut self.words, words, file, notes);
+        self.secrets.suspicious.extend(from.suspicious);
+        for (section, into, from) in [
+            ("secret", &mut self.secrets.secret, from.secret),
+            ("public", &mut self.secrets.public, from.public),
+        ] {
+            let names = format!("{section}.names");
+            add(&names, &mut into.names, from.names, file, notes);
+            let places = format!("{section}.places");
+            add(&places, &mut into.places, from.places, file, notes);
+        }
+        self.tasks.extend(from.tasks);
+        self.optional_tasks.extend(from.optional_tasks);
+        self.area.extend(from.area);
+        self.list.extend(from.list);
+        self.text.extend(from.text);
+        for (n, privilege) in from.privilege.into_iter().enumerate() {
+            let entry = format!("{file}: privilege {}", n + 1);
+            self.privilege.push((entry, privilege));
+        }
+        for (n, mut rule) in from.rule.into_iter().enumerate() {
+            rule.entry = format!("{file}: rule {}", n + 1);
+            self.rule.push(rule);
+        }
+        for (n, mut patch) in from.patch.into_iter().enumerate() {
+            patch.entry = format!("{file}: patch {}", n + 1);
+            self.patch.push(patch);
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! What the dumps lack or get wrong, written by hand in `schema/<product>/overlay`.
+//!
+//! Every entry has to matter: one that matches nothing is a problem that fails the run.
+
+mod entries;
+mod notes;
+mod patch;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::facts::Facts;
+use crate::place::Use;
+use crate::privileges::Privilege;
+use crate::union::{Kind, Node};
+use entries::{Entries, ListFact, Secrets};
+use notes::Notes;
+
+pub(crate) use entries::{Area, Rule, Split};
+pub(crate) use notes::Location;
+
+/// The overlay of one product.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    entries: Entries,
+    notes: Notes,
+}
+
+/// What a string result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StringResult {
+    Task { optional: bool },
+    Text,
+}
+
+/// Whether a text of any kind can stand there. What an object or a property string holds is decided member by member.
+fn holds_text(node: &Node) -> bool {
+    match &node.kind {
+        Kind::String | Kind::Any => true,
+        Kind::Array(of) | Kind::Map(of) => holds_text(of),
+        _ => false,
+    }
+}
+
+impl Overlay {
+    /// Reads the overlay's files, by their paths below the overlay's folder. Any entry may stand in any file.
+    pub(crate) fn read(files: &BTreeMap<String, String>, partial: bool) -> Self {
+        let mut notes = Notes::new(partial);
+        let entries = Entries::read(files, &mut notes);
+        Self { entries, notes }
+    }
+
+    /// Records a problem; all of them are reported together.
+    pub(crate) fn problem(&self, problem: String) {
+        self.notes.problem(problem);
+    }
+
+    /// Records that an entry does not fit the schema, which is no problem where releases are left out.
+    pub(crate) fn mismatch(&self, problem: String) {
+        self.notes.mismatch(problem);
+    }
+
+    /// The problems so far.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.notes.problems()
+    }
+
+    /// Ends the run: all problems, unused entries among them.
+    pub(crate) fn finish(&self) -> Vec<String> {
+        self.notes.finish()
+    }
+
+    /// The entries that were of use for an endpoint so far, and where they stand.
+    pub(crate) fn used_for(&self, endpoint: &str) -> Vec<(String, Location)> {
+        self.notes.used_for(endpoint)
+    }
+
+    /// Applies the patches to the facts of every release.
+    pub(crate) fn patch(&self, releases: &mut [Facts]) {
+        for patch in &self.entries.patch {
+            patch::apply(patch, releases, &self.notes);
+        }
+    }
+
+    fn mark(&self, entry: String, place: &str) {
+        self.notes.mark(entry, place);
+    }
+
+    pub(crate) fn argument_order(&self, endpoint: &str) -> &[String] {
+        let Some(order) = self.entries.argument_order.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("argument_order {endpoint}"), endpoint);
+        order
+    }
+
+    /// The paths whose answers a request takes, besides those that its own path tells.
+    pub(crate) fn settings_of(&self, endpoint: &str) -> &[String] {
+        let Some(paths) = self.entries.takes.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("takes {endpoint}"), endpoint);
+        paths
+    }
+
+    /// Whether a request, or a parameter as `PUT /path?name`, is about something else than what the answer calls so.
+    pub(crate) fn is_apart(&self, place: &str) -> bool {
+        let found = self.entries.apart.contains_key(place);
+        if found {
+            let endpoint = place.split('?').next().unwrap_or(place);
+            self.mark(format!("apart {place}"), endpoint);
+        }
+        found
+    }
+
+    pub(crate) fn answers_bytes(&self, endpoint: &str) -> bool {
+        let found = self.entries.bytes.contains_key(endpoint);
+        if found {
+            self.mark(format!("bytes {endpoint}"), endpoint);
+        }
+        found
+    }
+
+    pub(crate) fn string_result(&self, endpoint: &str) -> Option<StringResult> {
+        let listed = |list: &[String]| list.iter().any(|entry| entry == endpoint);
+        if listed(&self.entries.tasks) {
+            self.mark(format!("tasks {endpoint}"), endpoint);
+            Some(StringResult::Task { optional: false })
+        } else if listed(&self.entries.optional_tasks) {
+            self.mark(format!("optional_tasks {endpoint}"), endpoint);
+            Some(StringResult::Task { optional: true })
+        } else if self.entries.texts.contains_key(endpoint) {
+            self.mark(format!("texts {endpoint}"), endpoint);
+            Some(StringResult::Text)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a value must not be printed. A single place is decided before its name; a name that looks like a
+    /// secret's has to be decided, unless its values are numbers or listed ones.
+    pub(crate) fn is_secret(&self, at: &Use, node: &Node) -> bool {
+        let (key, endpoint) = (at.key(), at.endpoint());
+        let Secrets {
+            suspicious,
+            secret,
+            public,
+        } = &self.entries.secrets;
+        if secret.places.contains_key(&key) {
+            self.mark(format!("secret.places {key}"), &endpoint);
+            return true;
+        }
+        let Some(name) = at.fields.last() else {
+            return false;
+        };
+        let lower = name.to_ascii_lowercase();
+        let looks_secret = suspicious.iter().any(|part| lower.contains(part));
+        if public.places.contains_key(&key) {
+            if looks_secret || secret.names.contains_key(name) {
+                self.mark(format!("public.places {key}"), &endpoint);
+            }
+            return false;
+        }
+        if !holds_text(node) {
+            return false;
+        }
+        if secret.names.contains_key(name) {
+            self.mark(format!("secret.names {name}"), &endpoint);
+            return true;
+        }
+        if public.names.contains_key(name) {
+            if looks_secret {
+                self.mark(format!("public.names {name}"), &endpoint);
+            }
+            return false;
+        }
+        if looks_secret {
+            self.problem(format!(
+                "{key}: the name looks like a secret's; decide in secrets.toml whether it is one"
+            ));
+        }
+        false
+    }
+
+    /// Whether the members of the object at a place may be the word `deleted`.
+    pub(crate) fn is_pending(&self, at: &Use) -> bool {
+        let key = at.key();
+        let found = self.entries.pending.contains_key(&key);
+        if found {
+            self.mark(format!("pending {key}"), &at.endpoint());
+        }
+        found
+    }
+
+    /// By the name of its format, or else by where it stands. Both may be given, because older releases have
+    /// spelt out in place what later ones name.
+    pub(crate) fn property_string_name(&self, at: &Use, node: &Node) -> Option<String> {
+        let by_format = node
+            .format
+            .as_ref()
+            .and_then(|format| self.entries.formats.get_key_value(format));
+        if let Some((format, _)) = by_format {
+            self.mark(format!("formats {format}"), &at.endpoint());
+        }
+        let leaf = at.fields.last()?;
+        let by_place = prefixes(&at.path).find_map(|scope| {
+            let name = self.entries.property_strings.get(scope)?.get(leaf)?;
+            Some((scope, name))
+        });
+        if let Some((scope, _)) = by_place {
+            self.mark(format!("property_strings {scope} {leaf}"), &at.endpoint());
+        }
+        by_format
+            .or(by_place.map(|(_, name)| (leaf, name)))
+            .map(|(_, name)| name.clone())
+    }
+
+    /// The highest index of an indexed family.
+    pub(crate) fn last_index(&self, path: &str, family: &str) -> Option<u8> {
+        for scope in prefixes(path) {
+            if let Some(last) = self.entries.families.get(scope).and_then(|t| t.get(family)) {
+                self.mark(format!("families {scope} {family}"), path);
+                return Some(*last);
+            }
+        }
+        self.problem(format!(
+            "{path}: the family {family} needs its highest index in names.toml"
+        ));
+        None
+    }
+
+    /// What the server wants of the keys of a property string beyond their schemas.
+    pub(crate) fn rules(&self, name: &str) -> impl Iterator<Item = &Rule> {
+        let own = (self.entries.rule.iter()).filter(move |rule| rule.ty == name);
+        own.inspect(|rule| self.mark(rule.entry.clone(), ""))
+    }
+
+    /// How the list in one text at this place is split.
+    pub(crate) fn list(&self, at: &Use) -> Option<Split> {
+        self.split(&self.entries.list, "list", at, |_| true)
+    }
+
+    /// How a list in one text is split that the dumps show as a plain text.
+    pub(crate) fn untold_list(&self, at: &Use) -> Option<Split> {
+        self.split(&self.entries.list, "list", at, |fact| fact.untold)
+    }
+
+    /// How several values are separated in a text that is no list.
+    pub(crate) fn several(&self, at: &Use) -> Option<Split> {
+        self.split(&self.entries.text, "text", at, |_| true)
+    }
+
+    /// The entry whose place is the nearest.
+    fn split(
+        &self,
+        facts: &[ListFact],
+        table: &str,
+        at: &Use,
+        which: impl Fn(&ListFact) -> bool,
+    ) -> Option<Split> {
+        let leaf = at.fields.last()?;
+        let exact = at.key();
+        let key = at.owner.as_ref().map(|owner| format!("{owner}.{leaf}"));
+        // Keys of a property string are named by its type: they are the same wherever it stands.
+        let around = key.is_none().then(|| prefixes(&at.path));
+        let around = around.into_iter().flatten();
+        let around = around.map(|prefix| format!("{prefix}?{leaf}"));
+        for place in std::iter::once(exact).chain(key).chain(around) {
+            let mut facts = facts.iter().filter(|fact| which(fact));
+            if let Some(fact) = facts.find(|fact| fact.at.contains(&place)) {
+                self.mark(format!("{table} {place}"), &at.endpoint());
+                return Some(fact.split);
+            }
+        }
+        None
+    }
+
+    /// The text type of a named format.
+    pub(crate) fn text_type(&self, format: &str) -> Option<String> {
+        let name = self.entries.text_types.get(format)?;
+        self.mark(format!("text_types {format}"), "");
+        Some(name.clone())
+    }
+
+    /// The name that the overlay gives an item.
+    pub(crate) fn item_name(&self, uses: &[Use]) -> Option<&str> {
+        let (name, _) = (self.entries.items.iter())
+            .find(|(_, place)| uses.iter().any(|at| at.key() == **place))?;
+        for at in uses {
+            self.mark(format!("items {name}"), &at.endpoint());
+        }
+        Some(name)
+    }
+
+    pub(crate) fn field_name(&self, wire: &str) -> Option<&str> {
+        let name = self.entries.names.get(wire)?;
+        self.mark(format!("fields {wire}"), "");
+        Some(name)
+    }
+
+    pub(crate) fn variant_name(&self, text: &str) -> Option<&str> {
+        let name = self.entries.variants.get(text)?;
+        self.mark(format!("variants {text}"), "");
+        Some(name)
+    }
+
+    pub(crate) fn areas(&self) -> &[Area] {
+        &self.entries.area
+    }
+
+    /// The area of a path: the one with the longest prefix.
+    pub(crate) fn area(&self, path: &str) -> Option<&Area> {
+        let below = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let area = (self.entries.area.iter())
+            .filter(|area| below(&area.prefix))
+            .max_by_key(|area| area.prefix.len())?;
+        self.mark(format!("area {}", area.name), path);
+        Some(area)
+    }
+
+    /// Why an endpoint's result stays open, where the overlay says so.
+    pub(crate) fn open(&self, endpoint: &str) -> Option<&str> {
+        let reason = self.entries.open.get(endpoint)?;
+        self.mark(format!("open {endpoint}"), endpoint);
+        Some(reason)
+    }
+
+    /// What the handler of an endpoint checks beside what the dump declares. `parameters` are the
+    /// names of its parameters.
+    pub(crate) fn privileges<'a>(
+        &'a self,
+        endpoint: &str,
+        parameters: &[&str],
+    ) -> Vec<Cow<'a, Privilege>> {
+        let all = self.entries.privilege.iter();
+        all.filter(|(_, privilege)| privilege.at.iter().any(|at| at == endpoint))
+            .filter_map(|(entry, privilege)| {
+                self.mark(format!("{entry} {endpoint}"), endpoint);
+                let known = |name: &String| parameters.contains(&name.as_str());
+                if privilege.given.iter().all(known) {
+                    return Some(Cow::Borrowed(privilege));
+                }
+                let mut own = privilege.clone();
+                own.given.retain(known);
+                if own.given.is_empty() {
+                    self.mismatch(format!(
+                        "{entry}: {endpoint} has none of the parameters {}",
+                        privilege.given.join(", ")
+                    ));
+                    return None;
+                }
+                Some(Cow::Owned(own))
+            })
+            .collect()
+    }
+
+    /// Whether somebody looked that a member which the dumps require always comes.
+    pub(crate) fn is_vouched_for(&self, at: &Use) -> bool {
+        let Some(required) = &self.entries.required else {
+            return true;
+        };
+        let place = at.key();
+        let Some(reason) = required.get(&place) else {
+            return false;
+        };
+        let sourced = match reason.split_once(' ') {
+            Some(("recorded", count)) => count.parse::<u32>().is_ok_and(|count| count > 0),
+            Some((_, file)) => file.contains('/'),
+            None => false,
+        };
+        if !sourced {
+            self.problem(format!(
+                "required {place}: a reason is `recorded <number>` or `<package> <file>:<line>`"
+            ));
+        }
+        self.mark(format!("required {place}"), &at.endpoint());
+        true
+    }
+
+    /// Whether the dump's rule for an endpoint is known to be the whole of it.
+    pub(crate) fn is_declared(&self, endpoint: &str) -> bool {
+        let found = self.entries.declared.contains_key(endpoint);
+        if found {
+            self.mark(format!("declared {endpoint}"), endpoint);
+        }
+        found
+    }
+
+    /// Words other than those of the path by which people look for a call.
+    pub(crate) fn aliases(&self, endpoint: &str) -> &[String] {
+        let Some(aliases) = self.entries.aliases.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("aliases {endpoint}"), endpoint);
+        aliases
+    }
+
+    pub(crate) fn example(&self, endpoint: &str) -> Option<&str> {
+        let code = self.entries.examples.get(endpoint)?;
+        self.mark(format!("examples {endpoint}"), endpoint);
+        Some(code)
+    }
+
+    pub(crate) fn summary(&self, endpoint: &str) -> Option<&str> {
+        let text = self.entries.endpoints.get(endpoint)?;
+        self.mark(format!("endpoints {endpoint}"), endpoint);
+        Some(text)
+    }
+
+    /// What a field means: the nearest scope wins, and in it the longest matching suffix.
+    pub(crate) fn meaning(&self, at: &Use) -> Option<&str> {
+        let endpoint = at.endpoint();
+        for scope in std::iter::once(endpoint.as_str()).chain(prefixes(&at.path)) {
+            let Some(fields) = self.entries.words.get(scope) else {
+                continue;
+            };
+            let role = if at.result { '#' } else { '?' };
+            for start in 0..at.fields.len() {
+                let suffix = at.fields[start..].join(".");
+                for key in [format!("{role}{suffix}"), suffix] {
+                    if let Some(text) = fields.get(&key) {
+                        self.mark(format!("words {scope} {key}"), &endpoint);
+                        return Some(text);
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A path and everything above it, longest first, down to `/`.
+fn prefixes(path: &str) -> impl Iterator<Item = &str> {
+    let cuts = path.rmatch_indices('/').map(|(cut, _)| &path[..cut.max(1)]);
+    std::iter::once(path).chain(cuts)
+}

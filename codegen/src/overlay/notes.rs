@@ -1,0 +1,182 @@
+//! What a run notes about the overlay: which entries were of use, for what, and what is wrong.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::de::{DeTable, DeValue};
+
+/// Where an entry stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Location {
+    /// Below the overlay's folder.
+    pub(crate) file: String,
+    /// Counted from 1.
+    pub(crate) line: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Not all releases take part, so an entry may match nothing.
+    partial: bool,
+    /// Every entry that has to be of use.
+    entries: BTreeMap<String, Location>,
+    /// Entries that were of use, with the endpoints or paths they were of use for.
+    used: RefCell<BTreeMap<String, BTreeSet<String>>>,
+    problems: RefCell<Vec<String>>,
+}
+
+impl Notes {
+    pub(super) fn new(partial: bool) -> Self {
+        Self {
+            partial,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    pub(super) fn problem(&self, problem: String) {
+        let mut problems = self.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    pub(super) fn mismatch(&self, problem: String) {
+        if !self.partial {
+            self.problem(problem);
+        }
+    }
+
+    /// Notes that an entry was of use for an endpoint or a path; `place` is empty where no single one is meant.
+    pub(super) fn mark(&self, entry: String, place: &str) {
+        let mut used = self.used.borrow_mut();
+        let places = used.entry(entry).or_default();
+        if !places.contains(place) {
+            places.insert(place.to_owned());
+        }
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        self.problems.borrow().clone()
+    }
+
+    /// All problems, unused entries among them.
+    pub(super) fn finish(&self) -> Vec<String> {
+        let mut problems = self.problems();
+        if self.partial {
+            return problems;
+        }
+        let used = self.used.borrow();
+        let unused = (self.entries.iter()).filter(|(entry, _)| !used.contains_key(*entry));
+        problems.extend(unused.map(|(entry, Location { file, line })| {
+            format!("{file}:{line}: {}: matches nothing", bare(entry, file))
+        }));
+        problems
+    }
+
+    /// The entries that were of use for an endpoint, by where they stand.
+    pub(super) fn used_for(&self, endpoint: &str) -> Vec<(String, Location)> {
+        let path = endpoint.split_once(' ').map_or(endpoint, |(_, path)| path);
+        let used = self.used.borrow();
+        let mut found: Vec<(String, Location)> = (used.iter())
+            .filter(|(_, places)| places.contains(endpoint) || places.contains(path))
+            .filter_map(|(entry, _)| {
+                let location = self.entries.get(entry)?.clone();
+                Some((bare(entry, &location.file).to_owned(), location))
+            })
+            .collect();
+        found.sort_by(|(_, one), (_, other)| one.cmp(other));
+        found
+    }
+
+    /// Notes where the entries of a file stand.
+    pub(super) fn locate(&mut self, file: &str, text: &str) {
+        let Ok(document) = DeTable::parse(text) else {
+            return;
+        };
+        let mut note = |entry: String, offset: usize| {
+            let before = text.get(..offset).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let file = file.to_owned();
+            self.entries.insert(entry, Location { file, line });
+        };
+        for (section, value) in document.get_ref() {
+            let section = section.get_ref().as_ref();
+            match (section, value.get_ref()) {
+                ("members" | "suspicious", _) => {}
+                ("tasks" | "optional_tasks", DeValue::Array(array)) => {
+                    for element in array {
+                        if let Some(text) = element.get_ref().as_str() {
+                            note(format!("{section} {text}"), element.span().start);
+                        }
+                    }
+                }
+                (_, DeValue::Array(array)) => {
+                    for (n, element) in array.iter().enumerate() {
+                        let Some(table) = element.get_ref().as_table() else {
+                            continue;
+                        };
+                        let offset = table
+                            .iter()
+                            .map(|(key, _)| key.span().start)
+                            .min()
+                            .unwrap_or(element.span().start);
+                        let at = table.get("at").and_then(|at| at.get_ref().as_array());
+                        let places = at.into_iter().flatten();
+                        let places = places.filter_map(|place| place.get_ref().as_str());
+                        match section {
+                            "list" | "text" => {
+                                places.for_each(|place| note(format!("{section} {place}"), offset));
+                            }
+                            "privilege" => places.for_each(|place| {
+                                let entry = format!("{file}: privilege {} {place}", n + 1);
+                                note(entry, offset);
+                            }),
+                            "area" => {
+                                let name =
+                                    table.get("name").and_then(|name| name.get_ref().as_str());
+                                note(format!("area {}", name.unwrap_or_default()), offset);
+                            }
+                            _ => note(format!("{file}: {section} {}", n + 1), offset),
+                        }
+                    }
+                }
+                (_, DeValue::Table(table)) => {
+                    for (key, value) in table {
+                        let name = key.get_ref();
+                        match (section, value.get_ref()) {
+                            ("secret" | "public", DeValue::Table(below)) => {
+                                for (entry, _) in below {
+                                    let offset = entry.span().start;
+                                    note(format!("{section}.{name} {}", entry.get_ref()), offset);
+                                }
+                            }
+                            (_, DeValue::Table(below)) => {
+                                let section = match section {
+                                    "fields" => "words",
+                                    other => other,
+                                };
+                                for (entry, _) in below {
+                                    let offset = entry.span().start;
+                                    note(format!("{section} {name} {}", entry.get_ref()), offset);
+                                }
+                            }
+                            _ => note(format!("{section} {name}"), key.span().start),
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// An entry without the file it stands in.
+fn bare<'a>(entry: &'a str, file: &str) -> &'a str {
+    let rest = entry.strip_prefix(file);
+    rest.and_then(|rest| rest.strip_prefix(": "))
+        .unwrap_or(entry)
+}

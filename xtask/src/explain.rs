@@ -1,0 +1,129 @@
+//! `cargo xtask explain`: everything that decides on one endpoint, and where it stands.
+
+use std::fmt::Write as _;
+
+use proxmox_codegen::catalog::{Argument, Call};
+use proxmox_codegen::facts::Release;
+use proxmox_codegen::generate::{self, Explanation, Input};
+
+use crate::{Outcome, regen, say, workspace};
+
+const SCHEMA: &str = "schema/pve";
+
+/// Print what facts, overlay and union say of an endpoint, with file and line
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Verb and path template, such as "GET /nodes/{node}/apt"
+    endpoint: String,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let input = regen::read_input(&workspace())?;
+    let found =
+        generate::explain(&input, &args.endpoint).map_err(|problems| problems.join("\n"))?;
+    let mut text = format!("{}\n\nfacts\n", args.endpoint);
+    text += &facts(&input, &found.call);
+    text += "\noverlay\n";
+    text += &overlay(&input, &found);
+    text += "\nunion\n";
+    text += &union(&found.call, &found.releases);
+    say(&text)
+}
+
+/// The lines of a release's file that describe a call, and the number of the first.
+fn block<'a>(text: &'a str, call: &Call) -> Option<(usize, Vec<&'a str>)> {
+    let path = format!("  \"{}\": {{", call.path);
+    let verb = format!("   \"{}\": {{", call.verb);
+    let mut lines = text.lines().enumerate();
+    lines.find(|(_, line)| *line == path)?;
+    let (start, first) = lines
+        .by_ref()
+        .take_while(|(_, line)| !line.starts_with("  }"))
+        .find(|(_, line)| *line == verb)?;
+    let rest = lines
+        .map(|(_, line)| line)
+        .take_while(|line| !line.starts_with("   }"));
+    Some((start + 1, std::iter::once(first).chain(rest).collect()))
+}
+
+/// Where each release describes the call, and the newest description. Releases that say the same stand together.
+fn facts(input: &Input, call: &Call) -> String {
+    let mut files: Vec<(Release, &String, &String)> = (input.releases.iter())
+        .filter_map(|(name, text)| Some((name.strip_suffix(".json")?.parse().ok()?, name, text)))
+        .collect();
+    files.sort_by_key(|(release, ..)| *release);
+    let mut groups: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
+    for (_, name, text) in &files {
+        let Some((line, lines)) = block(text, call) else {
+            continue;
+        };
+        let place = format!("{SCHEMA}/{name}:{line}");
+        match groups.last_mut() {
+            Some((places, known)) if *known == lines => places.push(place),
+            _ => groups.push((vec![place], lines)),
+        }
+    }
+    let mut shown = String::new();
+    let last = groups.len().saturating_sub(1);
+    for (n, (places, lines)) in groups.iter().enumerate() {
+        let _ = writeln!(shown, "  {}", places.join(" "));
+        if n == last {
+            for line in lines {
+                let _ = writeln!(shown, "    {}", line.strip_prefix("   ").unwrap_or(line));
+            }
+        }
+    }
+    shown
+}
+
+/// Every entry that was of use, with its text.
+fn overlay(input: &Input, found: &Explanation) -> String {
+    let mut shown = String::new();
+    for (entry, file, line) in &found.entries {
+        let _ = writeln!(shown, "  {SCHEMA}/overlay/{file}:{line}  {entry}");
+        let text = input.overlay.get(file).map_or("", String::as_str);
+        let mut lines = text.lines().skip(line - 1);
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(shown, "    {}", first.trim());
+        // The other members of an entry that is a table.
+        if first.starts_with("at = ") || first.starts_with("type = ") {
+            for line in lines.take_while(|line| !line.is_empty() && !line.starts_with('[')) {
+                let _ = writeln!(shown, "    {line}");
+            }
+        }
+    }
+    shown
+}
+
+fn union(call: &Call, releases: &[String]) -> String {
+    let named = |indexes: &[usize]| {
+        let names = indexes.iter().filter_map(|index| releases.get(*index));
+        names.map(String::as_str).collect::<Vec<_>>().join(" ")
+    };
+    let mut shown = String::new();
+    let _ = writeln!(shown, "  releases  {}", named(&call.releases));
+    let _ = writeln!(shown, "  rust      {}", call.rust);
+    let _ = writeln!(shown, "  answer    {}", call.answer);
+    let _ = writeln!(shown, "  area      {}", call.area);
+    for Argument {
+        name,
+        in_path,
+        required,
+        ty,
+        releases,
+        ..
+    } in &call.parameters
+    {
+        let kind = match (in_path, required) {
+            (true, _) => "placeholder",
+            (false, true) => "required",
+            (false, false) => "optional",
+        };
+        let _ = write!(shown, "  {kind:<11}  {name}: {ty}");
+        let _ = match releases.is_empty() {
+            true => writeln!(shown),
+            false => writeln!(shown, "  (only in {})", named(releases)),
+        };
+    }
+    shown
+}
