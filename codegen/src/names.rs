@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use heck::{ToSnakeCase, ToUpperCamelCase};
 
 use crate::facts::Method;
-use crate::ir::{Api, Item, ItemKind, Use};
+use crate::ir::{Api, Item, ItemKind};
 use crate::overlay::Overlay;
+use crate::place::Use;
 
 /// The names of items, and the lock that freezes them.
 #[derive(Debug)]
@@ -97,6 +98,9 @@ const KEYWORDS: &[&str] = &[
     "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
     "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
+
+/// How long the name of a type may be.
+const LONGEST: usize = 40;
 
 /// What request types can do besides their setters.
 const REQUEST_METHODS: &[&str] = &[
@@ -197,7 +201,10 @@ fn stem(path: &str, placeholders: bool) -> String {
 
 /// One of what a plural names.
 fn singular(word: &str) -> String {
-    if let Some(stem) = word.strip_suffix("ies") {
+    if ["Dns", "Zfs"].contains(&word) {
+        // Names of systems, not plurals.
+        word.to_owned()
+    } else if let Some(stem) = word.strip_suffix("ies") {
         format!("{stem}y")
     } else if let Some(stem) = word.strip_suffix("ses").filter(|_| !word.ends_with("ases")) {
         format!("{stem}s")
@@ -309,6 +316,14 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
             })
         })
         .collect();
+    for (name, item) in items.iter().zip(&api.items) {
+        if name.len() > LONGEST {
+            overlay.problem(format!(
+                "{}: the name {name} is too long; give it another one in names.toml",
+                describe(item)
+            ));
+        }
+    }
     let mut lines: Vec<String> = items
         .iter()
         .zip(&api.items)
