@@ -116,7 +116,7 @@ impl ClusterSdnPath {
     /// * Needs: `SDN.Audit` on path `/sdn`.
     #[doc(alias("GET /cluster/sdn"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
+    pub fn get(&self) -> Request<Vec<super::types::IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn",

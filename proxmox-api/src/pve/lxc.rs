@@ -4749,7 +4749,7 @@ impl LxcVmidSnapshotSnapnamePath {
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>> {
+    pub fn get(&self) -> Request<Vec<super::types::CmdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",

@@ -604,8 +604,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/ha",
-        Of::<Vec<pve::types::ClusterHaItem>>::data,
-        Of::<Vec<pve::types::ClusterHaItem>>::print,
+        Of::<Vec<pve::types::IdEntry>>::data,
+        Of::<Vec<pve::types::IdEntry>>::print,
     ),
     Answer::new(
         "GET",
@@ -881,12 +881,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/gotify",
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem>,
-        >::data,
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem>,
-        >::print,
+        Of::<Vec<pve::cluster_notifications::NotificationGotifyItem>>::data,
+        Of::<Vec<pve::cluster_notifications::NotificationGotifyItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -897,8 +893,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/gotify/{name}",
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsGotify>::data,
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsGotify>::print,
+        Of::<pve::cluster_notifications::NotificationGotify>::data,
+        Of::<pve::cluster_notifications::NotificationGotify>::print,
     ),
     Answer::new(
         "PUT",
@@ -915,12 +911,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/sendmail",
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem>,
-        >::data,
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem>,
-        >::print,
+        Of::<Vec<pve::cluster_notifications::NotificationSendmailItem>>::data,
+        Of::<Vec<pve::cluster_notifications::NotificationSendmailItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -931,8 +923,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/sendmail/{name}",
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsSendmail>::data,
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsSendmail>::print,
+        Of::<pve::cluster_notifications::NotificationSendmail>::data,
+        Of::<pve::cluster_notifications::NotificationSendmail>::print,
     ),
     Answer::new(
         "PUT",
@@ -949,12 +941,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/smtp",
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem>,
-        >::data,
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem>,
-        >::print,
+        Of::<Vec<pve::cluster_notifications::NotificationSmtpItem>>::data,
+        Of::<Vec<pve::cluster_notifications::NotificationSmtpItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -965,8 +953,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/smtp/{name}",
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsSmtp>::data,
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsSmtp>::print,
+        Of::<pve::cluster_notifications::NotificationSmtp>::data,
+        Of::<pve::cluster_notifications::NotificationSmtp>::print,
     ),
     Answer::new(
         "PUT",
@@ -983,12 +971,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/webhook",
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem>,
-        >::data,
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem>,
-        >::print,
+        Of::<Vec<pve::cluster_notifications::NotificationWebhookItem>>::data,
+        Of::<Vec<pve::cluster_notifications::NotificationWebhookItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -999,8 +983,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/endpoints/webhook/{name}",
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsWebhook>::data,
-        Of::<pve::cluster_notifications::ClusterNotificationsEndpointsWebhook>::print,
+        Of::<pve::cluster_notifications::NotificationWebhook>::data,
+        Of::<pve::cluster_notifications::NotificationWebhook>::print,
     ),
     Answer::new(
         "PUT",
@@ -1017,12 +1001,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/notifications/matcher-field-values",
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem>,
-        >::data,
-        Of::<
-            Vec<pve::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem>,
-        >::print,
+        Of::<Vec<pve::cluster_notifications::NotificationMatcherFieldValue>>::data,
+        Of::<Vec<pve::cluster_notifications::NotificationMatcherFieldValue>>::print,
     ),
     Answer::new(
         "GET",
@@ -1150,8 +1130,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn",
-        Of::<Vec<pve::types::ClusterHaItem>>::data,
-        Of::<Vec<pve::types::ClusterHaItem>>::print,
+        Of::<Vec<pve::types::IdEntry>>::data,
+        Of::<Vec<pve::types::IdEntry>>::print,
     ),
     Answer::new("PUT", "/cluster/sdn", Of::<Task>::task, answer::nothing),
     Answer::new(
@@ -1574,8 +1554,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/apt",
-        Of::<Vec<pve::types::ClusterHaItem>>::data,
-        Of::<Vec<pve::types::ClusterHaItem>>::print,
+        Of::<Vec<pve::types::IdEntry>>::data,
+        Of::<Vec<pve::types::IdEntry>>::print,
     ),
     Answer::new(
         "GET",
@@ -2047,8 +2027,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/disks/zfs/{name}",
-        Of::<pve::node_disks::NodeDisksZf>::data,
-        Of::<pve::node_disks::NodeDisksZf>::print,
+        Of::<pve::node_disks::NodeDisksZfs>::data,
+        Of::<pve::node_disks::NodeDisksZfs>::print,
     ),
     Answer::new(
         "DELETE",
@@ -2138,8 +2118,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/hardware/pci/{pci-id-or-mapping}",
-        Of::<Vec<pve::nodes::NodeScanItem>>::data,
-        Of::<Vec<pve::nodes::NodeScanItem>>::print,
+        Of::<Vec<pve::nodes::MethodEntry>>::data,
+        Of::<Vec<pve::nodes::MethodEntry>>::print,
     ),
     Answer::new(
         "GET",
@@ -2150,8 +2130,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/hardware/pci/{pciid}",
-        Of::<Vec<pve::nodes::NodeScanItem>>::data,
-        Of::<Vec<pve::nodes::NodeScanItem>>::print,
+        Of::<Vec<pve::nodes::MethodEntry>>::data,
+        Of::<Vec<pve::nodes::MethodEntry>>::print,
     ),
     Answer::new(
         "GET",
@@ -2435,8 +2415,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
-        Of::<Vec<pve::types::LxcVmidSnapshotSnapnameItem>>::data,
-        Of::<Vec<pve::types::LxcVmidSnapshotSnapnameItem>>::print,
+        Of::<Vec<pve::types::CmdEntry>>::data,
+        Of::<Vec<pve::types::CmdEntry>>::print,
     ),
     Answer::new(
         "DELETE",
@@ -3034,8 +3014,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
-        Of::<Vec<pve::types::LxcVmidSnapshotSnapnameItem>>::data,
-        Of::<Vec<pve::types::LxcVmidSnapshotSnapnameItem>>::print,
+        Of::<Vec<pve::types::CmdEntry>>::data,
+        Of::<Vec<pve::types::CmdEntry>>::print,
     ),
     Answer::new(
         "DELETE",
@@ -3209,8 +3189,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/scan",
-        Of::<Vec<pve::nodes::NodeScanItem>>::data,
-        Of::<Vec<pve::nodes::NodeScanItem>>::print,
+        Of::<Vec<pve::nodes::MethodEntry>>::data,
+        Of::<Vec<pve::nodes::MethodEntry>>::print,
     ),
     Answer::new(
         "GET",
@@ -4354,7 +4334,7 @@ impl Show for pve::types::DirectoryEntry {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmeAccountAccount {
+impl Show for pve::cluster_acme::AcmeAccountDetails {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("contact", &self.contact);
@@ -4380,7 +4360,7 @@ impl Show for pve::cluster_acme::ClusterAcmeAccount {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaSchemaFieldsValue {
+impl Show for pve::cluster_acme::AcmePluginSchemaField {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("default", &self.default);
@@ -4392,7 +4372,7 @@ impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaSchemaFieldsValue {
     }
 }
 
-impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaSchema {
+impl Show for pve::cluster_acme::AcmePluginSchema {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fields", &self.fields);
@@ -4592,7 +4572,7 @@ impl Show for pve::cluster::ClusterBackupInfoNotBackedUpItem {
     }
 }
 
-impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenChildrenItem {
+impl Show for pve::cluster::BackupIncludedVolume {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -4610,7 +4590,7 @@ impl Show for pve::cluster::ClusterBackupIncludedVolumesType {
     }
 }
 
-impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenItem {
+impl Show for pve::cluster::BackupIncludedGuest {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -4816,7 +4796,7 @@ impl Show for pve::types::CephStatusHealth {
     }
 }
 
-impl Show for pve::types::ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+impl Show for pve::types::CephStatusAddress {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -4826,7 +4806,7 @@ impl Show for pve::types::ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
     }
 }
 
-impl Show for pve::types::ClusterCephStatusMgrmapActiveAddrs {
+impl Show for pve::types::CephStatusAddresses {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addrvec", &self.addrvec);
@@ -4834,7 +4814,7 @@ impl Show for pve::types::ClusterCephStatusMgrmapActiveAddrs {
     }
 }
 
-impl Show for pve::types::ClusterCephStatusMgrmapActiveClientsItem {
+impl Show for pve::types::CephStatusMgrmapClient {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addrvec", &self.addrvec);
@@ -4843,7 +4823,7 @@ impl Show for pve::types::ClusterCephStatusMgrmapActiveClientsItem {
     }
 }
 
-impl Show for pve::types::ClusterCephStatusMgrmapAvailableModulesItem {
+impl Show for pve::types::CephStatusMgrmapModule {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can_run", &self.can_run);
@@ -4886,7 +4866,7 @@ impl Show for pve::types::CephStatusMgrmap {
     }
 }
 
-impl Show for pve::types::ClusterCephStatusMonmapFeatures {
+impl Show for pve::types::CephStatusMonmapFeatures {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("optional", &self.optional);
@@ -5147,7 +5127,7 @@ impl Show for pve::cluster::ClusterConfigQdevice {
         out.put("Echo reply", &self.echo_reply);
         out.put("Last poll call", &self.last_poll_call);
         out.put("Model", &self.model);
-        out.put("QNetd host", &self.q_netd_host);
+        out.put("QNetd host", &self.qnetd_host);
         out.put("State", &self.state);
         out.put("Tie-breaker", &self.tie_breaker);
         out.extra(&self.extra)
@@ -5325,7 +5305,7 @@ impl Show for pve::cluster_firewall::ClusterFirewallRefsItem {
     }
 }
 
-impl Show for pve::types::ClusterHaItem {
+impl Show for pve::types::IdEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -5405,7 +5385,7 @@ impl Show for pve::types::HaBlockingCause {
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaResourcesMigrateBlockingResourcesItem {
+impl Show for pve::cluster_ha::HaMigrationBlocker {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cause", &self.cause);
@@ -5504,7 +5484,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusDisarmHaResourceMode {
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
+impl Show for pve::cluster_ha::HaLrmResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("exit_code", &self.exit_code);
@@ -5514,7 +5494,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValueResults
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValue {
+impl Show for pve::cluster_ha::HaLrmStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("mode", &self.mode);
@@ -5525,7 +5505,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValue {
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusDisarm {
+impl Show for pve::cluster_ha::HaDisarmState {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("mode", &self.mode);
@@ -5534,9 +5514,7 @@ impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusDisarm {
     }
 }
 
-impl Show
-
-for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
+impl Show for pve::cluster_ha::HaNodeRequest {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("maintenance", &self.maintenance);
@@ -5544,9 +5522,7 @@ for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     }
 }
 
-impl Show
-
-for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
+impl Show for pve::cluster_ha::HaServiceStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cmd", &self.cmd);
@@ -5562,7 +5538,7 @@ for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusServiceStatusValue
     }
 }
 
-impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatus {
+impl Show for pve::cluster_ha::HaManagerStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("disarm", &self.disarm);
@@ -5896,7 +5872,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsOrigin {
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem {
+impl Show for pve::cluster_notifications::NotificationGotifyItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5908,7 +5884,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotifyIte
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotify {
+impl Show for pve::cluster_notifications::NotificationGotify {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5921,7 +5897,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotify {
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem {
+impl Show for pve::cluster_notifications::NotificationSendmailItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5936,7 +5912,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmailI
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmail {
+impl Show for pve::cluster_notifications::NotificationSendmail {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5952,13 +5928,13 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmail 
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtpMode {
+impl Show for pve::cluster_notifications::NotificationSmtpMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem {
+impl Show for pve::cluster_notifications::NotificationSmtpItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5977,7 +5953,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem 
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtp {
+impl Show for pve::cluster_notifications::NotificationSmtp {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5997,13 +5973,13 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtp {
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod {
+impl Show for pve::cluster_notifications::NotificationWebhookMethod {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem {
+impl Show for pve::cluster_notifications::NotificationWebhookItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("body", &self.body);
@@ -6019,7 +5995,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhookIt
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhook {
+impl Show for pve::cluster_notifications::NotificationWebhook {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("body", &self.body);
@@ -6036,7 +6012,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhook {
     }
 }
 
-impl Show for pve::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem {
+impl Show for pve::cluster_notifications::NotificationMatcherFieldValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -7220,19 +7196,19 @@ impl Show for pve::nodes::NodeAptRepositoriesErrorsItem {
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesFilesFileType {
+impl Show for pve::nodes::AptRepositoryFileFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesFileType {
+impl Show for pve::nodes::AptRepositoryFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesOptionsItem {
+impl Show for pve::nodes::AptRepositoryOption {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Key", &self.key);
@@ -7241,13 +7217,13 @@ impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesOptionsItem {
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesTypes {
+impl Show for pve::nodes::AptRepositoryPackageType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesItem {
+impl Show for pve::nodes::AptRepository {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Comment", &self.comment);
@@ -7257,12 +7233,12 @@ impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesItem {
         out.put("Options", &self.options);
         out.put("Suites", &self.suites);
         out.put("Types", &self.types);
-        out.put("URIs", &self.ur_is);
+        out.put("URIs", &self.uris);
         out.extra(&self.extra)
     }
 }
 
-impl Show for pve::nodes::NodeAptRepositoriesFilesItem {
+impl Show for pve::nodes::AptRepositoryFile {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -7519,7 +7495,7 @@ impl Show for pve::node_ceph::NodeCephMonItem {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
+impl Show for pve::node_ceph::CephOsdTreeLevel4 {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7550,7 +7526,7 @@ impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenChildrenChildrenIte
     }
 }
 
-impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenChildrenItem {
+impl Show for pve::node_ceph::CephOsdTreeLevel3 {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7581,7 +7557,7 @@ impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenChildrenItem {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenItem {
+impl Show for pve::node_ceph::CephOsdTreeLevel2 {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7612,7 +7588,7 @@ impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenItem {
     }
 }
 
-impl Show for pve::node_ceph::NodeCephOsdRootChildrenItem {
+impl Show for pve::node_ceph::CephOsdTreeLevel1 {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -8096,7 +8072,7 @@ impl Show for pve::node_disks::NodeDisksZfsRaidlevel {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksZfChildrenChildrenChildrenItem {
+impl Show for pve::node_disks::NodeDisksZfsChildrenChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -8111,7 +8087,7 @@ impl Show for pve::node_disks::NodeDisksZfChildrenChildrenChildrenItem {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksZfChildrenChildrenItem {
+impl Show for pve::node_disks::NodeDisksZfsChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -8126,7 +8102,7 @@ impl Show for pve::node_disks::NodeDisksZfChildrenChildrenItem {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksZfChildrenItem {
+impl Show for pve::node_disks::NodeDisksZfsChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -8141,7 +8117,7 @@ impl Show for pve::node_disks::NodeDisksZfChildrenItem {
     }
 }
 
-impl Show for pve::node_disks::NodeDisksZf {
+impl Show for pve::node_disks::NodeDisksZfs {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -8262,7 +8238,7 @@ impl Show for pve::nodes::NodeHardwarePciItem {
     }
 }
 
-impl Show for pve::nodes::NodeScanItem {
+impl Show for pve::nodes::MethodEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("method", &self.method);
@@ -8752,7 +8728,7 @@ impl Show for pve::lxc::LxcVmidSnapshotItem {
     }
 }
 
-impl Show for pve::types::LxcVmidSnapshotSnapnameItem {
+impl Show for pve::types::CmdEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cmd", &self.cmd);
@@ -9807,7 +9783,7 @@ impl Show for pve::qemu::QemuAgentFsfreezeStatus {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetHostNameResultError {
+impl Show for pve::qemu::QemuAgentError {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("class", &self.class);
@@ -9844,7 +9820,7 @@ impl Show for pve::qemu::QemuAgentFstrim {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskCcwAddress {
+impl Show for pve::qemu::QemuAgentCcwAddress {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cssid", &self.cssid);
@@ -9855,7 +9831,7 @@ impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskCcwAddress {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskPciController {
+impl Show for pve::qemu::QemuAgentPciAddress {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bus", &self.bus);
@@ -9866,7 +9842,7 @@ impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskPciController {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskItem {
+impl Show for pve::qemu::QemuAgentFilesystemDisk {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bus", &self.bus);
@@ -9881,7 +9857,7 @@ impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskItem {
     }
 }
 
-impl Show for pve::qemu::QemuAgentGetFsinfoResultItem {
+impl Show for pve::qemu::QemuAgentFilesystem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("disk", &self.disk);
@@ -10063,7 +10039,7 @@ impl Show for pve::qemu::QemuAgentInfo {
     }
 }
 
-impl Show for pve::qemu::QemuAgentNetworkGetInterfacesResultStatistics {
+impl Show for pve::qemu::QemuAgentNetworkStatistics {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("rx-bytes", &self.rx_bytes);
@@ -10078,7 +10054,7 @@ impl Show for pve::qemu::QemuAgentNetworkGetInterfacesResultStatistics {
     }
 }
 
-impl Show for pve::qemu::QemuAgentNetworkGetInterfacesResultItem {
+impl Show for pve::qemu::QemuAgentNetworkInterface {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("hardware-address", &self.hardware_address);

@@ -23297,9 +23297,7 @@ fn cluster_notifications_endpoints_smtp_post() -> Call {
         .disable(true)
         .mailto(["root@pam", "root@pam"])
         .mailto_user(["someone@pve", "someone@pve"])
-        .mode(
-            pve::cluster_notifications::ClusterNotificationsEndpointsSmtpMode::Insecure,
-        )
+        .mode(pve::cluster_notifications::NotificationSmtpMode::Insecure)
         .password("a b&c=d;e+f%41/ü")
         .port(7i64)
         .username("a b&c=d;e+f%41/ü")
@@ -23336,9 +23334,7 @@ fn cluster_notifications_endpoints_smtp_name_put() -> Call {
         .from_address("a b&c=d;e+f%41/ü")
         .mailto(["root@pam", "root@pam"])
         .mailto_user(["someone@pve", "someone@pve"])
-        .mode(
-            pve::cluster_notifications::ClusterNotificationsEndpointsSmtpMode::Insecure,
-        )
+        .mode(pve::cluster_notifications::NotificationSmtpMode::Insecure)
         .password("a b&c=d;e+f%41/ü")
         .port(7i64)
         .server("a b&c=d;e+f%41/ü")
@@ -23371,7 +23367,7 @@ fn cluster_notifications_endpoints_webhook_post() -> Call {
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         )
         .body("a b&c=d;e+f%41/ü")
@@ -23410,9 +23406,7 @@ fn cluster_notifications_endpoints_webhook_name_put() -> Call {
         .digest("a b&c=d;e+f%41/ü")
         .disable(true)
         .header(["a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü"])
-        .method(
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
-        )
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
         .secret(["a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü"])
         .url("a b&c=d;e+f%41/ü")
         .call()
