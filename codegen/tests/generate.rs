@@ -5,11 +5,13 @@
     reason = "a test that cannot read its input should stop"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxmox_codegen::generate::{Input, Output, generate};
+use proxmox_codegen::facts::{Facts, Release};
+use proxmox_codegen::facts_json;
+use proxmox_codegen::generate::{Input, Output, explain, generate};
 
 const AREAS: &str =
     "[[area]]\nname = \"all\"\nprefix = \"\"\nabout = \"Everything.\"\nalways = true\n";
@@ -103,10 +105,22 @@ fn the_committed_schema_gives_the_same_bytes_every_time_and_every_endpoint() {
     let first = generate(&committed()).unwrap();
     let second = generate(&committed()).unwrap();
     assert!(same(&first, &second));
-    assert_eq!(first.report.endpoints, 686);
-    assert_eq!(first.report.newest_endpoints, 675);
+    let releases: BTreeMap<Release, Facts> = (committed().releases.values())
+        .map(|text| facts_json::read(text).unwrap())
+        .map(|facts| (facts.release, facts))
+        .collect();
+    let endpoints = |facts: &Facts| {
+        let pairs = facts.endpoints.iter();
+        let pairs =
+            pairs.flat_map(|(path, verbs)| verbs.keys().map(move |verb| (path.clone(), *verb)));
+        pairs.collect::<BTreeSet<_>>()
+    };
+    let all: BTreeSet<_> = releases.values().flat_map(endpoints).collect();
+    let (_, newest) = releases.last_key_value().unwrap();
+    assert_eq!(first.report.endpoints, all.len());
+    assert_eq!(first.report.newest_endpoints, endpoints(newest).len());
     let text: String = first.files.values().map(String::as_str).collect();
-    assert_eq!(text.matches("const ENDPOINT: ").count(), 686);
+    assert_eq!(text.matches("const ENDPOINT: ").count(), all.len());
     assert!(
         first.report.returns_untyped.is_empty(),
         "{:?}",
@@ -206,7 +220,7 @@ fn a_list_has_to_say_how_it_is_split() {
     assert!(
         found
             .iter()
-            .any(|p| p.contains("lists.toml: list PUT /link?member: matches nothing")),
+            .any(|p| p == "lists.toml:2: list PUT /link?member: matches nothing"),
         "{found:?}"
     );
 }
@@ -254,6 +268,43 @@ fn an_entry_that_matches_nothing_stops_the_run_and_all_problems_come_together() 
             "{part}: {found:?}"
         );
     }
+}
+
+/// All that concerns one endpoint may stand in one file, whatever kinds of entries that are.
+#[test]
+fn an_entry_may_stand_in_any_file_but_only_once() {
+    let entries = "tasks = [\"POST /go\"]\n\
+                   [endpoints]\n\"POST /go\" = \"Sets off.\"\n\
+                   [[patch]]\nat = [\"POST /go\"]\npointer = \"/parameters/speed\"\nadd = { type = \"integer\", optional = true }\n\
+                   source = \"a test\"\nreason = \"a test\"\n";
+    let endpoints = r#"{"/go": {"POST": {"parameters": {}, "returns": {"type": "string"}}}}"#;
+    let releases = [("9.0", endpoints)];
+    let text = written(&input(&releases, &[("travel/go.toml", entries)]));
+    assert!(
+        text.contains("Sets off.") && text.contains("pub fn speed("),
+        "{text}"
+    );
+    let again = "[endpoints]\n\"POST /go\" = \"Starts.\"\n";
+    let found = problems(&input(
+        &releases,
+        &[("travel/go.toml", entries), ("words/a.toml", again)],
+    ));
+    assert_eq!(found, ["words/a.toml: endpoints POST /go is given twice"]);
+}
+
+#[test]
+fn an_explanation_names_the_entries_of_an_endpoint_and_their_lines() {
+    let found = explain(&committed(), "GET /nodes/{node}/apt").expect("the endpoint exists");
+    let words = found
+        .entries
+        .iter()
+        .find(|(entry, ..)| entry == "endpoints GET /nodes/{node}/apt");
+    let (_, file, line) = words.expect("the endpoint is described");
+    let overlay = &committed().overlay[file];
+    let text = overlay.lines().nth(line - 1).unwrap_or_default();
+    assert!(text.starts_with("\"GET /nodes/{node}/apt\" = "), "{text}");
+    assert_eq!(found.call.path, "/nodes/{node}/apt");
+    assert!(explain(&committed(), "GET /nowhere").is_err());
 }
 
 #[test]
@@ -315,7 +366,7 @@ fn a_name_that_looks_like_a_secrets_has_to_be_decided() {
     let found = problems(&input(&[("9.0", LOGIN)], &[("secrets.toml", &undecided)]));
     for part in [
         "POST /login?lock-token: the name looks like a secret's",
-        "secrets.toml: public.names other-token",
+        "public.names other-token: matches nothing",
     ] {
         assert!(
             found.iter().any(|problem| problem.contains(part)),

@@ -1,4 +1,5 @@
-//! Lists the texts of `schema/pve` for the documents that the simulator serves, so that a new file needs no line here.
+//! Lists the texts of `schema/pve`, all of them for the documents that the simulator serves and the releases that it plays,
+//! so that a new file needs no line here.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,28 @@ fn main() -> io::Result<()> {
         let _ = writeln!(code, "    ({name:?}, include_str!({path:?})),");
     }
     code.push(']');
-    fs::write(variable("OUT_DIR").join("schema.rs"), code)
+    fs::write(variable("OUT_DIR").join("schema.rs"), code)?;
+    let releases = releases(&schema)?;
+    fs::write(variable("OUT_DIR").join("releases.rs"), releases)
+}
+
+/// The releases, oldest first, with their facts.
+fn releases(schema: &Path) -> io::Result<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(schema)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(name) = name.strip_suffix(".json") else {
+            continue;
+        };
+        let numbers: Result<Vec<u32>, _> = name.split('.').map(str::parse).collect();
+        let numbers = numbers.map_err(|_| io::Error::other("a file is named for its release"))?;
+        let path = path.to_string_lossy().into_owned();
+        found.push((numbers, format!("({name:?}, include_str!({path:?}))")));
+    }
+    found.sort();
+    let entries: Vec<String> = found.into_iter().map(|(_, entry)| entry).collect();
+    Ok(format!("&[{}]", entries.join(", ")))
 }
 
 fn list(folder: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -64,7 +64,7 @@ impl fmt::Debug for Builder {
 impl Default for Builder {
     fn default() -> Self {
         let mut builder = Self {
-            release: "9.2".into(),
+            release: crate::newest_release().into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             nodes: Vec::new(),
             storages: Vec::new(),
@@ -94,7 +94,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The release to play, one of [`releases`](crate::releases); 9.2 unless set.
+    /// The release to play, one of [`releases`](crate::releases); the newest unless set.
     #[must_use]
     pub fn release(mut self, release: impl Into<String>) -> Self {
         self.release = release.into();

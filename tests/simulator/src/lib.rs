@@ -64,7 +64,7 @@ pub use crate::clock::Clock;
 pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
 pub use crate::inside::{CommandOutput, GuestAgent};
 pub use crate::sample::{MinimalRequest, minimal_requests};
-pub use crate::schema::{facts, releases};
+pub use crate::schema::{facts, newest_release, releases};
 
 use crate::app::App;
 

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use proxmox_simulator::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, releases};
+use proxmox_simulator::{
+    ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, newest_release, releases,
+};
 
 /// A simulated Proxmox VE.
 #[derive(Debug, Parser)]
@@ -13,7 +15,7 @@ struct Options {
     #[arg(long, default_value = "127.0.0.1:8006")]
     listen: SocketAddr,
     /// Release to play.
-    #[arg(long, default_value = "9.2", value_parser = releases())]
+    #[arg(long, default_value = newest_release(), value_parser = releases())]
     release: String,
     /// Name of a node; may be given several times.
     #[arg(long = "node", default_value = "pve1")]

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, releases};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -655,7 +655,10 @@ async fn a_release_nobody_knows() {
         .expect_err("refused");
     assert_eq!(
         error.to_string(),
-        "release 6.4 is not known; there are 7.4, 8.0, 8.1, 8.2, 8.3, 8.4, 9.0, 9.1, 9.2"
+        format!(
+            "release 6.4 is not known; there are {}",
+            releases().join(", ")
+        )
     );
 }
 
