@@ -6621,80 +6621,14 @@ impl ClusterTasksPath {
     }
 }
 
-/// The answer to `GET /cluster/backup/{id}/included_volumes`.
-///
-/// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterBackupIncludedVolumes {
-    /// Guests of the job.
-    pub children: Vec<ClusterBackupIncludedVolumesChildrenItem>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterBackupIncludedVolumes {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0: Several>(
-        children: impl IntoItems<ClusterBackupIncludedVolumesChildrenItem, How0>,
-    ) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put_list(&mut new.children, &mut new.extra, "children", children);
-        new
-    }
-}
-
-object!(ClusterBackupIncludedVolumes {
-    required: ["children" children],
-    others: extra,
-});
-
-/// Volumes of the guest.
-///
-/// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
-    /// Configuration key of the volume, such as `scsi0` or `rootfs`.
-    pub id: String,
-    /// Whether the volume is backed up.
-    pub included: bool,
-    /// Whether nothing is below it, as always for a volume.
-    pub leaf: Option<bool>,
-    /// Volume name.
-    pub name: String,
-    /// Why the volume is backed up or not.
-    pub reason: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterBackupIncludedVolumesChildrenChildrenItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterBackupIncludedVolumesChildrenChildrenItem {
-    required: ["id" id, "included" included, "name" name, "reason" reason],
-    optional: ["leaf" leaf],
-    others: extra,
-});
-
 /// Guests of the job.
 ///
 /// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct ClusterBackupIncludedVolumesChildrenItem {
+pub struct BackupIncludedGuest {
     /// Volumes of the guest.
-    pub children: Option<Vec<ClusterBackupIncludedVolumesChildrenChildrenItem>>,
+    pub children: Option<Vec<BackupIncludedVolume>>,
     /// VMID of the guest.
     pub id: i64,
     /// Whether nothing is below it: the guest no longer exists, so its volumes are unknown.
@@ -6707,7 +6641,7 @@ pub struct ClusterBackupIncludedVolumesChildrenItem {
     pub extra: Extra,
 }
 
-impl ClusterBackupIncludedVolumesChildrenItem {
+impl BackupIncludedGuest {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -6722,9 +6656,75 @@ impl ClusterBackupIncludedVolumesChildrenItem {
     }
 }
 
-object!(ClusterBackupIncludedVolumesChildrenItem {
+object!(BackupIncludedGuest {
     required: ["id" id, "type" type_],
     optional: ["children" children, "leaf" leaf, "name" name],
+    others: extra,
+});
+
+/// Volumes of the guest.
+///
+/// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct BackupIncludedVolume {
+    /// Configuration key of the volume, such as `scsi0` or `rootfs`.
+    pub id: String,
+    /// Whether the volume is backed up.
+    pub included: bool,
+    /// Whether nothing is below it, as always for a volume.
+    pub leaf: Option<bool>,
+    /// Volume name.
+    pub name: String,
+    /// Why the volume is backed up or not.
+    pub reason: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl BackupIncludedVolume {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(BackupIncludedVolume {
+    required: ["id" id, "included" included, "name" name, "reason" reason],
+    optional: ["leaf" leaf],
+    others: extra,
+});
+
+/// The answer to `GET /cluster/backup/{id}/included_volumes`.
+///
+/// Given by [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClusterBackupIncludedVolumes {
+    /// Guests of the job.
+    pub children: Vec<BackupIncludedGuest>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterBackupIncludedVolumes {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0: Several>(
+        children: impl IntoItems<BackupIncludedGuest, How0>,
+    ) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put_list(&mut new.children, &mut new.extra, "children", children);
+        new
+    }
+}
+
+object!(ClusterBackupIncludedVolumes {
+    required: ["children" children],
     others: extra,
 });
 
@@ -7513,7 +7513,7 @@ pub struct ClusterConfigQdevice {
     pub model: Option<String>,
     /// Host and port of the QNetd server.
     #[doc(alias("QNetd host"))]
-    pub q_netd_host: Option<String>,
+    pub qnetd_host: Option<String>,
     /// State of the connection to the server, such as `Connected`.
     pub state: Option<String>,
     /// Which side gets the vote when the cluster is split into halves.
@@ -7538,7 +7538,7 @@ object!(ClusterConfigQdevice {
         "Echo reply" echo_reply,
         "Last poll call" last_poll_call,
         "Model" model,
-        "QNetd host" q_netd_host,
+        "QNetd host" qnetd_host,
         "State" state,
         "Tie-breaker" tie_breaker,
     ],

@@ -896,6 +896,140 @@ impl ClusterAcmeTosGet {
     }
 }
 
+/// Account object as the CA returned it.
+///
+/// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AcmeAccountDetails {
+    /// Contact addresses the CA has on record, as `mailto:` addresses.
+    pub contact: Option<Vec<String>>,
+    /// When the account was created, as the CA writes it; not every CA tells.
+    pub created_at: Option<String>,
+    /// External account binding the account was registered with.
+    pub external_account_binding: Option<BTreeMap<String, String>>,
+    /// IP address from which the account was registered; not every CA tells.
+    pub initial_ip: Option<String>,
+    /// Public key of the account as a JSON Web Key.
+    pub key: Option<BTreeMap<String, String>>,
+    /// Address (URL) of the account's list of orders.
+    pub orders: Option<String>,
+    /// State of the account: `valid`, `deactivated` or `revoked`.
+    pub status: Option<String>,
+    /// Whether the terms of service were accepted.
+    pub terms_of_service_agreed: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmeAccountDetails {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmeAccountDetails {
+    optional: [
+        "contact" contact,
+        "createdAt" created_at,
+        "externalAccountBinding" external_account_binding,
+        "initialIp" initial_ip,
+        "key" key,
+        "orders" orders,
+        "status" status,
+        "termsOfServiceAgreed" terms_of_service_agreed,
+    ],
+    others: extra,
+});
+
+impl Default for AcmeAccountDetails {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Description of the settings the plugin takes.
+///
+/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AcmePluginSchema {
+    /// Settings of the plugin, by name.
+    pub fields: Option<BTreeMap<String, AcmePluginSchemaField>>,
+    /// Name of the plugin's DNS provider.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmePluginSchema {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmePluginSchema {
+    optional: ["fields" fields, "name" name],
+    others: extra,
+});
+
+impl Default for AcmePluginSchema {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// One setting of a plugin.
+///
+/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AcmePluginSchemaField {
+    /// Value that counts when the setting is left out.
+    pub default: Option<String>,
+    /// What the setting is for.
+    pub description: Option<String>,
+    /// Name of the setting for display.
+    pub name: Option<String>,
+    /// Whether the setting may be left out.
+    pub optional: Option<bool>,
+    /// Type of the setting's value, such as `string`.
+    pub type_: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AcmePluginSchemaField {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AcmePluginSchemaField {
+    optional: [
+        "default" default, "description" description, "name" name, "optional" optional, "type" type_,
+    ],
+    others: extra,
+});
+
+impl Default for AcmePluginSchemaField {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// The answer to `GET /cluster/acme/account/{name}`.
 ///
 /// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
@@ -903,7 +1037,7 @@ impl ClusterAcmeTosGet {
 #[non_exhaustive]
 pub struct ClusterAcmeAccount {
     /// Account object as the CA returned it.
-    pub account: Option<ClusterAcmeAccountAccount>,
+    pub account: Option<AcmeAccountDetails>,
     /// Address (URL) of the ACME directory of the CA.
     pub directory: Option<String>,
     /// Address (URL) of the account at the CA.
@@ -926,7 +1060,7 @@ impl ClusterAcmeAccount {
     #[must_use]
     pub fn account<How>(
         mut self,
-        value: impl IntoSetting<ClusterAcmeAccountAccount, How>,
+        value: impl IntoSetting<AcmeAccountDetails, How>,
     ) -> Self {
         set::set(&mut self.account, &mut self.extra, "account", value);
         self
@@ -977,62 +1111,6 @@ impl Default for ClusterAcmeAccount {
     }
 }
 
-/// Account object as the CA returned it.
-///
-/// Given by [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterAcmeAccountAccount {
-    /// Contact addresses the CA has on record, as `mailto:` addresses.
-    pub contact: Option<Vec<String>>,
-    /// When the account was created, as the CA writes it; not every CA tells.
-    pub created_at: Option<String>,
-    /// External account binding the account was registered with.
-    pub external_account_binding: Option<BTreeMap<String, String>>,
-    /// IP address from which the account was registered; not every CA tells.
-    pub initial_ip: Option<String>,
-    /// Public key of the account as a JSON Web Key.
-    pub key: Option<BTreeMap<String, String>>,
-    /// Address (URL) of the account's list of orders.
-    pub orders: Option<String>,
-    /// State of the account: `valid`, `deactivated` or `revoked`.
-    pub status: Option<String>,
-    /// Whether the terms of service were accepted.
-    pub terms_of_service_agreed: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeAccountAccount {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeAccountAccount {
-    optional: [
-        "contact" contact,
-        "createdAt" created_at,
-        "externalAccountBinding" external_account_binding,
-        "initialIp" initial_ip,
-        "key" key,
-        "orders" orders,
-        "status" status,
-        "termsOfServiceAgreed" terms_of_service_agreed,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterAcmeAccountAccount {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
 /// One element of the answer to `GET /cluster/acme/challenge-schema`.
 ///
 /// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
@@ -1044,7 +1122,7 @@ pub struct ClusterAcmeChallengeSchemaItem {
     /// Name for display; the ID if there is no better one.
     pub name: String,
     /// Description of the settings the plugin takes.
-    pub schema: ClusterAcmeChallengeSchemaSchema,
+    pub schema: AcmePluginSchema,
     /// Kind of challenge.
     pub type_: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1065,84 +1143,6 @@ object!(ClusterAcmeChallengeSchemaItem {
     required: ["id" id, "name" name, "schema" schema, "type" type_],
     others: extra,
 });
-
-/// Description of the settings the plugin takes.
-///
-/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterAcmeChallengeSchemaSchema {
-    /// Settings of the plugin, by name.
-    pub fields: Option<BTreeMap<String, ClusterAcmeChallengeSchemaSchemaFieldsValue>>,
-    /// Name of the plugin's DNS provider.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeChallengeSchemaSchema {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeChallengeSchemaSchema {
-    optional: ["fields" fields, "name" name],
-    others: extra,
-});
-
-impl Default for ClusterAcmeChallengeSchemaSchema {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One setting of a plugin.
-///
-/// Given by [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
-    /// Value that counts when the setting is left out.
-    pub default: Option<String>,
-    /// What the setting is for.
-    pub description: Option<String>,
-    /// Name of the setting for display.
-    pub name: Option<String>,
-    /// Whether the setting may be left out.
-    pub optional: Option<bool>,
-    /// Type of the setting's value, such as `string`.
-    pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterAcmeChallengeSchemaSchemaFieldsValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterAcmeChallengeSchemaSchemaFieldsValue {
-    optional: [
-        "default" default, "description" description, "name" name, "optional" optional, "type" type_,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterAcmeChallengeSchemaSchemaFieldsValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
 
 /// One element of the answer to `GET /cluster/acme/directories`.
 ///

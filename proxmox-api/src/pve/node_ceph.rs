@@ -3147,6 +3147,422 @@ object!(CephErasureCoding {
 
 property_string_impls!(CephErasureCoding);
 
+/// What is directly below: buckets, or OSDs as leaves.
+///
+/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephOsdTreeLevel1 {
+    /// Apply latency of the OSD in milliseconds.
+    pub apply_latency_ms: Option<i64>,
+    /// Device node of the main device.
+    pub blfsdev: Option<String>,
+    /// Space in use on the OSD. In bytes.
+    pub bytes_used: Option<i64>,
+    /// Full version text of the OSD.
+    pub ceph_version: Option<String>,
+    /// Version number of the OSD.
+    pub ceph_version_short: Option<String>,
+    /// What is directly below: buckets, or OSDs as leaves.
+    pub children: Option<Vec<CephOsdTreeLevel2>>,
+    /// Commit latency of the OSD in milliseconds.
+    pub commit_latency_ms: Option<i64>,
+    /// CRUSH weight, by convention the capacity in TiB.
+    pub crush_weight: Option<f64>,
+    /// Device node of the database device, if separate.
+    pub dbdev: Option<String>,
+    /// CRUSH device class, such as `ssd`.
+    pub device_class: Option<String>,
+    /// Host the OSD is on.
+    pub host: Option<String>,
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
+    pub id: Option<i64>,
+    /// Whether the OSD takes part in storing data.
+    pub in_: Option<bool>,
+    /// Whether this is an OSD, which has nothing below it.
+    pub leaf: Option<bool>,
+    /// Name of the bucket or OSD.
+    pub name: Option<String>,
+    /// Kind of object store, such as `bluestore`.
+    pub osdtype: Option<String>,
+    /// Space in use on the OSD, in percent.
+    pub percent_used: Option<f64>,
+    /// Number of placement groups on the OSD.
+    pub pgs: Option<i64>,
+    /// Correction of the weight, from 0 to 1; for OSDs.
+    pub reweight: Option<f64>,
+    /// Whether the OSD runs: `up` or `down`.
+    pub status: Option<String>,
+    /// Size of the OSD. In bytes.
+    pub total_space: Option<i64>,
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
+    pub type_: Option<String>,
+    /// Ceph version of a host.
+    pub version: Option<String>,
+    /// Device node of the write-ahead log device, if separate.
+    pub waldev: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephOsdTreeLevel1 {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephOsdTreeLevel1 {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for CephOsdTreeLevel1 {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// What is directly below: buckets, or OSDs as leaves.
+///
+/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephOsdTreeLevel2 {
+    /// Apply latency of the OSD in milliseconds.
+    pub apply_latency_ms: Option<i64>,
+    /// Device node of the main device.
+    pub blfsdev: Option<String>,
+    /// Space in use on the OSD. In bytes.
+    pub bytes_used: Option<i64>,
+    /// Full version text of the OSD.
+    pub ceph_version: Option<String>,
+    /// Version number of the OSD.
+    pub ceph_version_short: Option<String>,
+    /// What is directly below: buckets, or OSDs as leaves.
+    pub children: Option<Vec<CephOsdTreeLevel3>>,
+    /// Commit latency of the OSD in milliseconds.
+    pub commit_latency_ms: Option<i64>,
+    /// CRUSH weight, by convention the capacity in TiB.
+    pub crush_weight: Option<f64>,
+    /// Device node of the database device, if separate.
+    pub dbdev: Option<String>,
+    /// CRUSH device class, such as `ssd`.
+    pub device_class: Option<String>,
+    /// Host the OSD is on.
+    pub host: Option<String>,
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
+    pub id: Option<i64>,
+    /// Whether the OSD takes part in storing data.
+    pub in_: Option<bool>,
+    /// Whether this is an OSD, which has nothing below it.
+    pub leaf: Option<bool>,
+    /// Name of the bucket or OSD.
+    pub name: Option<String>,
+    /// Kind of object store, such as `bluestore`.
+    pub osdtype: Option<String>,
+    /// Space in use on the OSD, in percent.
+    pub percent_used: Option<f64>,
+    /// Number of placement groups on the OSD.
+    pub pgs: Option<i64>,
+    /// Correction of the weight, from 0 to 1; for OSDs.
+    pub reweight: Option<f64>,
+    /// Whether the OSD runs: `up` or `down`.
+    pub status: Option<String>,
+    /// Size of the OSD. In bytes.
+    pub total_space: Option<i64>,
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
+    pub type_: Option<String>,
+    /// Ceph version of a host.
+    pub version: Option<String>,
+    /// Device node of the write-ahead log device, if separate.
+    pub waldev: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephOsdTreeLevel2 {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephOsdTreeLevel2 {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for CephOsdTreeLevel2 {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// What is directly below: buckets, or OSDs as leaves.
+///
+/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephOsdTreeLevel3 {
+    /// Apply latency of the OSD in milliseconds.
+    pub apply_latency_ms: Option<i64>,
+    /// Device node of the main device.
+    pub blfsdev: Option<String>,
+    /// Space in use on the OSD. In bytes.
+    pub bytes_used: Option<i64>,
+    /// Full version text of the OSD.
+    pub ceph_version: Option<String>,
+    /// Version number of the OSD.
+    pub ceph_version_short: Option<String>,
+    /// What is directly below: buckets, or OSDs as leaves.
+    pub children: Option<Vec<CephOsdTreeLevel4>>,
+    /// Commit latency of the OSD in milliseconds.
+    pub commit_latency_ms: Option<i64>,
+    /// CRUSH weight, by convention the capacity in TiB.
+    pub crush_weight: Option<f64>,
+    /// Device node of the database device, if separate.
+    pub dbdev: Option<String>,
+    /// CRUSH device class, such as `ssd`.
+    pub device_class: Option<String>,
+    /// Host the OSD is on.
+    pub host: Option<String>,
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
+    pub id: Option<i64>,
+    /// Whether the OSD takes part in storing data.
+    pub in_: Option<bool>,
+    /// Whether this is an OSD, which has nothing below it.
+    pub leaf: Option<bool>,
+    /// Name of the bucket or OSD.
+    pub name: Option<String>,
+    /// Kind of object store, such as `bluestore`.
+    pub osdtype: Option<String>,
+    /// Space in use on the OSD, in percent.
+    pub percent_used: Option<f64>,
+    /// Number of placement groups on the OSD.
+    pub pgs: Option<i64>,
+    /// Correction of the weight, from 0 to 1; for OSDs.
+    pub reweight: Option<f64>,
+    /// Whether the OSD runs: `up` or `down`.
+    pub status: Option<String>,
+    /// Size of the OSD. In bytes.
+    pub total_space: Option<i64>,
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
+    pub type_: Option<String>,
+    /// Ceph version of a host.
+    pub version: Option<String>,
+    /// Device node of the write-ahead log device, if separate.
+    pub waldev: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephOsdTreeLevel3 {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephOsdTreeLevel3 {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for CephOsdTreeLevel3 {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// What is directly below: buckets, or OSDs as leaves.
+///
+/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephOsdTreeLevel4 {
+    /// Apply latency of the OSD in milliseconds.
+    pub apply_latency_ms: Option<i64>,
+    /// Device node of the main device.
+    pub blfsdev: Option<String>,
+    /// Space in use on the OSD. In bytes.
+    pub bytes_used: Option<i64>,
+    /// Full version text of the OSD.
+    pub ceph_version: Option<String>,
+    /// Version number of the OSD.
+    pub ceph_version_short: Option<String>,
+    /// What is directly below: buckets, or OSDs as leaves.
+    pub children: Option<Vec<Value>>,
+    /// Commit latency of the OSD in milliseconds.
+    pub commit_latency_ms: Option<i64>,
+    /// CRUSH weight, by convention the capacity in TiB.
+    pub crush_weight: Option<f64>,
+    /// Device node of the database device, if separate.
+    pub dbdev: Option<String>,
+    /// CRUSH device class, such as `ssd`.
+    pub device_class: Option<String>,
+    /// Host the OSD is on.
+    pub host: Option<String>,
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
+    pub id: Option<i64>,
+    /// Whether the OSD takes part in storing data.
+    pub in_: Option<bool>,
+    /// Whether this is an OSD, which has nothing below it.
+    pub leaf: Option<bool>,
+    /// Name of the bucket or OSD.
+    pub name: Option<String>,
+    /// Kind of object store, such as `bluestore`.
+    pub osdtype: Option<String>,
+    /// Space in use on the OSD, in percent.
+    pub percent_used: Option<f64>,
+    /// Number of placement groups on the OSD.
+    pub pgs: Option<i64>,
+    /// Correction of the weight, from 0 to 1; for OSDs.
+    pub reweight: Option<f64>,
+    /// Whether the OSD runs: `up` or `down`.
+    pub status: Option<String>,
+    /// Size of the OSD. In bytes.
+    pub total_space: Option<i64>,
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
+    pub type_: Option<String>,
+    /// Ceph version of a host.
+    pub version: Option<String>,
+    /// Device node of the write-ahead log device, if separate.
+    pub waldev: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephOsdTreeLevel4 {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephOsdTreeLevel4 {
+    optional: [
+        "apply_latency_ms" apply_latency_ms,
+        "blfsdev" blfsdev,
+        "bytes_used" bytes_used,
+        "ceph_version" ceph_version,
+        "ceph_version_short" ceph_version_short,
+        "children" children,
+        "commit_latency_ms" commit_latency_ms,
+        "crush_weight" crush_weight,
+        "dbdev" dbdev,
+        "device_class" device_class,
+        "host" host,
+        "id" id,
+        "in" in_,
+        "leaf" leaf,
+        "name" name,
+        "osdtype" osdtype,
+        "percent_used" percent_used,
+        "pgs" pgs,
+        "reweight" reweight,
+        "status" status,
+        "total_space" total_space,
+        "type" type_,
+        "version" version,
+        "waldev" waldev,
+    ],
+    others: extra,
+});
+
+impl Default for CephOsdTreeLevel4 {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// What the pool is used for.
 ///
 /// Given by [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet), [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet).
@@ -3829,7 +4245,7 @@ object!(NodeCephOsdMetadataOsd {
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<NodeCephOsdRootChildrenItem>>,
+    pub children: Option<Vec<CephOsdTreeLevel1>>,
     /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -3851,422 +4267,6 @@ object!(NodeCephOsdRoot {
 });
 
 impl Default for NodeCephOsdRoot {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What is directly below: buckets, or OSDs as leaves.
-///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<Value>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
-    pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What is directly below: buckets, or OSDs as leaves.
-///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<NodeCephOsdRootChildrenChildrenChildrenChildrenItem>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
-    pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeCephOsdRootChildrenChildrenChildrenItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeCephOsdRootChildrenChildrenChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenChildrenChildrenItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What is directly below: buckets, or OSDs as leaves.
-///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeCephOsdRootChildrenChildrenItem {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<NodeCephOsdRootChildrenChildrenChildrenItem>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
-    pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeCephOsdRootChildrenChildrenItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeCephOsdRootChildrenChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenChildrenItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What is directly below: buckets, or OSDs as leaves.
-///
-/// Given by [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeCephOsdRootChildrenItem {
-    /// Apply latency of the OSD in milliseconds.
-    pub apply_latency_ms: Option<i64>,
-    /// Device node of the main device.
-    pub blfsdev: Option<String>,
-    /// Space in use on the OSD. In bytes.
-    pub bytes_used: Option<i64>,
-    /// Full version text of the OSD.
-    pub ceph_version: Option<String>,
-    /// Version number of the OSD.
-    pub ceph_version_short: Option<String>,
-    /// What is directly below: buckets, or OSDs as leaves.
-    pub children: Option<Vec<NodeCephOsdRootChildrenChildrenItem>>,
-    /// Commit latency of the OSD in milliseconds.
-    pub commit_latency_ms: Option<i64>,
-    /// CRUSH weight, by convention the capacity in TiB.
-    pub crush_weight: Option<f64>,
-    /// Device node of the database device, if separate.
-    pub dbdev: Option<String>,
-    /// CRUSH device class, such as `ssd`.
-    pub device_class: Option<String>,
-    /// Host the OSD is on.
-    pub host: Option<String>,
-    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
-    pub id: Option<i64>,
-    /// Whether the OSD takes part in storing data.
-    pub in_: Option<bool>,
-    /// Whether this is an OSD, which has nothing below it.
-    pub leaf: Option<bool>,
-    /// Name of the bucket or OSD.
-    pub name: Option<String>,
-    /// Kind of object store, such as `bluestore`.
-    pub osdtype: Option<String>,
-    /// Space in use on the OSD, in percent.
-    pub percent_used: Option<f64>,
-    /// Number of placement groups on the OSD.
-    pub pgs: Option<i64>,
-    /// Correction of the weight, from 0 to 1; for OSDs.
-    pub reweight: Option<f64>,
-    /// Whether the OSD runs: `up` or `down`.
-    pub status: Option<String>,
-    /// Size of the OSD. In bytes.
-    pub total_space: Option<i64>,
-    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
-    pub type_: Option<String>,
-    /// Ceph version of a host.
-    pub version: Option<String>,
-    /// Device node of the write-ahead log device, if separate.
-    pub waldev: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeCephOsdRootChildrenItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeCephOsdRootChildrenItem {
-    optional: [
-        "apply_latency_ms" apply_latency_ms,
-        "blfsdev" blfsdev,
-        "bytes_used" bytes_used,
-        "ceph_version" ceph_version,
-        "ceph_version_short" ceph_version_short,
-        "children" children,
-        "commit_latency_ms" commit_latency_ms,
-        "crush_weight" crush_weight,
-        "dbdev" dbdev,
-        "device_class" device_class,
-        "host" host,
-        "id" id,
-        "in" in_,
-        "leaf" leaf,
-        "name" name,
-        "osdtype" osdtype,
-        "percent_used" percent_used,
-        "pgs" pgs,
-        "reweight" reweight,
-        "status" status,
-        "total_space" total_space,
-        "type" type_,
-        "version" version,
-        "waldev" waldev,
-    ],
-    others: extra,
-});
-
-impl Default for NodeCephOsdRootChildrenItem {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()

@@ -333,83 +333,83 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/gotify",
-        of: "ClusterNotificationsEndpointsGotifyItem",
-        write: cluster_notifications_endpoints_gotify_post_of_cluster_notifications_endpoints_gotify_item,
+        of: "NotificationGotifyItem",
+        write: cluster_notifications_endpoints_gotify_post_of_notification_gotify_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/gotify",
-        of: "ClusterNotificationsEndpointsGotify",
-        write: cluster_notifications_endpoints_gotify_post_of_cluster_notifications_endpoints_gotify,
+        of: "NotificationGotify",
+        write: cluster_notifications_endpoints_gotify_post_of_notification_gotify,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/gotify/{name}",
-        of: "ClusterNotificationsEndpointsGotify",
-        write: cluster_notifications_endpoints_gotify_name_put_of_cluster_notifications_endpoints_gotify,
+        of: "NotificationGotify",
+        write: cluster_notifications_endpoints_gotify_name_put_of_notification_gotify,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/gotify/{name}",
-        of: "ClusterNotificationsEndpointsGotifyItem",
-        write: cluster_notifications_endpoints_gotify_name_put_of_cluster_notifications_endpoints_gotify_item,
+        of: "NotificationGotifyItem",
+        write: cluster_notifications_endpoints_gotify_name_put_of_notification_gotify_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/sendmail",
-        of: "ClusterNotificationsEndpointsSendmailItem",
-        write: cluster_notifications_endpoints_sendmail_post_of_cluster_notifications_endpoints_sendmail_item,
+        of: "NotificationSendmailItem",
+        write: cluster_notifications_endpoints_sendmail_post_of_notification_sendmail_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/sendmail",
-        of: "ClusterNotificationsEndpointsSendmail",
-        write: cluster_notifications_endpoints_sendmail_post_of_cluster_notifications_endpoints_sendmail,
+        of: "NotificationSendmail",
+        write: cluster_notifications_endpoints_sendmail_post_of_notification_sendmail,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/sendmail/{name}",
-        of: "ClusterNotificationsEndpointsSendmail",
-        write: cluster_notifications_endpoints_sendmail_name_put_of_cluster_notifications_endpoints_sendmail,
+        of: "NotificationSendmail",
+        write: cluster_notifications_endpoints_sendmail_name_put_of_notification_sendmail,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/sendmail/{name}",
-        of: "ClusterNotificationsEndpointsSendmailItem",
-        write: cluster_notifications_endpoints_sendmail_name_put_of_cluster_notifications_endpoints_sendmail_item,
+        of: "NotificationSendmailItem",
+        write: cluster_notifications_endpoints_sendmail_name_put_of_notification_sendmail_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/smtp",
-        of: "ClusterNotificationsEndpointsSmtpItem",
-        write: cluster_notifications_endpoints_smtp_post_of_cluster_notifications_endpoints_smtp_item,
+        of: "NotificationSmtpItem",
+        write: cluster_notifications_endpoints_smtp_post_of_notification_smtp_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/smtp",
-        of: "ClusterNotificationsEndpointsSmtp",
-        write: cluster_notifications_endpoints_smtp_post_of_cluster_notifications_endpoints_smtp,
+        of: "NotificationSmtp",
+        write: cluster_notifications_endpoints_smtp_post_of_notification_smtp,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/smtp/{name}",
-        of: "ClusterNotificationsEndpointsSmtp",
-        write: cluster_notifications_endpoints_smtp_name_put_of_cluster_notifications_endpoints_smtp,
+        of: "NotificationSmtp",
+        write: cluster_notifications_endpoints_smtp_name_put_of_notification_smtp,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/smtp/{name}",
-        of: "ClusterNotificationsEndpointsSmtpItem",
-        write: cluster_notifications_endpoints_smtp_name_put_of_cluster_notifications_endpoints_smtp_item,
+        of: "NotificationSmtpItem",
+        write: cluster_notifications_endpoints_smtp_name_put_of_notification_smtp_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/webhook",
-        of: "ClusterNotificationsEndpointsWebhookItem",
-        write: cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoints_webhook_item,
+        of: "NotificationWebhookItem",
+        write: cluster_notifications_endpoints_webhook_post_of_notification_webhook_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/endpoints/webhook",
-        of: "ClusterNotificationsEndpointsWebhook",
-        write: cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoints_webhook,
+        of: "NotificationWebhook",
+        write: cluster_notifications_endpoints_webhook_post_of_notification_webhook,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/webhook/{name}",
-        of: "ClusterNotificationsEndpointsWebhook",
-        write: cluster_notifications_endpoints_webhook_name_put_of_cluster_notifications_endpoints_webhook,
+        of: "NotificationWebhook",
+        write: cluster_notifications_endpoints_webhook_name_put_of_notification_webhook,
     },
     WriteBack {
         endpoint: "PUT /cluster/notifications/endpoints/webhook/{name}",
-        of: "ClusterNotificationsEndpointsWebhookItem",
-        write: cluster_notifications_endpoints_webhook_name_put_of_cluster_notifications_endpoints_webhook_item,
+        of: "NotificationWebhookItem",
+        write: cluster_notifications_endpoints_webhook_name_put_of_notification_webhook_item,
     },
     WriteBack {
         endpoint: "POST /cluster/notifications/matchers",
@@ -3225,12 +3225,10 @@ fn cluster_metrics_server_id_put_of_cluster_metrics_server_item(
     })
 }
 
-fn cluster_notifications_endpoints_gotify_post_of_cluster_notifications_endpoints_gotify_item(
+fn cluster_notifications_endpoints_gotify_post_of_notification_gotify_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationGotifyItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3260,12 +3258,10 @@ fn cluster_notifications_endpoints_gotify_post_of_cluster_notifications_endpoint
     })
 }
 
-fn cluster_notifications_endpoints_gotify_post_of_cluster_notifications_endpoints_gotify(
+fn cluster_notifications_endpoints_gotify_post_of_notification_gotify(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsGotify::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationGotify::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3295,12 +3291,10 @@ fn cluster_notifications_endpoints_gotify_post_of_cluster_notifications_endpoint
     })
 }
 
-fn cluster_notifications_endpoints_gotify_name_put_of_cluster_notifications_endpoints_gotify(
+fn cluster_notifications_endpoints_gotify_name_put_of_notification_gotify(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsGotify::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationGotify::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3334,12 +3328,10 @@ fn cluster_notifications_endpoints_gotify_name_put_of_cluster_notifications_endp
     })
 }
 
-fn cluster_notifications_endpoints_gotify_name_put_of_cluster_notifications_endpoints_gotify_item(
+fn cluster_notifications_endpoints_gotify_name_put_of_notification_gotify_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationGotifyItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3373,12 +3365,10 @@ fn cluster_notifications_endpoints_gotify_name_put_of_cluster_notifications_endp
     })
 }
 
-fn cluster_notifications_endpoints_sendmail_post_of_cluster_notifications_endpoints_sendmail_item(
+fn cluster_notifications_endpoints_sendmail_post_of_notification_sendmail_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSendmailItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3412,12 +3402,10 @@ fn cluster_notifications_endpoints_sendmail_post_of_cluster_notifications_endpoi
     })
 }
 
-fn cluster_notifications_endpoints_sendmail_post_of_cluster_notifications_endpoints_sendmail(
+fn cluster_notifications_endpoints_sendmail_post_of_notification_sendmail(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSendmail::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSendmail::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3451,12 +3439,10 @@ fn cluster_notifications_endpoints_sendmail_post_of_cluster_notifications_endpoi
     })
 }
 
-fn cluster_notifications_endpoints_sendmail_name_put_of_cluster_notifications_endpoints_sendmail(
+fn cluster_notifications_endpoints_sendmail_name_put_of_notification_sendmail(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSendmail::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSendmail::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3493,12 +3479,10 @@ fn cluster_notifications_endpoints_sendmail_name_put_of_cluster_notifications_en
     })
 }
 
-fn cluster_notifications_endpoints_sendmail_name_put_of_cluster_notifications_endpoints_sendmail_item(
+fn cluster_notifications_endpoints_sendmail_name_put_of_notification_sendmail_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSendmailItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3535,12 +3519,10 @@ fn cluster_notifications_endpoints_sendmail_name_put_of_cluster_notifications_en
     })
 }
 
-fn cluster_notifications_endpoints_smtp_post_of_cluster_notifications_endpoints_smtp_item(
+fn cluster_notifications_endpoints_smtp_post_of_notification_smtp_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSmtpItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3576,12 +3558,10 @@ fn cluster_notifications_endpoints_smtp_post_of_cluster_notifications_endpoints_
     })
 }
 
-fn cluster_notifications_endpoints_smtp_post_of_cluster_notifications_endpoints_smtp(
+fn cluster_notifications_endpoints_smtp_post_of_notification_smtp(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSmtp::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSmtp::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3617,12 +3597,10 @@ fn cluster_notifications_endpoints_smtp_post_of_cluster_notifications_endpoints_
     })
 }
 
-fn cluster_notifications_endpoints_smtp_name_put_of_cluster_notifications_endpoints_smtp(
+fn cluster_notifications_endpoints_smtp_name_put_of_notification_smtp(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSmtp::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSmtp::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3663,12 +3641,10 @@ fn cluster_notifications_endpoints_smtp_name_put_of_cluster_notifications_endpoi
     })
 }
 
-fn cluster_notifications_endpoints_smtp_name_put_of_cluster_notifications_endpoints_smtp_item(
+fn cluster_notifications_endpoints_smtp_name_put_of_notification_smtp_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationSmtpItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3709,12 +3685,10 @@ fn cluster_notifications_endpoints_smtp_name_put_of_cluster_notifications_endpoi
     })
 }
 
-fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoints_webhook_item(
+fn cluster_notifications_endpoints_webhook_post_of_notification_webhook_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationWebhookItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3722,7 +3696,7 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         )
         .settings(&value);
@@ -3733,7 +3707,7 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         )
         .changes(&value.diff(&value));
@@ -3744,7 +3718,7 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         );
     singly = singly.body(&value.body);
@@ -3759,12 +3733,10 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
     })
 }
 
-fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoints_webhook(
+fn cluster_notifications_endpoints_webhook_post_of_notification_webhook(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsWebhook::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationWebhook::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3772,7 +3744,7 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         )
         .settings(&value);
@@ -3783,7 +3755,7 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         )
         .changes(&value.diff(&value));
@@ -3794,7 +3766,7 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
         .webhook()
         .post(
             "item1",
-            pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod::Post,
+            pve::cluster_notifications::NotificationWebhookMethod::Post,
             "a b&c=d;e+f%41/ü",
         );
     singly = singly.body(&value.body);
@@ -3809,12 +3781,10 @@ fn cluster_notifications_endpoints_webhook_post_of_cluster_notifications_endpoin
     })
 }
 
-fn cluster_notifications_endpoints_webhook_name_put_of_cluster_notifications_endpoints_webhook(
+fn cluster_notifications_endpoints_webhook_name_put_of_notification_webhook(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsWebhook::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationWebhook::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
@@ -3852,12 +3822,10 @@ fn cluster_notifications_endpoints_webhook_name_put_of_cluster_notifications_end
     })
 }
 
-fn cluster_notifications_endpoints_webhook_name_put_of_cluster_notifications_endpoints_webhook_item(
+fn cluster_notifications_endpoints_webhook_name_put_of_notification_webhook_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem::from_json(
-        answer,
-    )?;
+    let value = pve::cluster_notifications::NotificationWebhookItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .notifications()
