@@ -3,7 +3,7 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/ha`](ClusterHaPath::get)<br>`cluster().ha().get()` | list of [`ClusterHaItem`](super::types::ClusterHaItem) | Sys.Audit |  |
+//! | [`GET /cluster/ha`](ClusterHaPath::get)<br>`cluster().ha().get()` | list of [`IdEntry`](super::types::IdEntry) | Sys.Audit |  |
 //! | [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get)<br>`cluster().ha().groups().get()` | list of [`ClusterHaGroupsItem`] | Sys.Audit |  |
 //! | [`POST /cluster/ha/groups`](ClusterHaGroupsPost)<br>`cluster().ha().groups().post(group, nodes)` | `()` | Sys.Console |  |
 //! | [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get)<br>`cluster().ha().groups().group(group).get()` | [`ClusterHaGroupsItem`] | Sys.Audit |  |
@@ -56,12 +56,12 @@ impl ClusterHaPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterHaItem`](super::types::ClusterHaItem)
+    /// * Gives: list of [`IdEntry`](super::types::IdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     #[doc(alias("GET /cluster/ha"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
+    pub fn get(&self) -> Request<Vec<super::types::IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/ha",
@@ -1981,7 +1981,7 @@ object!(ClusterHaResourcesItem {
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
     #[doc(alias("blocking-resources"))]
-    pub blocking_resources: Option<Vec<ClusterHaResourcesMigrateBlockingResourcesItem>>,
+    pub blocking_resources: Option<Vec<HaMigrationBlocker>>,
     /// Resources that go along, because rules keep them with this one.
     #[doc(alias("comigrated-resources"))]
     pub comigrated_resources: Option<Vec<String>>,
@@ -2009,37 +2009,6 @@ object!(ClusterHaResourcesMigrate {
     optional: [
         "blocking-resources" blocking_resources, "comigrated-resources" comigrated_resources,
     ],
-    others: extra,
-});
-
-/// Resources that keep this one from going to the requested node.
-///
-/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
-    /// Kind of rule that stands in the way.
-    pub cause: Option<super::types::HaBlockingCause>,
-    /// ID of the resource that stands in the way.
-    pub sid: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaResourcesMigrateBlockingResourcesItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(sid: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.sid, &mut new.extra, "sid", sid);
-        new
-    }
-}
-
-object!(ClusterHaResourcesMigrateBlockingResourcesItem {
-    required: ["sid" sid],
-    optional: ["cause" cause],
     others: extra,
 });
 
@@ -2447,9 +2416,9 @@ open_enum_impls!(ClusterHaStatusDisarmHaResourceMode {
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatus {
     /// State of the local resource manager (LRM) of each node, by node.
-    pub lrm_status: Option<BTreeMap<String, ClusterHaStatusManagerStatusLrmStatusValue>>,
+    pub lrm_status: Option<BTreeMap<String, HaLrmStatus>>,
     /// State of the cluster-wide HA manager.
-    pub manager_status: Option<ClusterHaStatusManagerStatusManagerStatus>,
+    pub manager_status: Option<HaManagerStatus>,
     /// Quorum as the answering node sees it.
     pub quorum: Option<ClusterHaStatusManagerStatusQuorum>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2471,265 +2440,6 @@ object!(ClusterHaStatusManagerStatus {
 });
 
 impl Default for ClusterHaStatusManagerStatus {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// State of the local resource manager of one node.
-///
-/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaStatusManagerStatusLrmStatusValue {
-    /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
-    pub mode: Option<String>,
-    /// Results of finished commands, by the id of the command.
-    pub results: Option<
-        BTreeMap<String, ClusterHaStatusManagerStatusLrmStatusValueResultsValue>,
-    >,
-    /// State of the LRM, such as `active` or `wait_for_agent_lock`.
-    pub state: Option<String>,
-    /// When the LRM last reported. In seconds since 1970.
-    pub timestamp: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaStatusManagerStatusLrmStatusValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterHaStatusManagerStatusLrmStatusValue {
-    optional: ["mode" mode, "results" results, "state" state, "timestamp" timestamp],
-    others: extra,
-});
-
-impl Default for ClusterHaStatusManagerStatusLrmStatusValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Result of one command.
-///
-/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
-    /// Exit code of the command; 0 is success.
-    pub exit_code: Option<i64>,
-    /// Resource the command was for, such as `vm:100`.
-    pub sid: Option<String>,
-    /// State the command was to bring the resource to.
-    pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
-    optional: ["exit_code" exit_code, "sid" sid, "state" state],
-    others: extra,
-});
-
-impl Default for ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// State of the cluster-wide HA manager.
-///
-/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaStatusManagerStatusManagerStatus {
-    /// Present only while the HA stack is being disarmed or is disarmed.
-    pub disarm: Option<ClusterHaStatusManagerStatusManagerStatusDisarm>,
-    /// Node whose manager is in charge.
-    pub master_node: Option<String>,
-    /// Requests about nodes, by node.
-    pub node_request: Option<
-        BTreeMap<String, ClusterHaStatusManagerStatusManagerStatusNodeRequestValue>,
-    >,
-    /// State of each node as HA sees it, such as `online`, `maintenance` or `fence`; by node.
-    pub node_status: Option<BTreeMap<String, String>>,
-    /// State of each HA resource, by its id.
-    pub service_status: Option<
-        BTreeMap<String, ClusterHaStatusManagerStatusManagerStatusServiceStatusValue>,
-    >,
-    /// When the manager last reported. In seconds since 1970.
-    pub timestamp: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaStatusManagerStatusManagerStatus {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterHaStatusManagerStatusManagerStatus {
-    optional: [
-        "disarm" disarm,
-        "master_node" master_node,
-        "node_request" node_request,
-        "node_status" node_status,
-        "service_status" service_status,
-        "timestamp" timestamp,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterHaStatusManagerStatusManagerStatus {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Present only while the HA stack is being disarmed or is disarmed.
-///
-/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
-    /// What happens to resources meanwhile: `freeze` or `ignore`.
-    pub mode: Option<String>,
-    /// How far disarming has got.
-    pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaStatusManagerStatusManagerStatusDisarm {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterHaStatusManagerStatusManagerStatusDisarm {
-    optional: ["mode" mode, "state" state],
-    others: extra,
-});
-
-impl Default for ClusterHaStatusManagerStatusManagerStatusDisarm {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Requests about one node.
-///
-/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
-    /// Whether the node is asked to go into maintenance.
-    pub maintenance: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
-    optional: ["maintenance" maintenance],
-    others: extra,
-});
-
-impl Default for ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// State of one HA resource.
-///
-/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
-    /// Command that waits to be carried out, followed by its arguments.
-    pub cmd: Option<Vec<String>>,
-    /// Nodes on which the resource did not start.
-    pub failed_nodes: Option<Vec<String>>,
-    /// Node to go back to once its maintenance is over.
-    pub maintenance_node: Option<String>,
-    /// Node the resource is on.
-    pub node: Option<String>,
-    /// Whether the resource runs.
-    pub running: Option<bool>,
-    /// State of the resource, such as `started`, `migrate` or `error`.
-    pub state: Option<String>,
-    /// Node the resource is moving to.
-    pub target: Option<String>,
-    /// Seconds a requested stop may take.
-    pub timeout: Option<i64>,
-    /// Id of the current command, by which its result is found.
-    pub uid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
-    optional: [
-        "cmd" cmd,
-        "failed_nodes" failed_nodes,
-        "maintenance_node" maintenance_node,
-        "node" node,
-        "running" running,
-        "state" state,
-        "target" target,
-        "timeout" timeout,
-        "uid" uid,
-    ],
-    others: extra,
-});
-
-impl Default for ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -2765,6 +2475,290 @@ object!(ClusterHaStatusManagerStatusQuorum {
 });
 
 impl Default for ClusterHaStatusManagerStatusQuorum {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Present only while the HA stack is being disarmed or is disarmed.
+///
+/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaDisarmState {
+    /// What happens to resources meanwhile: `freeze` or `ignore`.
+    pub mode: Option<String>,
+    /// How far disarming has got.
+    pub state: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaDisarmState {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(HaDisarmState {
+    optional: ["mode" mode, "state" state],
+    others: extra,
+});
+
+impl Default for HaDisarmState {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Result of one command.
+///
+/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaLrmResult {
+    /// Exit code of the command; 0 is success.
+    pub exit_code: Option<i64>,
+    /// Resource the command was for, such as `vm:100`.
+    pub sid: Option<String>,
+    /// State the command was to bring the resource to.
+    pub state: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaLrmResult {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(HaLrmResult {
+    optional: ["exit_code" exit_code, "sid" sid, "state" state],
+    others: extra,
+});
+
+impl Default for HaLrmResult {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// State of the local resource manager of one node.
+///
+/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaLrmStatus {
+    /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
+    pub mode: Option<String>,
+    /// Results of finished commands, by the id of the command.
+    pub results: Option<BTreeMap<String, HaLrmResult>>,
+    /// State of the LRM, such as `active` or `wait_for_agent_lock`.
+    pub state: Option<String>,
+    /// When the LRM last reported. In seconds since 1970.
+    pub timestamp: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaLrmStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(HaLrmStatus {
+    optional: ["mode" mode, "results" results, "state" state, "timestamp" timestamp],
+    others: extra,
+});
+
+impl Default for HaLrmStatus {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// State of the cluster-wide HA manager.
+///
+/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaManagerStatus {
+    /// Present only while the HA stack is being disarmed or is disarmed.
+    pub disarm: Option<HaDisarmState>,
+    /// Node whose manager is in charge.
+    pub master_node: Option<String>,
+    /// Requests about nodes, by node.
+    pub node_request: Option<BTreeMap<String, HaNodeRequest>>,
+    /// State of each node as HA sees it, such as `online`, `maintenance` or `fence`; by node.
+    pub node_status: Option<BTreeMap<String, String>>,
+    /// State of each HA resource, by its id.
+    pub service_status: Option<BTreeMap<String, HaServiceStatus>>,
+    /// When the manager last reported. In seconds since 1970.
+    pub timestamp: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaManagerStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(HaManagerStatus {
+    optional: [
+        "disarm" disarm,
+        "master_node" master_node,
+        "node_request" node_request,
+        "node_status" node_status,
+        "service_status" service_status,
+        "timestamp" timestamp,
+    ],
+    others: extra,
+});
+
+impl Default for HaManagerStatus {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Resources that keep this one from going to the requested node.
+///
+/// Given by [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post), [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaMigrationBlocker {
+    /// Kind of rule that stands in the way.
+    pub cause: Option<super::types::HaBlockingCause>,
+    /// ID of the resource that stands in the way.
+    pub sid: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaMigrationBlocker {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(sid: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.sid, &mut new.extra, "sid", sid);
+        new
+    }
+}
+
+object!(HaMigrationBlocker {
+    required: ["sid" sid],
+    optional: ["cause" cause],
+    others: extra,
+});
+
+/// Requests about one node.
+///
+/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaNodeRequest {
+    /// Whether the node is asked to go into maintenance.
+    pub maintenance: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaNodeRequest {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(HaNodeRequest {
+    optional: ["maintenance" maintenance],
+    others: extra,
+});
+
+impl Default for HaNodeRequest {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// State of one HA resource.
+///
+/// Given by [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HaServiceStatus {
+    /// Command that waits to be carried out, followed by its arguments.
+    pub cmd: Option<Vec<String>>,
+    /// Nodes on which the resource did not start.
+    pub failed_nodes: Option<Vec<String>>,
+    /// Node to go back to once its maintenance is over.
+    pub maintenance_node: Option<String>,
+    /// Node the resource is on.
+    pub node: Option<String>,
+    /// Whether the resource runs.
+    pub running: Option<bool>,
+    /// State of the resource, such as `started`, `migrate` or `error`.
+    pub state: Option<String>,
+    /// Node the resource is moving to.
+    pub target: Option<String>,
+    /// Seconds a requested stop may take.
+    pub timeout: Option<i64>,
+    /// Id of the current command, by which its result is found.
+    pub uid: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl HaServiceStatus {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(HaServiceStatus {
+    optional: [
+        "cmd" cmd,
+        "failed_nodes" failed_nodes,
+        "maintenance_node" maintenance_node,
+        "node" node,
+        "running" running,
+        "state" state,
+        "target" target,
+        "timeout" timeout,
+        "uid" uid,
+    ],
+    others: extra,
+});
+
+impl Default for HaServiceStatus {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()

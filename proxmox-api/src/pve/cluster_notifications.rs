@@ -5,27 +5,27 @@
 //! |---|---|---|---|
 //! | [`GET /cluster/notifications`](ClusterNotificationsPath::get)<br>`cluster().notifications().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints`](ClusterNotificationsEndpointsPath::get)<br>`cluster().notifications().endpoints().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get)<br>`cluster().notifications().endpoints().gotify().get()` | list of [`ClusterNotificationsEndpointsGotifyItem`] | Mapping.Audit | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get)<br>`cluster().notifications().endpoints().gotify().get()` | list of [`NotificationGotifyItem`] | Mapping.Audit | Since 8.1 |
 //! | [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost)<br>`cluster().notifications().endpoints().gotify().post(name, server, token)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get)<br>`cluster().notifications().endpoints().gotify().name(name).get()` | [`ClusterNotificationsEndpointsGotify`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get)<br>`cluster().notifications().endpoints().gotify().name(name).get()` | [`NotificationGotify`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut)<br>`cluster().notifications().endpoints().gotify().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete)<br>`cluster().notifications().endpoints().gotify().name(name).delete()` | `()` | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get)<br>`cluster().notifications().endpoints().sendmail().get()` | list of [`ClusterNotificationsEndpointsSendmailItem`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get)<br>`cluster().notifications().endpoints().sendmail().get()` | list of [`NotificationSendmailItem`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`POST /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPost)<br>`cluster().notifications().endpoints().sendmail().post(name)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get)<br>`cluster().notifications().endpoints().sendmail().name(name).get()` | [`ClusterNotificationsEndpointsSendmail`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get)<br>`cluster().notifications().endpoints().sendmail().name(name).get()` | [`NotificationSendmail`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut)<br>`cluster().notifications().endpoints().sendmail().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete)<br>`cluster().notifications().endpoints().sendmail().name(name).delete()` | `()` | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get)<br>`cluster().notifications().endpoints().smtp().get()` | list of [`ClusterNotificationsEndpointsSmtpItem`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get)<br>`cluster().notifications().endpoints().smtp().get()` | list of [`NotificationSmtpItem`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost)<br>`cluster().notifications().endpoints().smtp().post(name, server, from_address)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get)<br>`cluster().notifications().endpoints().smtp().name(name).get()` | [`ClusterNotificationsEndpointsSmtp`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get)<br>`cluster().notifications().endpoints().smtp().name(name).get()` | [`NotificationSmtp`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut)<br>`cluster().notifications().endpoints().smtp().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete)<br>`cluster().notifications().endpoints().smtp().name(name).delete()` | `()` | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get)<br>`cluster().notifications().endpoints().webhook().get()` | list of [`ClusterNotificationsEndpointsWebhookItem`] | Mapping.Audit | Since 8.3 |
+//! | [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get)<br>`cluster().notifications().endpoints().webhook().get()` | list of [`NotificationWebhookItem`] | Mapping.Audit | Since 8.3 |
 //! | [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost)<br>`cluster().notifications().endpoints().webhook().post(name, method, url)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
-//! | [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get)<br>`cluster().notifications().endpoints().webhook().name(name).get()` | [`ClusterNotificationsEndpointsWebhook`] | Mapping.Modify or Mapping.Audit | Since 8.3 |
+//! | [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get)<br>`cluster().notifications().endpoints().webhook().name(name).get()` | [`NotificationWebhook`] | Mapping.Modify or Mapping.Audit | Since 8.3 |
 //! | [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut)<br>`cluster().notifications().endpoints().webhook().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
 //! | [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete)<br>`cluster().notifications().endpoints().webhook().name(name).delete()` | `()` | Mapping.Modify | Since 8.3 |
-//! | [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get)<br>`cluster().notifications().matcher_field_values().get()` | list of [`ClusterNotificationsMatcherFieldValuesItem`] | Mapping.Modify or Mapping.Audit | Since 8.2 |
+//! | [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get)<br>`cluster().notifications().matcher_field_values().get()` | list of [`NotificationMatcherFieldValue`] | Mapping.Modify or Mapping.Audit | Since 8.2 |
 //! | [`GET /cluster/notifications/matcher-fields`](ClusterNotificationsMatcherFieldsPath::get)<br>`cluster().notifications().matcher_fields().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Mapping.Modify or Mapping.Audit | Since 8.2 |
 //! | [`GET /cluster/notifications/matchers`](ClusterNotificationsMatchersPath::get)<br>`cluster().notifications().matchers().get()` | list of [`ClusterNotificationsMatchersItem`] | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
 //! | [`POST /cluster/notifications/matchers`](ClusterNotificationsMatchersPost)<br>`cluster().notifications().matchers().post(name)` | `()` | Mapping.Modify | Since 8.1 |
@@ -150,12 +150,12 @@ impl ClusterNotificationsEndpointsGotifyPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterNotificationsEndpointsGotifyItem`]
+    /// * Gives: list of [`NotificationGotifyItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/gotify"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsGotifyItem>> {
+    pub fn get(&self) -> Request<Vec<NotificationGotifyItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/gotify",
@@ -259,16 +259,12 @@ impl ClusterNotificationsEndpointsGotifyPost {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsGotifyPost>
-
-for ClusterNotificationsEndpointsGotifyItem {
+impl Settings<ClusterNotificationsEndpointsGotifyPost> for NotificationGotifyItem {
     const LEFT_OUT: &'static [&'static str] = &["origin"];
     const REMOVES: bool = false;
 }
 
-impl Settings<ClusterNotificationsEndpointsGotifyPost>
-
-for ClusterNotificationsEndpointsGotify {
+impl Settings<ClusterNotificationsEndpointsGotifyPost> for NotificationGotify {
     const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
     const REMOVES: bool = false;
 }
@@ -312,12 +308,12 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterNotificationsEndpointsGotify`]
+    /// * Gives: [`NotificationGotify`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/gotify/{name}"))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterNotificationsEndpointsGotify> {
+    pub fn get(&self) -> Request<NotificationGotify> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/gotify/{name}",
@@ -469,16 +465,12 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsGotifyNamePut>
-
-for ClusterNotificationsEndpointsGotify {
+impl Settings<ClusterNotificationsEndpointsGotifyNamePut> for NotificationGotify {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
 
-impl Settings<ClusterNotificationsEndpointsGotifyNamePut>
-
-for ClusterNotificationsEndpointsGotifyItem {
+impl Settings<ClusterNotificationsEndpointsGotifyNamePut> for NotificationGotifyItem {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
@@ -510,12 +502,12 @@ impl ClusterNotificationsEndpointsSendmailPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterNotificationsEndpointsSendmailItem`]
+    /// * Gives: list of [`NotificationSendmailItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/sendmail"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsSendmailItem>> {
+    pub fn get(&self) -> Request<Vec<NotificationSendmailItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/sendmail",
@@ -645,16 +637,12 @@ impl ClusterNotificationsEndpointsSendmailPost {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsSendmailPost>
-
-for ClusterNotificationsEndpointsSendmailItem {
+impl Settings<ClusterNotificationsEndpointsSendmailPost> for NotificationSendmailItem {
     const LEFT_OUT: &'static [&'static str] = &["origin"];
     const REMOVES: bool = false;
 }
 
-impl Settings<ClusterNotificationsEndpointsSendmailPost>
-
-for ClusterNotificationsEndpointsSendmail {
+impl Settings<ClusterNotificationsEndpointsSendmailPost> for NotificationSendmail {
     const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
     const REMOVES: bool = false;
 }
@@ -698,12 +686,12 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterNotificationsEndpointsSendmail`]
+    /// * Gives: [`NotificationSendmail`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/sendmail/{name}"))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterNotificationsEndpointsSendmail> {
+    pub fn get(&self) -> Request<NotificationSendmail> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/sendmail/{name}",
@@ -877,16 +865,14 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsSendmailNamePut>
-
-for ClusterNotificationsEndpointsSendmail {
+impl Settings<ClusterNotificationsEndpointsSendmailNamePut> for NotificationSendmail {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
 
 impl Settings<ClusterNotificationsEndpointsSendmailNamePut>
 
-for ClusterNotificationsEndpointsSendmailItem {
+for NotificationSendmailItem {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
@@ -918,12 +904,12 @@ impl ClusterNotificationsEndpointsSmtpPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterNotificationsEndpointsSmtpItem`]
+    /// * Gives: list of [`NotificationSmtpItem`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/smtp"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsSmtpItem>> {
+    pub fn get(&self) -> Request<Vec<NotificationSmtpItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/smtp",
@@ -1047,9 +1033,9 @@ impl ClusterNotificationsEndpointsSmtpPost {
     #[inline]
     pub fn mode<How>(
         mut self,
-        mode: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
+        mode: impl IntoSetting<NotificationSmtpMode, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterNotificationsEndpointsSmtpMode, How>("mode", mode);
+        self.0.call.set_some::<NotificationSmtpMode, How>("mode", mode);
         self
     }
     /// Password for the login at the SMTP server.
@@ -1084,16 +1070,12 @@ impl ClusterNotificationsEndpointsSmtpPost {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsSmtpPost>
-
-for ClusterNotificationsEndpointsSmtpItem {
+impl Settings<ClusterNotificationsEndpointsSmtpPost> for NotificationSmtpItem {
     const LEFT_OUT: &'static [&'static str] = &["origin"];
     const REMOVES: bool = false;
 }
 
-impl Settings<ClusterNotificationsEndpointsSmtpPost>
-
-for ClusterNotificationsEndpointsSmtp {
+impl Settings<ClusterNotificationsEndpointsSmtpPost> for NotificationSmtp {
     const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
     const REMOVES: bool = false;
 }
@@ -1137,12 +1119,12 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterNotificationsEndpointsSmtp`]
+    /// * Gives: [`NotificationSmtp`]
     /// * Releases: since 8.1
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/smtp/{name}"))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterNotificationsEndpointsSmtp> {
+    pub fn get(&self) -> Request<NotificationSmtp> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/smtp/{name}",
@@ -1301,9 +1283,9 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     #[inline]
     pub fn mode<How>(
         mut self,
-        mode: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
+        mode: impl IntoSetting<NotificationSmtpMode, How>,
     ) -> Self {
-        self.0.call.set_some::<ClusterNotificationsEndpointsSmtpMode, How>("mode", mode);
+        self.0.call.set_some::<NotificationSmtpMode, How>("mode", mode);
         self
     }
     /// Password for the login at the SMTP server.
@@ -1350,16 +1332,12 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsSmtpNamePut>
-
-for ClusterNotificationsEndpointsSmtp {
+impl Settings<ClusterNotificationsEndpointsSmtpNamePut> for NotificationSmtp {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
 
-impl Settings<ClusterNotificationsEndpointsSmtpNamePut>
-
-for ClusterNotificationsEndpointsSmtpItem {
+impl Settings<ClusterNotificationsEndpointsSmtpNamePut> for NotificationSmtpItem {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
@@ -1391,12 +1369,12 @@ impl ClusterNotificationsEndpointsWebhookPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterNotificationsEndpointsWebhookItem`]
+    /// * Gives: list of [`NotificationWebhookItem`]
     /// * Releases: since 8.3
     /// * Needs: `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/webhook"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsWebhookItem>> {
+    pub fn get(&self) -> Request<Vec<NotificationWebhookItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/webhook",
@@ -1416,7 +1394,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
     pub fn post<How0, How1, How2>(
         &self,
         name: impl IntoValue<String, How0>,
-        method: impl IntoValue<ClusterNotificationsEndpointsWebhookMethod, How1>,
+        method: impl IntoValue<NotificationWebhookMethod, How1>,
         url: impl IntoValue<Secret, How2>,
     ) -> ClusterNotificationsEndpointsWebhookPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1439,12 +1417,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
             .limits(&[("name", Takes::Format("pve-configid"))]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String, How0>("name", name);
-        request
-            .call
-            .set_as::<
-                ClusterNotificationsEndpointsWebhookMethod,
-                How1,
-            >("method", method);
+        request.call.set_as::<NotificationWebhookMethod, How1>("method", method);
         request.call.set_as::<Secret, How2>("url", url);
         ClusterNotificationsEndpointsWebhookPost(request)
     }
@@ -1455,7 +1428,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
 /// `POST /cluster/notifications/endpoints/webhook`
 ///
 /// ```no_run
-/// use proxmox_api::pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod;
+/// use proxmox_api::pve::cluster_notifications::NotificationWebhookMethod;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
@@ -1464,7 +1437,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
 ///     .webhook()
 ///     .post(
 ///         "web",
-///         ClusterNotificationsEndpointsWebhookMethod::Post,
+///         NotificationWebhookMethod::Post,
 ///         "https://example.org/debian-13.iso",
 ///     )
 ///     .await?;
@@ -1535,16 +1508,12 @@ impl ClusterNotificationsEndpointsWebhookPost {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsWebhookPost>
-
-for ClusterNotificationsEndpointsWebhookItem {
+impl Settings<ClusterNotificationsEndpointsWebhookPost> for NotificationWebhookItem {
     const LEFT_OUT: &'static [&'static str] = &["origin"];
     const REMOVES: bool = false;
 }
 
-impl Settings<ClusterNotificationsEndpointsWebhookPost>
-
-for ClusterNotificationsEndpointsWebhook {
+impl Settings<ClusterNotificationsEndpointsWebhookPost> for NotificationWebhook {
     const LEFT_OUT: &'static [&'static str] = &["digest", "origin"];
     const REMOVES: bool = false;
 }
@@ -1588,12 +1557,12 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterNotificationsEndpointsWebhook`]
+    /// * Gives: [`NotificationWebhook`]
     /// * Releases: since 8.3
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/endpoints/webhook/{name}"))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterNotificationsEndpointsWebhook> {
+    pub fn get(&self) -> Request<NotificationWebhook> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/endpoints/webhook/{name}",
@@ -1732,14 +1701,9 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     #[inline]
     pub fn method<How>(
         mut self,
-        method: impl IntoSetting<ClusterNotificationsEndpointsWebhookMethod, How>,
+        method: impl IntoSetting<NotificationWebhookMethod, How>,
     ) -> Self {
-        self.0
-            .call
-            .set_some::<
-                ClusterNotificationsEndpointsWebhookMethod,
-                How,
-            >("method", method);
+        self.0.call.set_some::<NotificationWebhookMethod, How>("method", method);
         self
     }
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
@@ -1777,16 +1741,12 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     }
 }
 
-impl Settings<ClusterNotificationsEndpointsWebhookNamePut>
-
-for ClusterNotificationsEndpointsWebhook {
+impl Settings<ClusterNotificationsEndpointsWebhookNamePut> for NotificationWebhook {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
 
-impl Settings<ClusterNotificationsEndpointsWebhookNamePut>
-
-for ClusterNotificationsEndpointsWebhookItem {
+impl Settings<ClusterNotificationsEndpointsWebhookNamePut> for NotificationWebhookItem {
     const LEFT_OUT: &'static [&'static str] = &["name", "origin"];
     const REMOVES: bool = true;
 }
@@ -1821,12 +1781,12 @@ impl ClusterNotificationsMatcherFieldValuesPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterNotificationsMatcherFieldValuesItem`]
+    /// * Gives: list of [`NotificationMatcherFieldValue`]
     /// * Releases: since 8.2
     /// * Needs: `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     #[doc(alias("GET /cluster/notifications/matcher-field-values"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<ClusterNotificationsMatcherFieldValuesItem>> {
+    pub fn get(&self) -> Request<Vec<NotificationMatcherFieldValue>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/notifications/matcher-field-values",
@@ -2434,1127 +2394,6 @@ impl ClusterNotificationsTargetsNameTestPath {
     }
 }
 
-/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsGotify {
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
-    pub digest: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// Address (URL) of the Gotify server.
-    pub server: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsGotify {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    ///Sets `server`.
-    #[inline]
-    #[must_use]
-    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.server, &mut self.extra, "server", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsGotify {
-    required: ["name" name, "server" server],
-    optional: ["comment" comment, "digest" digest, "disable" disable, "origin" origin],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/notifications/endpoints/gotify`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsGotifyItem {
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// Address (URL) of the Gotify server.
-    pub server: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsGotifyItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    ///Sets `server`.
-    #[inline]
-    #[must_use]
-    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.server, &mut self.extra, "server", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsGotifyItem {
-    required: ["name" name, "server" server],
-    optional: ["comment" comment, "disable" disable, "origin" origin],
-    others: extra,
-});
-
-/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsSendmail {
-    /// Sender name in the `From` header.
-    pub author: Option<String>,
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
-    pub digest: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Sender address of the mails.
-    #[doc(alias("from-address"))]
-    pub from_address: Option<String>,
-    /// Mail addresses that receive the notifications.
-    pub mailto: Option<Vec<String>>,
-    /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
-    pub mailto_user: Option<Vec<UserId>>,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsSendmail {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.name, &mut new.extra, "name", name);
-        new
-    }
-    ///Sets `author`.
-    #[inline]
-    #[must_use]
-    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.author, &mut self.extra, "author", value);
-        self
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `from-address`.
-    #[inline]
-    #[must_use]
-    pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.from_address, &mut self.extra, "from-address", value);
-        self
-    }
-    ///Sets `mailto`.
-    #[inline]
-    #[must_use]
-    pub fn mailto<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<String, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
-        self
-    }
-    ///Sets `mailto-user`.
-    #[inline]
-    #[must_use]
-    pub fn mailto_user<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<UserId, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsSendmail {
-    required: ["name" name],
-    optional: [
-        "author" author,
-        "comment" comment,
-        "digest" digest,
-        "disable" disable,
-        "from-address" from_address,
-        "mailto" mailto,
-        "mailto-user" mailto_user,
-        "origin" origin,
-    ],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsSendmailItem {
-    /// Sender name in the `From` header.
-    pub author: Option<String>,
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Sender address of the mails.
-    #[doc(alias("from-address"))]
-    pub from_address: Option<String>,
-    /// Mail addresses that receive the notifications.
-    pub mailto: Option<Vec<String>>,
-    /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
-    pub mailto_user: Option<Vec<UserId>>,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsSendmailItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.name, &mut new.extra, "name", name);
-        new
-    }
-    ///Sets `author`.
-    #[inline]
-    #[must_use]
-    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.author, &mut self.extra, "author", value);
-        self
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `from-address`.
-    #[inline]
-    #[must_use]
-    pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.from_address, &mut self.extra, "from-address", value);
-        self
-    }
-    ///Sets `mailto`.
-    #[inline]
-    #[must_use]
-    pub fn mailto<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<String, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
-        self
-    }
-    ///Sets `mailto-user`.
-    #[inline]
-    #[must_use]
-    pub fn mailto_user<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<UserId, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsSendmailItem {
-    required: ["name" name],
-    optional: [
-        "author" author,
-        "comment" comment,
-        "disable" disable,
-        "from-address" from_address,
-        "mailto" mailto,
-        "mailto-user" mailto_user,
-        "origin" origin,
-    ],
-    others: extra,
-});
-
-/// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsSmtp {
-    /// Sender name in the `From` header.
-    pub author: Option<String>,
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
-    pub digest: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Sender address of the mails.
-    #[doc(alias("from-address"))]
-    pub from_address: String,
-    /// Mail addresses that receive the notifications.
-    pub mailto: Option<Vec<String>>,
-    /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
-    pub mailto_user: Option<Vec<UserId>>,
-    /// How the connection is encrypted. Default: `tls`.
-    pub mode: Option<ClusterNotificationsEndpointsSmtpMode>,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// TCP port of the SMTP server; if not set, the usual one for `mode`.
-    pub port: Option<i64>,
-    /// Host name or IP address of the SMTP server.
-    pub server: String,
-    /// User name for the login at the SMTP server; no login without it.
-    pub username: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsSmtp {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `author`.
-    #[inline]
-    #[must_use]
-    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.author, &mut self.extra, "author", value);
-        self
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `from-address`.
-    #[inline]
-    #[must_use]
-    pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.from_address, &mut self.extra, "from-address", value);
-        self
-    }
-    ///Sets `mailto`.
-    #[inline]
-    #[must_use]
-    pub fn mailto<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<String, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
-        self
-    }
-    ///Sets `mailto-user`.
-    #[inline]
-    #[must_use]
-    pub fn mailto_user<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<UserId, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
-        self
-    }
-    ///Sets `mode`.
-    #[inline]
-    #[must_use]
-    pub fn mode<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
-    ) -> Self {
-        set::set(&mut self.mode, &mut self.extra, "mode", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    ///Sets `port`.
-    #[inline]
-    #[must_use]
-    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.port, &mut self.extra, "port", value);
-        self
-    }
-    ///Sets `server`.
-    #[inline]
-    #[must_use]
-    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.server, &mut self.extra, "server", value);
-        self
-    }
-    ///Sets `username`.
-    #[inline]
-    #[must_use]
-    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.username, &mut self.extra, "username", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsSmtp {
-    required: ["from-address" from_address, "name" name, "server" server],
-    optional: [
-        "author" author,
-        "comment" comment,
-        "digest" digest,
-        "disable" disable,
-        "mailto" mailto,
-        "mailto-user" mailto_user,
-        "mode" mode,
-        "origin" origin,
-        "port" port,
-        "username" username,
-    ],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/notifications/endpoints/smtp`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsSmtpItem {
-    /// Sender name in the `From` header.
-    pub author: Option<String>,
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Sender address of the mails.
-    #[doc(alias("from-address"))]
-    pub from_address: String,
-    /// Mail addresses that receive the notifications.
-    pub mailto: Option<Vec<String>>,
-    /// Users who receive the notifications at the address in their account.
-    #[doc(alias("mailto-user"))]
-    pub mailto_user: Option<Vec<UserId>>,
-    /// How the connection is encrypted. Default: `tls`.
-    pub mode: Option<ClusterNotificationsEndpointsSmtpMode>,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// TCP port of the SMTP server; if not set, the usual one for `mode`.
-    pub port: Option<i64>,
-    /// Host name or IP address of the SMTP server.
-    pub server: String,
-    /// User name for the login at the SMTP server; no login without it.
-    pub username: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsSmtpItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `author`.
-    #[inline]
-    #[must_use]
-    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.author, &mut self.extra, "author", value);
-        self
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `from-address`.
-    #[inline]
-    #[must_use]
-    pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.from_address, &mut self.extra, "from-address", value);
-        self
-    }
-    ///Sets `mailto`.
-    #[inline]
-    #[must_use]
-    pub fn mailto<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<String, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
-        self
-    }
-    ///Sets `mailto-user`.
-    #[inline]
-    #[must_use]
-    pub fn mailto_user<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<UserId, How>,
-    ) -> Self {
-        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
-        self
-    }
-    ///Sets `mode`.
-    #[inline]
-    #[must_use]
-    pub fn mode<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsEndpointsSmtpMode, How>,
-    ) -> Self {
-        set::set(&mut self.mode, &mut self.extra, "mode", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    ///Sets `port`.
-    #[inline]
-    #[must_use]
-    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
-        set::set(&mut self.port, &mut self.extra, "port", value);
-        self
-    }
-    ///Sets `server`.
-    #[inline]
-    #[must_use]
-    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.server, &mut self.extra, "server", value);
-        self
-    }
-    ///Sets `username`.
-    #[inline]
-    #[must_use]
-    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.username, &mut self.extra, "username", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsSmtpItem {
-    required: ["from-address" from_address, "name" name, "server" server],
-    optional: [
-        "author" author,
-        "comment" comment,
-        "disable" disable,
-        "mailto" mailto,
-        "mailto-user" mailto_user,
-        "mode" mode,
-        "origin" origin,
-        "port" port,
-        "username" username,
-    ],
-    others: extra,
-});
-
-/// How the connection is encrypted.
-///
-/// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
-/// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterNotificationsEndpointsSmtpMode {
-    /// The value `insecure`.
-    Insecure,
-    /// The value `starttls`.
-    Starttls,
-    /// The value `tls`.
-    Tls,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterNotificationsEndpointsSmtpMode {
-    "insecure" Insecure, "starttls" Starttls, "tls" Tls,
-});
-
-/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsWebhook {
-    /// Template of the request body, base64-encoded.
-    pub body: Option<String>,
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
-    pub digest: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Request headers, each written `name=<name>,value=<base64>`.
-    pub header: Option<Vec<Secret>>,
-    /// HTTP method of the request.
-    pub method: ClusterNotificationsEndpointsWebhookMethod,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
-    pub secret: Option<Vec<Secret>>,
-    /// Address (URL) the request goes to.
-    pub url: Secret,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsWebhook {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `body`.
-    #[inline]
-    #[must_use]
-    pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.body, &mut self.extra, "body", value);
-        self
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `digest`.
-    #[inline]
-    #[must_use]
-    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.digest, &mut self.extra, "digest", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `header`.
-    #[inline]
-    #[must_use]
-    pub fn header<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<Secret, How>,
-    ) -> Self {
-        set::set_list(&mut self.header, &mut self.extra, "header", value);
-        self
-    }
-    ///Sets `method`.
-    #[inline]
-    #[must_use]
-    pub fn method<How>(
-        mut self,
-        value: impl IntoValue<ClusterNotificationsEndpointsWebhookMethod, How>,
-    ) -> Self {
-        set::put(&mut self.method, &mut self.extra, "method", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    ///Sets `secret`.
-    #[inline]
-    #[must_use]
-    pub fn secret<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<Secret, How>,
-    ) -> Self {
-        set::set_list(&mut self.secret, &mut self.extra, "secret", value);
-        self
-    }
-    ///Sets `url`.
-    #[inline]
-    #[must_use]
-    pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
-        set::put(&mut self.url, &mut self.extra, "url", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsWebhook {
-    required: ["method" method, "name" name, "url" url],
-    optional: [
-        "body" body,
-        "comment" comment,
-        "digest" digest,
-        "disable" disable,
-        "header" header,
-        "origin" origin,
-        "secret" secret,
-    ],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/notifications/endpoints/webhook`.
-///
-/// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsEndpointsWebhookItem {
-    /// Template of the request body, base64-encoded.
-    pub body: Option<String>,
-    /// Free text about the endpoint.
-    pub comment: Option<String>,
-    /// Whether nothing is sent through this endpoint. Default: `false`.
-    pub disable: Option<bool>,
-    /// Request headers, each written `name=<name>,value=<base64>`.
-    pub header: Option<Vec<Secret>>,
-    /// HTTP method of the request.
-    pub method: ClusterNotificationsEndpointsWebhookMethod,
-    /// Endpoint name, used as a target by matchers.
-    pub name: String,
-    /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: Option<ClusterNotificationsOrigin>,
-    /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
-    pub secret: Option<Vec<Secret>>,
-    /// Address (URL) the request goes to.
-    pub url: Secret,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsEndpointsWebhookItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-    ///Sets `body`.
-    #[inline]
-    #[must_use]
-    pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.body, &mut self.extra, "body", value);
-        self
-    }
-    ///Sets `comment`.
-    #[inline]
-    #[must_use]
-    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
-        set::set(&mut self.comment, &mut self.extra, "comment", value);
-        self
-    }
-    ///Sets `disable`.
-    #[inline]
-    #[must_use]
-    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
-        set::set(&mut self.disable, &mut self.extra, "disable", value);
-        self
-    }
-    ///Sets `header`.
-    #[inline]
-    #[must_use]
-    pub fn header<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<Secret, How>,
-    ) -> Self {
-        set::set_list(&mut self.header, &mut self.extra, "header", value);
-        self
-    }
-    ///Sets `method`.
-    #[inline]
-    #[must_use]
-    pub fn method<How>(
-        mut self,
-        value: impl IntoValue<ClusterNotificationsEndpointsWebhookMethod, How>,
-    ) -> Self {
-        set::put(&mut self.method, &mut self.extra, "method", value);
-        self
-    }
-    ///Sets `name`.
-    #[inline]
-    #[must_use]
-    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
-        set::put(&mut self.name, &mut self.extra, "name", value);
-        self
-    }
-    ///Sets `origin`.
-    #[inline]
-    #[must_use]
-    pub fn origin<How>(
-        mut self,
-        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
-    ) -> Self {
-        set::set(&mut self.origin, &mut self.extra, "origin", value);
-        self
-    }
-    ///Sets `secret`.
-    #[inline]
-    #[must_use]
-    pub fn secret<How: Several>(
-        mut self,
-        value: impl IntoItemsSetting<Secret, How>,
-    ) -> Self {
-        set::set_list(&mut self.secret, &mut self.extra, "secret", value);
-        self
-    }
-    ///Sets `url`.
-    #[inline]
-    #[must_use]
-    pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
-        set::put(&mut self.url, &mut self.extra, "url", value);
-        self
-    }
-    /// What has to change for this to be `other`; the digests do not count.
-    #[must_use]
-    pub fn diff(&self, other: &Self) -> Changes<Self> {
-        settings::diff(self, other)
-    }
-    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
-    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
-    #[must_use]
-    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
-        settings::drift(self, wanted)
-    }
-}
-
-object!(ClusterNotificationsEndpointsWebhookItem {
-    required: ["method" method, "name" name, "url" url],
-    optional: [
-        "body" body,
-        "comment" comment,
-        "disable" disable,
-        "header" header,
-        "origin" origin,
-        "secret" secret,
-    ],
-    others: extra,
-});
-
-/// HTTP method of the request.
-///
-/// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
-/// Taken by [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterNotificationsEndpointsWebhookMethod {
-    /// The value `post`.
-    Post,
-    /// The value `put`.
-    Put,
-    /// The value `get`.
-    Get,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterNotificationsEndpointsWebhookMethod {
-    "post" Post, "put" Put, "get" Get,
-});
-
 /// The answer to `GET /cluster/notifications/matchers/{name}`.
 ///
 /// Given by [`GET /cluster/notifications/matchers/{name}`](ClusterNotificationsMatchersNamePath::get).
@@ -3732,38 +2571,6 @@ object!(ClusterNotificationsMatcher {
         "origin" origin,
         "target" target,
     ],
-    others: extra,
-});
-
-/// One element of the answer to `GET /cluster/notifications/matcher-field-values`.
-///
-/// Given by [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterNotificationsMatcherFieldValuesItem {
-    /// Explanation of the value.
-    pub comment: Option<String>,
-    /// Metadata field the value occurs in.
-    pub field: String,
-    /// Value of the metadata field.
-    pub value: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterNotificationsMatcherFieldValuesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterNotificationsMatcherFieldValuesItem {
-    required: ["field" field, "value" value],
-    optional: ["comment" comment],
     others: extra,
 });
 
@@ -4034,4 +2841,1157 @@ pub enum ClusterNotificationsTargetsType {
 
 open_enum_impls!(ClusterNotificationsTargetsType {
     "sendmail" Sendmail, "gotify" Gotify, "smtp" Smtp, "webhook" Webhook,
+});
+
+/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationGotify {
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    pub digest: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// Address (URL) of the Gotify server.
+    pub server: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationGotify {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationGotify {
+    required: ["name" name, "server" server],
+    optional: ["comment" comment, "digest" digest, "disable" disable, "origin" origin],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/notifications/endpoints/gotify`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationGotifyItem {
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// Address (URL) of the Gotify server.
+    pub server: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationGotifyItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationGotifyItem {
+    required: ["name" name, "server" server],
+    optional: ["comment" comment, "disable" disable, "origin" origin],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/notifications/matcher-field-values`.
+///
+/// Given by [`GET /cluster/notifications/matcher-field-values`](ClusterNotificationsMatcherFieldValuesPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationMatcherFieldValue {
+    /// Explanation of the value.
+    pub comment: Option<String>,
+    /// Metadata field the value occurs in.
+    pub field: String,
+    /// Value of the metadata field.
+    pub value: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationMatcherFieldValue {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(NotificationMatcherFieldValue {
+    required: ["field" field, "value" value],
+    optional: ["comment" comment],
+    others: extra,
+});
+
+/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationSendmail {
+    /// Sender name in the `From` header.
+    pub author: Option<String>,
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    pub digest: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Sender address of the mails.
+    #[doc(alias("from-address"))]
+    pub from_address: Option<String>,
+    /// Mail addresses that receive the notifications.
+    pub mailto: Option<Vec<String>>,
+    /// Users who receive the notifications at the address in their account.
+    #[doc(alias("mailto-user"))]
+    pub mailto_user: Option<Vec<UserId>>,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationSendmail {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationSendmail {
+    required: ["name" name],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "from-address" from_address,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "origin" origin,
+    ],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/sendmail`](ClusterNotificationsEndpointsSendmailPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationSendmailItem {
+    /// Sender name in the `From` header.
+    pub author: Option<String>,
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Sender address of the mails.
+    #[doc(alias("from-address"))]
+    pub from_address: Option<String>,
+    /// Mail addresses that receive the notifications.
+    pub mailto: Option<Vec<String>>,
+    /// Users who receive the notifications at the address in their account.
+    #[doc(alias("mailto-user"))]
+    pub mailto_user: Option<Vec<UserId>>,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationSendmailItem {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(name: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.name, &mut new.extra, "name", name);
+        new
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationSendmailItem {
+    required: ["name" name],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "disable" disable,
+        "from-address" from_address,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "origin" origin,
+    ],
+    others: extra,
+});
+
+/// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationSmtp {
+    /// Sender name in the `From` header.
+    pub author: Option<String>,
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    pub digest: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Sender address of the mails.
+    #[doc(alias("from-address"))]
+    pub from_address: String,
+    /// Mail addresses that receive the notifications.
+    pub mailto: Option<Vec<String>>,
+    /// Users who receive the notifications at the address in their account.
+    #[doc(alias("mailto-user"))]
+    pub mailto_user: Option<Vec<UserId>>,
+    /// How the connection is encrypted. Default: `tls`.
+    pub mode: Option<NotificationSmtpMode>,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// TCP port of the SMTP server; if not set, the usual one for `mode`.
+    pub port: Option<i64>,
+    /// Host name or IP address of the SMTP server.
+    pub server: String,
+    /// User name for the login at the SMTP server; no login without it.
+    pub username: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationSmtp {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<NotificationSmtpMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `username`.
+    #[inline]
+    #[must_use]
+    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.username, &mut self.extra, "username", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationSmtp {
+    required: ["from-address" from_address, "name" name, "server" server],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "mode" mode,
+        "origin" origin,
+        "port" port,
+        "username" username,
+    ],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/notifications/endpoints/smtp`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationSmtpItem {
+    /// Sender name in the `From` header.
+    pub author: Option<String>,
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Sender address of the mails.
+    #[doc(alias("from-address"))]
+    pub from_address: String,
+    /// Mail addresses that receive the notifications.
+    pub mailto: Option<Vec<String>>,
+    /// Users who receive the notifications at the address in their account.
+    #[doc(alias("mailto-user"))]
+    pub mailto_user: Option<Vec<UserId>>,
+    /// How the connection is encrypted. Default: `tls`.
+    pub mode: Option<NotificationSmtpMode>,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// TCP port of the SMTP server; if not set, the usual one for `mode`.
+    pub port: Option<i64>,
+    /// Host name or IP address of the SMTP server.
+    pub server: String,
+    /// User name for the login at the SMTP server; no login without it.
+    pub username: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationSmtpItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `author`.
+    #[inline]
+    #[must_use]
+    pub fn author<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.author, &mut self.extra, "author", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `from-address`.
+    #[inline]
+    #[must_use]
+    pub fn from_address<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.from_address, &mut self.extra, "from-address", value);
+        self
+    }
+    ///Sets `mailto`.
+    #[inline]
+    #[must_use]
+    pub fn mailto<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<String, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto, &mut self.extra, "mailto", value);
+        self
+    }
+    ///Sets `mailto-user`.
+    #[inline]
+    #[must_use]
+    pub fn mailto_user<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<UserId, How>,
+    ) -> Self {
+        set::set_list(&mut self.mailto_user, &mut self.extra, "mailto-user", value);
+        self
+    }
+    ///Sets `mode`.
+    #[inline]
+    #[must_use]
+    pub fn mode<How>(
+        mut self,
+        value: impl IntoSetting<NotificationSmtpMode, How>,
+    ) -> Self {
+        set::set(&mut self.mode, &mut self.extra, "mode", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `port`.
+    #[inline]
+    #[must_use]
+    pub fn port<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.port, &mut self.extra, "port", value);
+        self
+    }
+    ///Sets `server`.
+    #[inline]
+    #[must_use]
+    pub fn server<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.server, &mut self.extra, "server", value);
+        self
+    }
+    ///Sets `username`.
+    #[inline]
+    #[must_use]
+    pub fn username<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.username, &mut self.extra, "username", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationSmtpItem {
+    required: ["from-address" from_address, "name" name, "server" server],
+    optional: [
+        "author" author,
+        "comment" comment,
+        "disable" disable,
+        "mailto" mailto,
+        "mailto-user" mailto_user,
+        "mode" mode,
+        "origin" origin,
+        "port" port,
+        "username" username,
+    ],
+    others: extra,
+});
+
+/// How the connection is encrypted.
+///
+/// Given by [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get), [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get).
+/// Taken by [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost), [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotificationSmtpMode {
+    /// The value `insecure`.
+    Insecure,
+    /// The value `starttls`.
+    Starttls,
+    /// The value `tls`.
+    Tls,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(NotificationSmtpMode {
+    "insecure" Insecure, "starttls" Starttls, "tls" Tls,
+});
+
+/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationWebhook {
+    /// Template of the request body, base64-encoded.
+    pub body: Option<String>,
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
+    pub digest: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Request headers, each written `name=<name>,value=<base64>`.
+    pub header: Option<Vec<Secret>>,
+    /// HTTP method of the request.
+    pub method: NotificationWebhookMethod,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
+    pub secret: Option<Vec<Secret>>,
+    /// Address (URL) the request goes to.
+    pub url: Secret,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationWebhook {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `body`.
+    #[inline]
+    #[must_use]
+    pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.body, &mut self.extra, "body", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `header`.
+    #[inline]
+    #[must_use]
+    pub fn header<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.header, &mut self.extra, "header", value);
+        self
+    }
+    ///Sets `method`.
+    #[inline]
+    #[must_use]
+    pub fn method<How>(
+        mut self,
+        value: impl IntoValue<NotificationWebhookMethod, How>,
+    ) -> Self {
+        set::put(&mut self.method, &mut self.extra, "method", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `secret`.
+    #[inline]
+    #[must_use]
+    pub fn secret<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.secret, &mut self.extra, "secret", value);
+        self
+    }
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
+        set::put(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationWebhook {
+    required: ["method" method, "name" name, "url" url],
+    optional: [
+        "body" body,
+        "comment" comment,
+        "digest" digest,
+        "disable" disable,
+        "header" header,
+        "origin" origin,
+        "secret" secret,
+    ],
+    others: extra,
+});
+
+/// One element of the answer to `GET /cluster/notifications/endpoints/webhook`.
+///
+/// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NotificationWebhookItem {
+    /// Template of the request body, base64-encoded.
+    pub body: Option<String>,
+    /// Free text about the endpoint.
+    pub comment: Option<String>,
+    /// Whether nothing is sent through this endpoint. Default: `false`.
+    pub disable: Option<bool>,
+    /// Request headers, each written `name=<name>,value=<base64>`.
+    pub header: Option<Vec<Secret>>,
+    /// HTTP method of the request.
+    pub method: NotificationWebhookMethod,
+    /// Endpoint name, used as a target by matchers.
+    pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
+    /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
+    pub secret: Option<Vec<Secret>>,
+    /// Address (URL) the request goes to.
+    pub url: Secret,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl NotificationWebhookItem {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `body`.
+    #[inline]
+    #[must_use]
+    pub fn body<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.body, &mut self.extra, "body", value);
+        self
+    }
+    ///Sets `comment`.
+    #[inline]
+    #[must_use]
+    pub fn comment<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.comment, &mut self.extra, "comment", value);
+        self
+    }
+    ///Sets `disable`.
+    #[inline]
+    #[must_use]
+    pub fn disable<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
+        set::set(&mut self.disable, &mut self.extra, "disable", value);
+        self
+    }
+    ///Sets `header`.
+    #[inline]
+    #[must_use]
+    pub fn header<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.header, &mut self.extra, "header", value);
+        self
+    }
+    ///Sets `method`.
+    #[inline]
+    #[must_use]
+    pub fn method<How>(
+        mut self,
+        value: impl IntoValue<NotificationWebhookMethod, How>,
+    ) -> Self {
+        set::put(&mut self.method, &mut self.extra, "method", value);
+        self
+    }
+    ///Sets `name`.
+    #[inline]
+    #[must_use]
+    pub fn name<How>(mut self, value: impl IntoValue<String, How>) -> Self {
+        set::put(&mut self.name, &mut self.extra, "name", value);
+        self
+    }
+    ///Sets `origin`.
+    #[inline]
+    #[must_use]
+    pub fn origin<How>(
+        mut self,
+        value: impl IntoSetting<ClusterNotificationsOrigin, How>,
+    ) -> Self {
+        set::set(&mut self.origin, &mut self.extra, "origin", value);
+        self
+    }
+    ///Sets `secret`.
+    #[inline]
+    #[must_use]
+    pub fn secret<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Secret, How>,
+    ) -> Self {
+        set::set_list(&mut self.secret, &mut self.extra, "secret", value);
+        self
+    }
+    ///Sets `url`.
+    #[inline]
+    #[must_use]
+    pub fn url<How>(mut self, value: impl IntoValue<Secret, How>) -> Self {
+        set::put(&mut self.url, &mut self.extra, "url", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(NotificationWebhookItem {
+    required: ["method" method, "name" name, "url" url],
+    optional: [
+        "body" body,
+        "comment" comment,
+        "disable" disable,
+        "header" header,
+        "origin" origin,
+        "secret" secret,
+    ],
+    others: extra,
+});
+
+/// HTTP method of the request.
+///
+/// Given by [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get), [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get).
+/// Taken by [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost), [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotificationWebhookMethod {
+    /// The value `post`.
+    Post,
+    /// The value `put`.
+    Put,
+    /// The value `get`.
+    Get,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(NotificationWebhookMethod {
+    "post" Post, "put" Put, "get" Get,
 });

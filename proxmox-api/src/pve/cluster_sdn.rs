@@ -3,7 +3,7 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/sdn`](ClusterSdnPath::get)<br>`cluster().sdn().get()` | list of [`ClusterHaItem`](super::types::ClusterHaItem) | SDN.Audit |  |
+//! | [`GET /cluster/sdn`](ClusterSdnPath::get)<br>`cluster().sdn().get()` | list of [`IdEntry`](super::types::IdEntry) | SDN.Audit |  |
 //! | [`PUT /cluster/sdn`](ClusterSdnPut)<br>`cluster().sdn().put()` | [`Task`] | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet)<br>`cluster().sdn().controllers().get()` | list of [`ClusterSdnControllersItem`] | … |  |
 //! | [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post(type_, controller)` | `()` | SDN.Allocate |  |
@@ -111,7 +111,7 @@ impl ClusterSdnPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterHaItem`](super::types::ClusterHaItem)
+    /// * Gives: list of [`IdEntry`](super::types::IdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: `SDN.Audit` on path `/sdn`.
     #[doc(alias("GET /cluster/sdn"))]

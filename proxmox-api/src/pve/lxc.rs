@@ -47,7 +47,7 @@
 //! | [`GET /nodes/{node}/lxc/{vmid}/rrddata`](LxcVmidRrddataGet)<br>`nodes().node(node).lxc().vmid(vmid).rrddata().get(timeframe)` | list of [`GuestRrdSample`](super::types::GuestRrdSample) | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().get()` | list of [`LxcVmidSnapshotItem`] | VM.Audit |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().post(snapname)` | [`Task`] | VM.Snapshot |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).get()` | list of [`LxcVmidSnapshotSnapnameItem`](super::types::LxcVmidSnapshotSnapnameItem) |  |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).get()` | list of [`CmdEntry`](super::types::CmdEntry) |  |  |
 //! | [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](LxcVmidSnapshotSnapnameDelete)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).delete()` | [`Task`] | VM.Snapshot |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).config().get()` | [`LxcSnapshotConfig`] | VM.Snapshot or VM.Snapshot.Rollback or VM.Audit |  |
 //! | [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](LxcVmidSnapshotSnapnameConfigPut)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).config().put()` | `()` | VM.Snapshot |  |
@@ -4744,7 +4744,7 @@ impl LxcVmidSnapshotSnapnamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`LxcVmidSnapshotSnapnameItem`](super::types::LxcVmidSnapshotSnapnameItem)
+    /// * Gives: list of [`CmdEntry`](super::types::CmdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}"))]

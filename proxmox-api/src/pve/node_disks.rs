@@ -19,7 +19,7 @@
 //! | [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put)<br>`nodes().node(node).disks().wipedisk().put(disk)` | [`Task`] | root@pam |  |
 //! | [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get)<br>`nodes().node(node).disks().zfs().get()` | list of [`NodeDisksZfsItem`] | Sys.Audit |  |
 //! | [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post(name, raidlevel, devices)` | [`Task`] | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get)<br>`nodes().node(node).disks().zfs().name(name).get()` | [`NodeDisksZf`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get)<br>`nodes().node(node).disks().zfs().name(name).get()` | [`NodeDisksZfs`] | Sys.Audit |  |
 //! | [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete)<br>`nodes().node(node).disks().zfs().name(name).delete()` | [`Task`] | Sys.Modify … |  |
 
 use crate::support::*;
@@ -1170,12 +1170,12 @@ impl NodeDisksZfsNamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`NodeDisksZf`]
+    /// * Gives: [`NodeDisksZfs`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
     #[doc(alias("GET /nodes/{node}/disks/zfs/{name}"))]
     #[inline]
-    pub fn get(&self) -> Request<NodeDisksZf> {
+    pub fn get(&self) -> Request<NodeDisksZfs> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/disks/zfs/{name}",
@@ -1675,11 +1675,11 @@ impl Default for NodeDisksSmartAttributesItem {
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct NodeDisksZf {
+pub struct NodeDisksZfs {
     /// What ZFS advises to do about the state.
     pub action: Option<String>,
     /// Devices of the pool, section by section; entries may hold further ones.
-    pub children: Option<Vec<NodeDisksZfChildrenItem>>,
+    pub children: Option<Vec<NodeDisksZfsChildrenItem>>,
     /// Known data errors, in words.
     pub errors: Option<String>,
     /// Whether nothing is below it.
@@ -1696,7 +1696,7 @@ pub struct NodeDisksZf {
     pub extra: Extra,
 }
 
-impl NodeDisksZf {
+impl NodeDisksZfs {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -1707,7 +1707,7 @@ impl NodeDisksZf {
     }
 }
 
-object!(NodeDisksZf {
+object!(NodeDisksZfs {
     required: ["name" name],
     optional: [
         "action" action,
@@ -1726,7 +1726,7 @@ object!(NodeDisksZf {
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct NodeDisksZfChildrenChildrenChildrenItem {
+pub struct NodeDisksZfsChildrenChildrenChildrenItem {
     /// What is below it: objects with the same members.
     pub children: Option<Vec<Value>>,
     /// Number of checksum errors.
@@ -1747,7 +1747,7 @@ pub struct NodeDisksZfChildrenChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl NodeDisksZfChildrenChildrenChildrenItem {
+impl NodeDisksZfsChildrenChildrenChildrenItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -1758,7 +1758,7 @@ impl NodeDisksZfChildrenChildrenChildrenItem {
     }
 }
 
-object!(NodeDisksZfChildrenChildrenChildrenItem {
+object!(NodeDisksZfsChildrenChildrenChildrenItem {
     required: ["name" name],
     optional: [
         "children" children,
@@ -1777,9 +1777,9 @@ object!(NodeDisksZfChildrenChildrenChildrenItem {
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct NodeDisksZfChildrenChildrenItem {
+pub struct NodeDisksZfsChildrenChildrenItem {
     /// What the group is made of: disks, or groups of disks that replace each other.
-    pub children: Option<Vec<NodeDisksZfChildrenChildrenChildrenItem>>,
+    pub children: Option<Vec<NodeDisksZfsChildrenChildrenChildrenItem>>,
     /// Number of checksum errors.
     pub cksum: Option<f64>,
     /// Whether nothing is below it; if so, it is a disk or partition.
@@ -1798,7 +1798,7 @@ pub struct NodeDisksZfChildrenChildrenItem {
     pub extra: Extra,
 }
 
-impl NodeDisksZfChildrenChildrenItem {
+impl NodeDisksZfsChildrenChildrenItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -1809,7 +1809,7 @@ impl NodeDisksZfChildrenChildrenItem {
     }
 }
 
-object!(NodeDisksZfChildrenChildrenItem {
+object!(NodeDisksZfsChildrenChildrenItem {
     required: ["name" name],
     optional: [
         "children" children,
@@ -1828,9 +1828,9 @@ object!(NodeDisksZfChildrenChildrenItem {
 /// Given by [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct NodeDisksZfChildrenItem {
+pub struct NodeDisksZfsChildrenItem {
     /// What it is made of: groups such as `mirror-0`, or disks.
-    pub children: Option<Vec<NodeDisksZfChildrenChildrenItem>>,
+    pub children: Option<Vec<NodeDisksZfsChildrenChildrenItem>>,
     /// Checksum errors so far.
     pub cksum: Option<f64>,
     /// Whether nothing is below it; if so, it is a disk or partition.
@@ -1849,7 +1849,7 @@ pub struct NodeDisksZfChildrenItem {
     pub extra: Extra,
 }
 
-impl NodeDisksZfChildrenItem {
+impl NodeDisksZfsChildrenItem {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -1860,7 +1860,7 @@ impl NodeDisksZfChildrenItem {
     }
 }
 
-object!(NodeDisksZfChildrenItem {
+object!(NodeDisksZfsChildrenItem {
     required: ["name" name],
     optional: [
         "children" children,

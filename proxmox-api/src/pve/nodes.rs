@@ -7,7 +7,7 @@
 //! | [`GET /nodes/{node}`](NodePath::get)<br>`nodes().node(node).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get)<br>`nodes().node(node).aplinfo().get()` | list of [`NodeAplinfoItem`] |  |  |
 //! | [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post(storage, template)` | [`Task`] | Datastore.AllocateTemplate |  |
-//! | [`GET /nodes/{node}/apt`](NodeAptPath::get)<br>`nodes().node(node).apt().get()` | list of [`ClusterHaItem`](super::types::ClusterHaItem) |  |  |
+//! | [`GET /nodes/{node}/apt`](NodeAptPath::get)<br>`nodes().node(node).apt().get()` | list of [`IdEntry`](super::types::IdEntry) |  |  |
 //! | [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet)<br>`nodes().node(node).apt().changelog().get(name)` | `String` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get)<br>`nodes().node(node).apt().repositories().get()` | [`NodeAptRepositories`] | Sys.Audit |  |
 //! | [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost)<br>`nodes().node(node).apt().repositories().post(path, index)` | `()` | Sys.Modify |  |
@@ -36,9 +36,9 @@
 //! | [`POST /nodes/{node}/execute`](NodeExecutePath::post)<br>`nodes().node(node).execute().post(commands)` | list of [`NodeExecuteItem`] | root@pam |  |
 //! | [`GET /nodes/{node}/hardware`](NodeHardwarePath::get)<br>`nodes().node(node).hardware().get()` | list of [`NodeHardwareItem`] |  |  |
 //! | [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet)<br>`nodes().node(node).hardware().pci().get()` | list of [`NodeHardwarePciItem`] | Sys.Audit or Sys.Modify |  |
-//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).get()` | list of [`NodeScanItem`] |  | Since 8.3 |
+//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).get()` | list of [`MethodEntry`] |  | Since 8.3 |
 //! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).mdev().get()` | list of [`NodeHardwarePciPciIdOrMappingMdevItem`] | Sys.Audit or Sys.Modify | Since 8.3 |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).get()` | list of [`NodeScanItem`] |  | Until 8.2 |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).get()` | list of [`MethodEntry`] |  | Until 8.2 |
 //! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).mdev().get()` | list of [`NodeHardwarePciPciidMdevItem`] | Sys.Audit or Sys.Modify | Until 8.2 |
 //! | [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get)<br>`nodes().node(node).hardware().usb().get()` | list of [`NodeHardwareUsbItem`] | Sys.Modify |  |
 //! | [`GET /nodes/{node}/hosts`](NodeHostsPath::get)<br>`nodes().node(node).hosts().get()` | [`NodeHosts`] | Sys.Audit |  |
@@ -63,7 +63,7 @@
 //! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br>`nodes().node(node).report().get()` | `String` | Sys.Audit |  |
 //! | [`GET /nodes/{node}/rrd`](NodeRrdGet)<br>`nodes().node(node).rrd().get(ds, timeframe)` | [`RrdImage`](super::types::RrdImage) | Sys.Audit |  |
 //! | [`GET /nodes/{node}/rrddata`](NodeRrddataGet)<br>`nodes().node(node).rrddata().get(timeframe)` | list of [`NodeRrddataItem`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/scan`](NodeScanPath::get)<br>`nodes().node(node).scan().get()` | list of [`NodeScanItem`] |  |  |
+//! | [`GET /nodes/{node}/scan`](NodeScanPath::get)<br>`nodes().node(node).scan().get()` | list of [`MethodEntry`] |  |  |
 //! | [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet)<br>`nodes().node(node).scan().cifs().get(server)` | list of [`NodeScanCifsItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get)<br>`nodes().node(node).scan().glusterfs().get(server)` | list of [`NodeScanGlusterfsItem`] | Datastore.Allocate | Until 8.4 |
 //! | [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get)<br>`nodes().node(node).scan().iscsi().get(portal)` | list of [`NodeScanIscsiItem`] | Datastore.Allocate |  |
@@ -325,12 +325,12 @@ impl NodeAptPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`ClusterHaItem`](super::types::ClusterHaItem)
+    /// * Gives: list of [`IdEntry`](super::types::IdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/apt"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
+    pub fn get(&self) -> Request<Vec<super::types::IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/apt",
@@ -2004,12 +2004,12 @@ impl NodeHardwarePciPciIdOrMappingPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeScanItem`]
+    /// * Gives: list of [`MethodEntry`]
     /// * Releases: since 8.3
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeScanItem>> {
+    pub fn get(&self) -> Request<Vec<MethodEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/hardware/pci/{pci-id-or-mapping}",
@@ -2107,12 +2107,12 @@ impl NodeHardwarePciPciidPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeScanItem`]
+    /// * Gives: list of [`MethodEntry`]
     /// * Releases: until 8.2
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/hardware/pci/{pciid}"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeScanItem>> {
+    pub fn get(&self) -> Request<Vec<MethodEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/hardware/pci/{pciid}",
@@ -4197,12 +4197,12 @@ impl NodeScanPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`NodeScanItem`]
+    /// * Gives: list of [`MethodEntry`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/scan"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeScanItem>> {
+    pub fn get(&self) -> Request<Vec<MethodEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/scan",
@@ -7209,6 +7209,197 @@ object!(AcmeDomain {
 
 property_string_impls!(AcmeDomain);
 
+/// Repositories the file defines, in order.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AptRepository {
+    /// Comment in the file that belongs to the repository.
+    pub comment: Option<String>,
+    /// Components used from the repository.
+    pub components: Option<Vec<String>>,
+    /// Whether packages are taken from the repository.
+    pub enabled: bool,
+    /// Syntax of the file that defines the repository.
+    pub file_type: AptRepositoryFormat,
+    /// Further options of the repository.
+    pub options: Option<Vec<AptRepositoryOption>>,
+    /// Suites (releases) used from the repository.
+    pub suites: Vec<String>,
+    /// Package types offered: `deb`, `deb-src` or both.
+    pub types: Vec<AptRepositoryPackageType>,
+    /// Addresses of the repository.
+    pub uris: Vec<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AptRepository {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AptRepository {
+    required: [
+        "Enabled" enabled, "FileType" file_type, "Suites" suites, "Types" types, "URIs" uris,
+    ],
+    optional: ["Comment" comment, "Components" components, "Options" options],
+    others: extra,
+});
+
+/// Repository files that were parsed.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AptRepositoryFile {
+    /// Digest of this file, as an array of byte values.
+    pub digest: Option<Vec<i64>>,
+    /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
+    #[doc(alias("file-type"))]
+    pub file_type: AptRepositoryFileFormat,
+    /// Path of the repository file.
+    pub path: Option<String>,
+    /// Repositories the file defines, in order.
+    pub repositories: Vec<AptRepository>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AptRepositoryFile {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AptRepositoryFile {
+    required: ["file-type" file_type, "repositories" repositories],
+    optional: ["digest" digest, "path" path],
+    others: extra,
+});
+
+/// Syntax of the file: one-line (`list`) or deb822 (`sources`).
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AptRepositoryFileFormat {
+    /// The value `list`.
+    List,
+    /// The value `sources`.
+    Sources,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(AptRepositoryFileFormat {
+    "list" List, "sources" Sources,
+});
+
+/// Syntax of the file that defines the repository.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AptRepositoryFormat {
+    /// The value `list`.
+    List,
+    /// The value `sources`.
+    Sources,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(AptRepositoryFormat {
+    "list" List, "sources" Sources,
+});
+
+/// Further options of the repository.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AptRepositoryOption {
+    /// Name of the option.
+    pub key: String,
+    /// Values of the option.
+    pub values: Vec<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl AptRepositoryOption {
+    /// A value with nothing set; what always comes in an answer is empty, zero or false.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a default should be of use")]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(AptRepositoryOption {
+    required: ["Key" key, "Values" values],
+    others: extra,
+});
+
+/// Package types offered: `deb`, `deb-src` or both.
+///
+/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AptRepositoryPackageType {
+    /// The value `deb`.
+    Deb,
+    /// The value `deb-src`.
+    #[doc(alias("deb-src"))]
+    DebSrc,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(AptRepositoryPackageType {
+    "deb" Deb, "deb-src" DebSrc,
+});
+
+/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
+///
+/// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get), [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get), [`GET /nodes/{node}/scan`](NodeScanPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct MethodEntry {
+    /// Name of a sub-resource.
+    pub method: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl MethodEntry {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(method: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.method, &mut new.extra, "method", method);
+        new
+    }
+}
+
+object!(MethodEntry {
+    required: ["method" method],
+    others: extra,
+});
+
 /// ACME settings of the node.
 ///
 /// A property string: it is written and read as one text.
@@ -7393,7 +7584,7 @@ pub struct NodeAptRepositories {
     /// Repository files that could not be parsed.
     pub errors: Vec<NodeAptRepositoriesErrorsItem>,
     /// Repository files that were parsed.
-    pub files: Vec<NodeAptRepositoriesFilesItem>,
+    pub files: Vec<AptRepositoryFile>,
     /// Remarks about single repositories, such as warnings.
     pub infos: Vec<NodeAptRepositoriesInfosItem>,
     /// Repositories Proxmox VE knows by handle, with their state here.
@@ -7446,150 +7637,6 @@ impl NodeAptRepositoriesErrorsItem {
 
 object!(NodeAptRepositoriesErrorsItem {
     required: ["error" error, "path" path],
-    others: extra,
-});
-
-/// Syntax of the file: one-line (`list`) or deb822 (`sources`).
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeAptRepositoriesFilesFileType {
-    /// The value `list`.
-    List,
-    /// The value `sources`.
-    Sources,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeAptRepositoriesFilesFileType {
-    "list" List, "sources" Sources,
-});
-
-/// Repository files that were parsed.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeAptRepositoriesFilesItem {
-    /// Digest of this file, as an array of byte values.
-    pub digest: Option<Vec<i64>>,
-    /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
-    #[doc(alias("file-type"))]
-    pub file_type: NodeAptRepositoriesFilesFileType,
-    /// Path of the repository file.
-    pub path: Option<String>,
-    /// Repositories the file defines, in order.
-    pub repositories: Vec<NodeAptRepositoriesFilesRepositoriesItem>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeAptRepositoriesFilesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeAptRepositoriesFilesItem {
-    required: ["file-type" file_type, "repositories" repositories],
-    optional: ["digest" digest, "path" path],
-    others: extra,
-});
-
-/// Syntax of the file that defines the repository.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeAptRepositoriesFilesRepositoriesFileType {
-    /// The value `list`.
-    List,
-    /// The value `sources`.
-    Sources,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeAptRepositoriesFilesRepositoriesFileType {
-    "list" List, "sources" Sources,
-});
-
-/// Repositories the file defines, in order.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeAptRepositoriesFilesRepositoriesItem {
-    /// Comment in the file that belongs to the repository.
-    pub comment: Option<String>,
-    /// Components used from the repository.
-    pub components: Option<Vec<String>>,
-    /// Whether packages are taken from the repository.
-    pub enabled: bool,
-    /// Syntax of the file that defines the repository.
-    pub file_type: NodeAptRepositoriesFilesRepositoriesFileType,
-    /// Further options of the repository.
-    pub options: Option<Vec<NodeAptRepositoriesFilesRepositoriesOptionsItem>>,
-    /// Suites (releases) used from the repository.
-    pub suites: Vec<String>,
-    /// Package types offered: `deb`, `deb-src` or both.
-    pub types: Vec<NodeAptRepositoriesTypes>,
-    /// Addresses of the repository.
-    pub ur_is: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeAptRepositoriesFilesRepositoriesItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeAptRepositoriesFilesRepositoriesItem {
-    required: [
-        "Enabled" enabled, "FileType" file_type, "Suites" suites, "Types" types, "URIs" ur_is,
-    ],
-    optional: ["Comment" comment, "Components" components, "Options" options],
-    others: extra,
-});
-
-/// Further options of the repository.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
-    /// Name of the option.
-    pub key: String,
-    /// Values of the option.
-    pub values: Vec<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeAptRepositoriesFilesRepositoriesOptionsItem {
-    /// A value with nothing set; what always comes in an answer is empty, zero or false.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default should be of use")]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(NodeAptRepositoriesFilesRepositoriesOptionsItem {
-    required: ["Key" key, "Values" values],
     others: extra,
 });
 
@@ -7661,25 +7708,6 @@ object!(NodeAptRepositoriesStandardReposItem {
     required: ["handle" handle, "name" name],
     optional: ["description" description, "status" status],
     others: extra,
-});
-
-/// Package types offered: `deb`, `deb-src` or both.
-///
-/// Given by [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeAptRepositoriesTypes {
-    /// The value `deb`.
-    Deb,
-    /// The value `deb-src`.
-    #[doc(alias("deb-src"))]
-    DebSrc,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(NodeAptRepositoriesTypes {
-    "deb" Deb, "deb-src" DebSrc,
 });
 
 /// One element of the answer to `GET /nodes/{node}/apt/update`.
@@ -10559,34 +10587,6 @@ impl NodeScanIscsiItem {
 
 object!(NodeScanIscsiItem {
     required: ["portal" portal, "target" target],
-    others: extra,
-});
-
-/// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
-///
-/// Given by [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get), [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get), [`GET /nodes/{node}/scan`](NodeScanPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct NodeScanItem {
-    /// Name of a sub-resource.
-    pub method: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl NodeScanItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(method: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.method, &mut new.extra, "method", method);
-        new
-    }
-}
-
-object!(NodeScanItem {
-    required: ["method" method],
     others: extra,
 });
 

@@ -80,7 +80,7 @@
 //! | [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](QemuVmidSendkeyPut)<br>`nodes().node(node).qemu().vmid(vmid).sendkey().put(key)` | `()` | VM.Console … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().get()` | list of [`QemuSnapshotItem`] | VM.Audit |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPost)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().post(snapname)` | [`Task`] | VM.Snapshot |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).get()` | list of [`LxcVmidSnapshotSnapnameItem`](super::types::LxcVmidSnapshotSnapnameItem) |  |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).get()` | list of [`CmdEntry`](super::types::CmdEntry) |  |  |
 //! | [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](QemuVmidSnapshotSnapnameDelete)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).delete()` | [`Task`] | VM.Snapshot |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).config().get()` | [`QemuSnapshotConfig`] | VM.Snapshot or VM.Snapshot.Rollback or VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](QemuVmidSnapshotSnapnameConfigPut)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).config().put()` | `()` | VM.Snapshot |  |
@@ -9271,12 +9271,12 @@ impl QemuVmidSnapshotSnapnamePath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: list of [`LxcVmidSnapshotSnapnameItem`](super::types::LxcVmidSnapshotSnapnameItem)
+    /// * Gives: list of [`CmdEntry`](super::types::CmdEntry)
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
     #[doc(alias("GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}"))]
     #[inline]
-    pub fn get(&self) -> Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>> {
+    pub fn get(&self) -> Request<Vec<super::types::CmdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
@@ -11034,6 +11034,45 @@ object!(QemuAgent {
 
 property_string_impls!(QemuAgent);
 
+/// Address of the controller on a channel subsystem (s390x).
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct QemuAgentCcwAddress {
+    /// Channel subsystem ID.
+    pub cssid: Option<i64>,
+    /// Device number.
+    pub devno: Option<i64>,
+    /// Subchannel set ID.
+    pub ssid: Option<i64>,
+    /// Subchannel number.
+    pub subchno: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentCcwAddress {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentCcwAddress {
+    optional: ["cssid" cssid, "devno" devno, "ssid" ssid, "subchno" subchno],
+    others: extra,
+});
+
+impl Default for QemuAgentCcwAddress {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// Guest agent command to run.
 ///
 /// Taken by [`POST /nodes/{node}/qemu/{vmid}/agent`](QemuVmidAgentPath::post).
@@ -11122,6 +11161,41 @@ open_enum_impls!(QemuAgentCommand {
     "suspend-hybrid" SuspendHybrid,
     "suspend-ram" SuspendRam,
 });
+
+/// Error the agent answered with in place of a result.
+///
+/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost) and 4 more.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct QemuAgentError {
+    /// Kind of the error, such as `CommandNotFound`.
+    pub class: Option<String>,
+    /// Text of the error.
+    pub desc: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentError {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentError {
+    optional: ["class" class, "desc" desc],
+    others: extra,
+});
+
+impl Default for QemuAgentError {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
@@ -11237,6 +11311,121 @@ object!(QemuAgentFileRead {
     others: extra,
 });
 
+/// Mounted file systems.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct QemuAgentFilesystem {
+    /// Disks the file system lies on; empty if the agent cannot tell.
+    pub disk: Option<Vec<QemuAgentFilesystemDisk>>,
+    /// Path the file system is mounted at.
+    pub mountpoint: Option<String>,
+    /// Name of the file system's device in the guest.
+    pub name: Option<String>,
+    /// Size in bytes as far as ordinary users can fill it.
+    #[doc(alias("total-bytes"))]
+    pub total_bytes: Option<i64>,
+    /// Size in bytes with the part reserved for privileged users.
+    #[doc(alias("total-bytes-privileged"))]
+    pub total_bytes_privileged: Option<i64>,
+    /// Type of the file system.
+    pub type_: Option<String>,
+    /// Space in use, in bytes.
+    #[doc(alias("used-bytes"))]
+    pub used_bytes: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentFilesystem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentFilesystem {
+    optional: [
+        "disk" disk,
+        "mountpoint" mountpoint,
+        "name" name,
+        "total-bytes" total_bytes,
+        "total-bytes-privileged" total_bytes_privileged,
+        "type" type_,
+        "used-bytes" used_bytes,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentFilesystem {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Disks the file system lies on; empty if the agent cannot tell.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct QemuAgentFilesystemDisk {
+    /// Number of the bus the disk is on.
+    pub bus: Option<i64>,
+    /// Kind of the bus, such as `scsi` or `sata`.
+    #[doc(alias("bus-type"))]
+    pub bus_type: Option<String>,
+    /// Address of the controller on a channel subsystem (s390x).
+    #[doc(alias("ccw-address"))]
+    pub ccw_address: Option<QemuAgentCcwAddress>,
+    /// Device node in the guest, or its counterpart on Windows.
+    pub dev: Option<String>,
+    /// PCI address of the disk's controller; values of -1 if unknown.
+    #[doc(alias("pci-controller"))]
+    pub pci_controller: Option<QemuAgentPciAddress>,
+    /// Serial number of the disk.
+    pub serial: Option<String>,
+    /// Target number of the disk on its bus.
+    pub target: Option<i64>,
+    /// Unit number (LUN) of the disk.
+    pub unit: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentFilesystemDisk {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentFilesystemDisk {
+    optional: [
+        "bus" bus,
+        "bus-type" bus_type,
+        "ccw-address" ccw_address,
+        "dev" dev,
+        "pci-controller" pci_controller,
+        "serial" serial,
+        "target" target,
+        "unit" unit,
+    ],
+    others: extra,
+});
+
+impl Default for QemuAgentFilesystemDisk {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post).
@@ -11328,7 +11517,7 @@ impl Default for QemuAgentFstrim {
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Outcome per file system.
     pub paths: Option<Vec<QemuAgentFstrimResultPathsItem>>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -11402,7 +11591,7 @@ impl Default for QemuAgentFstrimResultPathsItem {
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
-    pub result: Option<Vec<QemuAgentGetFsinfoResultItem>>,
+    pub result: Option<Vec<QemuAgentFilesystem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11422,199 +11611,6 @@ object!(QemuAgentGetFsinfo {
 });
 
 impl Default for QemuAgentGetFsinfo {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Address of the controller on a channel subsystem (s390x).
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
-    /// Channel subsystem ID.
-    pub cssid: Option<i64>,
-    /// Device number.
-    pub devno: Option<i64>,
-    /// Subchannel set ID.
-    pub ssid: Option<i64>,
-    /// Subchannel number.
-    pub subchno: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetFsinfoResultDiskCcwAddress {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetFsinfoResultDiskCcwAddress {
-    optional: ["cssid" cssid, "devno" devno, "ssid" ssid, "subchno" subchno],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultDiskCcwAddress {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Disks the file system lies on; empty if the agent cannot tell.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct QemuAgentGetFsinfoResultDiskItem {
-    /// Number of the bus the disk is on.
-    pub bus: Option<i64>,
-    /// Kind of the bus, such as `scsi` or `sata`.
-    #[doc(alias("bus-type"))]
-    pub bus_type: Option<String>,
-    /// Address of the controller on a channel subsystem (s390x).
-    #[doc(alias("ccw-address"))]
-    pub ccw_address: Option<QemuAgentGetFsinfoResultDiskCcwAddress>,
-    /// Device node in the guest, or its counterpart on Windows.
-    pub dev: Option<String>,
-    /// PCI address of the disk's controller; values of -1 if unknown.
-    #[doc(alias("pci-controller"))]
-    pub pci_controller: Option<QemuAgentGetFsinfoResultDiskPciController>,
-    /// Serial number of the disk.
-    pub serial: Option<String>,
-    /// Target number of the disk on its bus.
-    pub target: Option<i64>,
-    /// Unit number (LUN) of the disk.
-    pub unit: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetFsinfoResultDiskItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetFsinfoResultDiskItem {
-    optional: [
-        "bus" bus,
-        "bus-type" bus_type,
-        "ccw-address" ccw_address,
-        "dev" dev,
-        "pci-controller" pci_controller,
-        "serial" serial,
-        "target" target,
-        "unit" unit,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultDiskItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// PCI address of the disk's controller; values of -1 if unknown.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct QemuAgentGetFsinfoResultDiskPciController {
-    /// PCI bus.
-    pub bus: Option<i64>,
-    /// PCI domain.
-    pub domain: Option<i64>,
-    /// PCI function.
-    pub function: Option<i64>,
-    /// PCI slot.
-    pub slot: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetFsinfoResultDiskPciController {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetFsinfoResultDiskPciController {
-    optional: ["bus" bus, "domain" domain, "function" function, "slot" slot],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultDiskPciController {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Mounted file systems.
-///
-/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct QemuAgentGetFsinfoResultItem {
-    /// Disks the file system lies on; empty if the agent cannot tell.
-    pub disk: Option<Vec<QemuAgentGetFsinfoResultDiskItem>>,
-    /// Path the file system is mounted at.
-    pub mountpoint: Option<String>,
-    /// Name of the file system's device in the guest.
-    pub name: Option<String>,
-    /// Size in bytes as far as ordinary users can fill it.
-    #[doc(alias("total-bytes"))]
-    pub total_bytes: Option<i64>,
-    /// Size in bytes with the part reserved for privileged users.
-    #[doc(alias("total-bytes-privileged"))]
-    pub total_bytes_privileged: Option<i64>,
-    /// Type of the file system.
-    pub type_: Option<String>,
-    /// Space in use, in bytes.
-    #[doc(alias("used-bytes"))]
-    pub used_bytes: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetFsinfoResultItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetFsinfoResultItem {
-    optional: [
-        "disk" disk,
-        "mountpoint" mountpoint,
-        "name" name,
-        "total-bytes" total_bytes,
-        "total-bytes-privileged" total_bytes_privileged,
-        "type" type_,
-        "used-bytes" used_bytes,
-    ],
-    others: extra,
-});
-
-impl Default for QemuAgentGetFsinfoResultItem {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -11661,7 +11657,7 @@ impl Default for QemuAgentGetHostName {
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Host name of the guest.
     #[doc(alias("host-name"))]
     pub host_name: Option<String>,
@@ -11684,41 +11680,6 @@ object!(QemuAgentGetHostNameResult {
 });
 
 impl Default for QemuAgentGetHostNameResult {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Error the agent answered with in place of a result.
-///
-/// Given by [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](QemuVmidAgentFstrimPath::post), [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](QemuVmidAgentGetHostNamePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](QemuVmidAgentGetMemoryBlockInfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](QemuVmidAgentGetOsinfoPath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](QemuVmidAgentGetTimezonePath::get), [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get), [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post), [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost) and 4 more.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct QemuAgentGetHostNameResultError {
-    /// Kind of the error, such as `CommandNotFound`.
-    pub class: Option<String>,
-    /// Text of the error.
-    pub desc: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl QemuAgentGetHostNameResultError {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(QemuAgentGetHostNameResultError {
-    optional: ["class" class, "desc" desc],
-    others: extra,
-});
-
-impl Default for QemuAgentGetHostNameResultError {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -11765,7 +11726,7 @@ impl Default for QemuAgentGetMemoryBlockInfo {
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Size of a memory block in bytes.
     pub size: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -11905,7 +11866,7 @@ impl Default for QemuAgentGetOsinfo {
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Short name of the operating system, such as `debian` or `mswindows`.
     pub id: Option<String>,
     /// Release of the kernel, as `uname -r` prints it.
@@ -12041,7 +12002,7 @@ impl Default for QemuAgentGetTimezone {
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Offset from UTC in seconds, positive to the east.
     pub offset: Option<i64>,
     /// Name of the time zone, as the guest gives it.
@@ -12254,7 +12215,7 @@ impl Default for QemuAgentInfo {
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Commands the agent knows.
     pub supported_commands: Option<Vec<QemuAgentInfoResultSupportedCommandsItem>>,
     /// Version of the agent.
@@ -12329,7 +12290,7 @@ impl Default for QemuAgentInfoResultSupportedCommandsItem {
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
-    pub result: Option<Vec<QemuAgentNetworkGetInterfacesResultItem>>,
+    pub result: Option<Vec<QemuAgentNetworkInterface>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -12360,7 +12321,7 @@ impl Default for QemuAgentNetworkGetInterfaces {
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct QemuAgentNetworkGetInterfacesResultItem {
+pub struct QemuAgentNetworkInterface {
     /// MAC address of the interface.
     #[doc(alias("hardware-address"))]
     pub hardware_address: Option<String>,
@@ -12370,12 +12331,12 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
     /// Name of the interface in the guest.
     pub name: Option<String>,
     /// Traffic counters of the interface.
-    pub statistics: Option<QemuAgentNetworkGetInterfacesResultStatistics>,
+    pub statistics: Option<QemuAgentNetworkStatistics>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl QemuAgentNetworkGetInterfacesResultItem {
+impl QemuAgentNetworkInterface {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -12384,7 +12345,7 @@ impl QemuAgentNetworkGetInterfacesResultItem {
     }
 }
 
-object!(QemuAgentNetworkGetInterfacesResultItem {
+object!(QemuAgentNetworkInterface {
     optional: [
         "hardware-address" hardware_address,
         "ip-addresses" ip_addresses,
@@ -12394,7 +12355,7 @@ object!(QemuAgentNetworkGetInterfacesResultItem {
     others: extra,
 });
 
-impl Default for QemuAgentNetworkGetInterfacesResultItem {
+impl Default for QemuAgentNetworkInterface {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -12406,7 +12367,7 @@ impl Default for QemuAgentNetworkGetInterfacesResultItem {
 /// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct QemuAgentNetworkGetInterfacesResultStatistics {
+pub struct QemuAgentNetworkStatistics {
     /// Bytes received. In bytes.
     #[doc(alias("rx-bytes"))]
     pub rx_bytes: Option<i64>,
@@ -12435,7 +12396,7 @@ pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     pub extra: Extra,
 }
 
-impl QemuAgentNetworkGetInterfacesResultStatistics {
+impl QemuAgentNetworkStatistics {
     /// A value with nothing set.
     #[inline]
     #[must_use]
@@ -12444,7 +12405,7 @@ impl QemuAgentNetworkGetInterfacesResultStatistics {
     }
 }
 
-object!(QemuAgentNetworkGetInterfacesResultStatistics {
+object!(QemuAgentNetworkStatistics {
     optional: [
         "rx-bytes" rx_bytes,
         "rx-dropped" rx_dropped,
@@ -12458,7 +12419,46 @@ object!(QemuAgentNetworkGetInterfacesResultStatistics {
     others: extra,
 });
 
-impl Default for QemuAgentNetworkGetInterfacesResultStatistics {
+impl Default for QemuAgentNetworkStatistics {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// PCI address of the disk's controller; values of -1 if unknown.
+///
+/// Given by [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](QemuVmidAgentGetFsinfoPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct QemuAgentPciAddress {
+    /// PCI bus.
+    pub bus: Option<i64>,
+    /// PCI domain.
+    pub domain: Option<i64>,
+    /// PCI function.
+    pub function: Option<i64>,
+    /// PCI slot.
+    pub slot: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl QemuAgentPciAddress {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(QemuAgentPciAddress {
+    optional: ["bus" bus, "domain" domain, "function" function, "slot" slot],
+    others: extra,
+});
+
+impl Default for QemuAgentPciAddress {
     #[inline]
     fn default() -> Self {
         <Self as Object>::empty()
@@ -12505,7 +12505,7 @@ impl Default for QemuAgentPing {
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
-    pub error: Option<QemuAgentGetHostNameResultError>,
+    pub error: Option<QemuAgentError>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -436,6 +436,76 @@ impl Default for CephStatus {
     }
 }
 
+/// The addresses, one for each protocol.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephStatusAddress {
+    /// Address and port.
+    pub addr: Option<String>,
+    /// A number that tells two starts of the service apart.
+    pub nonce: Option<i64>,
+    /// The protocol: `v1` or `v2`.
+    pub type_: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephStatusAddress {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephStatusAddress {
+    optional: ["addr" addr, "nonce" nonce, "type" type_],
+    others: extra,
+});
+
+impl Default for CephStatusAddress {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The addresses of the daemon, one for each protocol.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephStatusAddresses {
+    /// The addresses, one for each protocol.
+    pub addrvec: Option<Vec<CephStatusAddress>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephStatusAddresses {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephStatusAddresses {
+    optional: ["addrvec" addrvec],
+    others: extra,
+});
+
+impl Default for CephStatusAddresses {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// Summary of the CephFS file systems and their metadata servers.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -727,11 +797,11 @@ pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
     pub active_addr: Option<String>,
     /// The addresses of the daemon, one for each protocol.
-    pub active_addrs: Option<ClusterCephStatusMgrmapActiveAddrs>,
+    pub active_addrs: Option<CephStatusAddresses>,
     /// When the active manager took over, as Ceph writes times.
     pub active_change: Option<String>,
     /// Connections that modules of the active manager hold.
-    pub active_clients: Option<Vec<ClusterCephStatusMgrmapActiveClientsItem>>,
+    pub active_clients: Option<Vec<CephStatusMgrmapClient>>,
     /// Global id of the active manager; a restart changes it.
     pub active_gid: Option<i64>,
     /// Abilities of the active manager, as bits.
@@ -743,7 +813,7 @@ pub struct CephStatusMgrmap {
     /// Whether a manager is active and ready.
     pub available: Option<bool>,
     /// Modules that are installed.
-    pub available_modules: Option<Vec<ClusterCephStatusMgrmapAvailableModulesItem>>,
+    pub available_modules: Option<Vec<CephStatusMgrmapModule>>,
     /// Version of the manager map.
     pub epoch: Option<i64>,
     /// Flags of the map, as bits.
@@ -801,6 +871,78 @@ impl Default for CephStatusMgrmap {
     }
 }
 
+/// Connections that modules of the active manager hold.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephStatusMgrmapClient {
+    /// The addresses, one for each protocol.
+    pub addrvec: Option<Vec<CephStatusAddress>>,
+    /// The module that holds the connection.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephStatusMgrmapClient {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephStatusMgrmapClient {
+    optional: ["addrvec" addrvec, "name" name],
+    others: extra,
+});
+
+impl Default for CephStatusMgrmapClient {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// Modules that are installed.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephStatusMgrmapModule {
+    /// Whether what it needs is installed.
+    pub can_run: Option<bool>,
+    /// Why it cannot run; empty if it can.
+    pub error_string: Option<String>,
+    /// Name of the module.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephStatusMgrmapModule {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephStatusMgrmapModule {
+    optional: ["can_run" can_run, "error_string" error_string, "name" name],
+    others: extra,
+});
+
+impl Default for CephStatusMgrmapModule {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// Managers on standby.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -851,7 +993,7 @@ pub struct CephStatusMonmap {
     /// Version of the monitor map.
     pub epoch: Option<i64>,
     /// What the monitors can do and all have to be able to do.
-    pub features: Option<ClusterCephStatusMonmapFeatures>,
+    pub features: Option<CephStatusMonmapFeatures>,
     /// UUID of the Ceph cluster.
     pub fsid: Option<String>,
     /// Oldest Ceph release a monitor may run, as a number.
@@ -913,6 +1055,41 @@ impl Default for CephStatusMonmap {
     }
 }
 
+/// What the monitors can do and all have to be able to do.
+///
+/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CephStatusMonmapFeatures {
+    /// Names of abilities that monitors may lack.
+    pub optional: Option<Vec<String>>,
+    /// Names of abilities that were switched on for good, the newest the last.
+    pub persistent: Option<Vec<String>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl CephStatusMonmapFeatures {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(CephStatusMonmapFeatures {
+    optional: ["optional" optional, "persistent" persistent],
+    others: extra,
+});
+
+impl Default for CephStatusMonmapFeatures {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
 /// The monitors, in order of rank.
 ///
 /// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
@@ -930,7 +1107,7 @@ pub struct CephStatusMonmapMonsItem {
     /// Address of the monitor for clients, in Ceph's notation.
     pub public_addr: Option<String>,
     /// The addresses of the monitor, one for each protocol.
-    pub public_addrs: Option<ClusterCephStatusMgrmapActiveAddrs>,
+    pub public_addrs: Option<CephStatusAddresses>,
     /// Rank of the monitor, counted from 0.
     pub rank: Option<i64>,
     /// Weight of the monitor when clients pick one.
@@ -1256,208 +1433,31 @@ impl Default for CephStatusServicemap {
     }
 }
 
-/// The addresses of the daemon, one for each protocol.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
+/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct ClusterCephStatusMgrmapActiveAddrs {
-    /// The addresses, one for each protocol.
-    pub addrvec: Option<Vec<ClusterCephStatusMgrmapActiveAddrsAddrvecItem>>,
+pub struct CmdEntry {
+    /// Name of the sub-resource.
+    pub cmd: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl ClusterCephStatusMgrmapActiveAddrs {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephStatusMgrmapActiveAddrs {
-    optional: ["addrvec" addrvec],
-    others: extra,
-});
-
-impl Default for ClusterCephStatusMgrmapActiveAddrs {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// The addresses, one for each protocol.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
-    /// Address and port.
-    pub addr: Option<String>,
-    /// A number that tells two starts of the service apart.
-    pub nonce: Option<i64>,
-    /// The protocol: `v1` or `v2`.
-    pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
-    optional: ["addr" addr, "nonce" nonce, "type" type_],
-    others: extra,
-});
-
-impl Default for ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Connections that modules of the active manager hold.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterCephStatusMgrmapActiveClientsItem {
-    /// The addresses, one for each protocol.
-    pub addrvec: Option<Vec<ClusterCephStatusMgrmapActiveAddrsAddrvecItem>>,
-    /// The module that holds the connection.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephStatusMgrmapActiveClientsItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephStatusMgrmapActiveClientsItem {
-    optional: ["addrvec" addrvec, "name" name],
-    others: extra,
-});
-
-impl Default for ClusterCephStatusMgrmapActiveClientsItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// Modules that are installed.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterCephStatusMgrmapAvailableModulesItem {
-    /// Whether what it needs is installed.
-    pub can_run: Option<bool>,
-    /// Why it cannot run; empty if it can.
-    pub error_string: Option<String>,
-    /// Name of the module.
-    pub name: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephStatusMgrmapAvailableModulesItem {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephStatusMgrmapAvailableModulesItem {
-    optional: ["can_run" can_run, "error_string" error_string, "name" name],
-    others: extra,
-});
-
-impl Default for ClusterCephStatusMgrmapAvailableModulesItem {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// What the monitors can do and all have to be able to do.
-///
-/// Given by [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get), [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterCephStatusMonmapFeatures {
-    /// Names of abilities that monitors may lack.
-    pub optional: Option<Vec<String>>,
-    /// Names of abilities that were switched on for good, the newest the last.
-    pub persistent: Option<Vec<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterCephStatusMonmapFeatures {
-    /// A value with nothing set.
-    #[inline]
-    #[must_use]
-    pub fn new() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-object!(ClusterCephStatusMonmapFeatures {
-    optional: ["optional" optional, "persistent" persistent],
-    others: extra,
-});
-
-impl Default for ClusterCephStatusMonmapFeatures {
-    #[inline]
-    fn default() -> Self {
-        <Self as Object>::empty()
-    }
-}
-
-/// One element of the answer to `GET /cluster/ha`.
-///
-/// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get), [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get), [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ClusterHaItem {
-    /// Name of the sub-resource, the next path segment.
-    pub id: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl ClusterHaItem {
+impl CmdEntry {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
-    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+    pub fn new<How0>(cmd: impl IntoValue<String, How0>) -> Self {
         let mut new = <Self as Object>::empty();
-        set::put(&mut new.id, &mut new.extra, "id", id);
+        set::put(&mut new.cmd, &mut new.extra, "cmd", cmd);
         new
     }
 }
 
-object!(ClusterHaItem {
-    required: ["id" id],
+object!(CmdEntry {
+    required: ["cmd" cmd],
     others: extra,
 });
 
@@ -2853,6 +2853,34 @@ impl Default for HaBlockingResource {
     }
 }
 
+/// One element of the answer to `GET /cluster/ha`.
+///
+/// Given by [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get), [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get), [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct IdEntry {
+    /// Name of the sub-resource, the next path segment.
+    pub id: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl IdEntry {
+    /// A value of what always comes in an answer.
+    #[inline]
+    #[must_use]
+    pub fn new<How0>(id: impl IntoValue<String, How0>) -> Self {
+        let mut new = <Self as Object>::empty();
+        set::put(&mut new.id, &mut new.extra, "id", id);
+        new
+    }
+}
+
+object!(IdEntry {
+    required: ["id" id],
+    others: extra,
+});
+
 /// Default keyboard layout of VNC consoles.
 ///
 /// Given by [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get), [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get).
@@ -3073,34 +3101,6 @@ pub enum LxcConfigSnapstate {
 
 open_enum_impls!(LxcConfigSnapstate {
     "prepare" Prepare, "delete" Delete,
-});
-
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
-///
-/// Given by [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get), [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct LxcVmidSnapshotSnapnameItem {
-    /// Name of the sub-resource.
-    pub cmd: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl LxcVmidSnapshotSnapnameItem {
-    /// A value of what always comes in an answer.
-    #[inline]
-    #[must_use]
-    pub fn new<How0>(cmd: impl IntoValue<String, How0>) -> Self {
-        let mut new = <Self as Object>::empty();
-        set::put(&mut new.cmd, &mut new.extra, "cmd", cmd);
-        new
-    }
-}
-
-object!(LxcVmidSnapshotSnapnameItem {
-    required: ["cmd" cmd],
-    others: extra,
 });
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
