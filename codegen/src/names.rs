@@ -343,13 +343,21 @@ fn describe(item: &Item) -> String {
 
 fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        match line.split_once(' ') {
-            Some((name, place)) => {
-                names.insert(place.to_owned(), name.to_owned());
+    let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
+    for (line, number) in text.lines().zip(1..) {
+        let Some((name, place)) = line.split_once(' ') else {
+            overlay.problem(format!("names.lock: line {number} is no entry"));
+            continue;
+        };
+        for word in [name, place] {
+            if let Some(first) = lines.insert(word, number) {
+                overlay.problem(format!(
+                    "names.lock: {word} stands in line {first} and in line {number}: keep the line that callers know, \
+                     delete the other"
+                ));
             }
-            None => overlay.problem(format!("names.lock: line {} is no entry", number + 1)),
         }
+        names.insert(place.to_owned(), name.to_owned());
     }
     names
 }

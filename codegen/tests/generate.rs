@@ -348,6 +348,24 @@ lock-token = "a lock"
 "#;
 
 #[test]
+fn a_lock_that_was_merged_badly_is_refused() {
+    let mut input = committed();
+    let lock = input.lock.unwrap();
+    let line = lock.lines().next().unwrap();
+    let (name, place) = line.split_once(' ').unwrap();
+    input.lock = Some(format!("{lock}{name}Two {place}\n{name} {place}#other\n"));
+    let problems = problems(&input).join("\n");
+    assert!(
+        problems.contains(&format!("names.lock: {place} stands in line 1 and")),
+        "{problems}"
+    );
+    assert!(
+        problems.contains(&format!("names.lock: {name} stands in line 1 and")),
+        "{problems}"
+    );
+}
+
+#[test]
 fn a_secret_is_one_in_parameters_and_answers_and_in_arrays() {
     let text = written(&input(&[("9.0", LOGIN)], &[("secrets.toml", SECRETS)]));
     assert!(text.contains(".secrets(&[\"password\"])"), "{text}");
