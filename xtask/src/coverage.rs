@@ -6,6 +6,7 @@ use std::fs;
 use proxmox_codegen::generate::Report;
 use serde_json::{Value, json};
 
+use crate::product::PVE;
 use crate::recorded::{self, Recorded};
 use crate::{Outcome, files, regen, say, workspace};
 
@@ -94,7 +95,7 @@ struct Refusals {
 
 impl Refusals {
     fn read(root: &std::path::Path) -> Result<Self, String> {
-        let path = root.join("schema/pve/refusals.tsv");
+        let path = PVE.schema(root).join("refusals.tsv");
         let file =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut found = Self {
@@ -154,7 +155,7 @@ impl Refusals {
 
 fn to_json(report: &Report, refusals: &Refusals) -> Value {
     json!({
-        "product": "pve",
+        "product": PVE.name,
         "releases": report.releases,
         "endpoints": report.endpoints,
         "endpoints_by_release": report.endpoints_by_release,
@@ -195,7 +196,7 @@ fn compare(old: &Value, new: &Value) -> Vec<String> {
 fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
-    line("product", "pve".to_owned());
+    line("product", PVE.name.to_owned());
     let by_release: Vec<String> = report
         .endpoints_by_release
         .iter()

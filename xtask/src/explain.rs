@@ -6,9 +6,8 @@ use proxmox_codegen::catalog::{Argument, Call};
 use proxmox_codegen::facts::Release;
 use proxmox_codegen::generate::{self, Explanation, Input};
 
+use crate::product::PVE;
 use crate::{Outcome, regen, say, workspace};
-
-const SCHEMA: &str = "schema/pve";
 
 /// Print what facts, overlay and union say of an endpoint, with file and line
 #[derive(Debug, clap::Args)]
@@ -57,7 +56,7 @@ fn facts(input: &Input, call: &Call) -> String {
         let Some((line, lines)) = block(text, call) else {
             continue;
         };
-        let place = format!("{SCHEMA}/{name}:{line}");
+        let place = format!("{}/{name}:{line}", PVE.schema);
         match groups.last_mut() {
             Some((places, known)) if *known == lines => places.push(place),
             _ => groups.push((vec![place], lines)),
@@ -80,7 +79,7 @@ fn facts(input: &Input, call: &Call) -> String {
 fn overlay(input: &Input, found: &Explanation) -> String {
     let mut shown = String::new();
     for (entry, file, line) in &found.entries {
-        let _ = writeln!(shown, "  {SCHEMA}/overlay/{file}:{line}  {entry}");
+        let _ = writeln!(shown, "  {}/{file}:{line}  {entry}", PVE.overlay);
         let text = input.overlay.get(file).map_or("", String::as_str);
         let mut lines = text.lines().skip(line - 1);
         let first = lines.next().unwrap_or_default();

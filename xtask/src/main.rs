@@ -7,6 +7,7 @@ mod explain;
 mod files;
 mod import;
 mod openapi;
+mod product;
 mod recorded;
 mod regen;
 mod site;

@@ -8,6 +8,7 @@ use proxmox_codegen::recorded::{Observed, Shapes};
 use serde_json::Value;
 
 use crate::files;
+use crate::product::PVE;
 
 /// What recorded answers show.
 pub(crate) struct Recorded {
@@ -27,8 +28,7 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, 
         .get("shapes.json")
         .ok_or("no shapes.json is generated")?;
     let overlay = |name: &str| {
-        fs::read_to_string(root.join("schema/pve/overlay").join(name))
-            .map_err(|error| format!("{name}: {error}"))
+        fs::read_to_string(PVE.overlay(root).join(name)).map_err(|error| format!("{name}: {error}"))
     };
     let shapes = Shapes::read(shapes, &overlay("open.toml")?)?;
     let mut observed = Observed::default();

@@ -8,6 +8,7 @@ use proxmox_codegen::generate::{self, Input, Output};
 use proxmox_codegen::surface;
 
 use crate::files::{self, files_below, read, relative};
+use crate::product::PVE;
 use crate::{Outcome, say, workspace};
 
 /// Write the generated part of the crate from the committed schema, offline.
@@ -25,20 +26,20 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
     let output = generate(&root)?;
     check_features(&root, &output)?;
-    let generated = root.join("proxmox-api/src/pve");
+    let generated = PVE.code(&root);
     let mut wanted: BTreeMap<PathBuf, &str> = output
         .files
         .iter()
         .map(|(name, text)| (generated.join(name), text.as_str()))
         .collect();
-    let proof = root.join("tests/e2e/src/generated");
+    let proof = PVE.proof(&root);
     wanted.extend(
         output
             .proof
             .iter()
             .map(|(name, text)| (proof.join(name), text.as_str())),
     );
-    wanted.insert(root.join("schema/pve/names.lock"), &output.lock);
+    wanted.insert(PVE.lock(&root), &output.lock);
     let mut present = files_below(&generated)?;
     present.extend(files_below(&proof)?);
     let stray: Vec<&PathBuf> = present
@@ -135,7 +136,7 @@ pub(crate) fn generate_from(input: &Input) -> Result<Output, String> {
 
 /// Everything there is to generate from.
 pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
-    let schema = root.join("schema/pve");
+    let schema = PVE.schema(root);
     let mut input = Input::default();
     let entries =
         fs::read_dir(&schema).map_err(|error| format!("{}: {error}", schema.display()))?;
@@ -152,13 +153,13 @@ pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
                 .insert(relative(&schema, &path), read(&path)?);
         }
     }
-    let overlay = schema.join("overlay");
+    let overlay = PVE.overlay(root);
     for path in files_below(&overlay)? {
         input
             .overlay
             .insert(relative(&overlay, &path), read(&path)?);
     }
-    let lock = schema.join("names.lock");
+    let lock = PVE.lock(root);
     if lock.exists() {
         input.lock = Some(read(&lock)?);
     }

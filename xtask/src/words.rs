@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::product::PVE;
 use crate::{Outcome, files, say, workspace};
 
 /// The longest run of words that may stand in both; a longer one is borrowed.
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut files = 0;
     let mut borrowed = Vec::new();
     for folder in [
-        "schema/pve/overlay",
+        PVE.overlay,
         "proxmox-api",
         "codegen",
         "xtask",
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     }
     let mut twice = Vec::new();
-    for path in files::files_below(&root.join("proxmox-api/src/pve"))? {
+    for path in files::files_below(&PVE.code(&root))? {
         let text =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         for line in text

@@ -18,6 +18,7 @@ use crate::value::Secret;
 use crate::value::decode::DecodeError;
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::{Endpoint, Method, Permission};
+use crate::value::product::PVE;
 
 mod saved;
 mod second_factor;
@@ -124,7 +125,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A login under way. All who wait for it share what comes of it.
 type Running = BoxFuture<'static, Result<Arc<Session>, Error>>;
 
-static LOG_IN: Endpoint = Endpoint::new(Method::Post, "/access/ticket", Permission::World)
+static LOG_IN: Endpoint = Endpoint::new(Method::Post, PVE.login, Permission::World)
     .secrets(&["password", "tfa-challenge"]);
 static OPENID_URL: Endpoint =
     Endpoint::new(Method::Post, "/access/openid/auth-url", Permission::World);
@@ -193,9 +194,15 @@ fn settings(error: ApiTokenError) -> Error {
 impl Way {
     /// The id, and what goes with each request.
     fn token(token: &ApiToken) -> (String, Self) {
-        let text = format!("{}={}", token.id(), token.secret().expose());
+        let text = format!(
+            "{}{}{}",
+            token.id(),
+            PVE.token_separator,
+            token.secret().expose()
+        );
         let header = Secret::new(format!(
-            "PVEAPIToken={}",
+            "{}{}",
+            PVE.token,
             utf8_percent_encode(&text, HEADER_ESCAPES)
         ));
         let secret = token.secret().clone();
@@ -643,7 +650,7 @@ impl Auth {
                 && asks != "0"
                 && asks != ""
         });
-        if asks || ticket.expose().starts_with("PVE:!tfa!") {
+        if asks || ticket.expose().starts_with(PVE.challenge) {
             let user = text("username");
             let user = user
                 .as_ref()
@@ -657,7 +664,7 @@ impl Auth {
             let challenge = TfaChallenge(Arc::new(parts));
             return Err(self.error(AuthErrorKind::SecondFactor(challenge)).into());
         }
-        let csrf = text("CSRFPreventionToken");
+        let csrf = text(PVE.csrf);
         Ok(Arc::new(Session {
             ticket,
             csrf,
@@ -798,9 +805,10 @@ async fn respond<L: Login>(
 
 fn grant(session: Arc<Session>, writes: bool) -> Grant {
     let ticket = utf8_percent_encode(session.ticket.expose(), HEADER_ESCAPES);
-    let mut headers = vec![("Cookie", Secret::new(format!("PVEAuthCookie={ticket}")))];
+    let cookie = format!("{}={ticket}", PVE.cookie);
+    let mut headers = vec![("Cookie", Secret::new(cookie))];
     if let (true, Some(csrf)) = (writes, &session.csrf) {
-        headers.push(("CSRFPreventionToken", csrf.clone()));
+        headers.push((PVE.csrf, csrf.clone()));
     }
     Grant {
         headers,

@@ -14,10 +14,7 @@ use tokio::time::Instant;
 use crate::client::retry::Outcome;
 use crate::error::Error;
 use crate::value::address::{Address, is_this_machine, printable};
-
-/// Where the API lives below the server's address.
-pub(crate) const API: &str = "/api2/json";
-const PORT: u16 = 8006;
+use crate::value::product::PVE;
 
 /// How long an address that failed is passed over; doubles with each failure in a row.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -70,12 +67,12 @@ impl Base {
                 )));
             }
             (Some(port), _) | (None, Some(port)) => port,
-            (None, None) if bare => PORT,
+            (None, None) if bare => PVE.port,
             (None, None) => usual,
         };
         let prefix = address.path().trim_end_matches('/');
         let prefix = prefix
-            .strip_suffix(API)
+            .strip_suffix(PVE.api)
             .unwrap_or(prefix)
             .trim_end_matches('/');
         Ok(Self {
@@ -135,7 +132,7 @@ impl Base {
         let port = if self.prefix.is_empty() && !matches!(port, "443" | "80") {
             port.to_owned()
         } else {
-            PORT.to_string()
+            PVE.port.to_string()
         };
         let host = match host.contains(':') {
             true => format!("[{host}]"),
@@ -342,7 +339,7 @@ impl Hosts {
 
 /// The node a path below the API is about.
 pub(crate) fn node_of(path: &str) -> Option<String> {
-    let rest = path.strip_prefix(API)?.strip_prefix("/nodes/")?;
+    let rest = path.strip_prefix(PVE.api)?.strip_prefix("/nodes/")?;
     let name = rest
         .split(['/', '?'])
         .next()

@@ -9,8 +9,9 @@ use super::hosts::Base;
 use crate::transport::{WireRequest, WireResponse};
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::Method;
+use crate::value::product::PVE;
 
-const TICKET: &str = "/access/ticket";
+const TICKET: &str = PVE.login;
 
 pub(super) fn place(request: &WireRequest, base: &Base) -> WireRequest {
     WireRequest {

@@ -18,7 +18,7 @@ use super::state::{Client, Inner};
 use crate::bounds::{Bound, Bounds, Exceeded, is_deeper};
 use crate::client::auth::{Grant, Session};
 use crate::client::availability;
-use crate::client::hosts::{API, Host, node_of};
+use crate::client::hosts::{Host, node_of};
 use crate::client::limit::NotAdmitted;
 use crate::client::retry::{Outcome, Repetition, worth_repeating};
 use crate::client::trace::Trace;
@@ -28,6 +28,7 @@ use crate::transport::{
     Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
 use crate::value::endpoint::{Endpoint, Method, Release};
+use crate::value::product::PVE;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -280,7 +281,11 @@ impl Sender<'_> {
             return refuse(RequestErrorKind::Path { problem });
         }
         let request = match call.scope {
-            Scope::Api => inner.compose(call.method, &format!("{API}{}", call.path), &call.params),
+            Scope::Api => inner.compose(
+                call.method,
+                &format!("{}{}", PVE.api, call.path),
+                &call.params,
+            ),
             Scope::Outside => inner.compose(call.method, &call.path, &call.params),
         };
         if !open {

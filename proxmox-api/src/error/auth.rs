@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Name;
 use super::api::{ApiError, ErrorKind};
 use crate::value::Secret;
+use crate::value::product::PVE;
 use crate::value::text::OneLine;
 
 /// Logging in did not work. See [`Error::Auth`](crate::Error::Auth).
@@ -192,7 +193,7 @@ impl TfaChallenge {
             .0
             .ticket
             .expose()
-            .strip_prefix("PVE:!tfa!")?
+            .strip_prefix(PVE.challenge)?
             .split(':')
             .next()?;
         serde_json::from_str(&percent_decode_str(text).decode_utf8().ok()?).ok()

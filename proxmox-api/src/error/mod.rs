@@ -14,6 +14,7 @@ use crate::tls::{Fingerprint, TlsError};
 use crate::transport::{ProxyError, TransportError};
 use crate::value::decode::DecodeError;
 use crate::value::endpoint::{Release, exists};
+use crate::value::product::{PVE, Product};
 use crate::value::upid::UpidError;
 
 pub(crate) mod api;
@@ -419,11 +420,21 @@ impl fmt::Display for ConnectError {
             .text()
             .to_ascii_lowercase()
             .contains("connection refused");
-        match (origin.ends_with(":443"), origin.ends_with(":8006")) {
-            (true, _) => f.write_str(" (Proxmox VE itself listens on port 8006)"),
-            (_, true) if refused => f.write_str(" (is the service pveproxy running there?)"),
+        let Product {
+            name,
+            port,
+            service,
+            ..
+        } = PVE;
+        let usual = origin.ends_with(&format!(":{port}"));
+        match (origin.ends_with(":443"), usual) {
+            (true, _) => write!(f, " ({name} itself listens on port {port})"),
+            (_, true) if refused => write!(f, " (is the service {service} running there?)"),
             (_, false) if refused => {
-                f.write_str(" (is that the right port? Proxmox VE itself listens on 8006)")
+                write!(
+                    f,
+                    " (is that the right port? {name} itself listens on {port})"
+                )
             }
             _ => Ok(()),
         }

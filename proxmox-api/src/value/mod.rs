@@ -20,6 +20,7 @@ mod one_text;
 pub mod open_enum;
 mod pending;
 mod problem;
+pub(crate) mod product;
 pub mod property_string;
 pub(crate) mod secret;
 pub(crate) mod serialize;

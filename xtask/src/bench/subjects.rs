@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::measure;
 use crate::files::{files_below, write};
+use crate::product::PVE;
 
 /// A library, or the lack of one, with a project that uses it as a user would.
 #[derive(Debug)]
@@ -275,7 +276,7 @@ fn many(calls: &[String]) -> String {
 
 /// Every GET of the newest release that needs nothing but its path.
 fn our_calls(workspace: &Path) -> Result<Vec<String>, String> {
-    let path = workspace.join("schema/pve/9.2.json");
+    let path = PVE.newest(workspace)?;
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let facts: Value =
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;

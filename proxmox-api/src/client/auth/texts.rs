@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::Error;
 use crate::value::Secret;
+use crate::value::product::PVE;
 use crate::value::text::OneLine;
 
 pub(super) fn check_user(user: &str) -> Result<(), Error> {
@@ -58,9 +59,14 @@ pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
 pub(super) fn read_ticket(ticket: &str) -> Option<(String, SystemTime)> {
     let (plain, _signature) = ticket.split_once("::")?;
     let mut parts = plain.split(':');
-    let ("PVE", Some(user), Some(time), None) =
-        (parts.next()?, parts.next(), parts.next(), parts.next())
-    else {
+    let (Some(user), Some(time), None) = (
+        parts
+            .next()
+            .filter(|product| *product == PVE.ticket)
+            .and_then(|_| parts.next()),
+        parts.next(),
+        parts.next(),
+    ) else {
         return None;
     };
     let user = percent_decode_str(user).decode_utf8().ok()?.into_owned();

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::texts::check_user;
 use crate::value::Secret;
+use crate::value::product::PVE;
 
 /// An API token: its id and its secret.
 ///
@@ -23,9 +24,6 @@ pub struct ApiToken {
     id: String,
     secret: Secret,
 }
-
-/// What the header begins with.
-const SCHEME: &str = "PVEAPIToken=";
 
 impl ApiToken {
     /// A token of its id, `user@realm!name`, and its secret.
@@ -117,8 +115,8 @@ impl FromStr for ApiToken {
     fn from_str(text: &str) -> Result<Self, ApiTokenError> {
         let text = text.trim();
         let text = text.strip_prefix("Authorization:").unwrap_or(text).trim();
-        let text = text.strip_prefix(SCHEME).unwrap_or(text);
-        let Some((id, secret)) = text.split_once('=') else {
+        let text = text.strip_prefix(PVE.token).unwrap_or(text);
+        let Some((id, secret)) = text.split_once(PVE.token_separator) else {
             return Err(ApiTokenError(
                 "it has no = between id and secret; it looks like user@realm!name=secret",
             ));
