@@ -1,0 +1,162 @@
+//! The other Proxmox products: their dumps import and generate, with an overlay that decides only what has to be decided.
+//!
+//! The dumps are beside the workspace or nowhere; without them the test says that it is skipped.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its input should stop"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxmox_codegen::apidoc::{self, Origin, Product};
+use proxmox_codegen::facts_json;
+use proxmox_codegen::generate::{Input, Output, generate};
+
+const DUMPS: [(Product, &str, &str); 3] = [
+    (Product::Pbs, "4.2", "pbs/4.2.json"),
+    (Product::Pdm, "1.1", "pdm/1.1.json"),
+    (Product::Pmg, "6.3", "pmg/6.3.js"),
+];
+
+fn dump(path: &str) -> Option<Vec<u8>> {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/apidoc");
+    fs::read(folder.join(path)).ok()
+}
+
+/// The decisions that a run asked for, answered in the simplest way.
+#[derive(Default)]
+struct Decisions {
+    texts: Vec<String>,
+    strings: Vec<(String, String)>,
+    items: Vec<String>,
+    lists: Vec<String>,
+    apart: Vec<String>,
+    /// What nobody but the generator can settle.
+    left: Vec<String>,
+}
+
+impl Decisions {
+    fn take(&mut self, problem: &str) {
+        let place = problem.split(": ").next().unwrap_or_default();
+        let endpoint = place.split(['?', '#']).next().unwrap_or_default();
+        let leaf = || place.rsplit(['?', '#', '.']).next().unwrap_or_default();
+        if problem.contains("the result is a string") {
+            self.texts.push(place.to_owned());
+        } else if problem.contains("this property string needs a name") {
+            let (_, path) = endpoint.split_once(' ').unwrap();
+            self.strings
+                .push((path.to_owned(), leaf().trim_end_matches("[]").to_owned()));
+        } else if problem.contains("is too long") || problem.ends_with("needs a name in names.toml")
+        {
+            self.items.push(place.to_owned());
+        } else if problem.contains("how the server splits this list") {
+            self.lists.push(place.to_owned());
+        } else if problem.contains("say in settings.toml") {
+            self.apart.push(place.to_owned());
+        } else {
+            self.left.push(problem.to_owned());
+        }
+    }
+
+    fn overlay(&self) -> String {
+        let mut text =
+            "[[area]]\nname = \"all\"\nprefix = \"\"\nabout = \"Everything.\"\nalways = true\n\
+                        [required]\n[texts]\n"
+                .to_owned();
+        for endpoint in &self.texts {
+            let _ = writeln!(text, "{endpoint:?} = \"a text, or a task\"");
+        }
+        let mut scopes: BTreeMap<&str, Vec<(usize, &str)>> = BTreeMap::new();
+        for (n, (path, leaf)) in self.strings.iter().enumerate() {
+            let fields = scopes.entry(path).or_default();
+            if fields.iter().all(|(_, known)| known != leaf) {
+                fields.push((n, leaf));
+            }
+        }
+        for (path, fields) in scopes {
+            let _ = writeln!(text, "[property_strings.{path:?}]");
+            for (n, leaf) in fields {
+                let _ = writeln!(text, "{leaf:?} = \"String{n}\"");
+            }
+        }
+        let _ = writeln!(text, "[items]");
+        for (n, place) in self.items.iter().enumerate() {
+            let _ = writeln!(text, "Item{n} = {place:?}");
+        }
+        let _ = writeln!(text, "[apart]");
+        for place in &self.apart {
+            let _ = writeln!(text, "{place:?} = \"of another type\"");
+        }
+        for place in &self.lists {
+            let _ = writeln!(
+                text,
+                "[[list]]\nat = [{place:?}]\nsplit = \"any\"\nsource = \"a test\""
+            );
+        }
+        text
+    }
+}
+
+/// Generates, and settles what the run complains about until nothing is left.
+fn settled(mut input: Input) -> Result<Output, Vec<String>> {
+    let mut decisions = Decisions::default();
+    loop {
+        input
+            .overlay
+            .insert("all.toml".to_owned(), decisions.overlay());
+        let problems = match generate(&input) {
+            Ok(output) => return Ok(output),
+            Err(problems) => problems,
+        };
+        let before = decisions.overlay();
+        for problem in problems {
+            decisions.take(&problem);
+        }
+        if !decisions.left.is_empty() || decisions.overlay() == before {
+            return Err(decisions.left);
+        }
+    }
+}
+
+#[test]
+fn the_dumps_of_the_other_products_import_and_generate() {
+    for (product, release, path) in DUMPS {
+        let Some(text) = dump(path) else {
+            println!("skipped: there is no dump {path}");
+            continue;
+        };
+        let origin = Origin {
+            product,
+            release: release.parse().unwrap(),
+            package_version: None,
+        };
+        let mut facts = apidoc::parse(&text, &origin).unwrap_or_else(|problems| {
+            panic!("{path}: {:?}", problems.lines());
+        });
+        // The root of the path tree has no verbs yet.
+        facts.endpoints.remove("/");
+        let endpoints: usize = facts.endpoints.values().map(BTreeMap::len).sum();
+        let input = Input {
+            releases: BTreeMap::from([(format!("{release}.json"), facts_json::write(&facts))]),
+            partial: true,
+            ..Input::default()
+        };
+        let output = settled(input).unwrap_or_else(|problems| panic!("{path}: {problems:#?}"));
+        let code = &output.files["all.rs"];
+        assert_eq!(output.report.endpoints, endpoints, "{path}");
+        assert_eq!(
+            code.matches("const ENDPOINT: ").count(),
+            endpoints,
+            "{path}"
+        );
+        println!(
+            "{path}: {endpoints} endpoints, {} lines, {} answers untyped",
+            code.lines().count(),
+            output.report.returns_untyped.len()
+        );
+    }
+}
