@@ -37,12 +37,12 @@ impl Client {
     }
 
     /// The session to go on with in another process, once somebody logged in; see
-    /// [`ClientBuilder::session`]. `None` for a client with an API token.
+    /// [`ClientBuilder::session`](crate::ClientBuilder::session). `None` for a client with an API token.
     pub async fn save_session(&self) -> Option<SavedSession> {
         self.0.auth.save()
     }
 
-    /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`].
+    /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`](crate::ClientBuilder::openid).
     ///
     /// # Errors
     /// As for every call; [`Error::Config`] for a client that logs in otherwise.

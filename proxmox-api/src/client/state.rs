@@ -47,16 +47,16 @@ const FORM: &str = "application/x-www-form-urlencoded";
 ///
 /// | what | unless set | by |
 /// |---|---|---|
-/// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`] |
-/// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
-/// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
-/// | gives up on a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`], [`ClientBuilder::attempt_timeout`] |
-/// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
-/// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
-/// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
-/// | refuses to take in more than any honest server sends | see there | [`ClientBuilder::bounds`] |
-/// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
-/// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`] |
+/// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`](crate::ClientBuilder::retry) |
+/// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`](crate::ClientBuilder::concurrency) |
+/// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`](crate::ClientBuilder::rate_limit) |
+/// | gives up on a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`](crate::ClientBuilder::timeout), [`ClientBuilder::attempt_timeout`](crate::ClientBuilder::attempt_timeout) |
+/// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`](crate::ClientBuilder::proxy) |
+/// | goes on to another host when one is away | one host | [`ClientBuilder::host`](crate::ClientBuilder::host) |
+/// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`](crate::ClientBuilder::password) |
+/// | refuses to take in more than any honest server sends | see there | [`ClientBuilder::bounds`](crate::ClientBuilder::bounds) |
+/// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`](crate::ClientBuilder::check_token_access) |
+/// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability) |
 ///
 /// Nothing that may have arrived and changes something is ever sent twice, unless the request says that this does no
 /// harm.
@@ -107,7 +107,7 @@ impl Client {
         self.0.auth.user()
     }
 
-    /// The node given to [`ClientBuilder::default_node`] or as `PROXMOX_NODE`, for programs that work on
+    /// The node given to [`ClientBuilder::default_node`](crate::ClientBuilder::default_node) or as `PROXMOX_NODE`, for programs that work on
     /// one node. The client itself makes no use of it.
     #[must_use]
     pub fn default_node(&self) -> Option<&str> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A webhook could not be told. See [`Error::Delivery`].
+/// A webhook could not be told. See [`Error::Delivery`](crate::Error::Delivery).
 #[derive(Clone, Debug)]
 pub struct DeliveryError(Box<DeliveryParts>);
 

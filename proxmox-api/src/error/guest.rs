@@ -7,7 +7,7 @@ use super::api::ErrorKind;
 use crate::value::guest::{Kind, Place};
 use crate::value::text::OneLine;
 
-/// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`].
+/// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`](crate::Error::Guest).
 #[derive(Clone, Debug)]
 pub struct GuestError(Box<GuestErrorKind>);
 
