@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::access::all_privileges;
 use crate::pattern;
+use crate::schema::split_index;
 
 /// Checks a value against a named format that is not a property string.
 ///
@@ -115,8 +117,12 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             format!("role name '{v}' contains invalid characters"),
         ),
         "pve-priv" => (
-            is(r"[A-Za-z]+(?:\.[A-Za-z]+)+", v),
+            is_privilege(v),
             format!("invalid privilege '{v}'"),
+        ),
+        "pve-poolid" if v.split('/').count() > 3 => (
+            false,
+            format!("pool name '{v}' nested too deeply (max levels = 3)"),
         ),
         "pve-poolid" => (
             is(r"[A-Za-z0-9.\-_]+(?:/[A-Za-z0-9.\-_]+){0,2}", v),
@@ -140,12 +146,15 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             format!("{v} is not a normalized path"),
         ),
         "pve-lxc-dev-string" => (
-            v.starts_with("/dev/"),
+            v.starts_with("/dev/") && !v.split('/').any(|part| matches!(part, "." | "..")),
             format!("{v} is not a valid device path"),
         ),
-        "pve-storage-path" | "pve-storage-path-in-property-string" => (
-            is("/[^;()]+", v),
-            "value does not look like a valid absolute path".into(),
+        // Only the beginning of a path is looked at.
+        "pve-storage-path" => (is("(?s:/[^;()].*)", v), look("absolute path")),
+        "pve-storage-path-in-property-string" => (
+            is("(?s:/[^;,=()].*)", v),
+            "Value does not look like a valid absolute path. These symbols are currently not allowed in path: ;,=()"
+                .into(),
         ),
         "disk-size" => (
             is(r"\d+(\.\d+)?([KMGT](iB)?)?", v),
@@ -156,7 +165,10 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             "value does not look like a valid unicast MAC address".into(),
         ),
         "mac-prefix" => (
-            is(r"(?^i:[a-f0-9][02468ace](?::[a-f0-9]{2}){0,2}:?)", v),
+            is(
+                r"(?^i:[a-f0-9][02468ace](?::[a-f0-9]{2}){0,2}(?::[a-f0-9]?)?)",
+                v,
+            ),
             "value is not a valid unicast MAC address prefix".into(),
         ),
         "ipv4" => (v.parse::<Ipv4Addr>().is_ok(), look("IPv4 address")),
@@ -213,7 +225,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "urlencoded" => (
             is(r"[-%a-zA-Z0-9_.!~*'()]*", v),
-            "invalid urlencoded string".into(),
+            format!("invalid urlencoded string: {v}"),
         ),
         "pve-cpuset" => (
             is(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", v),
@@ -224,13 +236,14 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             "value must be an integer between 8 and 64 or 'host'".into(),
         ),
         "pve-qm-bootdisk" => (
-            is(r"(?:ide|sata|scsi|virtio)\d+", v),
+            indexed(v, &["ide", "sata", "scsi", "virtio"])
+                || matches!(v, "efidisk0" | "tpmstate0"),
             format!("invalid boot disk '{v}'"),
         ),
         "pve-qm-bootdev" => (
-            is(
-                r"(?:(?:ide|sata|scsi|virtio|net|usb|hostpci)\d+|efidisk0|tpmstate0)",
+            indexed(
                 v,
+                &["ide", "sata", "scsi", "virtio", "net", "usb", "hostpci"],
             ),
             format!("invalid boot device '{v}'"),
         ),
@@ -242,10 +255,13 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
                 Some(feature) => (false, format!("invalid hotplug feature '{feature}'")),
             }
         }
-        "pve-replication-job-id" => (
-            is(r"[1-9][0-9]{2,8}-\d{1,9}", v),
-            format!("invalid replication job id '{v}'"),
-        ),
+        "pve-replication-job-id" => match v.split_once('-') {
+            Some((guest, job)) if is(r"\d+", guest) && is(r"\d+", job) => (
+                guest.parse::<u64>().is_ok_and(|guest| guest >= 100),
+                format!("invalid replication job id '{v}' (guest IDs < 100 are reserved)"),
+            ),
+            _ => (false, format!("invalid replication job id '{v}'")),
+        },
         "pve-calendar-event" => (
             is(r"[a-zA-Z0-9*/:.,\-\s]+", v) && !v.trim().is_empty(),
             format!("invalid calendar event '{v}'"),
@@ -255,8 +271,8 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             format!("invalid day '{v}'"),
         ),
         "pve-task-status-type" => (
-            matches!(v, "ok" | "error" | "warning" | "unknown"),
-            format!("invalid task status type '{v}'"),
+            is("(?^i:ok|error|warning|unknown)", v),
+            format!("invalid status '{v}'"),
         ),
         "pve-ha-resource-id" => (is(r"[a-z]+:\S+", v), look("ha resource id")),
         "pve-ha-resource-or-vm-id" => (is(r"[a-z]+:\S+|\d+", v), look("ha resource id")),
@@ -267,66 +283,72 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         "storage-pair" => return Some(pair("pve-storage-id", v)),
         "bridge-pair" => return Some(pair("pve-bridge-id", v)),
         "pve-startup-order" => (
-            is(
-                r"(?:(?:order=)?\d+|up=\d+|down=\d+)(?:,(?:(?:order=)?\d+|up=\d+|down=\d+))*",
-                v,
-            ),
+            !matches!(v, "" | "0")
+                && v.split(',')
+                    .filter(|part| !part.trim().is_empty())
+                    .all(|part| is(r"(?:(?:order|up|down)=)?\d+", part)),
             "unable to parse startup options".into(),
         ),
         "pve-sdn-isis-net" => (
             is(r"[a-fA-F0-9]{2}(\.[a-fA-F0-9]{4}){3,9}\.[a-fA-F0-9]{2}", v),
             "value does not look like a valid isis net".into(),
         ),
-        "pve-sdn-bgp-rt" => (is(r"\d+:\d+", v), look("bgp route-target")),
+        "pve-sdn-bgp-rt" => (
+            v.split_once(':').is_some_and(|(asn, id)| {
+                [asn, id].iter().all(|part| part.parse::<u32>().is_ok())
+            }),
+            look("bgp route-target"),
+        ),
         "pve-storage-vgname" => (
-            is(r"(?^i:[a-z0-9][a-z0-9\-_.]+)", v),
+            is(r"(?^i:[a-z0-9][a-z0-9\-_.]*[a-z0-9])", v),
             format!("lvm name '{v}' contains illegal characters"),
         ),
-        "pve-storage-options" => (
-            is(r"[^\s,;]+(?:,[^\s,;]+)*", v),
-            "value does not look like valid mount options".into(),
+        "pve-storage-options" => (is(r"\S+", v), format!("invalid options '{v}'")),
+        "pve-storage-zfs-blocksize" => return Some(block_size(v)),
+        "pve-dir-override" => (
+            is_override(v),
+            format!("invalid override '{v}'"),
         ),
-        "pve-storage-zfs-blocksize" => (
-            is(r"(?^i:\d+[km]?)", v),
-            format!(
-                "invalid ZFS blocksize format '{v}'. Use a positive number (no leading zeros) with an optional 'k' or \
-                 'm' suffix."
-            ),
-        ),
-        "pve-dir-override" => (is(r"[a-z]+=[^=]+", v), format!("invalid override '{v}'")),
-        "pve-vlan-id-or-range" => (
-            is(r"\d{1,4}(?:-\d{1,4})?", v),
-            format!("invalid VLAN configuration '{v}'"),
-        ),
-        "pve-fw-sport-spec" | "pve-fw-dport-spec" => {
-            (is(r"[A-Za-z0-9:,\-]+", v), format!("invalid port '{v}'"))
-        }
-        "pve-fw-protocol-spec" => (is(r"[A-Za-z0-9\-]+", v), format!("unknown protocol '{v}'")),
+        "pve-vlan-id-or-range" => return Some(vlans(v)),
+        "pve-fw-sport-spec" | "pve-fw-dport-spec" => return Some(verdict_of(ports(v))),
+        "pve-fw-protocol-spec" => (is(r"[A-Za-z0-9\-]*", v), format!("unknown protocol '{v}'")),
         "pve-fw-icmp-type-spec" => (
-            is(r"[A-Za-z0-9/\-]+", v),
+            is(r"[A-Za-z0-9/\-]*", v),
             format!("invalid icmp-type value '{v}'"),
         ),
-        "pve-fw-addr-spec" => (!v.trim().is_empty(), "unable to parse address".into()),
+        "pve-fw-addr-spec" => return Some(verdict_of(addresses(v))),
         "pve-acme-domain" => (
             is(r"(?^i:[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)+)", v),
             format!("value '{v}' does not look like a valid domain name!"),
         ),
-        "pve-acme-alias" => (is(r"[A-Za-z0-9_.\-]+", v), look("ACME alias")),
+        "pve-acme-alias" => (
+            is(
+                r"(?^i:[a-z0-9_][a-z0-9_-]*(?:\.[a-z0-9_][a-z0-9_-]*)+)",
+                v,
+            ),
+            format!("value '{v}' does not look like a valid alias name!"),
+        ),
         "graphite-path" => (is(DNS, v), look("graphite path")),
         "pem-string" | "pem-certificate" | "pem-certificate-chain" => (
             v.contains("-----BEGIN ") && v.contains("-----END "),
             "not a valid PEM-formatted string.".into(),
         ),
-        "pve-command-batch" => (
-            serde_json::from_str::<serde_json::Value>(v).is_ok_and(|json| json.is_array()),
-            "batch command is not valid JSON".into(),
-        ),
+        "pve-command-batch" => match serde_json::from_str::<serde_json::Value>(v) {
+            Ok(json) => (
+                json.is_array(),
+                "commands is not a valid array of commands: Parameter verification failed.".into(),
+            ),
+            Err(error) => (
+                false,
+                format!("commands param did not contain valid JSON: {error}"),
+            ),
+        },
         "pve-ct-timezone" => (
             v == "host" || is(r"[A-Za-z0-9_+\-/]+", v),
             format!("invalid time zone '{v}'"),
         ),
         "ldap-simple-attr" => (
-            is(r"[A-Za-z0-9\-_;.]+", v),
+            is(r"[a-zA-Z0-9]+", v),
             format!("value '{v}' does not look like a simple ldap attribute name"),
         ),
         "pve-sdn-zone-id" | "pve-sdn-vnet-id" => (
@@ -357,7 +379,15 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
                 ),
             "unable to parse usb device".into(),
         ),
-        "pve-sdn-subnet-id" => (!v.is_empty(), look("subnet ID")),
+        // The name of a subnet is its zone and its network, with hyphens.
+        "pve-sdn-subnet-id" => {
+            let network = match v.splitn(3, '-').collect::<Vec<_>>()[..] {
+                _ if v.contains('/') => v.to_owned(),
+                [_, address, mask] => format!("{address}/{mask}"),
+                _ => String::new(),
+            };
+            (cidr(&network, 8, 8), look("CIDR network"))
+        }
         _ => return None,
     };
     Some(verdict)
@@ -384,6 +414,188 @@ fn unknown_helper(list: &str) -> Option<String> {
     Some(format!("unknown helper {unknown}"))
 }
 
+fn verdict_of(result: Result<(), String>) -> (bool, String) {
+    (result.is_ok(), result.err().unwrap_or_default())
+}
+
+/// Whether a privilege is one of some release.
+fn is_privilege(name: &str) -> bool {
+    [8, 9]
+        .iter()
+        .any(|major| all_privileges(*major).contains(name))
+}
+
+/// Whether a name is one of these families with an index that there is.
+fn indexed(name: &str, families: &[&str]) -> bool {
+    split_index(name).is_some_and(|(family, _)| families.contains(&family))
+}
+
+/// `content=path`: the path is relative, and its parts fit into a file name.
+fn is_override(value: &str) -> bool {
+    let Some((content, path)) = value.split_once('=') else {
+        return false;
+    };
+    CONTENT_TYPES.contains(&content)
+        && is(r"[^.]*(?:\.?[^.]+)+", path)
+        && path.len() < 1023
+        && path.split('/').all(|part| part.len() < 255)
+}
+
+fn block_size(value: &str) -> (bool, String) {
+    let text = value.to_ascii_lowercase();
+    let (digits, unit) = match text.strip_suffix('k') {
+        Some(digits) => (digits, 1024),
+        None => text
+            .strip_suffix('m')
+            .map_or((&*text, 1), |digits| (digits, 1024 * 1024)),
+    };
+    if value.is_empty() {
+        return (true, String::new());
+    }
+    if !is("[1-9][0-9]*", digits) {
+        let text = "Use a positive number (no leading zeros) with an optional 'k' or 'm' suffix.";
+        return (
+            false,
+            format!("invalid ZFS blocksize format '{value}'. {text}"),
+        );
+    }
+    let bytes = digits
+        .parse::<u64>()
+        .unwrap_or(u64::MAX)
+        .saturating_mul(unit);
+    let text = "Must be a power of 2 between 512B and 16MiB (e.g., 4k, 8k, 16k, 64k, 1m).";
+    (
+        (512..=16 << 20).contains(&bytes) && bytes.is_power_of_two(),
+        format!("value '{value}' is not a valid ZFS blocksize. {text}"),
+    )
+}
+
+/// A VLAN tag, or two with a hyphen between them.
+fn vlans(value: &str) -> (bool, String) {
+    let (start, end) = match value.split_once('-') {
+        Some((start, end)) => (start, Some(end)),
+        None => (value, None),
+    };
+    if ![Some(start), end]
+        .iter()
+        .flatten()
+        .all(|tag| is(r"\d+", tag))
+    {
+        return (false, format!("invalid VLAN configuration '{value}'"));
+    }
+    let number = |tag: &str| tag.parse::<u64>().unwrap_or(u64::MAX);
+    for tag in [Some(start), end].into_iter().flatten() {
+        if !(2..=4094).contains(&number(tag)) {
+            return (false, format!("invalid VLAN tag '{tag}'"));
+        }
+    }
+    (
+        end.is_none_or(|end| number(start) < number(end)),
+        format!("VLAN range must go from lower to higher tag '{value}'"),
+    )
+}
+
+const COMMAS: &str = "extraneous commas in list";
+
+/// Ports and ranges of them, by number or by the name of their service.
+fn ports(list: &str) -> Result<(), String> {
+    if list.ends_with(',') {
+        return Err(COMMAS.into());
+    }
+    let mut count = 0;
+    for item in list.split(',').filter(|_| !list.is_empty()) {
+        let (first, second) = match item.split_once(':') {
+            Some((first, second)) => (first, Some(second)),
+            None => (item, None),
+        };
+        let numbers = [Some(first), second];
+        let mut numbers = numbers.iter().flatten();
+        if numbers.clone().all(|number| is(r"\d+", number)) {
+            let port = |number: &str| number.parse::<u64>().unwrap_or(u64::MAX);
+            if let Some(number) = numbers.find(|number| port(number) > 65535) {
+                return Err(format!("invalid port '{number}'"));
+            }
+            if let Some(second) = second.filter(|second| port(first) > port(second)) {
+                return Err(format!(
+                    "backwards range '{first}:{second}' not allowed, did you mean '{second}:{first}'?"
+                ));
+            }
+            count += 1 + usize::from(second.is_some());
+        } else if !is(r"[A-Za-z][A-Za-z0-9\-_+.]*", item) {
+            return Err(format!("invalid port '{item}'"));
+        }
+    }
+    if count > 15 {
+        return Err("too many entries in port list (> 15 numbers)".into());
+    }
+    Ok(())
+}
+
+/// A set, an alias, or addresses, networks and ranges of one family.
+fn addresses(list: &str) -> Result<(), String> {
+    if list.starts_with('+') && is(r"\+\S+", list) {
+        return match list.len() > 65 {
+            true => Err("ipset name too long".into()),
+            false => Ok(()),
+        };
+    }
+    if is(r"(?:dc/|guest/)?[A-Za-z][A-Za-z0-9\-_]+", list) {
+        return match list.len() > 64 {
+            true => Err("alias name too long".into()),
+            false => Ok(()),
+        };
+    }
+    if list.ends_with(',') {
+        return Err(COMMAS.into());
+    }
+    let mut family = None;
+    let elements: Vec<&str> = list.split(',').filter(|_| !list.is_empty()).collect();
+    for element in &elements {
+        let (address, rest) = match element.split_once(['/', '-']) {
+            Some((address, rest)) => (address, Some(rest)),
+            None => (*element, None),
+        };
+        let wrong = || format!("invalid IP address: Cannot determine IP version for {element}");
+        let own: IpAddr = address.parse().map_err(|_| wrong())?;
+        let fine = match rest {
+            None => true,
+            Some(rest) if element.contains('/') => {
+                let bits = if own.is_ipv4() { 32 } else { 128 };
+                rest.parse::<u8>()
+                    .is_ok_and(|length| length <= bits && host_part(own, length) == 0)
+            }
+            Some(rest) => rest
+                .parse::<IpAddr>()
+                .is_ok_and(|end| end.is_ipv4() == own.is_ipv4() && own <= end),
+        };
+        if !fine {
+            return Err(format!("invalid IP address: {element}"));
+        }
+        if family.is_some_and(|family| family != own.is_ipv4()) {
+            return Err(format!(
+                "detected mixed ipv4/ipv6 addresses in address list '{list}'"
+            ));
+        }
+        family = Some(own.is_ipv4());
+    }
+    if elements.len() > 1 && elements.iter().any(|element| element.contains('-')) {
+        return Err("you can't use a range in a list".into());
+    }
+    Ok(())
+}
+
+/// The bits of an address that a network of this length leaves to its hosts.
+fn host_part(address: IpAddr, length: u8) -> u128 {
+    let (bits, width) = match address {
+        IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
+        IpAddr::V6(address) => (address.to_bits(), 128),
+    };
+    match u32::from(width - length) {
+        128 => bits,
+        free => bits & ((1 << free) - 1),
+    }
+}
+
 /// One entry of a mapping between ids of a format: `1`, one id, or two.
 fn pair(format: &str, entry: &str) -> (bool, String) {
     let ids = match entry.split_once(':') {
@@ -399,7 +611,7 @@ fn pair(format: &str, entry: &str) -> (bool, String) {
         None => (true, String::new()),
         Some((_, error)) => (
             false,
-            format!("entry '{entry}' contains invalid ID - {error}\n"),
+            format!("entry '{entry}' contains invalid ID - {error}\n\n"),
         ),
     }
 }
@@ -566,6 +778,20 @@ mod tests {
             ("pve-configid-list", "ok,9x"),
             ("ipv4mask", "255.0.255.0"),
             ("email", "nobody"),
+            ("pve-qm-bootdev", "efidisk0"),
+            ("pve-qm-bootdev", "scsi31"),
+            ("pve-qm-bootdev", "net32"),
+            ("pve-startup-order", "0"),
+            ("pve-startup-order", "order=1,later=2"),
+            ("pve-storage-options", "vers=4.2, ro"),
+            ("pve-dir-override", "isos=here"),
+            ("pve-dir-override", "iso=../here"),
+            ("pve-lxc-dev-string", "/dev/../sda"),
+            ("pve-sdn-bgp-rt", "65000:4294967296"),
+            ("pve-sdn-subnet-id", "zone1-192.0.2.0"),
+            ("pve-acme-alias", "alias"),
+            ("ldap-simple-attr", "user-name"),
+            ("pve-priv", "VM.Fly"),
         ] {
             assert!(
                 matches!(check(name, value), Some(Err(_))),
@@ -686,7 +912,7 @@ mod tests {
             (
                 "bridge-pair",
                 "a:~",
-                "entry 'a:~' contains invalid ID - invalid bridge ID '~'\n",
+                "entry 'a:~' contains invalid ID - invalid bridge ID '~'\n\n",
             ),
         ] {
             assert_eq!(
@@ -709,9 +935,112 @@ mod tests {
     }
 
     #[test]
+    fn numbers_have_their_limits() {
+        for (name, fine, refused) in [
+            (
+                "pve-vlan-id-or-range",
+                "2-4094",
+                &[
+                    ("1", "invalid VLAN tag '1'"),
+                    ("4-4095", "invalid VLAN tag '4095'"),
+                    ("9-9", "VLAN range must go from lower to higher tag '9-9'"),
+                    ("5-", "invalid VLAN configuration '5-'"),
+                ][..],
+            ),
+            (
+                "pve-storage-zfs-blocksize",
+                "128K",
+                &[(
+                    "12k",
+                    "value '12k' is not a valid ZFS blocksize. Must be a power of 2 between 512B and 16MiB \
+                     (e.g., 4k, 8k, 16k, 64k, 1m).",
+                )],
+            ),
+            (
+                "pve-replication-job-id",
+                "100-0",
+                &[
+                    (
+                        "99-0",
+                        "invalid replication job id '99-0' (guest IDs < 100 are reserved)",
+                    ),
+                    ("100", "invalid replication job id '100'"),
+                ],
+            ),
+            (
+                "pve-fw-dport-spec",
+                "22,http,8000:8080",
+                &[
+                    ("70000", "invalid port '70000'"),
+                    (
+                        "9:1",
+                        "backwards range '9:1' not allowed, did you mean '1:9'?",
+                    ),
+                    ("22,", COMMAS),
+                    ("1-9", "invalid port '1-9'"),
+                    (
+                        "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15:16",
+                        "too many entries in port list (> 15 numbers)",
+                    ),
+                ],
+            ),
+            (
+                "pve-fw-addr-spec",
+                "192.0.2.0/24,198.51.100.7",
+                &[
+                    (
+                        "192.0.2.1,2001:db8::1",
+                        "detected mixed ipv4/ipv6 addresses in address list '192.0.2.1,2001:db8::1'",
+                    ),
+                    (
+                        "192.0.2.1-192.0.2.9,192.0.2.20",
+                        "you can't use a range in a list",
+                    ),
+                    ("192.0.2.1/24", "invalid IP address: 192.0.2.1/24"),
+                    (
+                        "192.0.2",
+                        "invalid IP address: Cannot determine IP version for 192.0.2",
+                    ),
+                ],
+            ),
+            (
+                "pve-poolid",
+                "a/b/c",
+                &[(
+                    "a/b/c/d",
+                    "pool name 'a/b/c/d' nested too deeply (max levels = 3)",
+                )],
+            ),
+        ] {
+            assert_eq!(check(name, fine), Some(Ok(())), "{name} {fine}");
+            for (value, text) in refused {
+                assert_eq!(
+                    check(name, value),
+                    Some(Err(format!("{text}\n"))),
+                    "{name} {value}"
+                );
+            }
+        }
+        for value in [
+            "+trusted",
+            "dc/office",
+            "2001:db8::/32",
+            "192.0.2.1-192.0.2.9",
+        ] {
+            assert_eq!(check("pve-fw-addr-spec", value), Some(Ok(())), "{value}");
+        }
+    }
+
+    #[test]
     fn lists_and_optional_values() {
         assert_eq!(check("pve-configid-list", "a1;b2 c3,d4"), Some(Ok(())));
         assert_eq!(check("pve-configid-list", ""), Some(Ok(())));
+        assert_eq!(
+            check("pve-startup-order", " order=1, ,9,up=5"),
+            Some(Err("unable to parse startup options\n".into()))
+        );
+        assert_eq!(check("pve-startup-order", "1,,down=9"), Some(Ok(())));
+        assert_eq!(check("pve-storage-path", "/mnt/a;b"), Some(Ok(())));
         assert_eq!(check("email-opt", ""), Some(Ok(())));
         assert!(check("pve-unheard-of", "x").is_none());
     }

@@ -2,31 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use proxmox_codegen::facts::{Schemas, Type};
+use proxmox_codegen::facts::{Schema, Schemas, Type};
 
 /// Splits a property string into its keys, aliases resolved.
 ///
 /// The error is the text after `invalid format - `, without its newline.
 pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
-    let mut default_used = false;
+    let mut bare: Option<&str> = None;
     for part in text.split(',') {
         if part.trim().is_empty() {
             continue;
         }
         let Some((key, value)) = part.split_once('=') else {
-            let default = schemas.iter().find(|(_, schema)| schema.default_key);
-            let Some((key, _)) = default else {
-                return Err("value without key, but schema does not define a default key".into());
-            };
-            if default_used || found.contains_key(key) {
+            if let Some(key) = bare {
                 return Err(duplicate(key));
             }
-            default_used = true;
-            found.insert(key.clone(), part.to_owned());
+            let default = schemas.iter().find(|(_, schema)| schema.default_key);
+            let Some((key, schema)) = default else {
+                return Err("value without key, but schema does not define a default key".into());
+            };
+            bare = Some(key);
+            // What is false to Perl is overwritten.
+            if found
+                .get(key)
+                .is_some_and(|old| !old.is_empty() && old != "0")
+            {
+                return Err(duplicate(key));
+            }
+            found.insert(key.clone(), plain(schema, part));
             continue;
         };
-        if key.is_empty() || value.is_empty() {
+        // A line feed at the end is not seen, one within ends the match.
+        let value = value.strip_suffix('\n').unwrap_or(value);
+        if key.is_empty() || value.is_empty() || value.contains('\n') {
             return Err("missing key in comma-separated list property".into());
         }
         if found.contains_key(key) {
@@ -40,24 +49,26 @@ pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, St
             {
                 return Err(format!("key alias '{key_alias}' is already defined"));
             }
+            if found.contains_key(alias) {
+                return Err(format!("key '{alias}' is already defined (via alias)"));
+            }
             name = alias;
             schema = schemas.get(alias);
         }
-        let Some(schema) = schema else {
-            return Err(format!(
-                "invalid key in comma-separated list property: {name}"
-            ));
-        };
-        let value = match (schema.ty, boolean(value)) {
-            (Some(Type::Boolean), Some(true)) => "1",
-            (Some(Type::Boolean), Some(false)) => "0",
-            _ => value,
-        };
-        if found.insert(name.to_owned(), value.to_owned()).is_some() {
-            return Err(duplicate(name));
-        }
+        // A key that the schema lacks is found by whoever checks the keys.
+        let value = schema.map_or_else(|| value.to_owned(), |schema| plain(schema, value));
+        found.insert(name.to_owned(), value);
     }
     Ok(found)
+}
+
+/// A value as it is kept: what says yes or no as a digit.
+fn plain(schema: &Schema, value: &str) -> String {
+    match (schema.ty, boolean(value)) {
+        (Some(Type::Boolean), Some(true)) => "1".to_owned(),
+        (Some(Type::Boolean), Some(false)) => "0".to_owned(),
+        _ => value.to_owned(),
+    }
 }
 
 fn duplicate(key: &str) -> String {
@@ -98,7 +109,6 @@ pub(crate) fn print(schemas: &Schemas, keys: &BTreeMap<String, String>) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxmox_codegen::facts::Schema;
 
     fn nic() -> Schemas {
         let plain = |ty| Schema {
@@ -143,15 +153,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_false_is_overwritten_and_yes_is_a_digit() {
+        let switch = Schemas::from([(
+            "enabled".into(),
+            Schema {
+                ty: Some(Type::Boolean),
+                default_key: true,
+                ..Schema::default()
+            },
+        )]);
+        for text in ["Yes", "enabled=0,1", "enabled=on", " ,1,"] {
+            assert_eq!(parse(&switch, text).expect(text)["enabled"], "1", "{text}");
+        }
+        assert_eq!(parse(&switch, "OFF").expect("fine")["enabled"], "0");
+        assert!(parse(&switch, "enabled=1,0").is_err());
+        assert!(parse(&switch, "0,1").is_err());
+    }
+
+    #[test]
     fn refusals() {
         assert_eq!(
             parse(&nic(), "virtio,bridge").unwrap_err(),
             "duplicate key in comma-separated list property: model"
         );
         assert_eq!(
-            parse(&nic(), "virtio,bogus=1").unwrap_err(),
-            "invalid key in comma-separated list property: bogus"
+            parse(&nic(), "virtio=BC:24:11:00:00:01,macaddr=BC:24:11:00:00:02").unwrap_err(),
+            "duplicate key in comma-separated list property: macaddr"
         );
+        assert_eq!(
+            parse(&nic(), "macaddr=BC:24:11:00:00:02,virtio=BC:24:11:00:00:01").unwrap_err(),
+            "key 'macaddr' is already defined (via alias)"
+        );
+        for text in ["virtio,=x", "virtio,bridge=", "virtio,bridge=vm\nbr0"] {
+            assert_eq!(
+                parse(&nic(), text).unwrap_err(),
+                "missing key in comma-separated list property"
+            );
+        }
         let mut bare = nic();
         bare.remove("model");
         assert!(parse(&bare, "x").unwrap_err().contains("default key"));

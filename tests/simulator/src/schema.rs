@@ -105,6 +105,38 @@ impl KeyRules {
 static KEYS: LazyLock<BTreeMap<String, BTreeMap<String, KeyRules>>> =
     LazyLock::new(|| toml::from_str(include_str!("keys.toml")).unwrap_or_default());
 
+/// Fills in what a dump names and does not show, from where it does.
+fn complete(facts: &mut Facts) {
+    // Some of what a dump shows the keys of is one text to the server.
+    facts
+        .formats
+        .retain(|name, _| crate::formats::check(name, "").is_none());
+    let create = |path: &str| {
+        let methods = facts.endpoints.get(path)?;
+        Some(&methods.get(&Method::Post)?.parameters.properties)
+    };
+    // The alias of an optical drive.
+    let drive = create("/nodes/{node}/qemu").and_then(|own| own.get("ide[n]")?.format.clone());
+    let model = create("/cluster/qemu/custom-cpu-models")
+        .and_then(|own| own.get("reported-model")?.values.clone());
+    if let Some(Format::Keys(keys)) = drive {
+        facts.formats.insert("pve-qm-ide".to_owned(), keys);
+    }
+    if let Some(model) = model
+        && let Some(cpu) = facts.formats.get_mut("pve-vm-cpu-conf")
+        && let Some(schema) = cpu.get_mut("reported-model")
+    {
+        schema.values = Some(model);
+    }
+    if !facts.formats.contains_key("pve-sdn-dhcp-range") {
+        let ends = ["start-address", "end-address"];
+        let keys = ends.map(|end| (end.to_owned(), Schema::default()));
+        facts
+            .formats
+            .insert("pve-sdn-dhcp-range".to_owned(), keys.into());
+    }
+}
+
 pub(crate) struct ApiSchema {
     facts: Facts,
     root: Node,
@@ -149,6 +181,7 @@ impl ApiSchema {
                 }
             }
         }
+        complete(&mut facts);
         let mut root = Node::default();
         for path in facts.endpoints.keys() {
             let mut node = &mut root;
@@ -203,6 +236,10 @@ impl ApiSchema {
                     value.push('/');
                     value.push_str(part);
                 }
+            }
+            // Paths are matched as bytes, of which these are white space.
+            if value.contains([' ', '\t', '\n', '\r', '\x0b', '\x0c']) {
+                return None;
             }
             uri.push((name.clone(), value));
             node = next;
@@ -371,12 +408,7 @@ mod tests {
     }
 
     /// Free text, and property strings whose keys no dump holds.
-    const UNCHECKED: &[&str] = &[
-        "pve-qm-ide",
-        "pve-sdn-dhcp-range",
-        "pve-sdn-fabric-wireguard-interface",
-        "string-alist",
-    ];
+    const UNCHECKED: &[&str] = &["pve-sdn-fabric-wireguard-interface", "string-alist"];
 
     #[test]
     fn tasks_are_counted() {
