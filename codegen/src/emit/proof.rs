@@ -510,7 +510,8 @@ impl Emitter<'_> {
                     text = sample::chosen(name, &text);
                 }
                 if scene.path {
-                    text.retain(|c| c != '/');
+                    // No server takes white space in a path.
+                    text.retain(|c| !matches!(c, '/' | ' '));
                 }
                 Sent::one(quote!(#text), text)
             }
@@ -542,7 +543,7 @@ impl Emitter<'_> {
         let mut code = TokenStream::new();
         let members = string.members.iter().filter(|member| {
             (member.required || scene.shown.is_none() && keys.contains_key(&member.name))
-                && !sample::stands_alone(&string.name, &member.name)
+                && !sample::left_out(&string.name, &member.name)
         });
         for member in members {
             let value = self.value(&member.name, &member.ty, keys.get(&member.name), &inside);

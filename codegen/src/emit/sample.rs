@@ -174,10 +174,10 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("QemuCloudInitCustom", "network", SNIPPET),
     ("QemuCloudInitCustom", "user", SNIPPET),
     ("QemuCloudInitCustom", "vendor", SNIPPET),
+    ("QemuCpu", "cputype", "host"),
     ("QemuCpu", "flags", "+aes"),
     ("QemuCpu", "guest-phys-bits", "40"),
     ("QemuCpu", "phys-bits", "host"),
-    ("QemuCpu", "reported-model", "kvm64"),
     ("QemuHostPci", "device-id", "0x1533"),
     ("QemuHostPci", "host", "0000:01:00.0"),
     ("QemuHostPci", "sub-device-id", "0x0001"),
@@ -210,9 +210,12 @@ pub(super) fn key(owner: &str, name: &str) -> Option<&'static str> {
         .map(|(.., value)| *value)
 }
 
-/// Whether a key of a property string goes with no other key of it.
-pub(super) fn stands_alone(owner: &str, name: &str) -> bool {
-    (owner, name) == ("PruneBackups", "keep-all")
+/// Whether a key of a property string goes with no other key of it, or is for what this string does not describe.
+pub(super) fn left_out(owner: &str, name: &str) -> bool {
+    matches!(
+        (owner, name),
+        ("PruneBackups", "keep-all") | ("QemuCpu", "reported-model")
+    )
 }
 
 const FINGERPRINT: &str = "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99";

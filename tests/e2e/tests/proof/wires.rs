@@ -167,6 +167,9 @@ async fn the_simulator_accepts_every_call() {
             for (name, value) in call.params().iter() {
                 request = match value {
                     _ if !visit.parameters.contains(name) => request,
+                    _ if name == "type" && visit.kind.is_some() => {
+                        request.param(name, visit.kind.unwrap_or_default())
+                    }
                     ParamValue::One(text) => request.param(name, text.as_str()),
                     value => request.param(name, value.texts().to_vec()),
                 };
@@ -192,7 +195,11 @@ async fn the_simulator_accepts_every_call() {
             accepted += 1;
             *statuses.entry(seen.status).or_default() += 1;
             let sent = wire.parameters.iter();
-            for parameter in sent.filter(|p| visit.parameters.contains(p.name)) {
+            let own = |p: &&Parameter| !(p.name == "type" && visit.kind.is_some());
+            for parameter in sent
+                .filter(|p| visit.parameters.contains(p.name))
+                .filter(own)
+            {
                 arrived += 1;
                 let came = seen.params.get(parameter.name).unwrap_or(&Value::Null);
                 complaints.extend(complaint(wire, parameter, &flat(came)));
@@ -217,13 +224,15 @@ struct Visit {
     wire: &'static Wire,
     release: &'static str,
     parameters: BTreeSet<&'static str>,
+    /// The type of section instead of the wire's.
+    kind: Option<&'static str>,
 }
 
 /// A call of the newest release with all that it knows, and one for each parameter it no longer knows.
 fn visits_of(wire: &'static Wire) -> Vec<Visit> {
     let known = wire.parameters.iter().filter(|p| p.known);
     let mut parameters: BTreeSet<&str> = known.map(|p| p.name).collect();
-    let mut visits = Vec::new();
+    let mut visits = foreign(wire, &mut parameters);
     if let Some((_, apart)) = APART.iter().find(|(key, _)| *key == wire.endpoint) {
         let facts = crate::releases::facts(wire.release);
         let required = |name: &&str| {
@@ -237,6 +246,7 @@ fn visits_of(wire: &'static Wire) -> Vec<Visit> {
             wire,
             release: wire.release,
             parameters: parameters.iter().copied().filter(own).collect(),
+            kind: None,
         });
         parameters.retain(|name| !apart.contains(name));
     }
@@ -244,6 +254,7 @@ fn visits_of(wire: &'static Wire) -> Vec<Visit> {
         wire,
         release: wire.release,
         parameters,
+        kind: None,
     });
     for dropped in wire.parameters.iter().filter(|p| !p.known) {
         let visit = releases().into_iter().rev().find_map(|release| {
@@ -265,11 +276,47 @@ fn visits_of(wire: &'static Wire) -> Vec<Visit> {
                 parameters: sent
                     .filter(|name| *name == dropped.name || needed(name))
                     .collect(),
+                kind: None,
             })
         });
         visits.push(visit.expect("some release has it"));
     }
     visits
+}
+
+/// Takes out the parameters that sections of the wire's type do not have, for a call of another type.
+fn foreign(wire: &'static Wire, parameters: &mut BTreeSet<&'static str>) -> Vec<Visit> {
+    let facts = crate::releases::facts(wire.release);
+    let schemas = wire.endpoint.split_once(' ').and_then(|(method, path)| {
+        let endpoint = facts.endpoints.get(path)?.get(&method.parse().ok()?)?;
+        Some(&endpoint.parameters.properties)
+    });
+    let schemas = schemas.expect("an endpoint of its release");
+    let sent = |name: &str| wire.parameters.iter().find(|p| p.name == name);
+    let Some(Sent::One(kind)) = sent("type").map(|parameter| &parameter.sent) else {
+        return Vec::new();
+    };
+    let mut others: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for name in parameters.clone() {
+        let schema = schemas.get(name);
+        let schema = schema.filter(|schema| schema.type_property.as_deref() == Some("type"));
+        let kinds = schema.and_then(|schema| schema.instance_types.as_ref());
+        if let Some(other) = kinds.filter(|kinds| !kinds.iter().any(|own| own == kind)) {
+            parameters.remove(name);
+            others.entry(&other[0]).or_default().insert(name);
+        }
+    }
+    let required = |name: &&str| schemas.get(*name).is_some_and(|schema| !schema.optional);
+    let visits = others.into_iter().map(|(kind, mut names)| {
+        names.extend(parameters.iter().copied().filter(required));
+        Visit {
+            wire,
+            release: wire.release,
+            parameters: names,
+            kind: Some(kind),
+        }
+    });
+    visits.collect()
 }
 
 /// Parameters that the server takes only without others, so that they are sent in a call of their own.
