@@ -1018,7 +1018,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /access/tfa/{userid}/{id}",
         method: "GET",
-        path: "/access/tfa/someone%40pve/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: access_tfa_userid_id_get,
         parameters: &[],
@@ -1026,7 +1026,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "PUT /access/tfa/{userid}/{id}",
         method: "PUT",
-        path: "/access/tfa/someone%40pve/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: access_tfa_userid_id_put,
         parameters: &[
@@ -1053,7 +1053,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "DELETE /access/tfa/{userid}/{id}",
         method: "DELETE",
-        path: "/access/tfa/someone%40pve/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: access_tfa_userid_id_delete,
         parameters: &[
@@ -6215,7 +6215,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /cluster/qemu/custom-cpu-models/{cputype}",
         method: "GET",
-        path: "/cluster/qemu/custom-cpu-models/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/cluster/qemu/custom-cpu-models/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: cluster_qemu_custom_cpu_models_cputype_get,
         parameters: &[],
@@ -6286,7 +6286,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "DELETE /cluster/qemu/custom-cpu-models/{cputype}",
         method: "DELETE",
-        path: "/cluster/qemu/custom-cpu-models/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/cluster/qemu/custom-cpu-models/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: cluster_qemu_custom_cpu_models_cputype_delete,
         parameters: &[],
@@ -8812,7 +8812,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "POST /cluster/sdn/vnets/{vnet}/subnets",
         method: "POST",
-        path: "/cluster/sdn/vnets/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets",
+        path: "/cluster/sdn/vnets/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets",
         release: "9.2",
         build: cluster_sdn_vnets_vnet_subnets_post,
         parameters: &[
@@ -8895,7 +8895,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "PUT",
-        path: "/cluster/sdn/vnets/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets/zone1-192.0.2.0-24",
+        path: "/cluster/sdn/vnets/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets/zone1-192.0.2.0-24",
         release: "9.2",
         build: cluster_sdn_vnets_vnet_subnets_subnet_put,
         parameters: &[
@@ -9780,7 +9780,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "DELETE /nodes/{node}/ceph/fs/{name}",
         method: "DELETE",
-        path: "/nodes/pve1/ceph/fs/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/nodes/pve1/ceph/fs/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: node_ceph_fs_name_delete,
         parameters: &[
@@ -10192,7 +10192,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /nodes/{node}/ceph/pool/{name}",
         method: "GET",
-        path: "/nodes/pve1/ceph/pool/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: node_ceph_pool_name_get,
         parameters: &[],
@@ -10263,7 +10263,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "DELETE /nodes/{node}/ceph/pool/{name}",
         method: "DELETE",
-        path: "/nodes/pve1/ceph/pool/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "9.2",
         build: node_ceph_pool_name_delete,
         parameters: &[
@@ -10290,7 +10290,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /nodes/{node}/ceph/pool/{name}/status",
         method: "GET",
-        path: "/nodes/pve1/ceph/pool/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC/status",
+        path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/status",
         release: "9.2",
         build: node_ceph_pool_name_status_get,
         parameters: &[
@@ -10402,7 +10402,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /nodes/{node}/ceph/pools/{name}",
         method: "GET",
-        path: "/nodes/pve1/ceph/pools/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/nodes/pve1/ceph/pools/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "7.4",
         build: node_ceph_pools_name_get,
         parameters: &[
@@ -10417,7 +10417,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "PUT /nodes/{node}/ceph/pools/{name}",
         method: "PUT",
-        path: "/nodes/pve1/ceph/pools/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/nodes/pve1/ceph/pools/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "7.4",
         build: node_ceph_pools_name_put,
         parameters: &[
@@ -10480,7 +10480,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "DELETE /nodes/{node}/ceph/pools/{name}",
         method: "DELETE",
-        path: "/nodes/pve1/ceph/pools/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC",
+        path: "/nodes/pve1/ceph/pools/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
         release: "7.4",
         build: node_ceph_pools_name_delete,
         parameters: &[
@@ -14342,14 +14342,13 @@ pub static WIRES: &[Wire] = &[
                 of: Some("QemuCpu"),
                 sent: Parts(
                     &[
-                        "text",
+                        "host",
                         "flags=+aes;+aes",
                         "guest-phys-bits=40",
                         "hidden=1",
                         "hv-vendor-id=text",
                         "level=7",
                         "phys-bits=host",
-                        "reported-model=kvm64",
                     ],
                 ),
             },
@@ -15644,14 +15643,13 @@ pub static WIRES: &[Wire] = &[
                 of: Some("QemuCpu"),
                 sent: Parts(
                     &[
-                        "text",
+                        "host",
                         "flags=+aes;+aes",
                         "guest-phys-bits=40",
                         "hidden=1",
                         "hv-vendor-id=text",
                         "level=7",
                         "phys-bits=host",
-                        "reported-model=kvm64",
                     ],
                 ),
             },
@@ -16466,14 +16464,13 @@ pub static WIRES: &[Wire] = &[
                 of: Some("QemuCpu"),
                 sent: Parts(
                     &[
-                        "text",
+                        "host",
                         "flags=+aes;+aes",
                         "guest-phys-bits=40",
                         "hidden=1",
                         "hv-vendor-id=text",
                         "level=7",
                         "phys-bits=host",
-                        "reported-model=kvm64",
                     ],
                 ),
             },
@@ -18984,7 +18981,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/bridges",
         method: "GET",
-        path: "/nodes/pve1/sdn/zones/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC/bridges",
+        path: "/nodes/pve1/sdn/zones/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/bridges",
         release: "9.2",
         build: node_sdn_zones_zone_bridges_get,
         parameters: &[],
@@ -19000,7 +18997,7 @@ pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/ip-vrf",
         method: "GET",
-        path: "/nodes/pve1/sdn/zones/a%20b%26c%3Dd%3Be%2Bf%2541%C3%BC/ip-vrf",
+        path: "/nodes/pve1/sdn/zones/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/ip-vrf",
         release: "9.2",
         build: node_sdn_zones_zone_ip_vrf_get,
         parameters: &[],
@@ -21547,7 +21544,7 @@ fn access_tfa_userid_id_get() -> Call {
         .access()
         .tfa()
         .userid("someone@pve")
-        .id("a b&c=d;e+f%41ü")
+        .id("ab&c=d;e+f%41ü")
         .get()
         .call()
         .clone()
@@ -21558,7 +21555,7 @@ fn access_tfa_userid_id_put() -> Call {
         .access()
         .tfa()
         .userid("someone@pve")
-        .id("a b&c=d;e+f%41ü")
+        .id("ab&c=d;e+f%41ü")
         .put()
         .description("a b&c=d;e+f%41/ü")
         .enable(true)
@@ -21572,7 +21569,7 @@ fn access_tfa_userid_id_delete() -> Call {
         .access()
         .tfa()
         .userid("someone@pve")
-        .id("a b&c=d;e+f%41ü")
+        .id("ab&c=d;e+f%41ü")
         .delete()
         .password("a b&c=d;e+f%41/ü")
         .call()
@@ -23657,7 +23654,7 @@ fn cluster_qemu_custom_cpu_models_cputype_get() -> Call {
         .cluster()
         .qemu()
         .custom_cpu_models()
-        .cputype("a b&c=d;e+f%41ü")
+        .cputype("ab&c=d;e+f%41ü")
         .get()
         .call()
         .clone()
@@ -23689,7 +23686,7 @@ fn cluster_qemu_custom_cpu_models_cputype_delete() -> Call {
         .cluster()
         .qemu()
         .custom_cpu_models()
-        .cputype("a b&c=d;e+f%41ü")
+        .cputype("ab&c=d;e+f%41ü")
         .delete()
         .call()
         .clone()
@@ -24900,7 +24897,7 @@ fn cluster_sdn_vnets_vnet_subnets_post() -> Call {
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet, "zone1-192.0.2.0-24")
         .dhcp_dns_server("192.0.2.10")
@@ -24936,7 +24933,7 @@ fn cluster_sdn_vnets_vnet_subnets_subnet_put() -> Call {
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .subnet("zone1-192.0.2.0-24")
         .put()
@@ -25319,7 +25316,7 @@ fn node_ceph_fs_name_delete() -> Call {
         .node("pve1")
         .ceph()
         .fs()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .delete()
         .remove_pools(true)
         .remove_storages(true)
@@ -25578,7 +25575,7 @@ fn node_ceph_pool_name_get() -> Call {
         .node("pve1")
         .ceph()
         .pool()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .get()
         .call()
         .clone()
@@ -25611,7 +25608,7 @@ fn node_ceph_pool_name_delete() -> Call {
         .node("pve1")
         .ceph()
         .pool()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .delete()
         .force(true)
         .remove_ecprofile(true)
@@ -25626,7 +25623,7 @@ fn node_ceph_pool_name_status_get() -> Call {
         .node("pve1")
         .ceph()
         .pool()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .status()
         .get()
         .verbose(true)
@@ -25671,7 +25668,7 @@ fn node_ceph_pools_name_get() -> Call {
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .get()
         .verbose(true)
         .call()
@@ -25684,7 +25681,7 @@ fn node_ceph_pools_name_put() -> Call {
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put()
         .application(pve::node_ceph::NodeCephApplication::Rbd)
         .crush_rule("a b&c=d;e+f%41/ü")
@@ -25705,7 +25702,7 @@ fn node_ceph_pools_name_delete() -> Call {
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .delete()
         .force(true)
         .remove_ecprofile(true)
@@ -27603,14 +27600,13 @@ fn qemu_post() -> Call {
         .cores(7i64)
         .cpu(
             pve::qemu::QemuCpu::new()
-                .cputype("text")
+                .cputype("host")
                 .flags(["+aes", "+aes"])
                 .guest_phys_bits(40i64)
                 .hidden(true)
                 .hv_vendor_id("text")
                 .level(7i64)
-                .phys_bits("host")
-                .reported_model("kvm64"),
+                .phys_bits("host"),
         )
         .cpulimit(0.5f64)
         .cpuunits(7i64)
@@ -28449,14 +28445,13 @@ fn qemu_vmid_config_post() -> Call {
         .cores(7i64)
         .cpu(
             pve::qemu::QemuCpu::new()
-                .cputype("text")
+                .cputype("host")
                 .flags(["+aes", "+aes"])
                 .guest_phys_bits(40i64)
                 .hidden(true)
                 .hv_vendor_id("text")
                 .level(7i64)
-                .phys_bits("host")
-                .reported_model("kvm64"),
+                .phys_bits("host"),
         )
         .cpulimit(0.5f64)
         .cpuunits(7i64)
@@ -28847,14 +28842,13 @@ fn qemu_vmid_config_put() -> Call {
         .cores(7i64)
         .cpu(
             pve::qemu::QemuCpu::new()
-                .cputype("text")
+                .cputype("host")
                 .flags(["+aes", "+aes"])
                 .guest_phys_bits(40i64)
                 .hidden(true)
                 .hv_vendor_id("text")
                 .level(7i64)
-                .phys_bits("host")
-                .reported_model("kvm64"),
+                .phys_bits("host"),
         )
         .cpulimit(0.5f64)
         .cpuunits(7i64)
@@ -30367,7 +30361,7 @@ fn node_sdn_zones_zone_bridges_get() -> Call {
         .node("pve1")
         .sdn()
         .zones()
-        .zone("a b&c=d;e+f%41ü")
+        .zone("ab&c=d;e+f%41ü")
         .bridges()
         .get()
         .call()
@@ -30393,7 +30387,7 @@ fn node_sdn_zones_zone_ip_vrf_get() -> Call {
         .node("pve1")
         .sdn()
         .zones()
-        .zone("a b&c=d;e+f%41ü")
+        .zone("ab&c=d;e+f%41ü")
         .ip_vrf()
         .get()
         .call()
