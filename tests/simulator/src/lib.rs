@@ -65,6 +65,7 @@ pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
 pub use crate::inside::{CommandOutput, GuestAgent};
 pub use crate::sample::{MinimalRequest, minimal_requests};
 pub use crate::schema::{facts, newest_release, releases};
+pub use crate::validate::Rules;
 
 use crate::app::App;
 

@@ -8,7 +8,48 @@ use crate::formats;
 use crate::params::{Param, Params};
 use crate::pattern;
 use crate::propstring;
-use crate::schema::{lookup, split_index};
+use crate::schema::{ApiSchema, lookup, split_index};
+
+/// What a release says of parameters before a call is made of them.
+pub struct Rules(ApiSchema);
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Rules").field(&self.0.release()).finish()
+    }
+}
+
+impl Rules {
+    /// The rules of a release.
+    ///
+    /// # Errors
+    ///
+    /// The release is not one of [`crate::releases`].
+    pub fn of(release: &str) -> Result<Self, crate::Error> {
+        ApiSchema::load(release)
+            .map(Self)
+            .map_err(crate::Error::new)
+    }
+
+    /// The texts of a refusal by parameter; `None` where the release does not have the endpoint, which is written as
+    /// `POST /nodes/{node}/qemu`.
+    #[must_use]
+    pub fn refusals(
+        &self,
+        endpoint: &str,
+        parameters: &[(&str, &str)],
+    ) -> Option<BTreeMap<String, String>> {
+        let (method, path) = endpoint.split_once(' ')?;
+        let endpoint = self.0.endpoint(method.parse().ok()?, path)?;
+        let mut params = parameters
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), Param::Text((*text).to_owned())))
+            .collect();
+        let formats = self.0.formats();
+        let errors = Validator { formats }.request(&endpoint.parameters, &mut params);
+        Some(errors.0)
+    }
+}
 
 /// Refused parameters: name to text.
 #[derive(Debug, Default)]
@@ -629,7 +670,7 @@ mod tests {
     }
 
     /// Why a reading is not the server's; `None` where it is.
-    fn other_reading(api: &crate::schema::ApiSchema, reading: &Reading) -> Option<String> {
+    fn other_reading(api: &ApiSchema, reading: &Reading) -> Option<String> {
         let validator = Validator {
             formats: api.formats(),
         };
@@ -666,7 +707,7 @@ mod tests {
     }
 
     fn other_readings(text: &str) -> (usize, Vec<String>) {
-        let api = crate::schema::ApiSchema::load("9.2").expect("9.2");
+        let api = ApiSchema::load("9.2").expect("9.2");
         let readings: Vec<Reading> = text
             .lines()
             .map(|line| serde_json::from_str(line).expect(line))
