@@ -209,7 +209,21 @@ impl Emitter<'_> {
             }
         }
         for rule in self.overlay.rules(&string.name) {
-            let (Some(key), Some(pattern)) = (&rule.key, &rule.pattern) else {
+            let Some(key) = &rule.key else { continue };
+            let values = rule.values.iter();
+            limits.extend(values.map(|values| quote!((#key, Takes::OneOf(&[#(#values),*])))));
+            let format = rule.format.iter();
+            limits.extend(format.map(|format| quote!((#key, Takes::Format(#format)))));
+            if rule.minimum.is_some() || rule.maximum.is_some() {
+                let number = |n| {
+                    let n = proc_macro2::Literal::i64_unsuffixed(n);
+                    quote!(#n)
+                };
+                let least = rule.minimum.map_or(quote!(i64::MIN), number);
+                let most = rule.maximum.map_or(quote!(i64::MAX), number);
+                limits.push(quote!((#key, Takes::Integer(#least, #most))));
+            }
+            let Some(pattern) = &rule.pattern else {
                 continue;
             };
             let mut patterns = vec![pattern.clone()];

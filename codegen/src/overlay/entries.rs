@@ -176,9 +176,13 @@ pub(crate) struct Rule {
     pub(crate) never: Option<String>,
     pub(crate) alone: Option<String>,
     pub(crate) with: Option<(String, String)>,
-    /// The key that `pattern` is for.
+    /// The key that the following are for.
     pub(crate) key: Option<String>,
     pub(crate) pattern: Option<String>,
+    pub(crate) values: Option<Vec<String>>,
+    pub(crate) format: Option<String>,
+    pub(crate) minimum: Option<i64>,
+    pub(crate) maximum: Option<i64>,
     /// The parameter whose values are taken besides, as `POST /path?name`.
     pub(crate) or_values_of: Option<String>,
     /// For the reader of the file; required, so that no fact comes from nowhere.
