@@ -5891,7 +5891,15 @@ object!(RealmSyncOptions {
         aliases: &[],
         key_aliases: &[],
         limits: &[
-            ("scope", Takes::OneOf(<super::types::RealmSyncScope as OpenEnum>::KNOWN_VALUES.0)),
+            (
+                "scope", Takes::OneOf(<super::types::RealmSyncScope as OpenEnum>::KNOWN_VALUES.0),
+            ),
+            (
+                "remove-vanished",
+                Takes::Pattern(
+                    &["(?:(?:(?:acl|properties|entry);)*(?:acl|properties|entry)|none)"],
+                ),
+            ),
         ],
         between: &[],
     },
@@ -5992,7 +6000,11 @@ object!(RealmTfa {
         default_key: None,
         aliases: &[],
         key_aliases: &[],
-        limits: &[],
+        limits: &[
+            ("type", Takes::OneOf(&["yubico", "oath"])),
+            ("digits", Takes::Integer(6, 8)),
+            ("step", Takes::Integer(10, i64::MAX)),
+        ],
         between: &[],
     },
     others: unknown,

@@ -13020,7 +13020,17 @@ object!(QemuBoot {
         default_key: Some("legacy"),
         aliases: &[],
         key_aliases: &[],
-        limits: &[],
+        limits: &[
+            ("legacy", Takes::Pattern(&["[acdn]{1,4}"])),
+            (
+                "order",
+                Takes::Pattern(
+                    &[
+                    "(?:ide|sata|scsi|virtio|net|usb|hostpci)\\d+(?:[;, ](?:ide|sata|scsi|virtio|net|usb|hostpci)\\d+)*",
+                ],
+                ),
+            ),
+        ],
         between: &[],
     },
     others: unknown,
@@ -13158,7 +13168,12 @@ object!(QemuCloudInitCustom {
         default_key: None,
         aliases: &[],
         key_aliases: &[],
-        limits: &[],
+        limits: &[
+            ("meta", Takes::Format("pve-volume-id")),
+            ("network", Takes::Format("pve-volume-id")),
+            ("user", Takes::Format("pve-volume-id")),
+            ("vendor", Takes::Format("pve-volume-id")),
+        ],
         between: &[],
     },
     others: unknown,
@@ -14392,14 +14407,21 @@ object!(QemuCpu {
         key_aliases: &[],
         limits: &[
             (
-            "cputype",
-            Takes::Pattern(
-                &[
-                "(?:custom-.+|x86-64-v[234](?:-AES)?)",
-                "(?:486|a64fx|athlon|Broadwell|Broadwell-IBRS|Broadwell-noTSX|Broadwell-noTSX-IBRS|Cascadelake-Server|Cascadelake-Server-noTSX|Cascadelake-Server-v2|Cascadelake-Server-v4|Cascadelake-Server-v5|ClearwaterForest|ClearwaterForest-v2|ClearwaterForest-v3|Conroe|Cooperlake|Cooperlake-v2|core2duo|coreduo|cortex-a35|cortex-a53|cortex-a55|cortex-a57|cortex-a710|cortex-a72|cortex-a76|cortex-a78ae|DiamondRapids|EPYC|EPYC-Genoa|EPYC-Genoa-v2|EPYC-IBPB|EPYC-Milan|EPYC-Milan-v2|EPYC-Milan-v3|EPYC-Rome|EPYC-Rome-v2|EPYC-Rome-v3|EPYC-Rome-v4|EPYC-Rome-v5|EPYC-Turin|EPYC-v3|EPYC-v4|EPYC-v5|GraniteRapids|GraniteRapids-v2|GraniteRapids-v3|GraniteRapids-v4|GraniteRapids-v5|Haswell|Haswell-IBRS|Haswell-noTSX|Haswell-noTSX-IBRS|host|Icelake-Client|Icelake-Client-noTSX|Icelake-Server|Icelake-Server-noTSX|Icelake-Server-v3|Icelake-Server-v4|Icelake-Server-v5|Icelake-Server-v6|Icelake-Server-v7|IvyBridge|IvyBridge-IBRS|KnightsMill|kvm32|kvm64|max|Nehalem|Nehalem-IBRS|neoverse-n1|neoverse-n2|neoverse-v1|Opteron_G1|Opteron_G2|Opteron_G3|Opteron_G4|Opteron_G5|Penryn|pentium|pentium2|pentium3|phenom|qemu32|qemu64|SandyBridge|SandyBridge-IBRS|SapphireRapids|SapphireRapids-v2|SapphireRapids-v3|SapphireRapids-v4|SapphireRapids-v5|SapphireRapids-v6|SierraForest|SierraForest-v2|SierraForest-v3|SierraForest-v4|SierraForest-v5|Skylake-Client|Skylake-Client-IBRS|Skylake-Client-noTSX-IBRS|Skylake-Client-v4|Skylake-Server|Skylake-Server-IBRS|Skylake-Server-noTSX-IBRS|Skylake-Server-v4|Skylake-Server-v5|Westmere|Westmere-IBRS)",
-            ],
+                "cputype",
+                Takes::Pattern(
+                    &[
+                    "(?:custom-.+|x86-64-v[234](?:-AES)?)",
+                    "(?:486|a64fx|athlon|Broadwell|Broadwell-IBRS|Broadwell-noTSX|Broadwell-noTSX-IBRS|Cascadelake-Server|Cascadelake-Server-noTSX|Cascadelake-Server-v2|Cascadelake-Server-v4|Cascadelake-Server-v5|ClearwaterForest|ClearwaterForest-v2|ClearwaterForest-v3|Conroe|Cooperlake|Cooperlake-v2|core2duo|coreduo|cortex-a35|cortex-a53|cortex-a55|cortex-a57|cortex-a710|cortex-a72|cortex-a76|cortex-a78ae|DiamondRapids|EPYC|EPYC-Genoa|EPYC-Genoa-v2|EPYC-IBPB|EPYC-Milan|EPYC-Milan-v2|EPYC-Milan-v3|EPYC-Rome|EPYC-Rome-v2|EPYC-Rome-v3|EPYC-Rome-v4|EPYC-Rome-v5|EPYC-Turin|EPYC-v3|EPYC-v4|EPYC-v5|GraniteRapids|GraniteRapids-v2|GraniteRapids-v3|GraniteRapids-v4|GraniteRapids-v5|Haswell|Haswell-IBRS|Haswell-noTSX|Haswell-noTSX-IBRS|host|Icelake-Client|Icelake-Client-noTSX|Icelake-Server|Icelake-Server-noTSX|Icelake-Server-v3|Icelake-Server-v4|Icelake-Server-v5|Icelake-Server-v6|Icelake-Server-v7|IvyBridge|IvyBridge-IBRS|KnightsMill|kvm32|kvm64|max|Nehalem|Nehalem-IBRS|neoverse-n1|neoverse-n2|neoverse-v1|Opteron_G1|Opteron_G2|Opteron_G3|Opteron_G4|Opteron_G5|Penryn|pentium|pentium2|pentium3|phenom|qemu32|qemu64|SandyBridge|SandyBridge-IBRS|SapphireRapids|SapphireRapids-v2|SapphireRapids-v3|SapphireRapids-v4|SapphireRapids-v5|SapphireRapids-v6|SierraForest|SierraForest-v2|SierraForest-v3|SierraForest-v4|SierraForest-v5|Skylake-Client|Skylake-Client-IBRS|Skylake-Client-noTSX-IBRS|Skylake-Client-v4|Skylake-Server|Skylake-Server-IBRS|Skylake-Server-noTSX-IBRS|Skylake-Server-v4|Skylake-Server-v5|Westmere|Westmere-IBRS)",
+                ],
+                ),
             ),
-        ),
+            ("hv-vendor-id", Takes::Pattern(&["[a-zA-Z0-9]{1,12}"])),
+            (
+                "flags", Takes::Pattern(&["[+-][a-zA-Z0-9\\-_\\.]+(?:;[+-][a-zA-Z0-9\\-_\\.]+)*"]),
+            ),
+            ("guest-phys-bits", Takes::Integer(32, 64)),
+            ("phys-bits", Takes::Pattern(&["host|[89]|[1-5][0-9]|6[0-4]"])),
+            ("level", Takes::Integer(0, 4294967295)),
         ],
         between: &[Between::Needed("cputype"), Between::Never("reported-model")],
     },
@@ -15782,6 +15804,21 @@ object!(QemuHostPci {
         key_aliases: &[],
         limits: &[
             ("driver", Takes::OneOf(<QemuHostPciDriver as OpenEnum>::KNOWN_VALUES.0)),
+            (
+                "host",
+                Takes::Pattern(
+                    &[
+                    "(?:(?:[a-f0-9]{4,}:)?[a-f0-9]{2}:[a-f0-9]{2}(?:\\.[a-f0-9])?)(?:;(?:(?:[a-f0-9]{4,}:)?[a-f0-9]{2}:[a-f0-9]{2}(?:\\.[a-f0-9])?))*",
+                ],
+                ),
+            ),
+            ("mapping", Takes::Format("pve-configid")),
+            ("mdev", Takes::Pattern(&["[^/.:]+"])),
+            ("romfile", Takes::Pattern(&["[^,;]+"])),
+            ("vendor-id", Takes::Pattern(&["0x[0-9a-fA-F]{4}"])),
+            ("device-id", Takes::Pattern(&["0x[0-9a-fA-F]{4}"])),
+            ("sub-vendor-id", Takes::Pattern(&["0x[0-9a-fA-F]{4}"])),
+            ("sub-device-id", Takes::Pattern(&["0x[0-9a-fA-F]{4}"])),
         ],
         between: &[],
     },
@@ -19326,7 +19363,7 @@ object!(QemuSev {
         default_key: Some("type"),
         aliases: &[],
         key_aliases: &[],
-        limits: &[],
+        limits: &[("type", Takes::OneOf(&["std", "es", "snp"]))],
         between: &[],
     },
     others: unknown,
@@ -19443,7 +19480,17 @@ object!(QemuSmbios1 {
         default_key: None,
         aliases: &[],
         key_aliases: &[],
-        limits: &[],
+        limits: &[
+            (
+                "uuid", Takes::Pattern(&["[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}"]),
+            ),
+            ("version", Takes::Pattern(&["[A-Za-z0-9+/]+={0,2}"])),
+            ("serial", Takes::Pattern(&["[A-Za-z0-9+/]+={0,2}"])),
+            ("manufacturer", Takes::Pattern(&["[A-Za-z0-9+/]+={0,2}"])),
+            ("product", Takes::Pattern(&["[A-Za-z0-9+/]+={0,2}"])),
+            ("sku", Takes::Pattern(&["[A-Za-z0-9+/]+={0,2}"])),
+            ("family", Takes::Pattern(&["[A-Za-z0-9+/]+={0,2}"])),
+        ],
         between: &[],
     },
     others: unknown,
@@ -20844,7 +20891,11 @@ object!(QemuTdx {
         default_key: Some("type"),
         aliases: &[],
         key_aliases: &[],
-        limits: &[],
+        limits: &[
+            ("type", Takes::OneOf(&["tdx"])),
+            ("vsock-cid", Takes::Integer(2, i64::MAX)),
+            ("vsock-port", Takes::Integer(0, i64::MAX)),
+        ],
         between: &[],
     },
     others: unknown,
@@ -21091,7 +21142,15 @@ object!(QemuUsb {
         default_key: Some("host"),
         aliases: &[],
         key_aliases: &[],
-        limits: &[("mapping", Takes::Format("pve-configid"))],
+        limits: &[
+            ("mapping", Takes::Format("pve-configid")),
+            (
+                "host",
+                Takes::Pattern(
+                    &["(?i:(?:0x)?[0-9a-f]{4}:(?:0x)?[0-9a-f]{4}|\\d+-\\d+(?:\\.\\d+)*|spice)"],
+                ),
+            ),
+        ],
         between: &[],
     },
     others: unknown,
@@ -21407,7 +21466,12 @@ object!(QemuWatchdog {
         default_key: Some("model"),
         aliases: &[],
         key_aliases: &[],
-        limits: &[("model", Takes::OneOf(<QemuWatchdogModel as OpenEnum>::KNOWN_VALUES.0))],
+        limits: &[
+            ("model", Takes::OneOf(<QemuWatchdogModel as OpenEnum>::KNOWN_VALUES.0)),
+            (
+                "action", Takes::OneOf(&["reset", "shutdown", "poweroff", "pause", "debug", "none"]),
+            ),
+        ],
         between: &[],
     },
     others: unknown,
