@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let old: Value =
             serde_json::from_str(&old).map_err(|error| format!("{}: {error}", record.display()))?;
         let mut worse = compare(&old, &json);
+        worse.extend(refusals.unexplained.iter().cloned());
         if let Some(recorded) = &recorded {
             worse.extend(recorded.unproved.iter().cloned());
             let named = recorded.observed.undeclared.keys();
@@ -90,6 +91,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
 struct Refusals {
     kinds: BTreeMap<&'static str, usize>,
     other: Vec<String>,
+    /// Those of no kind that nobody said of why.
+    unexplained: Vec<String>,
     texts: usize,
 }
 
@@ -101,6 +104,7 @@ impl Refusals {
         let mut found = Self {
             kinds: BTreeMap::new(),
             other: Vec::new(),
+            unexplained: Vec::new(),
             texts: 0,
         };
         for (number, line) in file.lines().enumerate() {
@@ -126,7 +130,15 @@ impl Refusals {
             found.texts += 1;
             match table::find(refusal, &text.replace('*', "x")) {
                 Some(kind) => *found.kinds.entry(kind).or_default() += 1,
-                None => found.other.push(format!("{text}  ({place})")),
+                None => match columns.next() {
+                    Some(why) => found.other.push(format!("{text}  ({place}): {why}")),
+                    None => {
+                        found.other.push(format!("{text}  ({place})"));
+                        found
+                            .unexplained
+                            .push(format!("{text} ({place}): of no kind, and nobody says why"));
+                    }
+                },
             }
         }
         Ok(found)
