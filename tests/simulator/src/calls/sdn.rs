@@ -189,6 +189,11 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> A
             row.insert("type".into(), json!("subnet"));
             row.insert("vnet".into(), json!(vnet));
             row.insert("zone".into(), json!(zone_of(call)));
+            // Since there are ranges, each subnet shows how many it has.
+            let declared = &call.endpoint.parameters.properties;
+            if declared.contains_key("dhcp-range") {
+                row.entry("dhcp-range").or_insert_with(|| json!([]));
+            }
             if let Some((network, mask)) = call.text("cidr").and_then(|cidr| cidr.split_once('/')) {
                 row.insert("network".into(), json!(network));
                 row.insert("mask".into(), json!(mask));
