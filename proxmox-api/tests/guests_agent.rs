@@ -109,6 +109,7 @@ async fn programs_run_to_their_end_on_every_release() {
         let failing = CommandOutput::failure(100, "no network\n").stdout("Get:1 …\n");
         let builder = (machines().running(101).release(release))
             .guest_command(101, &["apt-get"], failing.seconds(5.0))
+            .guest_command(101, &["0"], CommandOutput::failure(3, ""))
             .guest_command(101, &["sleepy"], CommandOutput::killed(15));
         let (_simulator, pve) = start(builder).await;
         let agent = pve.guest(101).agent();
@@ -124,6 +125,12 @@ async fn programs_run_to_their_end_on_every_release() {
         let output = agent.exec(["sleepy"]).await.unwrap();
         assert_eq!((output.exit_code, output.signal), (None, Some(15)));
         assert!(!output.success());
+
+        // Of a form the server takes this for no array; before 8.0 a command is a text.
+        if release != "7.4" {
+            let output = agent.exec(["0"]).await.unwrap();
+            assert_eq!(output.exit_code, Some(3), "{release}");
+        }
 
         let missing = agent.exec(["no-such-program"]).await.unwrap_err();
         assert!(missing.api().is_some(), "{release}: {missing}");

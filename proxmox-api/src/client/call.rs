@@ -342,13 +342,10 @@ impl Call {
             }
             (value, _) => value,
         };
-        if let ParamValue::Many(texts) = &value
-            && let [only] = &texts[..]
-            && matches!(only.as_str(), "" | "0")
-        {
-            // A lone value becomes an array by Perl's idea of truth, and is refused otherwise.
+        if value.is_falsy_array() && !self.method.has_body() {
             let allowed = "more than one element, or one that is neither empty nor 0: the server takes \
                            that for no array";
+            let only = value.texts().concat();
             self.refuse(&key, Problem::doubt(only, allowed));
         }
         let limits = self.endpoint.map_or(&[][..], |endpoint| endpoint.limits);

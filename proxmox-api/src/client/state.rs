@@ -26,6 +26,7 @@ use crate::value::endpoint::{Method, Release};
 use crate::value::secret::Scrubber;
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
 /// A connection to Proxmox VE: a server's address and credentials.
 ///
@@ -174,7 +175,11 @@ impl Inner {
     pub(super) fn compose(&self, method: Method, path: &str, params: &Params) -> WireRequest {
         let mut path = path.to_owned();
         let mut body = String::new();
-        if method.has_body() {
+        let mut encoding = FORM;
+        if method.has_body() && params.needs_json() {
+            body = params.to_json();
+            encoding = JSON;
+        } else if method.has_body() {
             body = params.encode();
         } else if !params.is_empty() {
             path = format!("{path}?{}", params.encode());
@@ -186,7 +191,7 @@ impl Inner {
         if !body.is_empty() {
             request
                 .headers
-                .push(("Content-Type".to_owned(), FORM.to_owned()));
+                .push(("Content-Type".to_owned(), encoding.to_owned()));
         }
         let own = self.headers.iter();
         request

@@ -432,6 +432,9 @@ impl Seen {
         let boundary = (request.header("content-type"))
             .and_then(|kind| kind.strip_prefix("multipart/form-data; boundary="));
         let (form, parts) = match boundary {
+            None if request.header("content-type") == Some("application/json") => {
+                ("", members(&body))
+            }
             None => (&*body, Vec::new()),
             Some(boundary) => ("", parts(&body, boundary)),
         };
@@ -455,6 +458,24 @@ impl Seen {
             .filter(move |(known, _)| known == name)
             .map(|(_, value)| value)
     }
+}
+
+/// The members of a JSON body; an array once for each element.
+fn members(body: &str) -> Vec<(String, String)> {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let body: serde_json::Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+    let values = body.iter().flat_map(|(name, value)| {
+        let values = match value {
+            Value::Array(values) => values.iter().map(text).collect(),
+            value => vec![text(value)],
+        };
+        values.into_iter().map(move |value| (name.clone(), value))
+    });
+    values.collect()
 }
 
 /// The fields of an upload, and the name of its file.

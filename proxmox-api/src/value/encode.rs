@@ -41,6 +41,11 @@ impl ParamValue {
             Self::Many(texts) => texts,
         }
     }
+
+    /// Whether it is an array of one element that is empty or 0.
+    pub(crate) fn is_falsy_array(&self) -> bool {
+        matches!(self, Self::Many(texts) if matches!(&texts[..], [only] if matches!(only.as_str(), "" | "0")))
+    }
 }
 
 /// Parameters in the order they were first set; a key set again replaces its value.
@@ -82,6 +87,24 @@ impl Params {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether an array among them arrives in a JSON body alone: of a form the server makes an array of a lone value by Perl's
+    /// idea of truth.
+    pub(crate) fn needs_json(&self) -> bool {
+        self.iter().any(|(_, value)| value.is_falsy_array())
+    }
+
+    /// A JSON object, fit for a body. Its values are the texts that the form has.
+    pub(crate) fn to_json(&self) -> String {
+        let members = self.iter().map(|(key, value)| {
+            let value = match value {
+                ParamValue::One(text) => Value::from(text.as_str()),
+                ParamValue::Many(texts) => Value::from(texts.as_slice()),
+            };
+            (key.to_owned(), value)
+        });
+        Value::Object(members.collect()).to_string()
     }
 
     /// The form encoding, fit for a query and for a body alike.
@@ -272,5 +295,25 @@ mod tests {
         params.set("command", vec!["ls", "-l /"].to_param());
         params.set("force", true.to_param());
         assert_eq!(params.encode(), "command=ls&command=-l%20%2F&force=1");
+        assert!(!params.needs_json());
+    }
+
+    #[test]
+    fn a_lone_element_that_is_false_to_perl_goes_as_json() {
+        for only in ["0", ""] {
+            let mut params = Params::default();
+            params.set("command", vec![only].to_param());
+            params.set("input-data", "\"a\" & ü".to_param());
+            assert!(params.needs_json(), "{only:?}");
+            let json: Value = serde_json::from_str(&params.to_json()).expect("JSON");
+            let wanted = serde_json::json!({"command": [only], "input-data": "\"a\" & ü"});
+            assert_eq!(json, wanted);
+        }
+        for more in [vec!["0", "0"], vec!["00"], vec![]] {
+            let mut params = Params::default();
+            params.set("command", more.to_param());
+            params.set("force", "0".to_param());
+            assert!(!params.needs_json(), "{more:?}");
+        }
     }
 }
