@@ -1,7 +1,7 @@
 //! How parameters are written: lists as their readers split them, and what is refused before it is sent.
 
 use proxmox_api::client::retry::RetryPolicy;
-use proxmox_api::error::RequestErrorKind;
+use proxmox_api::error::{ErrorKind, RequestErrorKind};
 use proxmox_api::manage::guest::CloudInit;
 use proxmox_api::pve::qemu::{QemuBoot, QemuCpu, QemuNet, QemuNuma};
 use proxmox_api::request::{ApiRequest, Call};
@@ -306,7 +306,9 @@ async fn what_no_release_takes_is_not_sent_unless_asked_for() {
         assert!(error.ends_with(wanted), "{error}\n{wanted}");
     }
     let agent = client.nodes().node("pve1").qemu().vmid(100).agent();
-    let error = refused(agent.exec().post().command(["0"])).await;
+    // A query has no way to say that this is an array.
+    let lone = client.request::<Value>(Method::Get, "/nodes/pve1/qemu/100/agent/exec-status");
+    let error = refused(lone.param("pid", vec!["0"])).await;
     assert!(error.contains("more than one element"), "{error}");
     let secret = agent.set_user_password().post("longer", "longer");
     let secret = secret.param("password", "1234");
@@ -531,4 +533,61 @@ fn setters_take_what_people_have() {
     }
     let request = generic(qemu.post(100)).cores(2);
     assert_eq!(sent(request.call(), "x"), "1");
+}
+
+/// What somebody is told whose request fails.
+async fn told<R: ApiRequest>(request: R) -> String {
+    let error = request.into_request().await.err();
+    error.expect("refused").to_string()
+}
+
+#[tokio::test]
+async fn arguments_in_the_wrong_order_are_told_by_name() {
+    let (_pve, client) = start().await;
+    let node = client.nodes().node("pve1");
+    let rules = client.cluster().firewall().rules();
+    let at = node.storage().storage("local").download_url();
+    for (text, parameter) in [
+        (told(client.storage().post("nas", "dir")).await, "type: "),
+        (told(rules.post("ACCEPT", "in")).await, "type: "),
+        (told(node.network().post("vmbr7", "bridge")).await, "type: "),
+        (
+            told(at.post("iso", "a.iso", "https://example.org/a.iso")).await,
+            "the parameter `url` takes ",
+        ),
+    ] {
+        assert!(text.contains(parameter), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_value_with_white_space_is_not_sent() {
+    let (pve, client) = start().await;
+    let content = client
+        .nodes()
+        .node("pve1")
+        .storage()
+        .storage("local")
+        .content();
+    for value in [
+        "local:iso/two words.iso",
+        "local:iso/tab\t.iso",
+        "local:iso/line\n.iso",
+    ] {
+        let error = content.volume(value).get().await.expect_err(value);
+        assert!(error.never_sent(), "{error}");
+        let error = error.to_string();
+        assert!(
+            error.contains("white space, which no server takes"),
+            "{error}"
+        );
+    }
+    assert!(pve.requests().is_empty());
+    // Whoever sends it all the same learns what the server says.
+    let path = "/nodes/pve1/storage/local/content/local%3Aiso%2Ftwo%20words.iso";
+    let error = client
+        .request::<Value>(Method::Get, path)
+        .await
+        .expect_err("no such path");
+    assert_eq!(error.kind(), Some(ErrorKind::UnknownMethod), "{error}");
 }

@@ -65,6 +65,10 @@ impl At {
             "" => Some("is empty"),
             "." | ".." => Some("would leave its place in the path"),
             _ if !slashes && value.contains('/') => Some("contains a slash"),
+            // Its patterns for values have none in them, so it would say that there is no such call.
+            _ if value.contains([' ', '\t', '\n', '\r', '\x0b', '\x0c']) => {
+                Some("contains white space, which no server takes in a path")
+            }
             _ => None,
         };
         if let Some(problem) = problem {
