@@ -180,6 +180,20 @@ async fn streams_go_to_another_host_while_one_is_away() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_asked_for_as_a_file_says_how_to_get_it() {
+    let (_pve, client) = start(one_node()).await;
+    let upload = client.upload("pve1", "local").bytes("x").name("x.iso");
+    let task = upload.await.expect("accepted");
+    let log = client.nodes().node("pve1").tasks().upid(task.to_string());
+    let error = log.log().get().download(true).await.expect_err("a file");
+    let text = error.to_string();
+    assert!(
+        text.contains("no JSON") && text.contains("`stream()`"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_log_comes_as_a_file_and_one_that_is_cut_off_is_noticed() {
     let (pve, client) = start(one_node()).await;
     let upload = client.upload("pve1", "local").bytes("x").name("x.iso");

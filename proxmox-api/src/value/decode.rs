@@ -92,6 +92,7 @@ fn decode(body: &[u8], data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(),
 }
 
 const NO_UTF8: &str = "what follows is not UTF-8";
+const NO_JSON: &str = "this is no JSON; what comes as a file is read with `stream()`";
 
 fn decode_text(body: &str, data: &mut dyn ApiValue, extra: &mut Extra) -> Result<(), DecodeError> {
     let Err(first) = pass(body, data, extra, Mode::Straight) else {
@@ -100,7 +101,13 @@ fn decode_text(body: &str, data: &mut dyn ApiValue, extra: &mut Extra) -> Result
     // Only a wrong shape can be made up for. All is filled anew from the same text, so nothing of the first
     // pass stays.
     if !first.is_shape {
-        return Err(first.error);
+        return Err(match body.trim_start().chars().next() {
+            None | Some('{') => first.error,
+            Some(_) => DecodeError {
+                problem: NO_JSON.to_owned(),
+                ..first.error
+            },
+        });
     }
     match pass(body, data, extra, Mode::Careful) {
         Ok(()) => {
