@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proxmox_simulator::{facts, releases};
 
 mod answers;
+mod cases;
 mod documents;
 mod meaning;
 mod members;
