@@ -6039,7 +6039,7 @@ pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 request_impls!(NodeTasksUpidLogGet: Vec<super::types::LogLine>);
 
 impl NodeTasksUpidLogGet {
-    /// Answers with the whole log as a plain text file; excludes the other parameters.
+    /// Answers with the whole log as a plain text file, which `stream()` reads; excludes the other parameters.
     #[inline]
     pub fn download<How>(mut self, download: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("download", download);

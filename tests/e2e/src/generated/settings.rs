@@ -1200,21 +1200,21 @@ fn access_tfa_userid_id_put_of_access_tfa_userid_item(
         .access()
         .tfa()
         .userid("someone@pve")
-        .id("a b&c=d;e+f%41ü")
+        .id("ab&c=d;e+f%41ü")
         .put()
         .settings(&value);
     let unchanged = Root::detached()
         .access()
         .tfa()
         .userid("someone@pve")
-        .id("a b&c=d;e+f%41ü")
+        .id("ab&c=d;e+f%41ü")
         .put()
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .access()
         .tfa()
         .userid("someone@pve")
-        .id("a b&c=d;e+f%41ü")
+        .id("ab&c=d;e+f%41ü")
         .put();
     singly = singly.description(&value.description);
     singly = singly.enable(&value.enable);
@@ -5042,7 +5042,7 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet, "zone1-192.0.2.0-24")
         .settings(&value);
@@ -5050,7 +5050,7 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet, "zone1-192.0.2.0-24")
         .changes(&value.diff(&value));
@@ -5058,7 +5058,7 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .post(
             pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet,
@@ -5084,7 +5084,7 @@ fn cluster_sdn_vnets_vnet_subnets_subnet_put_of_cluster_sdn_vnets_subnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .subnet("zone1-192.0.2.0-24")
         .put()
@@ -5093,7 +5093,7 @@ fn cluster_sdn_vnets_vnet_subnets_subnet_put_of_cluster_sdn_vnets_subnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .subnet("zone1-192.0.2.0-24")
         .put()
@@ -5102,7 +5102,7 @@ fn cluster_sdn_vnets_vnet_subnets_subnet_put_of_cluster_sdn_vnets_subnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .vnet("a b&c=d;e+f%41ü")
+        .vnet("ab&c=d;e+f%41ü")
         .subnets()
         .subnet("zone1-192.0.2.0-24")
         .put();
@@ -5404,7 +5404,7 @@ fn node_ceph_pools_name_put_of_node_ceph_pool(
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put()
         .settings(&value);
     let unchanged = Root::detached()
@@ -5412,7 +5412,7 @@ fn node_ceph_pools_name_put_of_node_ceph_pool(
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put()
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -5420,7 +5420,7 @@ fn node_ceph_pools_name_put_of_node_ceph_pool(
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put();
     singly = singly.application(&value.application);
     singly = singly.min_size(&value.min_size);
@@ -5445,7 +5445,7 @@ fn node_ceph_pools_name_put_of_node_ceph_pool_item(
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put()
         .settings(&value);
     let unchanged = Root::detached()
@@ -5453,7 +5453,7 @@ fn node_ceph_pools_name_put_of_node_ceph_pool_item(
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put()
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
@@ -5461,7 +5461,7 @@ fn node_ceph_pools_name_put_of_node_ceph_pool_item(
         .node("pve1")
         .ceph()
         .pools()
-        .name("a b&c=d;e+f%41ü")
+        .name("ab&c=d;e+f%41ü")
         .put();
     singly = singly.min_size(&value.min_size);
     singly = singly.pg_autoscale_mode(&value.pg_autoscale_mode);
