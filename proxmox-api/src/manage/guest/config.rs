@@ -335,7 +335,11 @@ impl Guest {
     /// Adds tags; those it has already are left alone. Whether `Web` and `web` are the same is up to the
     /// cluster's `tag-style`, which is asked for where it matters; unless set, they are.
     ///
+    /// Which tags somebody may give is for the cluster's `user-tag-access` and `registered-tags` to say, and for nobody
+    /// but the server to decide: that takes privileges that a client cannot see of others.
+    ///
     /// # Errors
+    /// [`ErrorKind::PermissionDenied`](crate::error::ErrorKind::PermissionDenied) for tags that the user may not give;
     /// [`GuestErrorKind::InvalidInput`] for what cannot be a tag: one starts with a letter, a digit or `_` and
     /// goes on with those, `-`, `+` and `.`; as for [`Guest::edit_qemu`].
     pub async fn add_tags(
