@@ -203,6 +203,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 || says(b"upid\":")
                 || says(b"does not exist")
                 || says(b"security groups not allowed")
+                || says(b"wrong file extension")
                 || says(b"already exists"))
             || answer.status == 401
                 && ["invalid PVEVNC ticket", "invalid PVETUNNEL ticket"]

@@ -349,6 +349,8 @@ fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
                 "already exists",
                 "no such task",
                 "unknown option 'item1'",
+                // A name that has to fit to what is in the file.
+                "wrong file extension",
                 "Realm does not exist",
                 "must be different than source VMID",
                 // The schema has it, but not for callers over the network.
