@@ -24,6 +24,29 @@ pub(crate) struct Api {
     pub(crate) unvouched: BTreeSet<String>,
 }
 
+impl Api {
+    /// Whether a value is given as a text, and so could be mixed up with another.
+    pub(crate) fn is_text(&self, ty: &Ty) -> bool {
+        match ty {
+            Ty::Text | Ty::TextType(_) | Ty::Secret | Ty::List(_) | Ty::Array(_) => true,
+            Ty::Item(id) => !matches!(self.items[*id].kind, ItemKind::Struct(_)),
+            _ => false,
+        }
+    }
+
+    /// Whether the required parameters of an endpoint are given by their names, as several of them are texts.
+    pub(crate) fn is_named(&self, endpoint: &Endpoint) -> bool {
+        let required = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required);
+        required
+            .filter(|parameter| self.is_text(&parameter.ty))
+            .count()
+            > 1
+    }
+}
+
 pub(crate) type ItemId = usize;
 
 #[derive(Debug)]
@@ -473,6 +496,7 @@ impl Lowering<'_> {
             Kind::Null | Kind::Any => Ty::Json,
             Kind::Boolean => Ty::Boolean,
             Kind::Integer if node.format.as_deref() == Some("pve-vmid") => Ty::Vmid,
+            Kind::Integer if at.fields.last().is_some_and(|name| name == "vmid") => Ty::Vmid,
             Kind::Integer => Ty::Integer,
             Kind::Number => Ty::Number,
             Kind::String => self.text_at(at, node.format.as_deref()),

@@ -230,6 +230,11 @@ pub(crate) fn request(path: &str, method: Method) -> String {
     format!("{}{}", stem(path, true), verb(method))
 }
 
+/// The type that leads to a request whose required parameters are given by their names.
+pub(crate) fn stage(path: &str, method: Method) -> String {
+    format!("{}Required", request(path, method))
+}
+
 pub(crate) fn verb(method: Method) -> &'static str {
     match method {
         Method::Get => "Get",
@@ -262,6 +267,13 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
             endpoint.key(),
             overlay,
         );
+        if api.is_named(endpoint) {
+            claim(
+                stage(&endpoint.path, endpoint.method),
+                endpoint.key(),
+                overlay,
+            );
+        }
     }
     for path in paths {
         claim(place(path), path.to_owned(), overlay);

@@ -184,7 +184,6 @@ impl Tour {
         heading("A new virtual machine, and what its task writes");
         let storage = self.disk_storage(node).await?;
         let vmid = self.pve.cluster().nextid().get().await?;
-        let vmid = u32::try_from(vmid)?;
         let request = (self.pve.nodes().node(node).qemu())
             .post(vmid)
             .name(NAME)

@@ -820,7 +820,10 @@ async fn requests(matrix: &mut Matrix) {
         .await
         .expect("the simulator starts");
     let client = to(&pve).build().expect("complete");
-    let result = client.access().password().put("hunter22", "bob@pve").await;
+    let result = (client.access().password().put())
+        .userid("bob@pve")
+        .password("hunter22")
+        .await;
     matrix.row(
         "a token where a ticket is needed",
         "PUT",

@@ -56,23 +56,31 @@ async fn a_bond_with_two_slaves_and_all_its_kin_can_be_made_and_written_back() {
     let (_pve, client) = start().await;
     let network = client.nodes().node("pve1").network();
     network
-        .post("bond", "bond0")
+        .post()
+        .type_("bond")
+        .iface("bond0")
         .slaves(["eth0", "eth1"])
         .await
         .unwrap();
     network
-        .post("bridge", "vmbr7")
+        .post()
+        .type_("bridge")
+        .iface("vmbr7")
         .bridge_ports("eth2,eth7")
         .bridge_vids(["2", "4-6"])
         .await
         .unwrap();
     network
-        .post("OVSBridge", "vmbr9")
+        .post()
+        .type_("OVSBridge")
+        .iface("vmbr9")
         .ovs_ports(vec!["eth3", "eth4"])
         .await
         .unwrap();
     network
-        .post("OVSBond", "bond9")
+        .post()
+        .type_("OVSBond")
+        .iface("bond9")
         .ovs_bridge("vmbr9")
         .ovs_bonds(List::from("eth5;eth6"))
         .await
@@ -192,7 +200,14 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
     let config = client.nodes().node("pve1").qemu().vmid(100).config();
     for (error, parameter, item) in [
         (
-            refused(access.acl().put("/vms/100", ["PVEAuditor,Administrator"])).await,
+            refused(
+                access
+                    .acl()
+                    .put()
+                    .path("/vms/100")
+                    .roles(["PVEAuditor,Administrator"]),
+            )
+            .await,
             "roles",
             "PVEAuditor,Administrator",
         ),
@@ -200,7 +215,9 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
             refused(
                 access
                     .acl()
-                    .put("/", ["PVEAuditor"])
+                    .put()
+                    .path("/")
+                    .roles(["PVEAuditor"])
                     .users(["alice@pve;mallory@pve"]),
             )
             .await,
@@ -208,7 +225,15 @@ async fn an_item_that_would_arrive_as_several_is_not_sent() {
             "alice@pve;mallory@pve",
         ),
         (
-            refused(access.acl().put("/", ["PVEAuditor"]).groups(["a b"])).await,
+            refused(
+                access
+                    .acl()
+                    .put()
+                    .path("/")
+                    .roles(["PVEAuditor"])
+                    .groups(["a b"]),
+            )
+            .await,
             "groups",
             "a b",
         ),
@@ -310,7 +335,11 @@ async fn what_no_release_takes_is_not_sent_unless_asked_for() {
     let lone = client.request::<Value>(Method::Get, "/nodes/pve1/qemu/100/agent/exec-status");
     let error = refused(lone.param("pid", vec!["0"])).await;
     assert!(error.contains("more than one element"), "{error}");
-    let secret = agent.set_user_password().post("longer", "longer");
+    let secret = agent
+        .set_user_password()
+        .post()
+        .username("longer")
+        .password("longer");
     let secret = secret.param("password", "1234");
     let error = refused(secret).await;
     assert!(
@@ -492,12 +521,17 @@ fn setters_take_what_people_have() {
     let acl = Root::detached().access().acl();
     let user = UserId::from("ci@pve");
     for request in [
-        acl.put("/", "PVEAuditor").users("ci@pve"),
-        acl.put("/", ["PVEAuditor"]).users(["ci@pve"]),
-        acl.put("/", vec![String::from("PVEAuditor")])
+        acl.put().path("/").roles("PVEAuditor").users("ci@pve"),
+        acl.put().path("/").roles(["PVEAuditor"]).users(["ci@pve"]),
+        acl.put()
+            .path("/")
+            .roles(vec![String::from("PVEAuditor")])
             .users(&[user.clone()]),
-        acl.put("/", &["PVEAuditor"]).users([&user]),
-        acl.put("/", "PVEAuditor").users(&String::from("ci@pve")),
+        acl.put().path("/").roles(&["PVEAuditor"]).users([&user]),
+        acl.put()
+            .path("/")
+            .roles("PVEAuditor")
+            .users(&String::from("ci@pve")),
     ] {
         assert_eq!(sent(request.call(), "users"), "ci@pve");
     }

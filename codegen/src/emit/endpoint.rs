@@ -44,7 +44,10 @@ impl Emitter<'_> {
         let way = self.way(path);
         let requests = endpoints
             .iter()
-            .map(|endpoint| self.request(endpoint))
+            .map(|endpoint| {
+                let (stages, request) = (self.stages(endpoint), self.request(endpoint));
+                quote!(#stages #request)
+            })
             .collect::<Vec<_>>();
         quote! {
             #about
@@ -158,7 +161,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// The method that makes a request; required parameters are its arguments.
+    /// The method that makes a request; required parameters are its arguments, or follow by name.
     fn verb(&mut self, endpoint: &Endpoint) -> TokenStream {
         let method = ident(&names::verb(endpoint.method).to_lowercase());
         let required: Vec<&Parameter> = endpoint
@@ -185,6 +188,20 @@ impl Emitter<'_> {
             false => self.searched(endpoint),
         });
         let about = doc(&paragraphs);
+        let reply = reply(&endpoint.returns);
+        let description = self.description(endpoint);
+        if self.api.is_named(endpoint) {
+            let stage = ident(&names::stage(&endpoint.path, endpoint.method));
+            return quote! {
+                #about
+                #aliases
+                #[inline]
+                pub fn #method(&self) -> #stage<0> {
+                    const ENDPOINT: &Endpoint = &#description;
+                    #stage(self.0.request(ENDPOINT, #reply))
+                }
+            };
+        }
         let inputs: Vec<Input> = (required.iter().enumerate())
             .map(|(position, parameter)| self.input(&parameter.ty, true, &format!("How{position}")))
             .collect();
@@ -200,13 +217,6 @@ impl Emitter<'_> {
             let (wire, set) = (&parameter.name, &input.set);
             quote!(request.call.#set(#wire, #name);)
         });
-        let reply = match &endpoint.returns {
-            Returns::Nothing => quote!(reply::nothing),
-            Returns::Data(_) => quote!(reply::data),
-            Returns::Task { .. } => quote!(reply::task),
-            Returns::Bytes => quote!(reply::bytes),
-        };
-        let description = self.description(endpoint);
         let request = quote!(self.0.request(ENDPOINT, #reply));
         let output = self.output(endpoint);
         let (result, wrap) = match own {
@@ -261,6 +271,72 @@ impl Emitter<'_> {
             format!("* `{name}`: {text}")
         });
         lines.collect()
+    }
+
+    /// The way to a request whose required parameters are given by their names, one after the other.
+    fn stages(&mut self, endpoint: &Endpoint) -> TokenStream {
+        if !self.api.is_named(endpoint) {
+            return TokenStream::new();
+        }
+        let name = ident(&names::stage(&endpoint.path, endpoint.method));
+        let output = self.output(endpoint);
+        let required: Vec<&Parameter> = (endpoint.parameters.iter())
+            .filter(|parameter| parameter.required)
+            .collect();
+        let stage = |position: usize| {
+            let position = proc_macro2::Literal::usize_unsuffixed(position);
+            quote!(#name<#position>)
+        };
+        let mut steps = Vec::new();
+        for (position, parameter) in required.iter().enumerate() {
+            let wire = parameter.name.as_str();
+            let method = ident(&names::setter(self.overlay, wire));
+            let about = self.value_doc(
+                &[argument_place(endpoint, wire)],
+                wire,
+                &parameter.facts,
+                parameter.presence,
+                endpoint.presence,
+            );
+            let Input {
+                generic,
+                bound,
+                set,
+            } = self.input(&parameter.ty, true, "How");
+            let last = position + 1 == required.len();
+            let (result, done) = match (last, has_setters(endpoint)) {
+                (false, _) => (stage(position + 1), quote!(#name(self.0))),
+                (true, true) => {
+                    let request = ident(&names::request(&endpoint.path, endpoint.method));
+                    (quote!(#request), quote!(#request(self.0)))
+                }
+                (true, false) => (quote!(Request<#output>), quote!(self.0)),
+            };
+            let from = stage(position);
+            steps.push(quote! {
+                impl #from {
+                    #about
+                    #[inline]
+                    pub fn #method<#generic>(mut self, #method: impl #bound) -> #result {
+                        self.0.call.#set(#wire, #method);
+                        #done
+                    }
+                }
+            });
+        }
+        let about = doc(&[
+            format!("`{}` on its way to a request.", endpoint.key()),
+            "Several of its required parameters are texts, so each is given by its name, in this order. The number is \
+             that of those given."
+                .to_owned(),
+        ]);
+        quote! {
+            #about
+            #[derive(Clone, Debug)]
+            #[must_use = "required parameters are missing"]
+            pub struct #name<const GIVEN: usize>(Request<#output>);
+            #(#steps)*
+        }
     }
 
     /// What awaiting a request gives.
@@ -669,6 +745,16 @@ pub(super) fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
 fn below(path: &str, above: &str) -> bool {
     path.strip_prefix(above)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What reads the answer.
+fn reply(returns: &Returns) -> TokenStream {
+    match returns {
+        Returns::Nothing => quote!(reply::nothing),
+        Returns::Data(_) => quote!(reply::data),
+        Returns::Task { .. } => quote!(reply::task),
+        Returns::Bytes => quote!(reply::bytes),
+    }
 }
 
 /// Whether a request has anything to set, and so a type of its own.

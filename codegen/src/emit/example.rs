@@ -51,10 +51,14 @@ impl Emitter<'_> {
             .parameters
             .iter()
             .filter(|parameter| parameter.required);
-        let arguments: Vec<_> = required
-            .map(|parameter| self.parameter(endpoint, parameter, &scene).code)
-            .collect();
-        let code = quote!(#code.#verb(#(#arguments),*).await?);
+        let steps = required
+            .clone()
+            .map(|parameter| ident(&names::setter(self.overlay, &parameter.name)));
+        let arguments = required.map(|parameter| self.parameter(endpoint, parameter, &scene).code);
+        let code = match self.api.is_named(endpoint) {
+            true => quote!(#code.#verb()#(.#steps(#arguments))*.await?),
+            false => quote!(#code.#verb(#(#arguments),*).await?),
+        };
         let statements = match &endpoint.returns {
             Returns::Nothing => quote!(#code;),
             Returns::Task { .. } => quote!(let task = #code; task.wait().await?;),

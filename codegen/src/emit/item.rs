@@ -412,7 +412,7 @@ impl Emitter<'_> {
         let required: Vec<&Member> = members.iter().filter(|member| member.required).collect();
         let texts = required
             .iter()
-            .filter(|member| is_text(self.api, &member.ty));
+            .filter(|member| self.api.is_text(&member.ty));
         // Several texts could be mixed up.
         let by_place = texts.count() < 2 && required.len() <= 3;
         let inputs: Vec<Input> = (required.iter().enumerate())
@@ -644,15 +644,6 @@ impl Emitter<'_> {
                 }
             }
         }
-    }
-}
-
-/// Whether a value is given as a text, and so could be mixed up with another.
-pub(super) fn is_text(api: &crate::ir::Api, ty: &Ty) -> bool {
-    match ty {
-        Ty::Text | Ty::TextType(_) | Ty::Secret | Ty::List(_) | Ty::Array(_) => true,
-        Ty::Item(id) => !matches!(api.items[*id].kind, ItemKind::Struct(_)),
-        _ => false,
     }
 }
 

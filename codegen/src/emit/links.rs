@@ -145,13 +145,23 @@ impl Emitter<'_> {
                 None => format!("{step}()."),
             });
         }
-        let arguments: Vec<String> = endpoint
+        let required = endpoint
             .parameters
             .iter()
-            .filter(|parameter| parameter.required)
+            .filter(|parameter| parameter.required);
+        let verb = names::verb(endpoint.method).to_lowercase();
+        if self.api.is_named(endpoint) {
+            let steps: String = required
+                .map(|parameter| {
+                    let step = names::setter(self.overlay, &parameter.name);
+                    format!(".{step}({})", names::field(self.overlay, &parameter.name))
+                })
+                .collect();
+            return format!("{text}{verb}(){steps}");
+        }
+        let arguments: Vec<String> = required
             .map(|parameter| names::field(self.overlay, &parameter.name))
             .collect();
-        let verb = names::verb(endpoint.method).to_lowercase();
         format!("{text}{verb}({})", arguments.join(", "))
     }
 

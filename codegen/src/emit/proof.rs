@@ -217,7 +217,15 @@ impl Emitter<'_> {
             sent.push(self.arrival(&parameter.name, parameter, scene, &value.sent));
             arguments.push(value.code);
         }
-        (quote!(#code.#verb(#(#arguments),*)), path, sent)
+        let code = match self.api.is_named(endpoint) {
+            false => quote!(#code.#verb(#(#arguments),*)),
+            true => {
+                let required = endpoint.parameters.iter().filter(|p| p.required);
+                let steps = required.map(|p| ident(&names::setter(self.overlay, &p.name)));
+                quote!(#code.#verb()#(.#steps(#arguments))*)
+            }
+        };
+        (code, path, sent)
     }
 
     fn wire(

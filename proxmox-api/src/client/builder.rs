@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::OnceCell;
 
+use super::settings::ClientSettings;
 use super::state::{Client, Inner};
 use crate::bounds::Bounds;
 use crate::client::auth::{
@@ -593,6 +594,22 @@ impl ClientBuilder {
         for (name, value) in &self.headers {
             check_header(name, value.expose())?;
         }
+        let settings = ClientSettings {
+            urls: hosts.iter().map(|host| host.base.to_string()).collect(),
+            fingerprints: self.trust.pins.clone(),
+            accepts_invalid_certs: self.trust.anything,
+            timeout,
+            attempt_timeout: self.attempt_timeout,
+            connect_timeout: self.connect_timeout,
+            retry: self.retry.clone(),
+            rate_limit: rate,
+            at_once: self.at_once,
+            at_once_per_node: self.at_once_per_node,
+            user_agent: self.user_agent.clone(),
+            checks_parameters: self.checks_parameters,
+            checks_availability: self.checks,
+            checks_token_access: self.checks_tokens,
+        };
         let auth = Auth::new(
             self.credentials,
             self.session,
@@ -614,6 +631,7 @@ impl ClientBuilder {
             checks_tokens: self.checks_tokens,
             headers: self.headers,
             bounds: self.bounds,
+            settings,
             timeout,
             attempt_timeout: self.attempt_timeout,
             release: OnceCell::new(),

@@ -18,11 +18,13 @@ pub(crate) mod request;
 pub mod retry;
 mod rules;
 pub(crate) mod send;
+mod settings;
 mod state;
 mod trace;
 
 pub use builder::ClientBuilder;
 pub use reply::Reply;
+pub use settings::ClientSettings;
 pub use state::Client;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::hosts::{Base, HostInfo, Hosts};
 use super::kept::Kept;
 use super::limit::{LimitWaits, Limits};
 use super::retry::Retries;
+use super::settings::ClientSettings;
 use crate::bounds::Bounds;
 use crate::error::Name;
 use crate::transport::{Transport, WireRequest};
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(super) checks_tokens: bool,
     pub(super) headers: Vec<(String, Secret)>,
     pub(super) bounds: Bounds,
+    pub(super) settings: ClientSettings,
     /// The time for a whole call; none unless set with a transport of the caller's own.
     pub(super) timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,

@@ -590,7 +590,8 @@ impl Agent {
         let content = STANDARD.encode(content);
         self.guest
             .ask_agent(|vm| {
-                let request = vm.agent().file_write().post(path, content.as_str());
+                let request = vm.agent().file_write().post();
+                let request = request.file(path).content(content.as_str());
                 request.encode(false).into_request()
             })
             .await

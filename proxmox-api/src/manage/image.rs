@@ -230,7 +230,8 @@ impl Work for HaveImage {
                 }
                 let kind = content.as_str();
                 let begin = || {
-                    let request = at.download_url().post(url.clone(), kind, &name);
+                    let request = at.download_url().post();
+                    let request = request.url(url.clone()).content(kind).filename(&name);
                     match &image.checksum {
                         Some((algorithm, digits)) => request.checksum(digits).checksum_algorithm(
                             NodeStorageChecksumAlgorithm::from(algorithm.as_str()),

@@ -8,7 +8,7 @@
 //!
 //! let backup = "pbs:backup/vm/100/2026-01-01T00:00:00Z";
 //! let restore = pve.nodes().node("pve1").storage().storage("pbs").file_restore();
-//! let mut file = restore.download().get("L2V0Yw==", backup).stream().await?;
+//! let mut file = restore.download().get().volume(backup).filepath("L2V0Yw==").stream().await?;
 //! file.save("etc.zip").await?;
 //! # Ok(())
 //! # }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::value::api_value::{Object, ObjectSchema, View, text_of};
+use crate::value::api_value::{Object, ObjectSchema, Scalar, View, text_of};
 use crate::value::encode::ParamValue;
 use crate::value::problem::Problem;
 use crate::value::{ApiValue, compare, list, property_string};
@@ -285,7 +285,10 @@ fn differences(
     before.fields(&mut |schema, before| {
         after.fields(&mut |_, after| {
             let before = members(schema, before);
-            let after = members(schema, after);
+            let mut after = members(schema, after);
+            if extent == Extent::Said {
+                after.retain(|(name, view)| !is_unsaid(schema, name, view));
+            }
             digest =
                 (before.iter()).find_map(|(name, view)| (name == DIGEST).then(|| view.text())?);
             all = compared(&before, &after, extent);
@@ -373,6 +376,18 @@ fn members<'a>(schema: &ObjectSchema, fields: &[&'a dyn ApiValue]) -> Vec<(Strin
     found
 }
 
+/// Whether a member that always comes in an answer is as a program's value begins.
+fn is_unsaid(schema: &ObjectSchema, name: &str, view: &View<'_>) -> bool {
+    let is_blank = match view {
+        View::Scalar(Scalar::Bool(value)) => !value,
+        View::Scalar(Scalar::Int(value)) => *value == 0,
+        View::Scalar(Scalar::Text(text)) => text.is_empty(),
+        View::Secret(text) => text.is_empty(),
+        _ => false,
+    };
+    is_blank && schema.required.contains(&name)
+}
+
 /// A member as a parameter; nothing for what has no such form.
 fn written(view: &View<'_>) -> Option<Written> {
     let value = match view {
@@ -399,7 +414,11 @@ pub(crate) fn all(value: &dyn Object) -> Vec<(String, Written)> {
     let mut found = Vec::new();
     value.fields(&mut |schema, fields| {
         let members = members(schema, fields).into_iter();
-        let members = members.filter(|(name, _)| name != DIGEST);
+        // A text that has to be there and is none was not set; the request has its own.
+        let members = members.filter(|(name, view)| {
+            let is_empty = view.text().is_some_and(|text| text.is_empty());
+            name != DIGEST && !(is_empty && is_unsaid(schema, name, view))
+        });
         found.extend(members.filter_map(|(name, view)| Some((name, written(&view)?))));
     });
     found

@@ -68,7 +68,9 @@ impl GuestOperation {
                     guest
                         .qemu_at(place)
                         .resize()
-                        .put(disk.as_str(), size.to_string())
+                        .put()
+                        .disk(disk.as_str())
+                        .size(size.to_string())
                 )
             }
             (Kind::Lxc, What::Resize { disk, size }) => {
@@ -76,7 +78,9 @@ impl GuestOperation {
                     guest
                         .lxc_at(place)
                         .resize()
-                        .put(disk.as_str(), size.to_string())
+                        .put()
+                        .disk(disk.as_str())
+                        .size(size.to_string())
                 )
             }
             (

@@ -1,0 +1,8 @@
+//! A number is no text.
+
+use proxmox_api::pve::Root;
+
+fn main() {
+    let config = Root::detached().nodes().node("pve1").qemu().vmid(100).config();
+    let _ = config.put().cores("two");
+}

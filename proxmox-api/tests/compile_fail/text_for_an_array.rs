@@ -1,0 +1,8 @@
+//! A program and its arguments are several texts.
+
+use proxmox_api::pve::Root;
+
+fn main() {
+    let agent = Root::detached().nodes().node("pve1").qemu().vmid(100).agent();
+    let _ = agent.exec().post().command("ls -l");
+}

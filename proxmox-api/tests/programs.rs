@@ -1,0 +1,202 @@
+//! What people write programs for, each as short as it can be said, on the simulator. Beside each stands how many lines
+//! of logic the same takes in Python with a client that has no types; a program here may take twice as many.
+
+use std::error::Error;
+
+use proxmox_api::Client;
+use proxmox_api::manage::clones::Clones;
+use proxmox_api::manage::guest::CloudInit;
+use proxmox_api::manage::image::Image;
+use proxmox_api::manage::inventory::{Inventory, ResourceType};
+use proxmox_api::manage::machine::Machine;
+use proxmox_api::pve::cluster::ClusterBackupItem;
+use proxmox_api::task::AndWait;
+use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Lines of logic in Python, by the name of the program here.
+const PYTHON: &[(&str, usize)] = &[
+    ("list_guests_as_json", 7),
+    ("machine_from_a_cloud_image", 12),
+    ("five_clones", 2),
+    ("drain_a_node", 11),
+    ("snapshot_and_keep_two", 8),
+    ("iso_up_and_away", 6),
+    ("group_user_role_and_token", 8),
+    ("network_and_firewall", 11),
+    ("nightly_backup_and_one_now", 6),
+];
+
+const IMAGE: &str = "https://images.example.org/debian-13.qcow2";
+
+async fn list_guests_as_json(pve: &Client) -> Outcome<String> {
+    let guests = pve.cluster().resources().get().type_("vm").await?;
+    Ok(serde_json::to_string_pretty(&guests)?)
+}
+
+async fn machine_from_a_cloud_image(pve: &Client) -> Outcome<u32> {
+    let login = CloudInit::new()
+        .user("admin")
+        .ssh_key("ssh-ed25519 AAAA me@host")
+        .dhcp(0);
+    let machine = Machine::new("cloud", Image::url(IMAGE))
+        .cores(2)
+        .memory(2048)
+        .disk("local-lvm", 10 << 30)
+        .cloud_init(login);
+    Ok(pve.carry_out(machine).await?.guest.vmid())
+}
+
+async fn five_clones(pve: &Client) -> Outcome<usize> {
+    let clones = Clones::of(9000).count(5).at_once(5);
+    Ok(pve.carry_out(clones).await?.len())
+}
+
+async fn drain_a_node(pve: &Client) -> Outcome<usize> {
+    let inventory = Inventory::fetch(pve).await?;
+    let guests = inventory.select().of_type(ResourceType::Vm).node("pve2");
+    let moved = pve
+        .batch(guests.vmids())
+        .parallel(2)
+        .run(|guest| async move { guest.migrate("pve1").await?.wait().await })
+        .await?;
+    Ok(moved.results.iter().filter(|one| one.success()).count())
+}
+
+async fn snapshot_and_keep_two(pve: &Client) -> Outcome<Vec<String>> {
+    let guest = pve.guest(100);
+    for name in ["one", "two", "three"] {
+        guest.snapshot(name).await?.wait().await?;
+    }
+    let taken = guest.snapshots().await?;
+    for old in taken.iter().rev().skip(2) {
+        guest
+            .delete_snapshot(&old.name, false)
+            .await?
+            .wait()
+            .await?;
+    }
+    let left = guest.snapshots().await?.into_iter();
+    Ok(left.map(|snapshot| snapshot.name).collect())
+}
+
+async fn iso_up_and_away(pve: &Client) -> Outcome<usize> {
+    let iso = pve.upload("pve1", "local").name("tools.iso").bytes("iso");
+    iso.verified().and_wait().await?;
+    let content = pve
+        .nodes()
+        .node("pve1")
+        .storage()
+        .storage("local")
+        .content();
+    let found = content.get().content("iso").await?.len();
+    let volume = content.volume("local:iso/tools.iso");
+    volume.delete().and_wait().await?;
+    Ok(found - content.get().content("iso").await?.len())
+}
+
+async fn group_user_role_and_token(pve: &Client) -> Outcome<String> {
+    let access = pve.access();
+    access.groups().post("ops").await?;
+    let starter = access.roles().post("Starter");
+    starter.privs(["VM.PowerMgmt", "VM.Audit"]).await?;
+    access.users().post("ci@pve").groups("ops").await?;
+    let acl = access.acl().put().path("/vms").roles("Starter");
+    acl.groups("ops").await?;
+    let token = access.users().userid("ci@pve").token().tokenid("build");
+    Ok(token
+        .post()
+        .privsep(false)
+        .await?
+        .full_tokenid
+        .unwrap_or_default())
+}
+
+async fn network_and_firewall(pve: &Client) -> Outcome<usize> {
+    let sdn = pve.cluster().sdn();
+    sdn.zones().post().type_("simple").zone("lab").await?;
+    sdn.vnets().post().vnet("labnet").zone("lab").await?;
+    let subnets = sdn.vnets().vnet("labnet").subnets();
+    let subnet = subnets.post().type_("subnet").subnet("10.1.0.0/24");
+    subnet.gateway("10.1.0.1").await?;
+    sdn.put().and_wait().await?;
+    let firewall = pve.cluster().firewall();
+    let rules = firewall.rules();
+    let ssh = rules.post().type_("in").action("ACCEPT").enable(1);
+    ssh.proto("tcp").dport("22").await?;
+    firewall.options().put().enable(1).await?;
+    Ok(rules.get().await?.len())
+}
+
+async fn nightly_backup_and_one_now(pve: &Client) -> Outcome<usize> {
+    let job = ClusterBackupItem::new("nightly")
+        .vmid([100])
+        .storage("local");
+    let jobs = pve.cluster().backup();
+    jobs.post().settings(&job).schedule("02:30").await?;
+    let now = pve.nodes().node("pve1").vzdump().post();
+    now.settings(&job).and_wait().await?;
+    Ok(jobs.get().await?.len())
+}
+
+#[tokio::test]
+async fn each_does_its_work() {
+    let simulator = Simulator::builder()
+        .node("pve1")
+        .node("pve2")
+        .time_factor(0.0)
+        .storage("ceph", "rbd", &["images", "rootdir"], 1 << 40)
+        .qemu(100, "pve1", &[("name", "web"), ("scsi0", "local-lvm:4")])
+        .qemu(200, "pve2", &[("name", "db"), ("scsi0", "ceph:4")])
+        .qemu(9000, "pve1", &[("template", "1"), ("scsi0", "local-lvm:4")])
+        .web_file(IMAGE, vec![0; 1 << 20])
+        .start()
+        .await
+        .expect("it starts");
+    let pve = Client::builder(simulator.url())
+        .ca_pem(simulator.ca_pem())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .build()
+        .expect("the settings are complete");
+    let json = list_guests_as_json(&pve).await.expect("listed");
+    assert!(json.contains(r#""name": "web""#), "{json}");
+    let snapshots = snapshot_and_keep_two(&pve).await.expect("taken");
+    assert_eq!(snapshots, ["two", "three"]);
+    assert!(machine_from_a_cloud_image(&pve).await.expect("made") >= 100);
+    assert_eq!(five_clones(&pve).await.expect("made"), 5);
+    assert_eq!(drain_a_node(&pve).await.expect("moved"), 1);
+    assert_eq!(iso_up_and_away(&pve).await.expect("gone"), 1);
+    let token = group_user_role_and_token(&pve).await.expect("made");
+    assert_eq!(token, "ci@pve!build");
+    assert_eq!(network_and_firewall(&pve).await.expect("made"), 1);
+    assert_eq!(nightly_backup_and_one_now(&pve).await.expect("made"), 1);
+}
+
+/// The lines between a function's braces that are not empty.
+fn lines(name: &str) -> usize {
+    let start = format!("async fn {name}(");
+    let body = include_str!("programs.rs").lines();
+    let body = body.skip_while(|line| !line.starts_with(&start)).skip(1);
+    let body = body.take_while(|line| *line != "}");
+    body.filter(|line| !line.trim().is_empty()).count()
+}
+
+#[test]
+fn none_takes_more_than_twice_the_lines_of_python() {
+    println!("| program | here | Python |\n|---|---:|---:|");
+    for (name, python) in PYTHON {
+        println!(
+            "| {} | {} | {python} |",
+            name.replace('_', " "),
+            lines(name)
+        );
+    }
+    for (name, python) in PYTHON {
+        let here = lines(name);
+        assert!(
+            (1..=2 * python).contains(&here),
+            "{name}: {here} of {python}"
+        );
+    }
+}
