@@ -701,7 +701,7 @@ pub struct PoolsMembersItem {
     /// Time since a guest was started. In seconds.
     pub uptime: Option<i64>,
     /// VMID, for guests.
-    pub vmid: Option<i64>,
+    pub vmid: Option<u32>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -865,7 +865,7 @@ pub static ANSWERS: &[Answer] = &[
         Of::<()>::nothing,
         answer::nothing,
     ),
-    Answer::new("GET", "/cluster/nextid", Of::<i64>::data, Of::<i64>::print),
+    Answer::new("GET", "/cluster/nextid", Of::<u32>::data, Of::<u32>::print),
     Answer::new(
         "GET",
         "/cluster/notifications",
