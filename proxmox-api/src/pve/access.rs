@@ -5,9 +5,9 @@
 //! |---|---|---|---|
 //! | [`GET /access`](AccessPath::get)<br>`access().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
 //! | [`GET /access/acl`](AccessAclPath::get)<br>`access().acl().get()` | list of [`AccessAclItem`] | … |  |
-//! | [`PUT /access/acl`](AccessAclPut)<br>`access().acl().put(path, roles)` | `()` | Permissions.Modify |  |
+//! | [`PUT /access/acl`](AccessAclPut)<br>`access().acl().put().path(path).roles(roles)` | `()` | Permissions.Modify |  |
 //! | [`GET /access/domains`](AccessDomainsPath::get)<br>`access().domains().get()` | list of [`AccessDomainsItem`] | no login |  |
-//! | [`POST /access/domains`](AccessDomainsPost)<br>`access().domains().post(type_, realm)` | `()` | Realm.Allocate |  |
+//! | [`POST /access/domains`](AccessDomainsPost)<br>`access().domains().post().type_(type_).realm(realm)` | `()` | Realm.Allocate |  |
 //! | [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get)<br>`access().domains().realm(realm).get()` | [`AccessDomain`] | Realm.Allocate or Sys.Audit |  |
 //! | [`PUT /access/domains/{realm}`](AccessDomainsRealmPut)<br>`access().domains().realm(realm).put()` | `()` | Realm.Allocate |  |
 //! | [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete)<br>`access().domains().realm(realm).delete()` | `()` | Realm.Allocate |  |
@@ -18,9 +18,9 @@
 //! | [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut)<br>`access().groups().groupid(groupid).put()` | `()` | Group.Allocate |  |
 //! | [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete)<br>`access().groups().groupid(groupid).delete()` | `()` | Group.Allocate |  |
 //! | [`GET /access/openid`](AccessOpenidPath::get)<br>`access().openid().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
-//! | [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post)<br>`access().openid().auth_url().post(realm, redirect_url)` | `String` | no login |  |
-//! | [`POST /access/openid/login`](AccessOpenidLoginPath::post)<br>`access().openid().login().post(state, code, redirect_url)` | [`AccessOpenidLogin`] | no login |  |
-//! | [`PUT /access/password`](AccessPasswordPut)<br>`access().password().put(userid, password)` | `()` | own user or Realm.AllocateUser, User.Modify … |  |
+//! | [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post)<br>`access().openid().auth_url().post().realm(realm).redirect_url(redirect_url)` | `String` | no login |  |
+//! | [`POST /access/openid/login`](AccessOpenidLoginPath::post)<br>`access().openid().login().post().state(state).code(code).redirect_url(redirect_url)` | [`AccessOpenidLogin`] | no login |  |
+//! | [`PUT /access/password`](AccessPasswordPut)<br>`access().password().put().userid(userid).password(password)` | `()` | own user or Realm.AllocateUser, User.Modify … |  |
 //! | [`GET /access/permissions`](AccessPermissionsGet)<br>`access().permissions().get()` | map of map of `bool` | … |  |
 //! | [`GET /access/roles`](AccessRolesPath::get)<br>`access().roles().get()` | list of [`AccessRolesItem`] |  |  |
 //! | [`POST /access/roles`](AccessRolesPost)<br>`access().roles().post(roleid)` | `()` | Sys.Modify |  |
@@ -35,7 +35,7 @@
 //! | [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut)<br>`access().tfa().userid(userid).id(id).put()` | `()` | own user or User.Modify |  |
 //! | [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete)<br>`access().tfa().userid(userid).id(id).delete()` | `()` | own user or User.Modify |  |
 //! | [`GET /access/ticket`](AccessTicketPath::get)<br>`access().ticket().get()` | `()` | no login |  |
-//! | [`POST /access/ticket`](AccessTicketPost)<br>`access().ticket().post(username, password)` | [`AccessTicket`] | no login |  |
+//! | [`POST /access/ticket`](AccessTicketPost)<br>`access().ticket().post().username(username).password(password)` | [`AccessTicket`] | no login |  |
 //! | [`GET /access/users`](AccessUsersGet)<br>`access().users().get()` | list of [`AccessUsersItem`] | … |  |
 //! | [`POST /access/users`](AccessUsersPost)<br>`access().users().post(userid)` | `()` | Realm.AllocateUser, User.Modify |  |
 //! | [`GET /access/users/{userid}`](AccessUsersUseridPath::get)<br>`access().users().userid(userid).get()` | [`AccessUser`] | User.Modify or Sys.Audit |  |
@@ -48,7 +48,7 @@
 //! | [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut)<br>`access().users().userid(userid).token().tokenid(tokenid).put()` | [`AccessUsersTokenPut`] | own user or User.Modify |  |
 //! | [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete)<br>`access().users().userid(userid).token().tokenid(tokenid).delete()` | `()` | own user or User.Modify |  |
 //! | [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put)<br>`access().users().userid(userid).unlock_tfa().put()` | `bool` | User.Modify | Since 8.0 |
-//! | [`POST /access/vncticket`](AccessVncticketPost)<br>`access().vncticket().post(authid, vncticket, path, privs)` | `()` | no login | Since 9.1 |
+//! | [`POST /access/vncticket`](AccessVncticketPost)<br>`access().vncticket().post().authid(authid).vncticket(vncticket).path(path).privs(privs)` | `()` | no login | Since 9.1 |
 
 use crate::support::*;
 
@@ -159,20 +159,41 @@ impl AccessAclPath {
     /// * `path`: Object path of the entry, such as `/vms/100` or `/storage`.
     /// * `roles`: Roles to grant or revoke, separated by commas.
     #[inline]
-    pub fn put<How0, How1>(
-        &self,
-        path: impl IntoValue<String, How0>,
-        roles: impl IntoItems<String, How1>,
-    ) -> AccessAclPut {
+    pub fn put(&self) -> AccessAclPutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/access/acl",
             Permission::Modify("{path}"),
         );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("path", path);
-        request.call.set_list::<String, How1>("roles", roles);
-        AccessAclPut(request)
+        AccessAclPutRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `PUT /access/acl` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessAclPutRequired<const GIVEN: usize>(Request<()>);
+
+impl AccessAclPutRequired<0> {
+    /// Object path of the entry, such as `/vms/100` or `/storage`.
+    #[inline]
+    pub fn path<How>(
+        mut self,
+        path: impl IntoValue<String, How>,
+    ) -> AccessAclPutRequired<1> {
+        self.0.call.set_as::<String, How>("path", path);
+        AccessAclPutRequired(self.0)
+    }
+}
+
+impl AccessAclPutRequired<1> {
+    /// Roles to grant or revoke, separated by commas.
+    #[inline]
+    pub fn roles<How>(mut self, roles: impl IntoItems<String, How>) -> AccessAclPut {
+        self.0.call.set_list::<String, How>("roles", roles);
+        AccessAclPut(self.0)
     }
 }
 
@@ -182,7 +203,7 @@ impl AccessAclPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.access().acl().put("/vms/100", ["PVEAuditor"]).await?;
+/// pve.access().acl().put().path("/vms/100").roles(["PVEAuditor"]).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -287,11 +308,7 @@ impl AccessDomainsPath {
     /// * `type_`: Kind of the realm.
     /// * `realm`: Realm name, the part after `@` in user IDs. At most 32 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<AccessDomainsType, How0>,
-        realm: impl IntoValue<Realm, How1>,
-    ) -> AccessDomainsPost {
+    pub fn post(&self) -> AccessDomainsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/domains",
@@ -347,10 +364,35 @@ impl AccessDomainsPath {
                     Partial::new("query-userinfo", Some(Release::new(8, 4)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<AccessDomainsType, How0>("type", type_);
-        request.call.set_as::<Realm, How1>("realm", realm);
-        AccessDomainsPost(request)
+        AccessDomainsPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /access/domains` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessDomainsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl AccessDomainsPostRequired<0> {
+    /// Kind of the realm.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<AccessDomainsType, How>,
+    ) -> AccessDomainsPostRequired<1> {
+        self.0.call.set_as::<AccessDomainsType, How>("type", type_);
+        AccessDomainsPostRequired(self.0)
+    }
+}
+
+impl AccessDomainsPostRequired<1> {
+    /// Realm name, the part after `@` in user IDs. At most 32 characters.
+    #[inline]
+    pub fn realm<How>(mut self, realm: impl IntoValue<Realm, How>) -> AccessDomainsPost {
+        self.0.call.set_as::<Realm, How>("realm", realm);
+        AccessDomainsPost(self.0)
     }
 }
 
@@ -362,7 +404,7 @@ impl AccessDomainsPath {
 /// use proxmox_api::pve::access::AccessDomainsType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.access().domains().post(AccessDomainsType::Ad, "pve").await?;
+/// pve.access().domains().post().type_(AccessDomainsType::Ad).realm("pve").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -1657,7 +1699,9 @@ impl AccessOpenidAuthUrlPath {
     ///     .access()
     ///     .openid()
     ///     .auth_url()
-    ///     .post("pve", "https://pve1.example.org:8006")
+    ///     .post()
+    ///     .realm("pve")
+    ///     .redirect_url("https://pve1.example.org:8006")
     ///     .await?;
     /// # Ok(()) }
     /// ```
@@ -1669,11 +1713,7 @@ impl AccessOpenidAuthUrlPath {
     /// * Needs: no login.
     #[doc(alias("POST /access/openid/auth-url"))]
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        realm: impl IntoValue<Realm, How0>,
-        redirect_url: impl IntoValue<String, How1>,
-    ) -> Request<String> {
+    pub fn post(&self) -> AccessOpenidAuthUrlPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/openid/auth-url",
@@ -1685,10 +1725,38 @@ impl AccessOpenidAuthUrlPath {
                     ("redirect-url", Takes::Length(0, 255)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<Realm, How0>("realm", realm);
-        request.call.set_as::<String, How1>("redirect-url", redirect_url);
-        request
+        AccessOpenidAuthUrlPostRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `POST /access/openid/auth-url` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessOpenidAuthUrlPostRequired<const GIVEN: usize>(Request<String>);
+
+impl AccessOpenidAuthUrlPostRequired<0> {
+    /// OpenID realm to log in to. At most 32 characters.
+    #[inline]
+    pub fn realm<How>(
+        mut self,
+        realm: impl IntoValue<Realm, How>,
+    ) -> AccessOpenidAuthUrlPostRequired<1> {
+        self.0.call.set_as::<Realm, How>("realm", realm);
+        AccessOpenidAuthUrlPostRequired(self.0)
+    }
+}
+
+impl AccessOpenidAuthUrlPostRequired<1> {
+    /// Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
+    #[inline]
+    pub fn redirect_url<How>(
+        mut self,
+        redirect_url: impl IntoValue<String, How>,
+    ) -> Request<String> {
+        self.0.call.set_as::<String, How>("redirect-url", redirect_url);
+        self.0
     }
 }
 
@@ -1719,7 +1787,10 @@ impl AccessOpenidLoginPath {
     ///     .access()
     ///     .openid()
     ///     .login()
-    ///     .post("state", "code", "https://pve1.example.org:8006")
+    ///     .post()
+    ///     .state("state")
+    ///     .code("code")
+    ///     .redirect_url("https://pve1.example.org:8006")
     ///     .await?;
     /// # Ok(()) }
     /// ```
@@ -1732,12 +1803,7 @@ impl AccessOpenidLoginPath {
     /// * Needs: no login.
     #[doc(alias("POST /access/openid/login"))]
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        state: impl IntoValue<Secret, How0>,
-        code: impl IntoValue<Secret, How1>,
-        redirect_url: impl IntoValue<String, How2>,
-    ) -> Request<AccessOpenidLogin> {
+    pub fn post(&self) -> AccessOpenidLoginPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/openid/login",
@@ -1751,11 +1817,50 @@ impl AccessOpenidLoginPath {
                     ("redirect-url", Takes::Length(0, 255)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<Secret, How0>("state", state);
-        request.call.set_as::<Secret, How1>("code", code);
-        request.call.set_as::<String, How2>("redirect-url", redirect_url);
-        request
+        AccessOpenidLoginPostRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `POST /access/openid/login` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessOpenidLoginPostRequired<const GIVEN: usize>(Request<AccessOpenidLogin>);
+
+impl AccessOpenidLoginPostRequired<0> {
+    /// Value of `state` the provider passed along with its redirect. At most 1024 characters.
+    #[inline]
+    pub fn state<How>(
+        mut self,
+        state: impl IntoValue<Secret, How>,
+    ) -> AccessOpenidLoginPostRequired<1> {
+        self.0.call.set_as::<Secret, How>("state", state);
+        AccessOpenidLoginPostRequired(self.0)
+    }
+}
+
+impl AccessOpenidLoginPostRequired<1> {
+    /// Authorization code the provider passed along with its redirect. At most 4096 characters.
+    #[inline]
+    pub fn code<How>(
+        mut self,
+        code: impl IntoValue<Secret, How>,
+    ) -> AccessOpenidLoginPostRequired<2> {
+        self.0.call.set_as::<Secret, How>("code", code);
+        AccessOpenidLoginPostRequired(self.0)
+    }
+}
+
+impl AccessOpenidLoginPostRequired<2> {
+    /// Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
+    #[inline]
+    pub fn redirect_url<How>(
+        mut self,
+        redirect_url: impl IntoValue<String, How>,
+    ) -> Request<AccessOpenidLogin> {
+        self.0.call.set_as::<String, How>("redirect-url", redirect_url);
+        self.0
     }
 }
 
@@ -1783,11 +1888,7 @@ impl AccessPasswordPath {
     /// * `userid`: User whose password is set, in the form `name@realm`. At most 64 characters.
     /// * `password`: New password. At most 64 characters.
     #[inline]
-    pub fn put<How0, How1>(
-        &self,
-        userid: impl IntoValue<UserId, How0>,
-        password: impl IntoValue<Secret, How1>,
-    ) -> AccessPasswordPut {
+    pub fn put(&self) -> AccessPasswordPutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/access/password",
@@ -1824,10 +1925,38 @@ impl AccessPasswordPath {
             .partial(
                 &[Partial::new("confirmation-password", Some(Release::new(8, 1)), None)],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<UserId, How0>("userid", userid);
-        request.call.set_as::<Secret, How1>("password", password);
-        AccessPasswordPut(request)
+        AccessPasswordPutRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `PUT /access/password` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessPasswordPutRequired<const GIVEN: usize>(Request<()>);
+
+impl AccessPasswordPutRequired<0> {
+    /// User whose password is set, in the form `name@realm`. At most 64 characters.
+    #[inline]
+    pub fn userid<How>(
+        mut self,
+        userid: impl IntoValue<UserId, How>,
+    ) -> AccessPasswordPutRequired<1> {
+        self.0.call.set_as::<UserId, How>("userid", userid);
+        AccessPasswordPutRequired(self.0)
+    }
+}
+
+impl AccessPasswordPutRequired<1> {
+    /// New password. At most 64 characters.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> AccessPasswordPut {
+        self.0.call.set_as::<Secret, How>("password", password);
+        AccessPasswordPut(self.0)
     }
 }
 
@@ -1837,7 +1966,7 @@ impl AccessPasswordPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.access().password().put("someone@pve", "textxxxx").await?;
+/// pve.access().password().put().userid("someone@pve").password("textxxxx").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -2688,11 +2817,7 @@ impl AccessTicketPath {
     /// * `username`: User name, normally in the form `name@realm`. At most 64 characters.
     /// * `password`: Password, a valid ticket to renew, or a challenge answer such as `totp:123456`.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        username: impl IntoValue<String, How0>,
-        password: impl IntoValue<Secret, How1>,
-    ) -> AccessTicketPost {
+    pub fn post(&self) -> AccessTicketPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/ticket",
@@ -2708,10 +2833,38 @@ impl AccessTicketPath {
                     ("realm", Takes::Length(0, 32)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("username", username);
-        request.call.set_as::<Secret, How1>("password", password);
-        AccessTicketPost(request)
+        AccessTicketPostRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `POST /access/ticket` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessTicketPostRequired<const GIVEN: usize>(Request<AccessTicket>);
+
+impl AccessTicketPostRequired<0> {
+    /// User name, normally in the form `name@realm`. At most 64 characters.
+    #[inline]
+    pub fn username<How>(
+        mut self,
+        username: impl IntoValue<String, How>,
+    ) -> AccessTicketPostRequired<1> {
+        self.0.call.set_as::<String, How>("username", username);
+        AccessTicketPostRequired(self.0)
+    }
+}
+
+impl AccessTicketPostRequired<1> {
+    /// Password, a valid ticket to renew, or a challenge answer such as `totp:123456`.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> AccessTicketPost {
+        self.0.call.set_as::<Secret, How>("password", password);
+        AccessTicketPost(self.0)
     }
 }
 
@@ -2721,7 +2874,13 @@ impl AccessTicketPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let answer = pve.access().ticket().post("root@pam", "correct horse").await?;
+/// let answer = pve
+///     .access()
+///     .ticket()
+///     .post()
+///     .username("root@pam")
+///     .password("correct horse")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -3682,13 +3841,7 @@ impl AccessVncticketPath {
     /// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
     /// * `privs`: Privileges the owner must have on `path`, separated by commas. At most 64 characters.
     #[inline]
-    pub fn post<How0, How1, How2, How3>(
-        &self,
-        authid: impl IntoValue<String, How0>,
-        vncticket: impl IntoValue<Secret, How1>,
-        path: impl IntoValue<String, How2>,
-        privs: impl IntoItems<String, How3>,
-    ) -> AccessVncticketPost {
+    pub fn post(&self) -> AccessVncticketPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/vncticket",
@@ -3703,12 +3856,62 @@ impl AccessVncticketPath {
                     ("privs", Takes::Length(0, 64)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("authid", authid);
-        request.call.set_as::<Secret, How1>("vncticket", vncticket);
-        request.call.set_as::<String, How2>("path", path);
-        request.call.set_list::<String, How3>("privs", privs);
-        AccessVncticketPost(request)
+        AccessVncticketPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /access/vncticket` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessVncticketPostRequired<const GIVEN: usize>(Request<()>);
+
+impl AccessVncticketPostRequired<0> {
+    /// User or full token ID the ticket was issued to. At most 64 characters.
+    #[inline]
+    pub fn authid<How>(
+        mut self,
+        authid: impl IntoValue<String, How>,
+    ) -> AccessVncticketPostRequired<1> {
+        self.0.call.set_as::<String, How>("authid", authid);
+        AccessVncticketPostRequired(self.0)
+    }
+}
+
+impl AccessVncticketPostRequired<1> {
+    /// VNC ticket to check.
+    #[inline]
+    pub fn vncticket<How>(
+        mut self,
+        vncticket: impl IntoValue<Secret, How>,
+    ) -> AccessVncticketPostRequired<2> {
+        self.0.call.set_as::<Secret, How>("vncticket", vncticket);
+        AccessVncticketPostRequired(self.0)
+    }
+}
+
+impl AccessVncticketPostRequired<2> {
+    /// Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
+    #[inline]
+    pub fn path<How>(
+        mut self,
+        path: impl IntoValue<String, How>,
+    ) -> AccessVncticketPostRequired<3> {
+        self.0.call.set_as::<String, How>("path", path);
+        AccessVncticketPostRequired(self.0)
+    }
+}
+
+impl AccessVncticketPostRequired<3> {
+    /// Privileges the owner must have on `path`, separated by commas. At most 64 characters.
+    #[inline]
+    pub fn privs<How>(
+        mut self,
+        privs: impl IntoItems<String, How>,
+    ) -> AccessVncticketPost {
+        self.0.call.set_list::<String, How>("privs", privs);
+        AccessVncticketPost(self.0)
     }
 }
 
@@ -3720,7 +3923,11 @@ impl AccessVncticketPath {
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.access()
 ///     .vncticket()
-///     .post("authid", "vncticket", "/vms/100", ["VM.Audit"])
+///     .post()
+///     .authid("authid")
+///     .vncticket("vncticket")
+///     .path("/vms/100")
+///     .privs(["VM.Audit"])
 ///     .await?;
 /// # Ok(()) }
 /// ```

@@ -22,7 +22,7 @@
 //! | [`POST /cluster/config`](ClusterConfigPost)<br>`cluster().config().post(clustername)` | [`Task`] | root@pam |  |
 //! | [`GET /cluster/config/apiversion`](ClusterConfigApiversionPath::get)<br>`cluster().config().apiversion().get()` | `i64` | Sys.Audit |  |
 //! | [`GET /cluster/config/join`](ClusterConfigJoinGet)<br>`cluster().config().join().get()` | [`ClusterConfigJoin`] | Sys.Audit |  |
-//! | [`POST /cluster/config/join`](ClusterConfigJoinPost)<br>`cluster().config().join().post(hostname, fingerprint, password)` | [`Task`] | root@pam |  |
+//! | [`POST /cluster/config/join`](ClusterConfigJoinPost)<br>`cluster().config().join().post().hostname(hostname).fingerprint(fingerprint).password(password)` | [`Task`] | root@pam |  |
 //! | [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get)<br>`cluster().config().nodes().get()` | list of [`ClusterConfigNodesItem`] | Sys.Audit |  |
 //! | [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost)<br>`cluster().config().nodes().node(node).post()` | [`ClusterConfigNode`] | root@pam |  |
 //! | [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete)<br>`cluster().config().nodes().node(node).delete()` | `()` | root@pam |  |
@@ -38,17 +38,17 @@
 //! | [`GET /cluster/log`](ClusterLogGet)<br>`cluster().log().get()` | list of [`ClusterLogItem`] | … |  |
 //! | [`GET /cluster/mapping`](ClusterMappingPath::get)<br>`cluster().mapping().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.0 |
 //! | [`GET /cluster/mapping/dir`](ClusterMappingDirGet)<br>`cluster().mapping().dir().get()` | list of [`ClusterMappingDirItem`] | … | Since 8.4 |
-//! | [`POST /cluster/mapping/dir`](ClusterMappingDirPost)<br>`cluster().mapping().dir().post(id, map)` | `()` | Mapping.Modify | Since 8.4 |
+//! | [`POST /cluster/mapping/dir`](ClusterMappingDirPost)<br>`cluster().mapping().dir().post().id(id).map(map)` | `()` | Mapping.Modify | Since 8.4 |
 //! | [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get)<br>`cluster().mapping().dir().id(id).get()` | [`ClusterMappingDir`] | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.4 |
 //! | [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut)<br>`cluster().mapping().dir().id(id).put()` | `()` | Mapping.Modify | Since 8.4 |
 //! | [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete)<br>`cluster().mapping().dir().id(id).delete()` | `()` | Mapping.Modify | Since 8.4 |
 //! | [`GET /cluster/mapping/pci`](ClusterMappingPciGet)<br>`cluster().mapping().pci().get()` | list of [`ClusterMappingPciItem`] | … | Since 8.0 |
-//! | [`POST /cluster/mapping/pci`](ClusterMappingPciPost)<br>`cluster().mapping().pci().post(id, map)` | `()` | Mapping.Modify | Since 8.0 |
+//! | [`POST /cluster/mapping/pci`](ClusterMappingPciPost)<br>`cluster().mapping().pci().post().id(id).map(map)` | `()` | Mapping.Modify | Since 8.0 |
 //! | [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get)<br>`cluster().mapping().pci().id(id).get()` | [`ClusterMappingPci`] | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.0 |
 //! | [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut)<br>`cluster().mapping().pci().id(id).put()` | `()` | Mapping.Modify | Since 8.0 |
 //! | [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete)<br>`cluster().mapping().pci().id(id).delete()` | `()` | Mapping.Modify | Since 8.0 |
 //! | [`GET /cluster/mapping/usb`](ClusterMappingUsbGet)<br>`cluster().mapping().usb().get()` | list of [`ClusterMappingUsbItem`] | … | Since 8.0 |
-//! | [`POST /cluster/mapping/usb`](ClusterMappingUsbPost)<br>`cluster().mapping().usb().post(id, map)` | `()` | Mapping.Modify | Since 8.0 |
+//! | [`POST /cluster/mapping/usb`](ClusterMappingUsbPost)<br>`cluster().mapping().usb().post().id(id).map(map)` | `()` | Mapping.Modify | Since 8.0 |
 //! | [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get)<br>`cluster().mapping().usb().id(id).get()` | [`ClusterMappingUsb`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 8.0 |
 //! | [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut)<br>`cluster().mapping().usb().id(id).put(map)` | `()` | Mapping.Modify | Since 8.0 |
 //! | [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete)<br>`cluster().mapping().usb().id(id).delete()` | `()` | Mapping.Modify | Since 8.0 |
@@ -56,21 +56,21 @@
 //! | [`GET /cluster/metrics/export`](ClusterMetricsExportGet)<br>`cluster().metrics().export().get()` | [`ClusterMetricsExport`] | Sys.Audit | Since 8.3 |
 //! | [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get)<br>`cluster().metrics().server().get()` | list of [`ClusterMetricsServerItem`] | Sys.Audit |  |
 //! | [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get)<br>`cluster().metrics().server().id(id).get()` | [`ClusterMetricsServer`] | Sys.Audit |  |
-//! | [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost)<br>`cluster().metrics().server().id(id).post(type_, server, port)` | `()` | Sys.Modify |  |
+//! | [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost)<br>`cluster().metrics().server().id(id).post().type_(type_).server(server).port(port)` | `()` | Sys.Modify |  |
 //! | [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut)<br>`cluster().metrics().server().id(id).put(server, port)` | `()` | Sys.Modify |  |
 //! | [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete)<br>`cluster().metrics().server().id(id).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/nextid`](ClusterNextidGet)<br>`cluster().nextid().get()` | `i64` |  |  |
+//! | [`GET /cluster/nextid`](ClusterNextidGet)<br>`cluster().nextid().get()` | `u32` |  |  |
 //! | [`GET /cluster/options`](ClusterOptionsPath::get)<br>`cluster().options().get()` | [`ClusterOptions`] | Sys.Audit |  |
 //! | [`PUT /cluster/options`](ClusterOptionsPut)<br>`cluster().options().put()` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/qemu`](ClusterQemuPath::get)<br>`cluster().qemu().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.2 |
 //! | [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet)<br>`cluster().qemu().cpu_flags().get()` | list of [`QemuCpuFlag`](super::types::QemuCpuFlag) | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get)<br>`cluster().qemu().custom_cpu_models().get()` | list of [`ClusterQemuCustomCpuModelsItem`] | … | Since 9.2 |
-//! | [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost)<br>`cluster().qemu().custom_cpu_models().post(cputype, reported_model)` | `()` | Mapping.Modify | Since 9.2 |
+//! | [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost)<br>`cluster().qemu().custom_cpu_models().post().cputype(cputype).reported_model(reported_model)` | `()` | Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).get()` | [`ClusterQemuCustomCpuModelsItem`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
 //! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).put()` | `()` | Mapping.Modify | Since 9.2 |
 //! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).delete()` | `()` | Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/replication`](ClusterReplicationPath::get)<br>`cluster().replication().get()` | list of [`ClusterReplicationItem`] | … |  |
-//! | [`POST /cluster/replication`](ClusterReplicationPost)<br>`cluster().replication().post(type_, id, target)` | `()` | VM.Replicate |  |
+//! | [`POST /cluster/replication`](ClusterReplicationPost)<br>`cluster().replication().post().type_(type_).id(id).target(target)` | `()` | VM.Replicate |  |
 //! | [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get)<br>`cluster().replication().id(id).get()` | [`ClusterReplication`] | VM.Audit |  |
 //! | [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut)<br>`cluster().replication().id(id).put()` | `()` | VM.Replicate |  |
 //! | [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete)<br>`cluster().replication().id(id).delete()` | `()` | VM.Replicate |  |
@@ -2104,12 +2104,7 @@ impl ClusterConfigJoinPath {
     /// * `fingerprint`: SHA-256 fingerprint of the certificate that the member at `hostname` shows.
     /// * `password`: Password of `root@pam` on the member at `hostname`. At most 128 characters.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        hostname: impl IntoValue<String, How0>,
-        fingerprint: impl IntoValue<String, How1>,
-        password: impl IntoValue<Secret, How2>,
-    ) -> ClusterConfigJoinPost {
+    pub fn post(&self) -> ClusterConfigJoinPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/config/join",
@@ -2128,11 +2123,7 @@ impl ClusterConfigJoinPath {
                     ("votes", Takes::Integer(0, i64::MAX)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String, How0>("hostname", hostname);
-        request.call.set_as::<String, How1>("fingerprint", fingerprint);
-        request.call.set_as::<Secret, How2>("password", password);
-        ClusterConfigJoinPost(request)
+        ClusterConfigJoinPostRequired(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -2167,6 +2158,49 @@ impl ClusterConfigJoinGet {
     }
 }
 
+/// `POST /cluster/config/join` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterConfigJoinPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl ClusterConfigJoinPostRequired<0> {
+    /// Host name or IP address of any present member of the cluster.
+    #[inline]
+    pub fn hostname<How>(
+        mut self,
+        hostname: impl IntoValue<String, How>,
+    ) -> ClusterConfigJoinPostRequired<1> {
+        self.0.call.set_as::<String, How>("hostname", hostname);
+        ClusterConfigJoinPostRequired(self.0)
+    }
+}
+
+impl ClusterConfigJoinPostRequired<1> {
+    /// SHA-256 fingerprint of the certificate that the member at `hostname` shows.
+    #[inline]
+    pub fn fingerprint<How>(
+        mut self,
+        fingerprint: impl IntoValue<String, How>,
+    ) -> ClusterConfigJoinPostRequired<2> {
+        self.0.call.set_as::<String, How>("fingerprint", fingerprint);
+        ClusterConfigJoinPostRequired(self.0)
+    }
+}
+
+impl ClusterConfigJoinPostRequired<2> {
+    /// Password of `root@pam` on the member at `hostname`. At most 128 characters.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> ClusterConfigJoinPost {
+        self.0.call.set_as::<Secret, How>("password", password);
+        ClusterConfigJoinPost(self.0)
+    }
+}
+
 /// Makes this node join an existing cluster, whose `/etc/pve` replaces its own.
 ///
 /// `POST /cluster/config/join`
@@ -2177,11 +2211,12 @@ impl ClusterConfigJoinGet {
 ///     .cluster()
 ///     .config()
 ///     .join()
-///     .post(
-///         "hostname",
+///     .post()
+///     .hostname("hostname")
+///     .fingerprint(
 ///         "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99",
-///         "correct horse",
 ///     )
+///     .password("correct horse")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -3168,11 +3203,7 @@ impl ClusterMappingDirPath {
     /// * `id`: Name of the mapping, as guest configurations refer to it.
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn post<How0, How1: Several>(
-        &self,
-        id: impl IntoValue<String, How0>,
-        map: impl IntoItems<DirMapping, How1>,
-    ) -> ClusterMappingDirPost {
+    pub fn post(&self) -> ClusterMappingDirPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/mapping/dir",
@@ -3185,10 +3216,7 @@ impl ClusterMappingDirPath {
                     ("description", Takes::Length(0, 4096)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("id", id);
-        request.call.set_all::<DirMapping, How1>("map", map);
-        ClusterMappingDirPost(request)
+        ClusterMappingDirPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -3226,6 +3254,37 @@ impl ClusterMappingDirGet {
     }
 }
 
+/// `POST /cluster/mapping/dir` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterMappingDirPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterMappingDirPostRequired<0> {
+    /// Name of the mapping, as guest configurations refer to it.
+    #[inline]
+    pub fn id<How>(
+        mut self,
+        id: impl IntoValue<String, How>,
+    ) -> ClusterMappingDirPostRequired<1> {
+        self.0.call.set_as::<String, How>("id", id);
+        ClusterMappingDirPostRequired(self.0)
+    }
+}
+
+impl ClusterMappingDirPostRequired<1> {
+    /// What the mapping stands for on each node, as property strings.
+    #[inline]
+    pub fn map<How: Several>(
+        mut self,
+        map: impl IntoItems<DirMapping, How>,
+    ) -> ClusterMappingDirPost {
+        self.0.call.set_all::<DirMapping, How>("map", map);
+        ClusterMappingDirPost(self.0)
+    }
+}
+
 /// Creates a directory mapping.
 ///
 /// `POST /cluster/mapping/dir`
@@ -3237,7 +3296,9 @@ impl ClusterMappingDirGet {
 /// pve.cluster()
 ///     .mapping()
 ///     .dir()
-///     .post("nightly", [DirMapping::new("pve1", "/mnt/store")])
+///     .post()
+///     .id("nightly")
+///     .map([DirMapping::new("pve1", "/mnt/store")])
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -3508,11 +3569,7 @@ impl ClusterMappingPciPath {
     /// * `id`: Name of the mapping, as guest configurations refer to it.
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn post<How0, How1: Several>(
-        &self,
-        id: impl IntoValue<String, How0>,
-        map: impl IntoItems<PciMapping, How1>,
-    ) -> ClusterMappingPciPost {
+    pub fn post(&self) -> ClusterMappingPciPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/mapping/pci",
@@ -3528,10 +3585,7 @@ impl ClusterMappingPciPath {
             .partial(
                 &[Partial::new("live-migration-capable", Some(Release::new(8, 4)), None)],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("id", id);
-        request.call.set_all::<PciMapping, How1>("map", map);
-        ClusterMappingPciPost(request)
+        ClusterMappingPciPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -3569,6 +3623,37 @@ impl ClusterMappingPciGet {
     }
 }
 
+/// `POST /cluster/mapping/pci` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterMappingPciPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterMappingPciPostRequired<0> {
+    /// Name of the mapping, as guest configurations refer to it.
+    #[inline]
+    pub fn id<How>(
+        mut self,
+        id: impl IntoValue<String, How>,
+    ) -> ClusterMappingPciPostRequired<1> {
+        self.0.call.set_as::<String, How>("id", id);
+        ClusterMappingPciPostRequired(self.0)
+    }
+}
+
+impl ClusterMappingPciPostRequired<1> {
+    /// What the mapping stands for on each node, as property strings.
+    #[inline]
+    pub fn map<How: Several>(
+        mut self,
+        map: impl IntoItems<PciMapping, How>,
+    ) -> ClusterMappingPciPost {
+        self.0.call.set_all::<PciMapping, How>("map", map);
+        ClusterMappingPciPost(self.0)
+    }
+}
+
 /// Creates a PCI device mapping.
 ///
 /// `POST /cluster/mapping/pci`
@@ -3580,7 +3665,9 @@ impl ClusterMappingPciGet {
 /// pve.cluster()
 ///     .mapping()
 ///     .pci()
-///     .post("nightly", [PciMapping::new("8086:1533", "pve1", "0000:01:00.0")])
+///     .post()
+///     .id("nightly")
+///     .map([PciMapping::new("8086:1533", "pve1", "0000:01:00.0")])
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -3890,11 +3977,7 @@ impl ClusterMappingUsbPath {
     /// * `id`: Name of the mapping, as guest configurations refer to it.
     /// * `map`: What the mapping stands for on each node, as property strings.
     #[inline]
-    pub fn post<How0, How1: Several>(
-        &self,
-        id: impl IntoValue<String, How0>,
-        map: impl IntoItems<UsbMapping, How1>,
-    ) -> ClusterMappingUsbPost {
+    pub fn post(&self) -> ClusterMappingUsbPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/mapping/usb",
@@ -3907,10 +3990,7 @@ impl ClusterMappingUsbPath {
                     ("description", Takes::Length(0, 4096)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("id", id);
-        request.call.set_all::<UsbMapping, How1>("map", map);
-        ClusterMappingUsbPost(request)
+        ClusterMappingUsbPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -3948,6 +4028,37 @@ impl ClusterMappingUsbGet {
     }
 }
 
+/// `POST /cluster/mapping/usb` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterMappingUsbPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterMappingUsbPostRequired<0> {
+    /// Name of the mapping, as guest configurations refer to it.
+    #[inline]
+    pub fn id<How>(
+        mut self,
+        id: impl IntoValue<String, How>,
+    ) -> ClusterMappingUsbPostRequired<1> {
+        self.0.call.set_as::<String, How>("id", id);
+        ClusterMappingUsbPostRequired(self.0)
+    }
+}
+
+impl ClusterMappingUsbPostRequired<1> {
+    /// What the mapping stands for on each node, as property strings.
+    #[inline]
+    pub fn map<How: Several>(
+        mut self,
+        map: impl IntoItems<UsbMapping, How>,
+    ) -> ClusterMappingUsbPost {
+        self.0.call.set_all::<UsbMapping, How>("map", map);
+        ClusterMappingUsbPost(self.0)
+    }
+}
+
 /// Creates a USB device mapping.
 ///
 /// `POST /cluster/mapping/usb`
@@ -3959,7 +4070,9 @@ impl ClusterMappingUsbGet {
 /// pve.cluster()
 ///     .mapping()
 ///     .usb()
-///     .post("nightly", [UsbMapping::new("8086:1533", "pve1")])
+///     .post()
+///     .id("nightly")
+///     .map([UsbMapping::new("8086:1533", "pve1")])
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4409,12 +4522,7 @@ impl ClusterMetricsServerIdPath {
     /// * `server`: Host name or IP address of the server.
     /// * `port`: Network port of the server. From 1 to 65536.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        type_: impl IntoValue<ClusterMetricsServerType, How0>,
-        server: impl IntoValue<String, How1>,
-        port: impl IntoValue<i64, How2>,
-    ) -> ClusterMetricsServerIdPost {
+    pub fn post(&self) -> ClusterMetricsServerIdPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/metrics/server/{id}",
@@ -4450,11 +4558,7 @@ impl ClusterMetricsServerIdPath {
                     Partial::new("otel-verify-ssl", Some(Release::new(9, 0)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterMetricsServerType, How0>("type", type_);
-        request.call.set_as::<String, How1>("server", server);
-        request.call.set_as::<i64, How2>("port", port);
-        ClusterMetricsServerIdPost(request)
+        ClusterMetricsServerIdPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Changes the settings of an external metric server.
     ///
@@ -4535,6 +4639,49 @@ impl ClusterMetricsServerIdPath {
     }
 }
 
+/// `POST /cluster/metrics/server/{id}` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterMetricsServerIdPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterMetricsServerIdPostRequired<0> {
+    /// Kind of metric server.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterMetricsServerType, How>,
+    ) -> ClusterMetricsServerIdPostRequired<1> {
+        self.0.call.set_as::<ClusterMetricsServerType, How>("type", type_);
+        ClusterMetricsServerIdPostRequired(self.0)
+    }
+}
+
+impl ClusterMetricsServerIdPostRequired<1> {
+    /// Host name or IP address of the server.
+    #[inline]
+    pub fn server<How>(
+        mut self,
+        server: impl IntoValue<String, How>,
+    ) -> ClusterMetricsServerIdPostRequired<2> {
+        self.0.call.set_as::<String, How>("server", server);
+        ClusterMetricsServerIdPostRequired(self.0)
+    }
+}
+
+impl ClusterMetricsServerIdPostRequired<2> {
+    /// Network port of the server. From 1 to 65536.
+    #[inline]
+    pub fn port<How>(
+        mut self,
+        port: impl IntoValue<i64, How>,
+    ) -> ClusterMetricsServerIdPost {
+        self.0.call.set_as::<i64, How>("port", port);
+        ClusterMetricsServerIdPost(self.0)
+    }
+}
+
 /// Adds an external metric server, to which all nodes then send data.
 ///
 /// `POST /cluster/metrics/server/{id}`
@@ -4547,7 +4694,10 @@ impl ClusterMetricsServerIdPath {
 ///     .metrics()
 ///     .server()
 ///     .id("nightly")
-///     .post(ClusterMetricsServerType::Graphite, "192.0.2.10", 7)
+///     .post()
+///     .type_(ClusterMetricsServerType::Graphite)
+///     .server("192.0.2.10")
+///     .port(7)
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -5060,7 +5210,7 @@ impl ClusterPath {
 impl ClusterNextidPath {
     /// Returns a free VMID without reserving it, or fails if the VMID asked for is taken.
     ///
-    /// `GET /cluster/nextid` → `i64`
+    /// `GET /cluster/nextid` → `u32`
     #[inline]
     pub fn get(&self) -> ClusterNextidGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5083,7 +5233,7 @@ impl ClusterNextidPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: `i64`
+/// * Gives: `u32`
 /// * Releases: 7.4 to 9.2
 /// * Needs: Open to every authenticated user.
 ///
@@ -5098,9 +5248,9 @@ impl ClusterNextidPath {
 #[doc(alias("GET /cluster/nextid", "free vmid", "next id", "next vmid"))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNextidGet(pub(crate) Request<i64>);
+pub struct ClusterNextidGet(pub(crate) Request<u32>);
 
-request_impls!(ClusterNextidGet: i64);
+request_impls!(ClusterNextidGet: u32);
 
 impl ClusterNextidGet {
     /// VMID to check; the call fails if it is in use. From 100 to 999999999.
@@ -5618,11 +5768,7 @@ impl ClusterQemuCustomCpuModelsPath {
     /// * `cputype`: Name of the custom CPU model, with or without the `custom-` prefix. At most 40 characters.
     /// * `reported_model`: QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        cputype: impl IntoValue<String, How0>,
-        reported_model: impl IntoValue<ClusterQemuCustomCpuModelsReportedModel, How1>,
-    ) -> ClusterQemuCustomCpuModelsPost {
+    pub fn post(&self) -> ClusterQemuCustomCpuModelsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/qemu/custom-cpu-models",
@@ -5646,15 +5792,43 @@ impl ClusterQemuCustomCpuModelsPath {
                     ("level", Takes::Integer(0, 4294967295)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("cputype", cputype);
-        request
+        ClusterQemuCustomCpuModelsPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /cluster/qemu/custom-cpu-models` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterQemuCustomCpuModelsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterQemuCustomCpuModelsPostRequired<0> {
+    /// Name of the custom CPU model, with or without the `custom-` prefix. At most 40 characters.
+    #[inline]
+    pub fn cputype<How>(
+        mut self,
+        cputype: impl IntoValue<String, How>,
+    ) -> ClusterQemuCustomCpuModelsPostRequired<1> {
+        self.0.call.set_as::<String, How>("cputype", cputype);
+        ClusterQemuCustomCpuModelsPostRequired(self.0)
+    }
+}
+
+impl ClusterQemuCustomCpuModelsPostRequired<1> {
+    /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
+    #[inline]
+    pub fn reported_model<How>(
+        mut self,
+        reported_model: impl IntoValue<ClusterQemuCustomCpuModelsReportedModel, How>,
+    ) -> ClusterQemuCustomCpuModelsPost {
+        self.0
             .call
             .set_as::<
                 ClusterQemuCustomCpuModelsReportedModel,
-                How1,
+                How,
             >("reported-model", reported_model);
-        ClusterQemuCustomCpuModelsPost(request)
+        ClusterQemuCustomCpuModelsPost(self.0)
     }
 }
 
@@ -5669,7 +5843,9 @@ impl ClusterQemuCustomCpuModelsPath {
 /// pve.cluster()
 ///     .qemu()
 ///     .custom_cpu_models()
-///     .post("custom-web", ClusterQemuCustomCpuModelsReportedModel::V486)
+///     .post()
+///     .cputype("custom-web")
+///     .reported_model(ClusterQemuCustomCpuModelsReportedModel::V486)
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -6044,12 +6220,7 @@ impl ClusterReplicationPath {
     /// * `id`: Job ID: VMID and job number, joined by a hyphen.
     /// * `target`: Node that receives the copies.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        type_: impl IntoValue<ClusterReplicationType, How0>,
-        id: impl IntoValue<String, How1>,
-        target: impl IntoValue<NodeName, How2>,
-    ) -> ClusterReplicationPost {
+    pub fn post(&self) -> ClusterReplicationPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/replication",
@@ -6065,11 +6236,50 @@ impl ClusterReplicationPath {
                     ("source", Takes::Format("pve-node")),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterReplicationType, How0>("type", type_);
-        request.call.set_as::<String, How1>("id", id);
-        request.call.set_as::<NodeName, How2>("target", target);
-        ClusterReplicationPost(request)
+        ClusterReplicationPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /cluster/replication` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterReplicationPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterReplicationPostRequired<0> {
+    /// Kind of replication.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterReplicationType, How>,
+    ) -> ClusterReplicationPostRequired<1> {
+        self.0.call.set_as::<ClusterReplicationType, How>("type", type_);
+        ClusterReplicationPostRequired(self.0)
+    }
+}
+
+impl ClusterReplicationPostRequired<1> {
+    /// Job ID: VMID and job number, joined by a hyphen.
+    #[inline]
+    pub fn id<How>(
+        mut self,
+        id: impl IntoValue<String, How>,
+    ) -> ClusterReplicationPostRequired<2> {
+        self.0.call.set_as::<String, How>("id", id);
+        ClusterReplicationPostRequired(self.0)
+    }
+}
+
+impl ClusterReplicationPostRequired<2> {
+    /// Node that receives the copies.
+    #[inline]
+    pub fn target<How>(
+        mut self,
+        target: impl IntoValue<NodeName, How>,
+    ) -> ClusterReplicationPost {
+        self.0.call.set_as::<NodeName, How>("target", target);
+        ClusterReplicationPost(self.0)
     }
 }
 
@@ -6083,7 +6293,10 @@ impl ClusterReplicationPath {
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// pve.cluster()
 ///     .replication()
-///     .post(ClusterReplicationType::Local, "100-0", "pve2")
+///     .post()
+///     .type_(ClusterReplicationType::Local)
+///     .id("100-0")
+///     .target("pve2")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -6759,7 +6972,7 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     /// Kind of guest.
     pub type_: super::types::GuestKind,
     /// VMID of the guest.
-    pub vmid: i64,
+    pub vmid: u32,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6770,7 +6983,7 @@ impl ClusterBackupInfoNotBackedUpItem {
     #[must_use]
     pub fn new<How0, How1>(
         type_: impl IntoValue<super::types::GuestKind, How0>,
-        vmid: impl IntoValue<i64, How1>,
+        vmid: impl IntoValue<u32, How1>,
     ) -> Self {
         let mut new = <Self as Object>::empty();
         set::put(&mut new.type_, &mut new.extra, "type", type_);

@@ -13,7 +13,7 @@
 //! | [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get)<br>`cluster().acme().directories().get()` | list of [`ClusterAcmeDirectoriesItem`] |  |  |
 //! | [`GET /cluster/acme/meta`](ClusterAcmeMetaGet)<br>`cluster().acme().meta().get()` | [`ClusterAcmeMeta`] | Sys.Audit | Since 8.1 |
 //! | [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet)<br>`cluster().acme().plugins().get()` | list of [`ClusterAcmePluginsItem`] | Sys.Modify |  |
-//! | [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost)<br>`cluster().acme().plugins().post(type_, id)` | `()` | Sys.Modify |  |
+//! | [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost)<br>`cluster().acme().plugins().post().type_(type_).id(id)` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get)<br>`cluster().acme().plugins().id(id).get()` | [`ClusterAcmePluginsItem`] | Sys.Modify |  |
 //! | [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut)<br>`cluster().acme().plugins().id(id).put()` | `()` | Sys.Modify |  |
 //! | [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete)<br>`cluster().acme().plugins().id(id).delete()` | `()` | Sys.Modify |  |
@@ -516,11 +516,7 @@ impl ClusterAcmePluginsPath {
     /// * `type_`: Kind of challenge.
     /// * `id`: Plugin name.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<ClusterAcmePluginsType, How0>,
-        id: impl IntoValue<String, How1>,
-    ) -> ClusterAcmePluginsPost {
+    pub fn post(&self) -> ClusterAcmePluginsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/acme/plugins",
@@ -533,10 +529,7 @@ impl ClusterAcmePluginsPath {
                     ("validation-delay", Takes::Integer(0, 172800)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterAcmePluginsType, How0>("type", type_);
-        request.call.set_as::<String, How1>("id", id);
-        ClusterAcmePluginsPost(request)
+        ClusterAcmePluginsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -572,6 +565,34 @@ impl ClusterAcmePluginsGet {
     }
 }
 
+/// `POST /cluster/acme/plugins` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterAcmePluginsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterAcmePluginsPostRequired<0> {
+    /// Kind of challenge.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterAcmePluginsType, How>,
+    ) -> ClusterAcmePluginsPostRequired<1> {
+        self.0.call.set_as::<ClusterAcmePluginsType, How>("type", type_);
+        ClusterAcmePluginsPostRequired(self.0)
+    }
+}
+
+impl ClusterAcmePluginsPostRequired<1> {
+    /// Plugin name.
+    #[inline]
+    pub fn id<How>(mut self, id: impl IntoValue<String, How>) -> ClusterAcmePluginsPost {
+        self.0.call.set_as::<String, How>("id", id);
+        ClusterAcmePluginsPost(self.0)
+    }
+}
+
 /// Adds an ACME challenge plugin.
 ///
 /// `POST /cluster/acme/plugins`
@@ -580,7 +601,13 @@ impl ClusterAcmePluginsGet {
 /// use proxmox_api::pve::cluster_acme::ClusterAcmePluginsType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().acme().plugins().post(ClusterAcmePluginsType::Dns, "nightly").await?;
+/// pve.cluster()
+///     .acme()
+///     .plugins()
+///     .post()
+///     .type_(ClusterAcmePluginsType::Dns)
+///     .id("nightly")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///

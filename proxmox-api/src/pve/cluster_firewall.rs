@@ -5,14 +5,14 @@
 //! |---|---|---|---|
 //! | [`GET /cluster/firewall`](ClusterFirewallPath::get)<br>`cluster().firewall().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get)<br>`cluster().firewall().aliases().get()` | list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost)<br>`cluster().firewall().aliases().post(name, cidr)` | `()` | Sys.Modify |  |
+//! | [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost)<br>`cluster().firewall().aliases().post().name(name).cidr(cidr)` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get)<br>`cluster().firewall().aliases().name(name).get()` | [`FirewallAlias`](super::types::FirewallAlias) | Sys.Audit |  |
 //! | [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut)<br>`cluster().firewall().aliases().name(name).put(cidr)` | `()` | Sys.Modify |  |
 //! | [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete)<br>`cluster().firewall().aliases().name(name).delete()` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get)<br>`cluster().firewall().groups().get()` | list of [`ClusterFirewallGroupsItem`] |  |  |
 //! | [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost)<br>`cluster().firewall().groups().post(group)` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get)<br>`cluster().firewall().groups().group(group).get()` | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost)<br>`cluster().firewall().groups().group(group).post(type_, action)` | `()` | Sys.Modify |  |
+//! | [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost)<br>`cluster().firewall().groups().group(group).post().type_(type_).action(action)` | `()` | Sys.Modify |  |
 //! | [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete)<br>`cluster().firewall().groups().group(group).delete()` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get)<br>`cluster().firewall().groups().group(group).pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
 //! | [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut)<br>`cluster().firewall().groups().group(group).pos(pos).put()` | `()` | Sys.Modify |  |
@@ -30,7 +30,7 @@
 //! | [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut)<br>`cluster().firewall().options().put()` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet)<br>`cluster().firewall().refs().get()` | list of [`ClusterFirewallRefsItem`] | Sys.Audit |  |
 //! | [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get)<br>`cluster().firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost)<br>`cluster().firewall().rules().post(type_, action)` | `()` | Sys.Modify |  |
+//! | [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost)<br>`cluster().firewall().rules().post().type_(type_).action(action)` | `()` | Sys.Modify |  |
 //! | [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get)<br>`cluster().firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
 //! | [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut)<br>`cluster().firewall().rules().pos(pos).put()` | `()` | Sys.Modify |  |
 //! | [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete)<br>`cluster().firewall().rules().pos(pos).delete()` | `()` | Sys.Modify |  |
@@ -126,11 +126,7 @@ impl ClusterFirewallAliasesPath {
     /// * `name`: Name of the alias. At most 64 characters.
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        name: impl IntoValue<String, How0>,
-        cidr: impl IntoValue<Cidr, How1>,
-    ) -> ClusterFirewallAliasesPost {
+    pub fn post(&self) -> ClusterFirewallAliasesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/firewall/aliases",
@@ -142,10 +138,38 @@ impl ClusterFirewallAliasesPath {
                     ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("name", name);
-        request.call.set_as::<Cidr, How1>("cidr", cidr);
-        ClusterFirewallAliasesPost(request)
+        ClusterFirewallAliasesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /cluster/firewall/aliases` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterFirewallAliasesPostRequired<0> {
+    /// Name of the alias. At most 64 characters.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<String, How>,
+    ) -> ClusterFirewallAliasesPostRequired<1> {
+        self.0.call.set_as::<String, How>("name", name);
+        ClusterFirewallAliasesPostRequired(self.0)
+    }
+}
+
+impl ClusterFirewallAliasesPostRequired<1> {
+    /// Address or network the alias stands for.
+    #[inline]
+    pub fn cidr<How>(
+        mut self,
+        cidr: impl IntoValue<Cidr, How>,
+    ) -> ClusterFirewallAliasesPost {
+        self.0.call.set_as::<Cidr, How>("cidr", cidr);
+        ClusterFirewallAliasesPost(self.0)
     }
 }
 
@@ -155,7 +179,7 @@ impl ClusterFirewallAliasesPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().firewall().aliases().post("web", "192.0.2.0/24").await?;
+/// pve.cluster().firewall().aliases().post().name("web").cidr("192.0.2.0/24").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -550,11 +574,7 @@ impl ClusterFirewallGroupsGroupPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
-        action: impl IntoValue<String, How1>,
-    ) -> ClusterFirewallGroupsGroupPost {
+    pub fn post(&self) -> ClusterFirewallGroupsGroupPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/firewall/groups/{group}",
@@ -572,10 +592,7 @@ impl ClusterFirewallGroupsGroupPath {
                     ("source", Takes::Length(0, 512)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
-        request.call.set_as::<String, How1>("action", action);
-        ClusterFirewallGroupsGroupPost(request)
+        ClusterFirewallGroupsGroupPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a security group, which must hold no rules.
     ///
@@ -602,6 +619,37 @@ impl ClusterFirewallGroupsGroupPath {
     }
 }
 
+/// `POST /cluster/firewall/groups/{group}` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterFirewallGroupsGroupPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterFirewallGroupsGroupPostRequired<0> {
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<super::types::FirewallRuleType, How>,
+    ) -> ClusterFirewallGroupsGroupPostRequired<1> {
+        self.0.call.set_as::<super::types::FirewallRuleType, How>("type", type_);
+        ClusterFirewallGroupsGroupPostRequired(self.0)
+    }
+}
+
+impl ClusterFirewallGroupsGroupPostRequired<1> {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<String, How>,
+    ) -> ClusterFirewallGroupsGroupPost {
+        self.0.call.set_as::<String, How>("action", action);
+        ClusterFirewallGroupsGroupPost(self.0)
+    }
+}
+
 /// Adds a rule at the top of a security group.
 ///
 /// `POST /cluster/firewall/groups/{group}`
@@ -614,7 +662,9 @@ impl ClusterFirewallGroupsGroupPath {
 ///     .firewall()
 ///     .groups()
 ///     .group("web")
-///     .post(FirewallRuleType::In, "action")
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("action")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -1763,11 +1813,7 @@ impl ClusterFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
-        action: impl IntoValue<String, How1>,
-    ) -> ClusterFirewallRulesPost {
+    pub fn post(&self) -> ClusterFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/firewall/rules",
@@ -1785,10 +1831,38 @@ impl ClusterFirewallRulesPath {
                     ("source", Takes::Length(0, 512)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
-        request.call.set_as::<String, How1>("action", action);
-        ClusterFirewallRulesPost(request)
+        ClusterFirewallRulesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /cluster/firewall/rules` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterFirewallRulesPostRequired<0> {
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<super::types::FirewallRuleType, How>,
+    ) -> ClusterFirewallRulesPostRequired<1> {
+        self.0.call.set_as::<super::types::FirewallRuleType, How>("type", type_);
+        ClusterFirewallRulesPostRequired(self.0)
+    }
+}
+
+impl ClusterFirewallRulesPostRequired<1> {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<String, How>,
+    ) -> ClusterFirewallRulesPost {
+        self.0.call.set_as::<String, How>("action", action);
+        ClusterFirewallRulesPost(self.0)
     }
 }
 
@@ -1800,7 +1874,13 @@ impl ClusterFirewallRulesPath {
 /// use proxmox_api::pve::types::FirewallRuleType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().firewall().rules().post(FirewallRuleType::In, "action").await?;
+/// pve.cluster()
+///     .firewall()
+///     .rules()
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("action")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///

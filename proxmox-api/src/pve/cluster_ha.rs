@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | [`GET /cluster/ha`](ClusterHaPath::get)<br>`cluster().ha().get()` | list of [`IdEntry`](super::types::IdEntry) | Sys.Audit |  |
 //! | [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get)<br>`cluster().ha().groups().get()` | list of [`ClusterHaGroupsItem`] | Sys.Audit |  |
-//! | [`POST /cluster/ha/groups`](ClusterHaGroupsPost)<br>`cluster().ha().groups().post(group, nodes)` | `()` | Sys.Console |  |
+//! | [`POST /cluster/ha/groups`](ClusterHaGroupsPost)<br>`cluster().ha().groups().post().group(group).nodes(nodes)` | `()` | Sys.Console |  |
 //! | [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get)<br>`cluster().ha().groups().group(group).get()` | [`ClusterHaGroupsItem`] | Sys.Audit |  |
 //! | [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut)<br>`cluster().ha().groups().group(group).put()` | `()` | Sys.Console |  |
 //! | [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete)<br>`cluster().ha().groups().group(group).delete()` | `()` | Sys.Console |  |
@@ -17,7 +17,7 @@
 //! | [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post)<br>`cluster().ha().resources().sid(sid).migrate().post(node)` | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
 //! | [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post)<br>`cluster().ha().resources().sid(sid).relocate().post(node)` | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
 //! | [`GET /cluster/ha/rules`](ClusterHaRulesGet)<br>`cluster().ha().rules().get()` | list of [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
-//! | [`POST /cluster/ha/rules`](ClusterHaRulesPost)<br>`cluster().ha().rules().post(type_, rule, resources)` | `()` | Sys.Console | Since 9.0 |
+//! | [`POST /cluster/ha/rules`](ClusterHaRulesPost)<br>`cluster().ha().rules().post().type_(type_).rule(rule).resources(resources)` | `()` | Sys.Console | Since 9.0 |
 //! | [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get)<br>`cluster().ha().rules().rule(rule).get()` | [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
 //! | [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut)<br>`cluster().ha().rules().rule(rule).put(type_)` | `()` | Sys.Console | Since 9.0 |
 //! | [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete)<br>`cluster().ha().rules().rule(rule).delete()` | `()` | Sys.Console | Since 9.0 |
@@ -118,11 +118,7 @@ impl ClusterHaGroupsPath {
     /// * `group`: Name of the HA group.
     /// * `nodes`: Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        group: impl IntoValue<String, How0>,
-        nodes: impl IntoItems<String, How1>,
-    ) -> ClusterHaGroupsPost {
+    pub fn post(&self) -> ClusterHaGroupsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/ha/groups",
@@ -134,10 +130,38 @@ impl ClusterHaGroupsPath {
                     ("comment", Takes::Length(0, 4096)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("group", group);
-        request.call.set_list::<String, How1>("nodes", nodes);
-        ClusterHaGroupsPost(request)
+        ClusterHaGroupsPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /cluster/ha/groups` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterHaGroupsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterHaGroupsPostRequired<0> {
+    /// Name of the HA group.
+    #[inline]
+    pub fn group<How>(
+        mut self,
+        group: impl IntoValue<String, How>,
+    ) -> ClusterHaGroupsPostRequired<1> {
+        self.0.call.set_as::<String, How>("group", group);
+        ClusterHaGroupsPostRequired(self.0)
+    }
+}
+
+impl ClusterHaGroupsPostRequired<1> {
+    /// Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
+    #[inline]
+    pub fn nodes<How>(
+        mut self,
+        nodes: impl IntoItems<String, How>,
+    ) -> ClusterHaGroupsPost {
+        self.0.call.set_list::<String, How>("nodes", nodes);
+        ClusterHaGroupsPost(self.0)
     }
 }
 
@@ -147,7 +171,7 @@ impl ClusterHaGroupsPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().ha().groups().post("web", ["pve1"]).await?;
+/// pve.cluster().ha().groups().post().group("web").nodes(["pve1"]).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -978,12 +1002,7 @@ impl ClusterHaRulesPath {
     /// * `rule`: Rule name.
     /// * `resources`: IDs of the resources under the rule, such as `vm:100`, separated by commas.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        type_: impl IntoValue<ClusterHaRulesType, How0>,
-        rule: impl IntoValue<String, How1>,
-        resources: impl IntoItems<String, How2>,
-    ) -> ClusterHaRulesPost {
+    pub fn post(&self) -> ClusterHaRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/ha/rules",
@@ -996,11 +1015,7 @@ impl ClusterHaRulesPath {
                     ("comment", Takes::Length(0, 4096)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterHaRulesType, How0>("type", type_);
-        request.call.set_as::<String, How1>("rule", rule);
-        request.call.set_list::<String, How2>("resources", resources);
-        ClusterHaRulesPost(request)
+        ClusterHaRulesPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -1042,6 +1057,49 @@ impl ClusterHaRulesGet {
     }
 }
 
+/// `POST /cluster/ha/rules` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterHaRulesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterHaRulesPostRequired<0> {
+    /// Kind of rule.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterHaRulesType, How>,
+    ) -> ClusterHaRulesPostRequired<1> {
+        self.0.call.set_as::<ClusterHaRulesType, How>("type", type_);
+        ClusterHaRulesPostRequired(self.0)
+    }
+}
+
+impl ClusterHaRulesPostRequired<1> {
+    /// Rule name.
+    #[inline]
+    pub fn rule<How>(
+        mut self,
+        rule: impl IntoValue<String, How>,
+    ) -> ClusterHaRulesPostRequired<2> {
+        self.0.call.set_as::<String, How>("rule", rule);
+        ClusterHaRulesPostRequired(self.0)
+    }
+}
+
+impl ClusterHaRulesPostRequired<2> {
+    /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
+    #[inline]
+    pub fn resources<How>(
+        mut self,
+        resources: impl IntoItems<String, How>,
+    ) -> ClusterHaRulesPost {
+        self.0.call.set_list::<String, How>("resources", resources);
+        ClusterHaRulesPost(self.0)
+    }
+}
+
 /// Creates an HA rule.
 ///
 /// `POST /cluster/ha/rules`
@@ -1053,7 +1111,10 @@ impl ClusterHaRulesGet {
 /// pve.cluster()
 ///     .ha()
 ///     .rules()
-///     .post(ClusterHaRulesType::NodeAffinity, "rule", ["vm:100"])
+///     .post()
+///     .type_(ClusterHaRulesType::NodeAffinity)
+///     .rule("rule")
+///     .resources(["vm:100"])
 ///     .await?;
 /// # Ok(()) }
 /// ```

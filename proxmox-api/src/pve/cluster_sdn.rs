@@ -6,12 +6,12 @@
 //! | [`GET /cluster/sdn`](ClusterSdnPath::get)<br>`cluster().sdn().get()` | list of [`IdEntry`](super::types::IdEntry) | SDN.Audit |  |
 //! | [`PUT /cluster/sdn`](ClusterSdnPut)<br>`cluster().sdn().put()` | [`Task`] | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet)<br>`cluster().sdn().controllers().get()` | list of [`ClusterSdnControllersItem`] | … |  |
-//! | [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post(type_, controller)` | `()` | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post().type_(type_).controller(controller)` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet)<br>`cluster().sdn().controllers().controller(controller).get()` | [`ClusterSdnControllersItem`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut)<br>`cluster().sdn().controllers().controller(controller).put()` | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete)<br>`cluster().sdn().controllers().controller(controller).delete()` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/dns`](ClusterSdnDnsGet)<br>`cluster().sdn().dns().get()` | list of [`ClusterSdnDnsItem`] | … |  |
-//! | [`POST /cluster/sdn/dns`](ClusterSdnDnsPost)<br>`cluster().sdn().dns().post(type_, dns, url, key)` | `()` | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/dns`](ClusterSdnDnsPost)<br>`cluster().sdn().dns().post().type_(type_).dns(dns).url(url).key(key)` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get)<br>`cluster().sdn().dns().dns(dns).get()` | [`ClusterSdnDnsItem`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut)<br>`cluster().sdn().dns().dns(dns).put()` | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete)<br>`cluster().sdn().dns().dns(dns).delete()` | `()` | SDN.Allocate |  |
@@ -19,18 +19,18 @@
 //! | [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get)<br>`cluster().sdn().fabrics().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet)<br>`cluster().sdn().fabrics().all().get()` | [`ClusterSdnFabricsAll`] | … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet)<br>`cluster().sdn().fabrics().fabric().get()` | list of [`ClusterSdnFabricsFabricGetItem`] | … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost)<br>`cluster().sdn().fabrics().fabric().post(protocol, id)` | `()` | SDN.Allocate | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost)<br>`cluster().sdn().fabrics().fabric().post().protocol(protocol).id(id)` | `()` | SDN.Allocate | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get)<br>`cluster().sdn().fabrics().fabric().id(id).get()` | [`ClusterSdnFabricsFabricGetItem`] | SDN.Audit or SDN.Allocate | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut)<br>`cluster().sdn().fabrics().fabric().id(id).put(protocol)` | `()` | SDN.Allocate | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete)<br>`cluster().sdn().fabrics().fabric().id(id).delete()` | `()` | SDN.Allocate … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet)<br>`cluster().sdn().fabrics().node().get()` | list of [`ClusterSdnFabricsNodeItem`] | … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).get()` | list of [`ClusterSdnFabricsNodeItem`] | SDN.Audit … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).post(protocol, node_id)` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).post().protocol(protocol).node_id(node_id)` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).get()` | [`ClusterSdnFabricsNodeItem`] | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).put(protocol)` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).delete()` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet)<br>`cluster().sdn().ipams().get()` | list of [`ClusterSdnIpamsItem`] | … |  |
-//! | [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost)<br>`cluster().sdn().ipams().post(type_, ipam)` | `()` | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost)<br>`cluster().sdn().ipams().post().type_(type_).ipam(ipam)` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get)<br>`cluster().sdn().ipams().ipam(ipam).get()` | [`ClusterSdnIpamsItem`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut)<br>`cluster().sdn().ipams().ipam(ipam).put()` | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete)<br>`cluster().sdn().ipams().ipam(ipam).delete()` | `()` | SDN.Allocate |  |
@@ -43,20 +43,20 @@
 //! | [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut)<br>`cluster().sdn().prefix_lists().id(id).put()` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete)<br>`cluster().sdn().prefix_lists().id(id).delete()` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().get()` | list of [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
-//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost)<br>`cluster().sdn().prefix_lists().id(id).entries().post(action, prefix)` | `()` | SDN.Allocate | Since 9.2 |
+//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost)<br>`cluster().sdn().prefix_lists().id(id).entries().post().action(action).prefix(prefix)` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).get()` | [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
 //! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).put()` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).delete()` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost)<br>`cluster().sdn().rollback().post()` | `()` | SDN.Allocate | Since 9.0 |
 //! | [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet)<br>`cluster().sdn().route_maps().get()` | list of [`ClusterSdnRouteMapsItem`] | … | Since 9.2 |
 //! | [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet)<br>`cluster().sdn().route_maps().entries().get()` | list of [`ClusterSdnRouteMapsEntriesItem`] | … | Since 9.2 |
-//! | [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost)<br>`cluster().sdn().route_maps().entries().post(route_map_id, order, action)` | `()` | SDN.Allocate | Since 9.2 |
+//! | [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost)<br>`cluster().sdn().route_maps().entries().post().route_map_id(route_map_id).order(order).action(action)` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).get()` | list of [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).get()` | [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
 //! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).put()` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).delete()` | `()` | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet)<br>`cluster().sdn().vnets().get()` | list of [`ClusterSdnVnetsItem`] | … |  |
-//! | [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost)<br>`cluster().sdn().vnets().post(vnet, zone)` | `()` | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost)<br>`cluster().sdn().vnets().post().vnet(vnet).zone(zone)` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet)<br>`cluster().sdn().vnets().vnet(vnet).get()` | [`ClusterSdnVnetsItem`] | SDN.Audit or SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut)<br>`cluster().sdn().vnets().vnet(vnet).put()` | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).delete()` | `()` | SDN.Allocate |  |
@@ -64,20 +64,20 @@
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().get()` | [`ClusterSdnVnetsFirewallOptions`] | SDN.Audit or SDN.Allocate | Since 8.3 |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().put()` | `()` | SDN.Allocate | Since 8.3 |
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().post(type_, action)` | `()` | SDN.Allocate | Since 8.3 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().post().type_(type_).action(action)` | `()` | SDN.Allocate | Since 8.3 |
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | SDN.Audit or SDN.Allocate | Since 8.3 |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).put()` | `()` | SDN.Allocate | Since 8.3 |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).delete()` | `()` | SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost)<br>`cluster().sdn().vnets().vnet(vnet).ips().post(zone, ip)` | `()` | SDN.Allocate | Since 8.1 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut)<br>`cluster().sdn().vnets().vnet(vnet).ips().put(zone, ip)` | `()` | SDN.Allocate | Since 8.1 |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete)<br>`cluster().sdn().vnets().vnet(vnet).ips().delete(zone, ip)` | `()` | SDN.Allocate | Since 8.1 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost)<br>`cluster().sdn().vnets().vnet(vnet).ips().post().zone(zone).ip(ip)` | `()` | SDN.Allocate | Since 8.1 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut)<br>`cluster().sdn().vnets().vnet(vnet).ips().put().zone(zone).ip(ip)` | `()` | SDN.Allocate | Since 8.1 |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete)<br>`cluster().sdn().vnets().vnet(vnet).ips().delete().zone(zone).ip(ip)` | `()` | SDN.Allocate | Since 8.1 |
 //! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().get()` | list of [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
-//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost)<br>`cluster().sdn().vnets().vnet(vnet).subnets().post(type_, subnet)` | `()` | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost)<br>`cluster().sdn().vnets().vnet(vnet).subnets().post().type_(type_).subnet(subnet)` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).get()` | [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).put()` | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).delete()` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/zones`](ClusterSdnZonesGet)<br>`cluster().sdn().zones().get()` | list of [`ClusterSdnZonesItem`] | … |  |
-//! | [`POST /cluster/sdn/zones`](ClusterSdnZonesPost)<br>`cluster().sdn().zones().post(type_, zone)` | `()` | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/zones`](ClusterSdnZonesPost)<br>`cluster().sdn().zones().post().type_(type_).zone(zone)` | `()` | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet)<br>`cluster().sdn().zones().zone(zone).get()` | [`ClusterSdnZonesItem`] | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut)<br>`cluster().sdn().zones().zone(zone).put()` | `()` | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete)<br>`cluster().sdn().zones().zone(zone).delete()` | `()` | SDN.Allocate |  |
@@ -236,11 +236,7 @@ impl ClusterSdnControllersPath {
     /// * `type_`: Kind of the controller; decides which other settings apply.
     /// * `controller`: Name of the controller. At most 64 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<ClusterSdnControllersType, How0>,
-        controller: impl IntoValue<String, How1>,
-    ) -> ClusterSdnControllersPost {
+    pub fn post(&self) -> ClusterSdnControllersPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/controllers",
@@ -267,10 +263,7 @@ impl ClusterSdnControllersPath {
                     Partial::new("route-map-out", Some(Release::new(9, 2)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnControllersType, How0>("type", type_);
-        request.call.set_as::<String, How1>("controller", controller);
-        ClusterSdnControllersPost(request)
+        ClusterSdnControllersPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -319,6 +312,37 @@ impl ClusterSdnControllersGet {
     }
 }
 
+/// `POST /cluster/sdn/controllers` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnControllersPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnControllersPostRequired<0> {
+    /// Kind of the controller; decides which other settings apply.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterSdnControllersType, How>,
+    ) -> ClusterSdnControllersPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnControllersType, How>("type", type_);
+        ClusterSdnControllersPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnControllersPostRequired<1> {
+    /// Name of the controller. At most 64 characters.
+    #[inline]
+    pub fn controller<How>(
+        mut self,
+        controller: impl IntoValue<String, How>,
+    ) -> ClusterSdnControllersPost {
+        self.0.call.set_as::<String, How>("controller", controller);
+        ClusterSdnControllersPost(self.0)
+    }
+}
+
 /// Adds a routing controller to the pending configuration.
 ///
 /// `POST /cluster/sdn/controllers`
@@ -330,7 +354,9 @@ impl ClusterSdnControllersGet {
 /// pve.cluster()
 ///     .sdn()
 ///     .controllers()
-///     .post(ClusterSdnControllersType::Bgp, "controller")
+///     .post()
+///     .type_(ClusterSdnControllersType::Bgp)
+///     .controller("controller")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -910,13 +936,7 @@ impl ClusterSdnDnsPath {
     /// * `url`: Base address of the server's API.
     /// * `key`: API key for the server.
     #[inline]
-    pub fn post<How0, How1, How2, How3>(
-        &self,
-        type_: impl IntoValue<ClusterSdnDnsType, How0>,
-        dns: impl IntoValue<String, How1>,
-        url: impl IntoValue<String, How2>,
-        key: impl IntoValue<Secret, How3>,
-    ) -> ClusterSdnDnsPost {
+    pub fn post(&self) -> ClusterSdnDnsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/dns",
@@ -937,12 +957,7 @@ impl ClusterSdnDnsPath {
                     Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnDnsType, How0>("type", type_);
-        request.call.set_as::<String, How1>("dns", dns);
-        request.call.set_as::<String, How2>("url", url);
-        request.call.set_as::<Secret, How3>("key", key);
-        ClusterSdnDnsPost(request)
+        ClusterSdnDnsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -979,6 +994,58 @@ impl ClusterSdnDnsGet {
     }
 }
 
+/// `POST /cluster/sdn/dns` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnDnsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnDnsPostRequired<0> {
+    /// Kind of the DNS server.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterSdnDnsType, How>,
+    ) -> ClusterSdnDnsPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnDnsType, How>("type", type_);
+        ClusterSdnDnsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnDnsPostRequired<1> {
+    /// Name of the DNS server entry.
+    #[inline]
+    pub fn dns<How>(
+        mut self,
+        dns: impl IntoValue<String, How>,
+    ) -> ClusterSdnDnsPostRequired<2> {
+        self.0.call.set_as::<String, How>("dns", dns);
+        ClusterSdnDnsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnDnsPostRequired<2> {
+    /// Base address of the server's API.
+    #[inline]
+    pub fn url<How>(
+        mut self,
+        url: impl IntoValue<String, How>,
+    ) -> ClusterSdnDnsPostRequired<3> {
+        self.0.call.set_as::<String, How>("url", url);
+        ClusterSdnDnsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnDnsPostRequired<3> {
+    /// API key for the server.
+    #[inline]
+    pub fn key<How>(mut self, key: impl IntoValue<Secret, How>) -> ClusterSdnDnsPost {
+        self.0.call.set_as::<Secret, How>("key", key);
+        ClusterSdnDnsPost(self.0)
+    }
+}
+
 /// Adds a DNS server to register names with.
 ///
 /// `POST /cluster/sdn/dns`
@@ -990,12 +1057,11 @@ impl ClusterSdnDnsGet {
 /// pve.cluster()
 ///     .sdn()
 ///     .dns()
-///     .post(
-///         ClusterSdnDnsType::Powerdns,
-///         "dns",
-///         "https://example.org/debian-13.iso",
-///         "ABCD-0123456789",
-///     )
+///     .post()
+///     .type_(ClusterSdnDnsType::Powerdns)
+///     .dns("dns")
+///     .url("https://example.org/debian-13.iso")
+///     .key("ABCD-0123456789")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -1519,11 +1585,7 @@ impl ClusterSdnFabricsFabricPath {
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
     /// * `id`: Identifier of the fabric. At most 8 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How0>,
-        id: impl IntoValue<String, How1>,
-    ) -> ClusterSdnFabricsFabricPost {
+    pub fn post(&self) -> ClusterSdnFabricsFabricPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/fabrics/fabric",
@@ -1547,10 +1609,7 @@ impl ClusterSdnFabricsFabricPath {
                     Partial::new("route_filter", Some(Release::new(9, 2)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
-        request.call.set_as::<String, How1>("id", id);
-        ClusterSdnFabricsFabricPost(request)
+        ClusterSdnFabricsFabricPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -1592,6 +1651,37 @@ impl ClusterSdnFabricsFabricGet {
     }
 }
 
+/// `POST /cluster/sdn/fabrics/fabric` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnFabricsFabricPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnFabricsFabricPostRequired<0> {
+    /// Routing protocol of the fabric; decides which other settings apply.
+    #[inline]
+    pub fn protocol<How>(
+        mut self,
+        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How>,
+    ) -> ClusterSdnFabricsFabricPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnFabricsProtocol, How>("protocol", protocol);
+        ClusterSdnFabricsFabricPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnFabricsFabricPostRequired<1> {
+    /// Identifier of the fabric. At most 8 characters.
+    #[inline]
+    pub fn id<How>(
+        mut self,
+        id: impl IntoValue<String, How>,
+    ) -> ClusterSdnFabricsFabricPost {
+        self.0.call.set_as::<String, How>("id", id);
+        ClusterSdnFabricsFabricPost(self.0)
+    }
+}
+
 /// Adds a fabric to the pending configuration.
 ///
 /// `POST /cluster/sdn/fabrics/fabric`
@@ -1604,7 +1694,9 @@ impl ClusterSdnFabricsFabricGet {
 ///     .sdn()
 ///     .fabrics()
 ///     .fabric()
-///     .post(ClusterSdnFabricsProtocol::Openfabric, "nightly")
+///     .post()
+///     .protocol(ClusterSdnFabricsProtocol::Openfabric)
+///     .id("nightly")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -2112,11 +2204,7 @@ impl ClusterSdnFabricsNodeFabricIdPath {
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
     /// * `node_id`: Name of the member node.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How0>,
-        node_id: impl IntoValue<NodeName, How1>,
-    ) -> ClusterSdnFabricsNodeFabricIdPost {
+    pub fn post(&self) -> ClusterSdnFabricsNodeFabricIdPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/fabrics/node/{fabric_id}",
@@ -2146,10 +2234,9 @@ impl ClusterSdnFabricsNodeFabricIdPath {
                     Partial::new("role", Some(Release::new(9, 2)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnFabricsProtocol, How0>("protocol", protocol);
-        request.call.set_as::<NodeName, How1>("node_id", node_id);
-        ClusterSdnFabricsNodeFabricIdPost(request)
+        ClusterSdnFabricsNodeFabricIdPostRequired(
+            self.0.request(ENDPOINT, reply::nothing),
+        )
     }
 }
 
@@ -2191,6 +2278,37 @@ impl ClusterSdnFabricsNodeFabricIdGet {
     }
 }
 
+/// `POST /cluster/sdn/fabrics/node/{fabric_id}` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnFabricsNodeFabricIdPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnFabricsNodeFabricIdPostRequired<0> {
+    /// Routing protocol of the fabric; decides which other settings apply.
+    #[inline]
+    pub fn protocol<How>(
+        mut self,
+        protocol: impl IntoValue<ClusterSdnFabricsProtocol, How>,
+    ) -> ClusterSdnFabricsNodeFabricIdPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnFabricsProtocol, How>("protocol", protocol);
+        ClusterSdnFabricsNodeFabricIdPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnFabricsNodeFabricIdPostRequired<1> {
+    /// Name of the member node.
+    #[inline]
+    pub fn node_id<How>(
+        mut self,
+        node_id: impl IntoValue<NodeName, How>,
+    ) -> ClusterSdnFabricsNodeFabricIdPost {
+        self.0.call.set_as::<NodeName, How>("node_id", node_id);
+        ClusterSdnFabricsNodeFabricIdPost(self.0)
+    }
+}
+
 /// Adds a node to a fabric.
 ///
 /// `POST /cluster/sdn/fabrics/node/{fabric_id}`
@@ -2204,7 +2322,9 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 ///     .fabrics()
 ///     .node()
 ///     .fabric_id("fabricid")
-///     .post(ClusterSdnFabricsProtocol::Openfabric, "pve1")
+///     .post()
+///     .protocol(ClusterSdnFabricsProtocol::Openfabric)
+///     .node_id("pve1")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -2633,11 +2753,7 @@ impl ClusterSdnIpamsPath {
     /// * `type_`: Kind of the IP address manager; `pve` is the built-in one.
     /// * `ipam`: Name of the IP address manager.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<ClusterSdnIpamsType, How0>,
-        ipam: impl IntoValue<String, How1>,
-    ) -> ClusterSdnIpamsPost {
+    pub fn post(&self) -> ClusterSdnIpamsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/ipams",
@@ -2658,10 +2774,7 @@ impl ClusterSdnIpamsPath {
                     Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnIpamsType, How0>("type", type_);
-        request.call.set_as::<String, How1>("ipam", ipam);
-        ClusterSdnIpamsPost(request)
+        ClusterSdnIpamsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -2698,6 +2811,37 @@ impl ClusterSdnIpamsGet {
     }
 }
 
+/// `POST /cluster/sdn/ipams` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnIpamsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnIpamsPostRequired<0> {
+    /// Kind of the IP address manager; `pve` is the built-in one.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterSdnIpamsType, How>,
+    ) -> ClusterSdnIpamsPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnIpamsType, How>("type", type_);
+        ClusterSdnIpamsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnIpamsPostRequired<1> {
+    /// Name of the IP address manager.
+    #[inline]
+    pub fn ipam<How>(
+        mut self,
+        ipam: impl IntoValue<String, How>,
+    ) -> ClusterSdnIpamsPost {
+        self.0.call.set_as::<String, How>("ipam", ipam);
+        ClusterSdnIpamsPost(self.0)
+    }
+}
+
 /// Adds an IP address manager.
 ///
 /// `POST /cluster/sdn/ipams`
@@ -2706,7 +2850,13 @@ impl ClusterSdnIpamsGet {
 /// use proxmox_api::pve::cluster_sdn::ClusterSdnIpamsType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().ipams().post(ClusterSdnIpamsType::Netbox, "ipam").await?;
+/// pve.cluster()
+///     .sdn()
+///     .ipams()
+///     .post()
+///     .type_(ClusterSdnIpamsType::Netbox)
+///     .ipam("ipam")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -3540,11 +3690,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     /// * `action`: What happens to routes that match: `permit` or `deny`.
     /// * `prefix`: Network to match, in CIDR notation.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        action: impl IntoValue<ClusterSdnAction, How0>,
-        prefix: impl IntoValue<Cidr, How1>,
-    ) -> ClusterSdnPrefixListsIdEntriesPost {
+    pub fn post(&self) -> ClusterSdnPrefixListsIdEntriesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/prefix-lists/{id}/entries",
@@ -3559,10 +3705,40 @@ impl ClusterSdnPrefixListsIdEntriesPath {
                     ("seq", Takes::Integer(1, 4294967295)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnAction, How0>("action", action);
-        request.call.set_as::<Cidr, How1>("prefix", prefix);
-        ClusterSdnPrefixListsIdEntriesPost(request)
+        ClusterSdnPrefixListsIdEntriesPostRequired(
+            self.0.request(ENDPOINT, reply::nothing),
+        )
+    }
+}
+
+/// `POST /cluster/sdn/prefix-lists/{id}/entries` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnPrefixListsIdEntriesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnPrefixListsIdEntriesPostRequired<0> {
+    /// What happens to routes that match: `permit` or `deny`.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<ClusterSdnAction, How>,
+    ) -> ClusterSdnPrefixListsIdEntriesPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnAction, How>("action", action);
+        ClusterSdnPrefixListsIdEntriesPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnPrefixListsIdEntriesPostRequired<1> {
+    /// Network to match, in CIDR notation.
+    #[inline]
+    pub fn prefix<How>(
+        mut self,
+        prefix: impl IntoValue<Cidr, How>,
+    ) -> ClusterSdnPrefixListsIdEntriesPost {
+        self.0.call.set_as::<Cidr, How>("prefix", prefix);
+        ClusterSdnPrefixListsIdEntriesPost(self.0)
     }
 }
 
@@ -3579,7 +3755,9 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 ///     .prefix_lists()
 ///     .id("nightly")
 ///     .entries()
-///     .post(ClusterSdnAction::Permit, "192.0.2.0/24")
+///     .post()
+///     .action(ClusterSdnAction::Permit)
+///     .prefix("192.0.2.0/24")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4058,12 +4236,7 @@ impl ClusterSdnRouteMapsEntriesPath {
     /// * `order`: Number of the entry; lower ones are checked first. From 0 to 65535.
     /// * `action`: What happens to routes that match: `permit` or `deny`.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        route_map_id: impl IntoValue<String, How0>,
-        order: impl IntoValue<i64, How1>,
-        action: impl IntoValue<ClusterSdnAction, How2>,
-    ) -> ClusterSdnRouteMapsEntriesPost {
+    pub fn post(&self) -> ClusterSdnRouteMapsEntriesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/route-maps/entries",
@@ -4073,11 +4246,7 @@ impl ClusterSdnRouteMapsEntriesPath {
             .limits(
                 &[("order", Takes::Integer(0, 65535)), ("digest", Takes::Length(0, 64))],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("route-map-id", route_map_id);
-        request.call.set_as::<i64, How1>("order", order);
-        request.call.set_as::<ClusterSdnAction, How2>("action", action);
-        ClusterSdnRouteMapsEntriesPost(request)
+        ClusterSdnRouteMapsEntriesPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -4119,6 +4288,49 @@ impl ClusterSdnRouteMapsEntriesGet {
     }
 }
 
+/// `POST /cluster/sdn/route-maps/entries` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnRouteMapsEntriesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnRouteMapsEntriesPostRequired<0> {
+    /// Name of the route map.
+    #[inline]
+    pub fn route_map_id<How>(
+        mut self,
+        route_map_id: impl IntoValue<String, How>,
+    ) -> ClusterSdnRouteMapsEntriesPostRequired<1> {
+        self.0.call.set_as::<String, How>("route-map-id", route_map_id);
+        ClusterSdnRouteMapsEntriesPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnRouteMapsEntriesPostRequired<1> {
+    /// Number of the entry; lower ones are checked first. From 0 to 65535.
+    #[inline]
+    pub fn order<How>(
+        mut self,
+        order: impl IntoValue<i64, How>,
+    ) -> ClusterSdnRouteMapsEntriesPostRequired<2> {
+        self.0.call.set_as::<i64, How>("order", order);
+        ClusterSdnRouteMapsEntriesPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnRouteMapsEntriesPostRequired<2> {
+    /// What happens to routes that match: `permit` or `deny`.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<ClusterSdnAction, How>,
+    ) -> ClusterSdnRouteMapsEntriesPost {
+        self.0.call.set_as::<ClusterSdnAction, How>("action", action);
+        ClusterSdnRouteMapsEntriesPost(self.0)
+    }
+}
+
 /// Adds an entry to a route map.
 ///
 /// `POST /cluster/sdn/route-maps/entries`
@@ -4131,7 +4343,10 @@ impl ClusterSdnRouteMapsEntriesGet {
 ///     .sdn()
 ///     .route_maps()
 ///     .entries()
-///     .post("routemapid", 7, ClusterSdnAction::Permit)
+///     .post()
+///     .route_map_id("routemapid")
+///     .order(7)
+///     .action(ClusterSdnAction::Permit)
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4599,11 +4814,7 @@ impl ClusterSdnVnetsPath {
     /// * `vnet`: Name of the VNet. At most 8 characters.
     /// * `zone`: Zone the VNet belongs to.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        vnet: impl IntoValue<String, How0>,
-        zone: impl IntoValue<String, How1>,
-    ) -> ClusterSdnVnetsPost {
+    pub fn post(&self) -> ClusterSdnVnetsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets",
@@ -4626,10 +4837,7 @@ impl ClusterSdnVnetsPath {
                     Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("vnet", vnet);
-        request.call.set_as::<String, How1>("zone", zone);
-        ClusterSdnVnetsPost(request)
+        ClusterSdnVnetsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -4669,13 +4877,44 @@ impl ClusterSdnVnetsGet {
     }
 }
 
+/// `POST /cluster/sdn/vnets` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnVnetsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnVnetsPostRequired<0> {
+    /// Name of the VNet. At most 8 characters.
+    #[inline]
+    pub fn vnet<How>(
+        mut self,
+        vnet: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsPostRequired<1> {
+        self.0.call.set_as::<String, How>("vnet", vnet);
+        ClusterSdnVnetsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnVnetsPostRequired<1> {
+    /// Zone the VNet belongs to.
+    #[inline]
+    pub fn zone<How>(
+        mut self,
+        zone: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsPost {
+        self.0.call.set_as::<String, How>("zone", zone);
+        ClusterSdnVnetsPost(self.0)
+    }
+}
+
 /// Adds a VNet to the pending configuration.
 ///
 /// `POST /cluster/sdn/vnets`
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().vnets().post("vnet1", "zone1").await?;
+/// pve.cluster().sdn().vnets().post().vnet("vnet1").zone("zone1").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -5258,11 +5497,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
-        action: impl IntoValue<String, How1>,
-    ) -> ClusterSdnVnetsVnetFirewallRulesPost {
+    pub fn post(&self) -> ClusterSdnVnetsVnetFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules",
@@ -5281,10 +5516,40 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
                     ("source", Takes::Length(0, 512)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
-        request.call.set_as::<String, How1>("action", action);
-        ClusterSdnVnetsVnetFirewallRulesPost(request)
+        ClusterSdnVnetsVnetFirewallRulesPostRequired(
+            self.0.request(ENDPOINT, reply::nothing),
+        )
+    }
+}
+
+/// `POST /cluster/sdn/vnets/{vnet}/firewall/rules` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnVnetsVnetFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnVnetsVnetFirewallRulesPostRequired<0> {
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<super::types::FirewallRuleType, How>,
+    ) -> ClusterSdnVnetsVnetFirewallRulesPostRequired<1> {
+        self.0.call.set_as::<super::types::FirewallRuleType, How>("type", type_);
+        ClusterSdnVnetsVnetFirewallRulesPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnVnetsVnetFirewallRulesPostRequired<1> {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsVnetFirewallRulesPost {
+        self.0.call.set_as::<String, How>("action", action);
+        ClusterSdnVnetsVnetFirewallRulesPost(self.0)
     }
 }
 
@@ -5302,7 +5567,9 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 ///     .vnet("vnet1")
 ///     .firewall()
 ///     .rules()
-///     .post(FirewallRuleType::In, "action")
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("action")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -5721,11 +5988,7 @@ impl ClusterSdnVnetsVnetIpsPath {
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
     /// * `ip`: IP address to map.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        zone: impl IntoValue<String, How0>,
-        ip: impl IntoValue<IpAddress, How1>,
-    ) -> ClusterSdnVnetsVnetIpsPost {
+    pub fn post(&self) -> ClusterSdnVnetsVnetIpsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/ips",
@@ -5733,10 +5996,7 @@ impl ClusterSdnVnetsVnetIpsPath {
             )
             .since(8, 1)
             .limits(&[("mac", Takes::Format("mac-addr"))]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("zone", zone);
-        request.call.set_as::<IpAddress, How1>("ip", ip);
-        ClusterSdnVnetsVnetIpsPost(request)
+        ClusterSdnVnetsVnetIpsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Changes the IP address mapped to a MAC address in the IPAM of a VNet.
     ///
@@ -5745,11 +6005,7 @@ impl ClusterSdnVnetsVnetIpsPath {
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
     /// * `ip`: IP address to map.
     #[inline]
-    pub fn put<How0, How1>(
-        &self,
-        zone: impl IntoValue<String, How0>,
-        ip: impl IntoValue<IpAddress, How1>,
-    ) -> ClusterSdnVnetsVnetIpsPut {
+    pub fn put(&self) -> ClusterSdnVnetsVnetIpsPutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/sdn/vnets/{vnet}/ips",
@@ -5762,10 +6018,7 @@ impl ClusterSdnVnetsVnetIpsPath {
                     ("vmid", Takes::Integer(100, 999999999)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("zone", zone);
-        request.call.set_as::<IpAddress, How1>("ip", ip);
-        ClusterSdnVnetsVnetIpsPut(request)
+        ClusterSdnVnetsVnetIpsPutRequired(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes the address mapping of a MAC address from the IPAM of a VNet.
     ///
@@ -5774,11 +6027,7 @@ impl ClusterSdnVnetsVnetIpsPath {
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
     /// * `ip`: IP address whose mapping goes away.
     #[inline]
-    pub fn delete<How0, How1>(
-        &self,
-        zone: impl IntoValue<String, How0>,
-        ip: impl IntoValue<IpAddress, How1>,
-    ) -> ClusterSdnVnetsVnetIpsDelete {
+    pub fn delete(&self) -> ClusterSdnVnetsVnetIpsDeleteRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/cluster/sdn/vnets/{vnet}/ips",
@@ -5786,10 +6035,38 @@ impl ClusterSdnVnetsVnetIpsPath {
             )
             .since(8, 1)
             .limits(&[("mac", Takes::Format("mac-addr"))]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("zone", zone);
-        request.call.set_as::<IpAddress, How1>("ip", ip);
-        ClusterSdnVnetsVnetIpsDelete(request)
+        ClusterSdnVnetsVnetIpsDeleteRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnVnetsVnetIpsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnVnetsVnetIpsPostRequired<0> {
+    /// Zone the VNet belongs to. At most 8 characters.
+    #[inline]
+    pub fn zone<How>(
+        mut self,
+        zone: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsVnetIpsPostRequired<1> {
+        self.0.call.set_as::<String, How>("zone", zone);
+        ClusterSdnVnetsVnetIpsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnVnetsVnetIpsPostRequired<1> {
+    /// IP address to map.
+    #[inline]
+    pub fn ip<How>(
+        mut self,
+        ip: impl IntoValue<IpAddress, How>,
+    ) -> ClusterSdnVnetsVnetIpsPost {
+        self.0.call.set_as::<IpAddress, How>("ip", ip);
+        ClusterSdnVnetsVnetIpsPost(self.0)
     }
 }
 
@@ -5799,7 +6076,15 @@ impl ClusterSdnVnetsVnetIpsPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().vnets().vnet("vnet1").ips().post("zone1", "192.0.2.10").await?;
+/// pve.cluster()
+///     .sdn()
+///     .vnets()
+///     .vnet("vnet1")
+///     .ips()
+///     .post()
+///     .zone("zone1")
+///     .ip("192.0.2.10")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -5824,13 +6109,52 @@ impl ClusterSdnVnetsVnetIpsPost {
     }
 }
 
+/// `PUT /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnVnetsVnetIpsPutRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnVnetsVnetIpsPutRequired<0> {
+    /// Zone the VNet belongs to. At most 8 characters.
+    #[inline]
+    pub fn zone<How>(
+        mut self,
+        zone: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsVnetIpsPutRequired<1> {
+        self.0.call.set_as::<String, How>("zone", zone);
+        ClusterSdnVnetsVnetIpsPutRequired(self.0)
+    }
+}
+
+impl ClusterSdnVnetsVnetIpsPutRequired<1> {
+    /// IP address to map.
+    #[inline]
+    pub fn ip<How>(
+        mut self,
+        ip: impl IntoValue<IpAddress, How>,
+    ) -> ClusterSdnVnetsVnetIpsPut {
+        self.0.call.set_as::<IpAddress, How>("ip", ip);
+        ClusterSdnVnetsVnetIpsPut(self.0)
+    }
+}
+
 /// Changes the IP address mapped to a MAC address in the IPAM of a VNet.
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}/ips`
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().vnets().vnet("vnet1").ips().put("zone1", "192.0.2.10").await?;
+/// pve.cluster()
+///     .sdn()
+///     .vnets()
+///     .vnet("vnet1")
+///     .ips()
+///     .put()
+///     .zone("zone1")
+///     .ip("192.0.2.10")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -5861,13 +6185,52 @@ impl ClusterSdnVnetsVnetIpsPut {
     }
 }
 
+/// `DELETE /cluster/sdn/vnets/{vnet}/ips` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnVnetsVnetIpsDeleteRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnVnetsVnetIpsDeleteRequired<0> {
+    /// Zone the VNet belongs to. At most 8 characters.
+    #[inline]
+    pub fn zone<How>(
+        mut self,
+        zone: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsVnetIpsDeleteRequired<1> {
+        self.0.call.set_as::<String, How>("zone", zone);
+        ClusterSdnVnetsVnetIpsDeleteRequired(self.0)
+    }
+}
+
+impl ClusterSdnVnetsVnetIpsDeleteRequired<1> {
+    /// IP address whose mapping goes away.
+    #[inline]
+    pub fn ip<How>(
+        mut self,
+        ip: impl IntoValue<IpAddress, How>,
+    ) -> ClusterSdnVnetsVnetIpsDelete {
+        self.0.call.set_as::<IpAddress, How>("ip", ip);
+        ClusterSdnVnetsVnetIpsDelete(self.0)
+    }
+}
+
 /// Removes the address mapping of a MAC address from the IPAM of a VNet.
 ///
 /// `DELETE /cluster/sdn/vnets/{vnet}/ips`
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().vnets().vnet("vnet1").ips().delete("zone1", "192.0.2.10").await?;
+/// pve.cluster()
+///     .sdn()
+///     .vnets()
+///     .vnet("vnet1")
+///     .ips()
+///     .delete()
+///     .zone("zone1")
+///     .ip("192.0.2.10")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -5928,11 +6291,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
     /// * `type_`: Kind of the object; always `subnet`.
     /// * `subnet`: Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<ClusterSdnVnetsSubnetsType, How0>,
-        subnet: impl IntoValue<String, How1>,
-    ) -> ClusterSdnVnetsVnetSubnetsPost {
+    pub fn post(&self) -> ClusterSdnVnetsVnetSubnetsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/subnets",
@@ -5945,10 +6304,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
                     Partial::new("lock-token", Some(Release::new(9, 0)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnVnetsSubnetsType, How0>("type", type_);
-        request.call.set_as::<String, How1>("subnet", subnet);
-        ClusterSdnVnetsVnetSubnetsPost(request)
+        ClusterSdnVnetsVnetSubnetsPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -5989,6 +6345,37 @@ impl ClusterSdnVnetsVnetSubnetsGet {
     }
 }
 
+/// `POST /cluster/sdn/vnets/{vnet}/subnets` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnVnetsVnetSubnetsPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnVnetsVnetSubnetsPostRequired<0> {
+    /// Kind of the object; always `subnet`.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterSdnVnetsSubnetsType, How>,
+    ) -> ClusterSdnVnetsVnetSubnetsPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnVnetsSubnetsType, How>("type", type_);
+        ClusterSdnVnetsVnetSubnetsPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnVnetsVnetSubnetsPostRequired<1> {
+    /// Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
+    #[inline]
+    pub fn subnet<How>(
+        mut self,
+        subnet: impl IntoValue<String, How>,
+    ) -> ClusterSdnVnetsVnetSubnetsPost {
+        self.0.call.set_as::<String, How>("subnet", subnet);
+        ClusterSdnVnetsVnetSubnetsPost(self.0)
+    }
+}
+
 /// Adds a subnet to a VNet.
 ///
 /// `POST /cluster/sdn/vnets/{vnet}/subnets`
@@ -6002,7 +6389,9 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 ///     .vnets()
 ///     .vnet("vnet1")
 ///     .subnets()
-///     .post(ClusterSdnVnetsSubnetsType::Subnet, "zone1-192.0.2.0-24")
+///     .post()
+///     .type_(ClusterSdnVnetsSubnetsType::Subnet)
+///     .subnet("zone1-192.0.2.0-24")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -6413,11 +6802,7 @@ impl ClusterSdnZonesPath {
     /// * `type_`: Kind of the zone; decides which other settings apply.
     /// * `zone`: Name of the zone. At most 8 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<ClusterSdnZonesType, How0>,
-        zone: impl IntoValue<String, How1>,
-    ) -> ClusterSdnZonesPost {
+    pub fn post(&self) -> ClusterSdnZonesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/zones",
@@ -6449,10 +6834,7 @@ impl ClusterSdnZonesPath {
                     Partial::new("vxlan-port", Some(Release::new(8, 0)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<ClusterSdnZonesType, How0>("type", type_);
-        request.call.set_as::<String, How1>("zone", zone);
-        ClusterSdnZonesPost(request)
+        ClusterSdnZonesPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -6501,6 +6883,37 @@ impl ClusterSdnZonesGet {
     }
 }
 
+/// `POST /cluster/sdn/zones` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterSdnZonesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl ClusterSdnZonesPostRequired<0> {
+    /// Kind of the zone; decides which other settings apply.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<ClusterSdnZonesType, How>,
+    ) -> ClusterSdnZonesPostRequired<1> {
+        self.0.call.set_as::<ClusterSdnZonesType, How>("type", type_);
+        ClusterSdnZonesPostRequired(self.0)
+    }
+}
+
+impl ClusterSdnZonesPostRequired<1> {
+    /// Name of the zone. At most 8 characters.
+    #[inline]
+    pub fn zone<How>(
+        mut self,
+        zone: impl IntoValue<String, How>,
+    ) -> ClusterSdnZonesPost {
+        self.0.call.set_as::<String, How>("zone", zone);
+        ClusterSdnZonesPost(self.0)
+    }
+}
+
 /// Adds a zone to the pending configuration.
 ///
 /// `POST /cluster/sdn/zones`
@@ -6509,7 +6922,13 @@ impl ClusterSdnZonesGet {
 /// use proxmox_api::pve::cluster_sdn::ClusterSdnZonesType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().zones().post(ClusterSdnZonesType::Evpn, "zone1").await?;
+/// pve.cluster()
+///     .sdn()
+///     .zones()
+///     .post()
+///     .type_(ClusterSdnZonesType::Evpn)
+///     .zone("zone1")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -8526,7 +8945,7 @@ pub struct ClusterSdnIpamsStatusItem {
     /// Subnet the address is from.
     pub subnet: String,
     /// Number of the guest.
-    pub vmid: Option<i64>,
+    pub vmid: Option<u32>,
     /// VNet the subnet belongs to.
     pub vnet: Option<String>,
     /// Zone the address was given out in.

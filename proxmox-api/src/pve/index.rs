@@ -7,9 +7,9 @@
 //! |---|---|---|---|
 //! | [`GET /access`](super::access::AccessPath::get)<br>`access().get()` | data |  |  |
 //! | [`GET /access/acl`](super::access::AccessAclPath::get)<br>`access().acl().get()` | data | … |  |
-//! | [`PUT /access/acl`](super::access::AccessAclPut)<br>`access().acl().put(path, roles)` |  | Permissions.Modify |  |
+//! | [`PUT /access/acl`](super::access::AccessAclPut)<br>`access().acl().put().path(path).roles(roles)` |  | Permissions.Modify |  |
 //! | [`GET /access/domains`](super::access::AccessDomainsPath::get)<br>`access().domains().get()` | data | no login |  |
-//! | [`POST /access/domains`](super::access::AccessDomainsPost)<br>`access().domains().post(type_, realm)` |  | Realm.Allocate |  |
+//! | [`POST /access/domains`](super::access::AccessDomainsPost)<br>`access().domains().post().type_(type_).realm(realm)` |  | Realm.Allocate |  |
 //! | [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get)<br>`access().domains().realm(realm).get()` | data | Realm.Allocate or Sys.Audit |  |
 //! | [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut)<br>`access().domains().realm(realm).put()` |  | Realm.Allocate |  |
 //! | [`DELETE /access/domains/{realm}`](super::access::AccessDomainsRealmPath::delete)<br>`access().domains().realm(realm).delete()` |  | Realm.Allocate |  |
@@ -20,9 +20,9 @@
 //! | [`PUT /access/groups/{groupid}`](super::access::AccessGroupsGroupidPut)<br>`access().groups().groupid(groupid).put()` |  | Group.Allocate |  |
 //! | [`DELETE /access/groups/{groupid}`](super::access::AccessGroupsGroupidPath::delete)<br>`access().groups().groupid(groupid).delete()` |  | Group.Allocate |  |
 //! | [`GET /access/openid`](super::access::AccessOpenidPath::get)<br>`access().openid().get()` | data |  |  |
-//! | [`POST /access/openid/auth-url`](super::access::AccessOpenidAuthUrlPath::post)<br>`access().openid().auth_url().post(realm, redirect_url)` | data | no login |  |
-//! | [`POST /access/openid/login`](super::access::AccessOpenidLoginPath::post)<br>`access().openid().login().post(state, code, redirect_url)` | data | no login |  |
-//! | [`PUT /access/password`](super::access::AccessPasswordPut)<br>`access().password().put(userid, password)` |  | own user or Realm.AllocateUser, User.Modify … |  |
+//! | [`POST /access/openid/auth-url`](super::access::AccessOpenidAuthUrlPath::post)<br>`access().openid().auth_url().post().realm(realm).redirect_url(redirect_url)` | data | no login |  |
+//! | [`POST /access/openid/login`](super::access::AccessOpenidLoginPath::post)<br>`access().openid().login().post().state(state).code(code).redirect_url(redirect_url)` | data | no login |  |
+//! | [`PUT /access/password`](super::access::AccessPasswordPut)<br>`access().password().put().userid(userid).password(password)` |  | own user or Realm.AllocateUser, User.Modify … |  |
 //! | [`GET /access/permissions`](super::access::AccessPermissionsGet)<br>`access().permissions().get()` | data | … |  |
 //! | [`GET /access/roles`](super::access::AccessRolesPath::get)<br>`access().roles().get()` | data |  |  |
 //! | [`POST /access/roles`](super::access::AccessRolesPost)<br>`access().roles().post(roleid)` |  | Sys.Modify |  |
@@ -37,7 +37,7 @@
 //! | [`PUT /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdPut)<br>`access().tfa().userid(userid).id(id).put()` |  | own user or User.Modify |  |
 //! | [`DELETE /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdDelete)<br>`access().tfa().userid(userid).id(id).delete()` |  | own user or User.Modify |  |
 //! | [`GET /access/ticket`](super::access::AccessTicketPath::get)<br>`access().ticket().get()` |  | no login |  |
-//! | [`POST /access/ticket`](super::access::AccessTicketPost)<br>`access().ticket().post(username, password)` | data | no login |  |
+//! | [`POST /access/ticket`](super::access::AccessTicketPost)<br>`access().ticket().post().username(username).password(password)` | data | no login |  |
 //! | [`GET /access/users`](super::access::AccessUsersGet)<br>`access().users().get()` | data | … |  |
 //! | [`POST /access/users`](super::access::AccessUsersPost)<br>`access().users().post(userid)` |  | Realm.AllocateUser, User.Modify |  |
 //! | [`GET /access/users/{userid}`](super::access::AccessUsersUseridPath::get)<br>`access().users().userid(userid).get()` | data | User.Modify or Sys.Audit |  |
@@ -50,7 +50,7 @@
 //! | [`PUT /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPut)<br>`access().users().userid(userid).token().tokenid(tokenid).put()` | data | own user or User.Modify |  |
 //! | [`DELETE /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPath::delete)<br>`access().users().userid(userid).token().tokenid(tokenid).delete()` |  | own user or User.Modify |  |
 //! | [`PUT /access/users/{userid}/unlock-tfa`](super::access::AccessUsersUseridUnlockTfaPath::put)<br>`access().users().userid(userid).unlock_tfa().put()` | data | User.Modify | Since 8.0 |
-//! | [`POST /access/vncticket`](super::access::AccessVncticketPost)<br>`access().vncticket().post(authid, vncticket, path, privs)` |  | no login | Since 9.1 |
+//! | [`POST /access/vncticket`](super::access::AccessVncticketPost)<br>`access().vncticket().post().authid(authid).vncticket(vncticket).path(path).privs(privs)` |  | no login | Since 9.1 |
 //! | [`GET /cluster`](super::cluster::ClusterPath::get)<br>`cluster().get()` | data |  |  |
 //! | [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get)<br>`cluster().acme().get()` | data |  |  |
 //! | [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get)<br>`cluster().acme().account().get()` | data |  |  |
@@ -62,7 +62,7 @@
 //! | [`GET /cluster/acme/directories`](super::cluster_acme::ClusterAcmeDirectoriesPath::get)<br>`cluster().acme().directories().get()` | data |  |  |
 //! | [`GET /cluster/acme/meta`](super::cluster_acme::ClusterAcmeMetaGet)<br>`cluster().acme().meta().get()` | data | Sys.Audit | Since 8.1 |
 //! | [`GET /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsGet)<br>`cluster().acme().plugins().get()` | data | Sys.Modify |  |
-//! | [`POST /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsPost)<br>`cluster().acme().plugins().post(type_, id)` |  | Sys.Modify |  |
+//! | [`POST /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsPost)<br>`cluster().acme().plugins().post().type_(type_).id(id)` |  | Sys.Modify |  |
 //! | [`GET /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPath::get)<br>`cluster().acme().plugins().id(id).get()` | data | Sys.Modify |  |
 //! | [`PUT /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPut)<br>`cluster().acme().plugins().id(id).put()` |  | Sys.Modify |  |
 //! | [`DELETE /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPath::delete)<br>`cluster().acme().plugins().id(id).delete()` |  | Sys.Modify |  |
@@ -92,7 +92,7 @@
 //! | [`POST /cluster/config`](super::cluster::ClusterConfigPost)<br>`cluster().config().post(clustername)` | task | root@pam |  |
 //! | [`GET /cluster/config/apiversion`](super::cluster::ClusterConfigApiversionPath::get)<br>`cluster().config().apiversion().get()` | data | Sys.Audit |  |
 //! | [`GET /cluster/config/join`](super::cluster::ClusterConfigJoinGet)<br>`cluster().config().join().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/config/join`](super::cluster::ClusterConfigJoinPost)<br>`cluster().config().join().post(hostname, fingerprint, password)` | task | root@pam |  |
+//! | [`POST /cluster/config/join`](super::cluster::ClusterConfigJoinPost)<br>`cluster().config().join().post().hostname(hostname).fingerprint(fingerprint).password(password)` | task | root@pam |  |
 //! | [`GET /cluster/config/nodes`](super::cluster::ClusterConfigNodesPath::get)<br>`cluster().config().nodes().get()` | data | Sys.Audit |  |
 //! | [`POST /cluster/config/nodes/{node}`](super::cluster::ClusterConfigNodesNodePost)<br>`cluster().config().nodes().node(node).post()` | data | root@pam |  |
 //! | [`DELETE /cluster/config/nodes/{node}`](super::cluster::ClusterConfigNodesNodePath::delete)<br>`cluster().config().nodes().node(node).delete()` |  | root@pam |  |
@@ -100,14 +100,14 @@
 //! | [`GET /cluster/config/totem`](super::cluster::ClusterConfigTotemPath::get)<br>`cluster().config().totem().get()` | data | Sys.Audit |  |
 //! | [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get)<br>`cluster().firewall().get()` | data |  |  |
 //! | [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get)<br>`cluster().firewall().aliases().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost)<br>`cluster().firewall().aliases().post(name, cidr)` |  | Sys.Modify |  |
+//! | [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost)<br>`cluster().firewall().aliases().post().name(name).cidr(cidr)` |  | Sys.Modify |  |
 //! | [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get)<br>`cluster().firewall().aliases().name(name).get()` | data | Sys.Audit |  |
 //! | [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut)<br>`cluster().firewall().aliases().name(name).put(cidr)` |  | Sys.Modify |  |
 //! | [`DELETE /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNameDelete)<br>`cluster().firewall().aliases().name(name).delete()` |  | Sys.Modify |  |
 //! | [`GET /cluster/firewall/groups`](super::cluster_firewall::ClusterFirewallGroupsPath::get)<br>`cluster().firewall().groups().get()` | data |  |  |
 //! | [`POST /cluster/firewall/groups`](super::cluster_firewall::ClusterFirewallGroupsPost)<br>`cluster().firewall().groups().post(group)` |  | Sys.Modify |  |
 //! | [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get)<br>`cluster().firewall().groups().group(group).get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost)<br>`cluster().firewall().groups().group(group).post(type_, action)` |  | Sys.Modify |  |
+//! | [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost)<br>`cluster().firewall().groups().group(group).post().type_(type_).action(action)` |  | Sys.Modify |  |
 //! | [`DELETE /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::delete)<br>`cluster().firewall().groups().group(group).delete()` |  | Sys.Modify |  |
 //! | [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get)<br>`cluster().firewall().groups().group(group).pos(pos).get()` | data | Sys.Audit |  |
 //! | [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut)<br>`cluster().firewall().groups().group(group).pos(pos).put()` |  | Sys.Modify |  |
@@ -125,13 +125,13 @@
 //! | [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut)<br>`cluster().firewall().options().put()` |  | Sys.Modify |  |
 //! | [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet)<br>`cluster().firewall().refs().get()` | data | Sys.Audit |  |
 //! | [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get)<br>`cluster().firewall().rules().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost)<br>`cluster().firewall().rules().post(type_, action)` |  | Sys.Modify |  |
+//! | [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost)<br>`cluster().firewall().rules().post().type_(type_).action(action)` |  | Sys.Modify |  |
 //! | [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get)<br>`cluster().firewall().rules().pos(pos).get()` | data | Sys.Audit |  |
 //! | [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut)<br>`cluster().firewall().rules().pos(pos).put()` |  | Sys.Modify |  |
 //! | [`DELETE /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosDelete)<br>`cluster().firewall().rules().pos(pos).delete()` |  | Sys.Modify |  |
 //! | [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get)<br>`cluster().ha().get()` | data | Sys.Audit |  |
 //! | [`GET /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPath::get)<br>`cluster().ha().groups().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPost)<br>`cluster().ha().groups().post(group, nodes)` |  | Sys.Console |  |
+//! | [`POST /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPost)<br>`cluster().ha().groups().post().group(group).nodes(nodes)` |  | Sys.Console |  |
 //! | [`GET /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPath::get)<br>`cluster().ha().groups().group(group).get()` | data | Sys.Audit |  |
 //! | [`PUT /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPut)<br>`cluster().ha().groups().group(group).put()` |  | Sys.Console |  |
 //! | [`DELETE /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPath::delete)<br>`cluster().ha().groups().group(group).delete()` |  | Sys.Console |  |
@@ -143,7 +143,7 @@
 //! | [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post)<br>`cluster().ha().resources().sid(sid).migrate().post(node)` | data | Sys.Console |  |
 //! | [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post)<br>`cluster().ha().resources().sid(sid).relocate().post(node)` | data | Sys.Console |  |
 //! | [`GET /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesGet)<br>`cluster().ha().rules().get()` | data | Sys.Audit | Since 9.0 |
-//! | [`POST /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesPost)<br>`cluster().ha().rules().post(type_, rule, resources)` |  | Sys.Console | Since 9.0 |
+//! | [`POST /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesPost)<br>`cluster().ha().rules().post().type_(type_).rule(rule).resources(resources)` |  | Sys.Console | Since 9.0 |
 //! | [`GET /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePath::get)<br>`cluster().ha().rules().rule(rule).get()` | data | Sys.Audit | Since 9.0 |
 //! | [`PUT /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePut)<br>`cluster().ha().rules().rule(rule).put(type_)` |  | Sys.Console | Since 9.0 |
 //! | [`DELETE /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePath::delete)<br>`cluster().ha().rules().rule(rule).delete()` |  | Sys.Console | Since 9.0 |
@@ -162,17 +162,17 @@
 //! | [`GET /cluster/log`](super::cluster::ClusterLogGet)<br>`cluster().log().get()` | data | … |  |
 //! | [`GET /cluster/mapping`](super::cluster::ClusterMappingPath::get)<br>`cluster().mapping().get()` | data |  | Since 8.0 |
 //! | [`GET /cluster/mapping/dir`](super::cluster::ClusterMappingDirGet)<br>`cluster().mapping().dir().get()` | data | … | Since 8.4 |
-//! | [`POST /cluster/mapping/dir`](super::cluster::ClusterMappingDirPost)<br>`cluster().mapping().dir().post(id, map)` |  | Mapping.Modify | Since 8.4 |
+//! | [`POST /cluster/mapping/dir`](super::cluster::ClusterMappingDirPost)<br>`cluster().mapping().dir().post().id(id).map(map)` |  | Mapping.Modify | Since 8.4 |
 //! | [`GET /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPath::get)<br>`cluster().mapping().dir().id(id).get()` | data | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.4 |
 //! | [`PUT /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPut)<br>`cluster().mapping().dir().id(id).put()` |  | Mapping.Modify | Since 8.4 |
 //! | [`DELETE /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPath::delete)<br>`cluster().mapping().dir().id(id).delete()` |  | Mapping.Modify | Since 8.4 |
 //! | [`GET /cluster/mapping/pci`](super::cluster::ClusterMappingPciGet)<br>`cluster().mapping().pci().get()` | data | … | Since 8.0 |
-//! | [`POST /cluster/mapping/pci`](super::cluster::ClusterMappingPciPost)<br>`cluster().mapping().pci().post(id, map)` |  | Mapping.Modify | Since 8.0 |
+//! | [`POST /cluster/mapping/pci`](super::cluster::ClusterMappingPciPost)<br>`cluster().mapping().pci().post().id(id).map(map)` |  | Mapping.Modify | Since 8.0 |
 //! | [`GET /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPath::get)<br>`cluster().mapping().pci().id(id).get()` | data | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.0 |
 //! | [`PUT /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPut)<br>`cluster().mapping().pci().id(id).put()` |  | Mapping.Modify | Since 8.0 |
 //! | [`DELETE /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPath::delete)<br>`cluster().mapping().pci().id(id).delete()` |  | Mapping.Modify | Since 8.0 |
 //! | [`GET /cluster/mapping/usb`](super::cluster::ClusterMappingUsbGet)<br>`cluster().mapping().usb().get()` | data | … | Since 8.0 |
-//! | [`POST /cluster/mapping/usb`](super::cluster::ClusterMappingUsbPost)<br>`cluster().mapping().usb().post(id, map)` |  | Mapping.Modify | Since 8.0 |
+//! | [`POST /cluster/mapping/usb`](super::cluster::ClusterMappingUsbPost)<br>`cluster().mapping().usb().post().id(id).map(map)` |  | Mapping.Modify | Since 8.0 |
 //! | [`GET /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPath::get)<br>`cluster().mapping().usb().id(id).get()` | data | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 8.0 |
 //! | [`PUT /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPut)<br>`cluster().mapping().usb().id(id).put(map)` |  | Mapping.Modify | Since 8.0 |
 //! | [`DELETE /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPath::delete)<br>`cluster().mapping().usb().id(id).delete()` |  | Mapping.Modify | Since 8.0 |
@@ -180,14 +180,14 @@
 //! | [`GET /cluster/metrics/export`](super::cluster::ClusterMetricsExportGet)<br>`cluster().metrics().export().get()` | data | Sys.Audit | Since 8.3 |
 //! | [`GET /cluster/metrics/server`](super::cluster::ClusterMetricsServerPath::get)<br>`cluster().metrics().server().get()` | data | Sys.Audit |  |
 //! | [`GET /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPath::get)<br>`cluster().metrics().server().id(id).get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPost)<br>`cluster().metrics().server().id(id).post(type_, server, port)` |  | Sys.Modify |  |
+//! | [`POST /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPost)<br>`cluster().metrics().server().id(id).post().type_(type_).server(server).port(port)` |  | Sys.Modify |  |
 //! | [`PUT /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPut)<br>`cluster().metrics().server().id(id).put(server, port)` |  | Sys.Modify |  |
 //! | [`DELETE /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPath::delete)<br>`cluster().metrics().server().id(id).delete()` |  | Sys.Modify |  |
 //! | [`GET /cluster/nextid`](super::cluster::ClusterNextidGet)<br>`cluster().nextid().get()` | data |  |  |
 //! | [`GET /cluster/notifications`](super::cluster_notifications::ClusterNotificationsPath::get)<br>`cluster().notifications().get()` | data |  | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints`](super::cluster_notifications::ClusterNotificationsEndpointsPath::get)<br>`cluster().notifications().endpoints().get()` | data |  | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPath::get)<br>`cluster().notifications().endpoints().gotify().get()` | data | Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPost)<br>`cluster().notifications().endpoints().gotify().post(name, server, token)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPost)<br>`cluster().notifications().endpoints().gotify().post().name(name).server(server).token(token)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePath::get)<br>`cluster().notifications().endpoints().gotify().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePut)<br>`cluster().notifications().endpoints().gotify().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePath::delete)<br>`cluster().notifications().endpoints().gotify().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
@@ -197,12 +197,12 @@
 //! | [`PUT /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePut)<br>`cluster().notifications().endpoints().sendmail().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePath::delete)<br>`cluster().notifications().endpoints().sendmail().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPath::get)<br>`cluster().notifications().endpoints().smtp().get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPost)<br>`cluster().notifications().endpoints().smtp().post(name, server, from_address)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPost)<br>`cluster().notifications().endpoints().smtp().post().name(name).server(server).from_address(from_address)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePath::get)<br>`cluster().notifications().endpoints().smtp().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePut)<br>`cluster().notifications().endpoints().smtp().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePath::delete)<br>`cluster().notifications().endpoints().smtp().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPath::get)<br>`cluster().notifications().endpoints().webhook().get()` | data | Mapping.Audit | Since 8.3 |
-//! | [`POST /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPost)<br>`cluster().notifications().endpoints().webhook().post(name, method, url)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
+//! | [`POST /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPost)<br>`cluster().notifications().endpoints().webhook().post().name(name).method(method).url(url)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
 //! | [`GET /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePath::get)<br>`cluster().notifications().endpoints().webhook().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.3 |
 //! | [`PUT /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePut)<br>`cluster().notifications().endpoints().webhook().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
 //! | [`DELETE /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePath::delete)<br>`cluster().notifications().endpoints().webhook().name(name).delete()` |  | Mapping.Modify | Since 8.3 |
@@ -220,12 +220,12 @@
 //! | [`GET /cluster/qemu`](super::cluster::ClusterQemuPath::get)<br>`cluster().qemu().get()` | data |  | Since 9.2 |
 //! | [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet)<br>`cluster().qemu().cpu_flags().get()` | data | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPath::get)<br>`cluster().qemu().custom_cpu_models().get()` | data | … | Since 9.2 |
-//! | [`POST /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPost)<br>`cluster().qemu().custom_cpu_models().post(cputype, reported_model)` |  | Mapping.Modify | Since 9.2 |
+//! | [`POST /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPost)<br>`cluster().qemu().custom_cpu_models().post().cputype(cputype).reported_model(reported_model)` |  | Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePath::get)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).get()` | data | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
 //! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePut)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).put()` |  | Mapping.Modify | Since 9.2 |
 //! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePath::delete)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).delete()` |  | Mapping.Modify | Since 9.2 |
 //! | [`GET /cluster/replication`](super::cluster::ClusterReplicationPath::get)<br>`cluster().replication().get()` | data | … |  |
-//! | [`POST /cluster/replication`](super::cluster::ClusterReplicationPost)<br>`cluster().replication().post(type_, id, target)` |  | VM.Replicate |  |
+//! | [`POST /cluster/replication`](super::cluster::ClusterReplicationPost)<br>`cluster().replication().post().type_(type_).id(id).target(target)` |  | VM.Replicate |  |
 //! | [`GET /cluster/replication/{id}`](super::cluster::ClusterReplicationIdPath::get)<br>`cluster().replication().id(id).get()` | data | VM.Audit |  |
 //! | [`PUT /cluster/replication/{id}`](super::cluster::ClusterReplicationIdPut)<br>`cluster().replication().id(id).put()` |  | VM.Replicate |  |
 //! | [`DELETE /cluster/replication/{id}`](super::cluster::ClusterReplicationIdDelete)<br>`cluster().replication().id(id).delete()` |  | VM.Replicate |  |
@@ -233,12 +233,12 @@
 //! | [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get)<br>`cluster().sdn().get()` | data | SDN.Audit |  |
 //! | [`PUT /cluster/sdn`](super::cluster_sdn::ClusterSdnPut)<br>`cluster().sdn().put()` | task | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersGet)<br>`cluster().sdn().controllers().get()` | data | … |  |
-//! | [`POST /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post(type_, controller)` |  | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post().type_(type_).controller(controller)` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerGet)<br>`cluster().sdn().controllers().controller(controller).get()` | data | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerPut)<br>`cluster().sdn().controllers().controller(controller).put()` |  | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerDelete)<br>`cluster().sdn().controllers().controller(controller).delete()` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsGet)<br>`cluster().sdn().dns().get()` | data | … |  |
-//! | [`POST /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsPost)<br>`cluster().sdn().dns().post(type_, dns, url, key)` |  | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsPost)<br>`cluster().sdn().dns().post().type_(type_).dns(dns).url(url).key(key)` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsPath::get)<br>`cluster().sdn().dns().dns(dns).get()` | data | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsPut)<br>`cluster().sdn().dns().dns(dns).put()` |  | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsDelete)<br>`cluster().sdn().dns().dns(dns).delete()` |  | SDN.Allocate |  |
@@ -246,18 +246,18 @@
 //! | [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get)<br>`cluster().sdn().fabrics().get()` | data | SDN.Audit | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/all`](super::cluster_sdn::ClusterSdnFabricsAllGet)<br>`cluster().sdn().fabrics().all().get()` | data | … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricGet)<br>`cluster().sdn().fabrics().fabric().get()` | data | … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricPost)<br>`cluster().sdn().fabrics().fabric().post(protocol, id)` |  | SDN.Allocate | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricPost)<br>`cluster().sdn().fabrics().fabric().post().protocol(protocol).id(id)` |  | SDN.Allocate | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPath::get)<br>`cluster().sdn().fabrics().fabric().id(id).get()` | data | SDN.Audit or SDN.Allocate | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPut)<br>`cluster().sdn().fabrics().fabric().id(id).put(protocol)` |  | SDN.Allocate | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPath::delete)<br>`cluster().sdn().fabrics().fabric().id(id).delete()` |  | SDN.Allocate … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node`](super::cluster_sdn::ClusterSdnFabricsNodeGet)<br>`cluster().sdn().fabrics().node().get()` | data | … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdGet)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).get()` | data | SDN.Audit … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).post(protocol, node_id)` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).post().protocol(protocol).node_id(node_id)` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).get()` | data | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPut)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).put(protocol)` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).delete()` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`GET /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsGet)<br>`cluster().sdn().ipams().get()` | data | … |  |
-//! | [`POST /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsPost)<br>`cluster().sdn().ipams().post(type_, ipam)` |  | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsPost)<br>`cluster().sdn().ipams().post().type_(type_).ipam(ipam)` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamPath::get)<br>`cluster().sdn().ipams().ipam(ipam).get()` | data | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamPut)<br>`cluster().sdn().ipams().ipam(ipam).put()` |  | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamDelete)<br>`cluster().sdn().ipams().ipam(ipam).delete()` |  | SDN.Allocate |  |
@@ -270,20 +270,20 @@
 //! | [`PUT /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdPut)<br>`cluster().sdn().prefix_lists().id(id).put()` |  | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdDelete)<br>`cluster().sdn().prefix_lists().id(id).delete()` |  | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().get()` | data | SDN.Audit | Since 9.2 |
-//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost)<br>`cluster().sdn().prefix_lists().id(id).entries().post(action, prefix)` |  | SDN.Allocate | Since 9.2 |
+//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost)<br>`cluster().sdn().prefix_lists().id(id).entries().post().action(action).prefix(prefix)` |  | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).get()` | data | SDN.Audit | Since 9.2 |
 //! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).put()` |  | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).delete()` |  | SDN.Allocate | Since 9.2 |
 //! | [`POST /cluster/sdn/rollback`](super::cluster_sdn::ClusterSdnRollbackPost)<br>`cluster().sdn().rollback().post()` |  | SDN.Allocate | Since 9.0 |
 //! | [`GET /cluster/sdn/route-maps`](super::cluster_sdn::ClusterSdnRouteMapsGet)<br>`cluster().sdn().route_maps().get()` | data | … | Since 9.2 |
 //! | [`GET /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesGet)<br>`cluster().sdn().route_maps().entries().get()` | data | … | Since 9.2 |
-//! | [`POST /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesPost)<br>`cluster().sdn().route_maps().entries().post(route_map_id, order, action)` |  | SDN.Allocate | Since 9.2 |
+//! | [`POST /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesPost)<br>`cluster().sdn().route_maps().entries().post().route_map_id(route_map_id).order(order).action(action)` |  | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdGet)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).get()` | data | SDN.Audit or SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).get()` | data | SDN.Audit or SDN.Allocate | Since 9.2 |
 //! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).put()` |  | SDN.Allocate | Since 9.2 |
 //! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).delete()` |  | SDN.Allocate | Since 9.2 |
 //! | [`GET /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsGet)<br>`cluster().sdn().vnets().get()` | data | … |  |
-//! | [`POST /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsPost)<br>`cluster().sdn().vnets().post(vnet, zone)` |  | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsPost)<br>`cluster().sdn().vnets().post().vnet(vnet).zone(zone)` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetGet)<br>`cluster().sdn().vnets().vnet(vnet).get()` | data | SDN.Audit or SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetPut)<br>`cluster().sdn().vnets().vnet(vnet).put()` |  | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).delete()` |  | SDN.Allocate |  |
@@ -291,20 +291,20 @@
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().get()` | data | SDN.Audit or SDN.Allocate | Since 8.3 |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().put()` |  | SDN.Allocate | Since 8.3 |
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().get()` | data | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().post(type_, action)` |  | SDN.Allocate | Since 8.3 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().post().type_(type_).action(action)` |  | SDN.Allocate | Since 8.3 |
 //! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).get()` | data | SDN.Audit or SDN.Allocate | Since 8.3 |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).put()` |  | SDN.Allocate | Since 8.3 |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosDelete)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).delete()` |  | SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPost)<br>`cluster().sdn().vnets().vnet(vnet).ips().post(zone, ip)` |  | SDN.Allocate | Since 8.1 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPut)<br>`cluster().sdn().vnets().vnet(vnet).ips().put(zone, ip)` |  | SDN.Allocate | Since 8.1 |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsDelete)<br>`cluster().sdn().vnets().vnet(vnet).ips().delete(zone, ip)` |  | SDN.Allocate | Since 8.1 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPost)<br>`cluster().sdn().vnets().vnet(vnet).ips().post().zone(zone).ip(ip)` |  | SDN.Allocate | Since 8.1 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPut)<br>`cluster().sdn().vnets().vnet(vnet).ips().put().zone(zone).ip(ip)` |  | SDN.Allocate | Since 8.1 |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsDelete)<br>`cluster().sdn().vnets().vnet(vnet).ips().delete().zone(zone).ip(ip)` |  | SDN.Allocate | Since 8.1 |
 //! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().get()` | data | SDN.Audit or SDN.Allocate |  |
-//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost)<br>`cluster().sdn().vnets().vnet(vnet).subnets().post(type_, subnet)` |  | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost)<br>`cluster().sdn().vnets().vnet(vnet).subnets().post().type_(type_).subnet(subnet)` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).get()` | data | SDN.Audit or SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetPut)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).put()` |  | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).delete()` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet)<br>`cluster().sdn().zones().get()` | data | … |  |
-//! | [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost)<br>`cluster().sdn().zones().post(type_, zone)` |  | SDN.Allocate |  |
+//! | [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost)<br>`cluster().sdn().zones().post().type_(type_).zone(zone)` |  | SDN.Allocate |  |
 //! | [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet)<br>`cluster().sdn().zones().zone(zone).get()` | data | SDN.Allocate |  |
 //! | [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut)<br>`cluster().sdn().zones().zone(zone).put()` |  | SDN.Allocate |  |
 //! | [`DELETE /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneDelete)<br>`cluster().sdn().zones().zone(zone).delete()` |  | SDN.Allocate |  |
@@ -313,7 +313,7 @@
 //! | [`GET /nodes`](super::nodes::NodesPath::get)<br>`nodes().get()` | data | … |  |
 //! | [`GET /nodes/{node}`](super::nodes::NodePath::get)<br>`nodes().node(node).get()` | data |  |  |
 //! | [`GET /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::get)<br>`nodes().node(node).aplinfo().get()` | data |  |  |
-//! | [`POST /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post(storage, template)` | task | Datastore.AllocateTemplate |  |
+//! | [`POST /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post().storage(storage).template(template)` | task | Datastore.AllocateTemplate |  |
 //! | [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get)<br>`nodes().node(node).apt().get()` | data |  |  |
 //! | [`GET /nodes/{node}/apt/changelog`](super::nodes::NodeAptChangelogGet)<br>`nodes().node(node).apt().changelog().get(name)` | data | Sys.Modify |  |
 //! | [`GET /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPath::get)<br>`nodes().node(node).apt().repositories().get()` | data | Sys.Audit |  |
@@ -333,7 +333,7 @@
 //! | [`GET /nodes/{node}/ceph/cfg/db`](super::node_ceph::NodeCephCfgDbPath::get)<br>`nodes().node(node).ceph().cfg().db().get()` | data | Sys.Audit or Datastore.Audit |  |
 //! | [`GET /nodes/{node}/ceph/cfg/raw`](super::node_ceph::NodeCephCfgRawPath::get)<br>`nodes().node(node).ceph().cfg().raw().get()` | data | Sys.Audit or Datastore.Audit |  |
 //! | [`GET /nodes/{node}/ceph/cfg/value`](super::node_ceph::NodeCephCfgValuePath::get)<br>`nodes().node(node).ceph().cfg().value().get(config_keys)` | data | Sys.Audit | Since 8.1 |
-//! | [`GET /nodes/{node}/ceph/cmd-safety`](super::node_ceph::NodeCephCmdSafetyPath::get)<br>`nodes().node(node).ceph().cmd_safety().get(service, id, action)` | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cmd-safety`](super::node_ceph::NodeCephCmdSafetyPath::get)<br>`nodes().node(node).ceph().cmd_safety().get().service(service).id(id).action(action)` | data | Sys.Audit |  |
 //! | [`GET /nodes/{node}/ceph/config`](super::node_ceph::NodeCephConfigPath::get)<br>`nodes().node(node).ceph().config().get()` | data | Sys.Audit or Datastore.Audit | Until 7.4 |
 //! | [`GET /nodes/{node}/ceph/configdb`](super::node_ceph::NodeCephConfigdbPath::get)<br>`nodes().node(node).ceph().configdb().get()` | data | Sys.Audit or Datastore.Audit | Until 7.4 |
 //! | [`GET /nodes/{node}/ceph/crush`](super::node_ceph::NodeCephCrushPath::get)<br>`nodes().node(node).ceph().crush().get()` | data | Sys.Audit or Datastore.Audit |  |
@@ -388,20 +388,20 @@
 //! | [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut)<br>`nodes().node(node).config().put()` |  | Sys.Modify |  |
 //! | [`GET /nodes/{node}/disks`](super::node_disks::NodeDisksPath::get)<br>`nodes().node(node).disks().get()` | data |  |  |
 //! | [`GET /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPath::get)<br>`nodes().node(node).disks().directory().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPost)<br>`nodes().node(node).disks().directory().post(name, device)` | task | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPost)<br>`nodes().node(node).disks().directory().post().name(name).device(device)` | task | Sys.Modify … |  |
 //! | [`DELETE /nodes/{node}/disks/directory/{name}`](super::node_disks::NodeDisksDirectoryNameDelete)<br>`nodes().node(node).disks().directory().name(name).delete()` | task | Sys.Modify … |  |
 //! | [`POST /nodes/{node}/disks/initgpt`](super::node_disks::NodeDisksInitgptPost)<br>`nodes().node(node).disks().initgpt().post(disk)` | task | Sys.Modify |  |
 //! | [`GET /nodes/{node}/disks/list`](super::node_disks::NodeDisksListGet)<br>`nodes().node(node).disks().list().get()` | data | Sys.Audit or Sys.Audit |  |
 //! | [`GET /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPath::get)<br>`nodes().node(node).disks().lvm().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPost)<br>`nodes().node(node).disks().lvm().post(name, device)` | task | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPost)<br>`nodes().node(node).disks().lvm().post().name(name).device(device)` | task | Sys.Modify … |  |
 //! | [`DELETE /nodes/{node}/disks/lvm/{name}`](super::node_disks::NodeDisksLvmNameDelete)<br>`nodes().node(node).disks().lvm().name(name).delete()` | task | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPath::get)<br>`nodes().node(node).disks().lvmthin().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPost)<br>`nodes().node(node).disks().lvmthin().post(name, device)` | task | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPost)<br>`nodes().node(node).disks().lvmthin().post().name(name).device(device)` | task | Sys.Modify … |  |
 //! | [`DELETE /nodes/{node}/disks/lvmthin/{name}`](super::node_disks::NodeDisksLvmthinNameDelete)<br>`nodes().node(node).disks().lvmthin().name(name).delete(volume_group)` | task | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/disks/smart`](super::node_disks::NodeDisksSmartGet)<br>`nodes().node(node).disks().smart().get(disk)` | data | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/disks/wipedisk`](super::node_disks::NodeDisksWipediskPath::put)<br>`nodes().node(node).disks().wipedisk().put(disk)` | task | root@pam |  |
 //! | [`GET /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPath::get)<br>`nodes().node(node).disks().zfs().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post(name, raidlevel, devices)` | task | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post().name(name).raidlevel(raidlevel).devices(devices)` | task | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/disks/zfs/{name}`](super::node_disks::NodeDisksZfsNamePath::get)<br>`nodes().node(node).disks().zfs().name(name).get()` | data | Sys.Audit |  |
 //! | [`DELETE /nodes/{node}/disks/zfs/{name}`](super::node_disks::NodeDisksZfsNameDelete)<br>`nodes().node(node).disks().zfs().name(name).delete()` | task | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/dns`](super::nodes::NodeDnsPath::get)<br>`nodes().node(node).dns().get()` | data | Sys.Audit |  |
@@ -412,7 +412,7 @@
 //! | [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get)<br>`nodes().node(node).firewall().options().get()` | data | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut)<br>`nodes().node(node).firewall().options().put()` |  | Sys.Modify |  |
 //! | [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get)<br>`nodes().node(node).firewall().rules().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost)<br>`nodes().node(node).firewall().rules().post(type_, action)` |  | Sys.Modify |  |
+//! | [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost)<br>`nodes().node(node).firewall().rules().post().type_(type_).action(action)` |  | Sys.Modify |  |
 //! | [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)<br>`nodes().node(node).firewall().rules().pos(pos).get()` | data | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut)<br>`nodes().node(node).firewall().rules().pos(pos).put()` |  | Sys.Modify |  |
 //! | [`DELETE /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosDelete)<br>`nodes().node(node).firewall().rules().pos(pos).delete()` |  | Sys.Modify |  |
@@ -436,7 +436,7 @@
 //! | [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet)<br>`nodes().node(node).lxc().vmid(vmid).feature().get(feature)` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall`](super::lxc::LxcVmidFirewallPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().get()` | data |  |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().post(name, cidr)` |  | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().post().name(name).cidr(cidr)` |  | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).get()` | data | VM.Audit |  |
 //! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).put(cidr)` |  | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNameDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).delete()` |  | VM.Config.Network |  |
@@ -453,7 +453,7 @@
 //! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().options().put()` |  | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet)<br>`nodes().node(node).lxc().vmid(vmid).firewall().refs().get()` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().post(type_, action)` |  | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().post().type_(type_).action(action)` |  | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).get()` | data | VM.Audit |  |
 //! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).put()` |  | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).delete()` |  | VM.Config.Network |  |
@@ -462,11 +462,11 @@
 //! | [`POST /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).migrate().post(target)` | task | VM.Migrate … |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/move_volume`](super::lxc::LxcVmidMoveVolumePost)<br>`nodes().node(node).lxc().vmid(vmid).move_volume().post(volume)` | task | VM.Config.Disk … |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost)<br>`nodes().node(node).lxc().vmid(vmid).mtunnel().post()` | data | VM.Allocate, Sys.Incoming … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).lxc().vmid(vmid).mtunnelwebsocket().get(socket, ticket)` | data | … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).lxc().vmid(vmid).mtunnelwebsocket().get().socket(socket).ticket(ticket)` | data | … |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get)<br>`nodes().node(node).lxc().vmid(vmid).pending().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).remote_migrate().post(target_endpoint, target_storage, target_bridge)` | task | VM.Migrate |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](super::lxc::LxcVmidResizePut)<br>`nodes().node(node).lxc().vmid(vmid).resize().put(disk, size)` | task | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet)<br>`nodes().node(node).lxc().vmid(vmid).rrd().get(ds, timeframe)` | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).remote_migrate().post().target_endpoint(target_endpoint).target_storage(target_storage).target_bridge(target_bridge)` | task | VM.Migrate |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](super::lxc::LxcVmidResizePut)<br>`nodes().node(node).lxc().vmid(vmid).resize().put().disk(disk).size(size)` | task | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet)<br>`nodes().node(node).lxc().vmid(vmid).rrd().get().ds(ds).timeframe(timeframe)` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet)<br>`nodes().node(node).lxc().vmid(vmid).rrddata().get(timeframe)` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](super::lxc::LxcVmidSnapshotPath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().get()` | data | VM.Audit |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/snapshot`](super::lxc::LxcVmidSnapshotPost)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().post(snapname)` | task | VM.Snapshot |  |
@@ -491,7 +491,7 @@
 //! | [`POST /nodes/{node}/migrateall`](super::nodes::NodeMigrateallPost)<br>`nodes().node(node).migrateall().post(target)` | task | VM.Migrate or …, VM.Migrate |  |
 //! | [`GET /nodes/{node}/netstat`](super::nodes::NodeNetstatPath::get)<br>`nodes().node(node).netstat().get()` | data | Sys.Audit |  |
 //! | [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet)<br>`nodes().node(node).network().get()` | data | … |  |
-//! | [`POST /nodes/{node}/network`](super::nodes::NodeNetworkPost)<br>`nodes().node(node).network().post(type_, iface)` |  | Sys.Modify |  |
+//! | [`POST /nodes/{node}/network`](super::nodes::NodeNetworkPost)<br>`nodes().node(node).network().post().type_(type_).iface(iface)` |  | Sys.Modify |  |
 //! | [`PUT /nodes/{node}/network`](super::nodes::NodeNetworkPut)<br>`nodes().node(node).network().put()` | task | Sys.Modify |  |
 //! | [`DELETE /nodes/{node}/network`](super::nodes::NodeNetworkPath::delete)<br>`nodes().node(node).network().delete()` |  | Sys.Modify |  |
 //! | [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get)<br>`nodes().node(node).network().iface(iface).get()` | data | Sys.Audit |  |
@@ -506,7 +506,7 @@
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](super::qemu::QemuVmidAgentExecPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().exec().post()` | data | VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](super::qemu::QemuVmidAgentExecStatusPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().exec_status().get(pid)` | data | VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](super::qemu::QemuVmidAgentFileReadGet)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_read().get(file)` | data | VM.GuestAgent.FileRead or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](super::qemu::QemuVmidAgentFileWritePost)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_write().post(file, content)` |  | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](super::qemu::QemuVmidAgentFileWritePost)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_write().post().file(file).content(content)` |  | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](super::qemu::QemuVmidAgentFsfreezeFreezePath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_freeze().post()` | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](super::qemu::QemuVmidAgentFsfreezeStatusPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_status().post()` | data | VM.GuestAgent.Audit or VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](super::qemu::QemuVmidAgentFsfreezeThawPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_thaw().post()` | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
@@ -523,7 +523,7 @@
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/info`](super::qemu::QemuVmidAgentInfoPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().info().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().network_get_interfaces().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](super::qemu::QemuVmidAgentPingPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().ping().post()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](super::qemu::QemuVmidAgentSetUserPasswordPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().set_user_password().post(username, password)` | data | VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](super::qemu::QemuVmidAgentSetUserPasswordPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().set_user_password().post().username(username).password(password)` | data | VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](super::qemu::QemuVmidAgentShutdownPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().shutdown().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](super::qemu::QemuVmidAgentSuspendDiskPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_disk().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](super::qemu::QemuVmidAgentSuspendHybridPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_hybrid().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
@@ -539,7 +539,7 @@
 //! | [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet)<br>`nodes().node(node).qemu().vmid(vmid).feature().get(feature)` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall`](super::qemu::QemuVmidFirewallPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().get()` | data |  |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().post(name, cidr)` |  | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().post().name(name).cidr(cidr)` |  | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).get()` | data | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).put(cidr)` |  | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNameDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).delete()` |  | VM.Config.Network |  |
@@ -556,7 +556,7 @@
 //! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().options().put()` |  | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet)<br>`nodes().node(node).qemu().vmid(vmid).firewall().refs().get()` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().post(type_, action)` |  | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().post().type_(type_).action(action)` |  | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).get()` | data | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).put()` |  | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).delete()` |  | VM.Config.Network |  |
@@ -565,11 +565,11 @@
 //! | [`POST /nodes/{node}/qemu/{vmid}/monitor`](super::qemu::QemuVmidMonitorPath::post)<br>`nodes().node(node).qemu().vmid(vmid).monitor().post(command)` | data | Sys.Audit or Sys.Modify … |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/move_disk`](super::qemu::QemuVmidMoveDiskPost)<br>`nodes().node(node).qemu().vmid(vmid).move_disk().post(disk)` | task | VM.Config.Disk … |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost)<br>`nodes().node(node).qemu().vmid(vmid).mtunnel().post()` | data | VM.Allocate, Sys.Incoming … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).qemu().vmid(vmid).mtunnelwebsocket().get(socket, ticket)` | data | … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).qemu().vmid(vmid).mtunnelwebsocket().get().socket(socket).ticket(ticket)` | data | … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get)<br>`nodes().node(node).qemu().vmid(vmid).pending().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost)<br>`nodes().node(node).qemu().vmid(vmid).remote_migrate().post(target_endpoint, target_storage, target_bridge)` | task | VM.Migrate |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/resize`](super::qemu::QemuVmidResizePut)<br>`nodes().node(node).qemu().vmid(vmid).resize().put(disk, size)` | task | VM.Config.Disk, Datastore.AllocateSpace … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet)<br>`nodes().node(node).qemu().vmid(vmid).rrd().get(ds, timeframe)` | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost)<br>`nodes().node(node).qemu().vmid(vmid).remote_migrate().post().target_endpoint(target_endpoint).target_storage(target_storage).target_bridge(target_bridge)` | task | VM.Migrate |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/resize`](super::qemu::QemuVmidResizePut)<br>`nodes().node(node).qemu().vmid(vmid).resize().put().disk(disk).size(size)` | task | VM.Config.Disk, Datastore.AllocateSpace … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet)<br>`nodes().node(node).qemu().vmid(vmid).rrd().get().ds(ds).timeframe(timeframe)` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet)<br>`nodes().node(node).qemu().vmid(vmid).rrddata().get(timeframe)` | data | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](super::qemu::QemuVmidSendkeyPut)<br>`nodes().node(node).qemu().vmid(vmid).sendkey().put(key)` |  | VM.Console … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/snapshot`](super::qemu::QemuVmidSnapshotPath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().get()` | data | VM.Audit |  |
@@ -602,7 +602,7 @@
 //! | [`POST /nodes/{node}/replication/{id}/schedule_now`](super::nodes::NodeReplicationIdScheduleNowPath::post)<br>`nodes().node(node).replication().id(id).schedule_now().post()` | data | VM.Replicate |  |
 //! | [`GET /nodes/{node}/replication/{id}/status`](super::nodes::NodeReplicationIdStatusPath::get)<br>`nodes().node(node).replication().id(id).status().get()` | data | VM.Audit |  |
 //! | [`GET /nodes/{node}/report`](super::nodes::NodeReportPath::get)<br>`nodes().node(node).report().get()` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet)<br>`nodes().node(node).rrd().get(ds, timeframe)` | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet)<br>`nodes().node(node).rrd().get().ds(ds).timeframe(timeframe)` | data | Sys.Audit |  |
 //! | [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet)<br>`nodes().node(node).rrddata().get(timeframe)` | data | Sys.Audit |  |
 //! | [`GET /nodes/{node}/scan`](super::nodes::NodeScanPath::get)<br>`nodes().node(node).scan().get()` | data |  |  |
 //! | [`GET /nodes/{node}/scan/cifs`](super::nodes::NodeScanCifsGet)<br>`nodes().node(node).scan().cifs().get(server)` | data | Datastore.Allocate |  |
@@ -611,7 +611,7 @@
 //! | [`GET /nodes/{node}/scan/lvm`](super::nodes::NodeScanLvmPath::get)<br>`nodes().node(node).scan().lvm().get()` | data | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/lvmthin`](super::nodes::NodeScanLvmthinPath::get)<br>`nodes().node(node).scan().lvmthin().get(vg)` | data | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/nfs`](super::nodes::NodeScanNfsPath::get)<br>`nodes().node(node).scan().nfs().get(server)` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/pbs`](super::nodes::NodeScanPbsGet)<br>`nodes().node(node).scan().pbs().get(server, username, password)` | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/pbs`](super::nodes::NodeScanPbsGet)<br>`nodes().node(node).scan().pbs().get().server(server).username(username).password(password)` | data | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/zfs`](super::nodes::NodeScanZfsPath::get)<br>`nodes().node(node).scan().zfs().get()` | data | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/sdn`](super::node_sdn::NodeSdnPath::get)<br>`nodes().node(node).sdn().get()` | data |  |  |
 //! | [`GET /nodes/{node}/sdn/fabrics/{fabric}`](super::node_sdn::NodeSdnFabricsFabricPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).get()` | data | SDN.Audit | Since 9.1 |
@@ -640,23 +640,23 @@
 //! | [`GET /nodes/{node}/storage`](super::node_storage::NodeStorageGet)<br>`nodes().node(node).storage().get()` | data | … |  |
 //! | [`GET /nodes/{node}/storage/{storage}`](super::node_storage::NodeStorageStoragePath::get)<br>`nodes().node(node).storage().storage(storage).get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentGet)<br>`nodes().node(node).storage().storage(storage).content().get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost)<br>`nodes().node(node).storage().storage(storage).content().post(vmid, filename, size)` | data | Datastore.AllocateSpace |  |
+//! | [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost)<br>`nodes().node(node).storage().storage(storage).content().post().vmid(vmid).filename(filename).size(size)` | data | Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePath::get)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).get()` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`POST /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePost)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).post(target)` | task | root@pam |  |
 //! | [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePut)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).put()` |  | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumeDelete)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).delete()` | task | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
-//! | [`POST /nodes/{node}/storage/{storage}/download-url`](super::node_storage::NodeStorageStorageDownloadUrlPost)<br>`nodes().node(node).storage().storage(storage).download_url().post(url, content, filename)` | task | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](super::node_storage::NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get(volume, filepath)` | bytes | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/list`](super::node_storage::NodeStorageStorageFileRestoreListPath::get)<br>`nodes().node(node).storage().storage(storage).file_restore().list().get(volume, filepath)` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`POST /nodes/{node}/storage/{storage}/download-url`](super::node_storage::NodeStorageStorageDownloadUrlPost)<br>`nodes().node(node).storage().storage(storage).download_url().post().url(url).content(content).filename(filename)` | task | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](super::node_storage::NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get().volume(volume).filepath(filepath)` | bytes | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/list`](super::node_storage::NodeStorageStorageFileRestoreListPath::get)<br>`nodes().node(node).storage().storage(storage).file_restore().list().get().volume(volume).filepath(filepath)` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`GET /nodes/{node}/storage/{storage}/identity`](super::node_storage::NodeStorageStorageIdentityPath::get)<br>`nodes().node(node).storage().storage(storage).identity().get()` | data | Datastore.Audit or Datastore.AllocateSpace | Since 9.2 |
 //! | [`GET /nodes/{node}/storage/{storage}/import-metadata`](super::node_storage::NodeStorageStorageImportMetadataPath::get)<br>`nodes().node(node).storage().storage(storage).import_metadata().get(volume)` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk | Since 8.1 |
 //! | [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](super::node_storage::NodeStorageStorageOciRegistryPullPost)<br>`nodes().node(node).storage().storage(storage).oci_registry_pull().post(reference)` | task | Datastore.AllocateTemplate, Sys.AccessNetwork | Since 9.1 |
 //! | [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet)<br>`nodes().node(node).storage().storage(storage).prunebackups().get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete)<br>`nodes().node(node).storage().storage(storage).prunebackups().delete()` | task | …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet)<br>`nodes().node(node).storage().storage(storage).rrd().get(ds, timeframe)` | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet)<br>`nodes().node(node).storage().storage(storage).rrd().get().ds(ds).timeframe(timeframe)` | data | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet)<br>`nodes().node(node).storage().storage(storage).rrddata().get(timeframe)` | data | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/status`](super::node_storage::NodeStorageStorageStatusPath::get)<br>`nodes().node(node).storage().storage(storage).status().get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`POST /nodes/{node}/storage/{storage}/upload`](super::node_storage::NodeStorageStorageUploadPost)<br>`nodes().node(node).storage().storage(storage).upload().post(content, filename)` | task | Datastore.AllocateTemplate |  |
+//! | [`POST /nodes/{node}/storage/{storage}/upload`](super::node_storage::NodeStorageStorageUploadPost)<br>`nodes().node(node).storage().storage(storage).upload().post().content(content).filename(filename)` | task | Datastore.AllocateTemplate |  |
 //! | [`GET /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::get)<br>`nodes().node(node).subscription().get()` | data | … |  |
 //! | [`POST /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPost)<br>`nodes().node(node).subscription().post()` |  | Sys.Modify |  |
 //! | [`PUT /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::put)<br>`nodes().node(node).subscription().put(key)` |  | Sys.Modify |  |
@@ -686,7 +686,7 @@
 //! | [`PUT /pools/{poolid}`](super::pools::PoolsPoolidPut)<br>`pools().poolid(poolid).put()` |  | Pool.Allocate … |  |
 //! | [`DELETE /pools/{poolid}`](super::pools::PoolsPoolidPath::delete)<br>`pools().poolid(poolid).delete()` |  | Pool.Allocate |  |
 //! | [`GET /storage`](super::storage::StorageGet)<br>`storage().get()` | data | … |  |
-//! | [`POST /storage`](super::storage::StoragePost)<br>`storage().post(type_, storage)` | data | Datastore.Allocate |  |
+//! | [`POST /storage`](super::storage::StoragePost)<br>`storage().post().type_(type_).storage(storage)` | data | Datastore.Allocate |  |
 //! | [`GET /storage/{storage}`](super::storage::StorageStoragePath::get)<br>`storage().storage(storage).get()` | data | Datastore.Allocate |  |
 //! | [`PUT /storage/{storage}`](super::storage::StorageStoragePut)<br>`storage().storage(storage).put()` | data | Datastore.Allocate |  |
 //! | [`DELETE /storage/{storage}`](super::storage::StorageStoragePath::delete)<br>`storage().storage(storage).delete()` |  | Datastore.Allocate |  |

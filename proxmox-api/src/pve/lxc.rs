@@ -13,7 +13,7 @@
 //! | [`GET /nodes/{node}/lxc/{vmid}/feature`](LxcVmidFeatureGet)<br>`nodes().node(node).lxc().vmid(vmid).feature().get(feature)` | [`LxcFeature`] | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall`](LxcVmidFirewallPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().get()` | list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem) | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().post(name, cidr)` | `()` | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](LxcVmidFirewallAliasesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().post().name(name).cidr(cidr)` | `()` | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).get()` | [`FirewallAlias`](super::types::FirewallAlias) | VM.Audit |  |
 //! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNamePut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).put(cidr)` | `()` | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](LxcVmidFirewallAliasesNameDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).delete()` | `()` | VM.Config.Network |  |
@@ -30,7 +30,7 @@
 //! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](LxcVmidFirewallOptionsPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().options().put()` | `()` | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](LxcVmidFirewallRefsGet)<br>`nodes().node(node).lxc().vmid(vmid).firewall().refs().get()` | list of [`FirewallRef`](super::types::FirewallRef) | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().post(type_, action)` | `()` | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](LxcVmidFirewallRulesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().post().type_(type_).action(action)` | `()` | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | VM.Audit |  |
 //! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).put()` | `()` | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](LxcVmidFirewallRulesPosDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).delete()` | `()` | VM.Config.Network |  |
@@ -39,11 +39,11 @@
 //! | [`POST /nodes/{node}/lxc/{vmid}/migrate`](LxcVmidMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).migrate().post(target)` | [`Task`] | VM.Migrate … |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/move_volume`](LxcVmidMoveVolumePost)<br>`nodes().node(node).lxc().vmid(vmid).move_volume().post(volume)` | [`Task`] | VM.Config.Disk … |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](LxcVmidMtunnelPost)<br>`nodes().node(node).lxc().vmid(vmid).mtunnel().post()` | [`Mtunnel`](super::types::Mtunnel) | VM.Allocate, Sys.Incoming … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](LxcVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).lxc().vmid(vmid).mtunnelwebsocket().get(socket, ticket)` | [`MtunnelWebsocket`](super::types::MtunnelWebsocket) | … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](LxcVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).lxc().vmid(vmid).mtunnelwebsocket().get().socket(socket).ticket(ticket)` | [`MtunnelWebsocket`](super::types::MtunnelWebsocket) | … |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/pending`](LxcVmidPendingPath::get)<br>`nodes().node(node).lxc().vmid(vmid).pending().get()` | list of [`PendingSetting`](super::types::PendingSetting) | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](LxcVmidRemoteMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).remote_migrate().post(target_endpoint, target_storage, target_bridge)` | [`Task`] | VM.Migrate |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut)<br>`nodes().node(node).lxc().vmid(vmid).resize().put(disk, size)` | [`Task`] | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](LxcVmidRrdGet)<br>`nodes().node(node).lxc().vmid(vmid).rrd().get(ds, timeframe)` | [`RrdImage`](super::types::RrdImage) | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](LxcVmidRemoteMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).remote_migrate().post().target_endpoint(target_endpoint).target_storage(target_storage).target_bridge(target_bridge)` | [`Task`] | VM.Migrate |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](LxcVmidResizePut)<br>`nodes().node(node).lxc().vmid(vmid).resize().put().disk(disk).size(size)` | [`Task`] | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](LxcVmidRrdGet)<br>`nodes().node(node).lxc().vmid(vmid).rrd().get().ds(ds).timeframe(timeframe)` | [`RrdImage`](super::types::RrdImage) | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/rrddata`](LxcVmidRrddataGet)<br>`nodes().node(node).lxc().vmid(vmid).rrddata().get(timeframe)` | list of [`GuestRrdSample`](super::types::GuestRrdSample) | VM.Audit |  |
 //! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().get()` | list of [`LxcVmidSnapshotItem`] | VM.Audit |  |
 //! | [`POST /nodes/{node}/lxc/{vmid}/snapshot`](LxcVmidSnapshotPost)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().post(snapname)` | [`Task`] | VM.Snapshot |  |
@@ -1989,11 +1989,7 @@ impl LxcVmidFirewallAliasesPath {
     /// * `name`: Name of the alias. At most 64 characters.
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        name: impl IntoValue<String, How0>,
-        cidr: impl IntoValue<Cidr, How1>,
-    ) -> LxcVmidFirewallAliasesPost {
+    pub fn post(&self) -> LxcVmidFirewallAliasesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/lxc/{vmid}/firewall/aliases",
@@ -2005,10 +2001,38 @@ impl LxcVmidFirewallAliasesPath {
                     ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("name", name);
-        request.call.set_as::<Cidr, How1>("cidr", cidr);
-        LxcVmidFirewallAliasesPost(request)
+        LxcVmidFirewallAliasesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct LxcVmidFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl LxcVmidFirewallAliasesPostRequired<0> {
+    /// Name of the alias. At most 64 characters.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<String, How>,
+    ) -> LxcVmidFirewallAliasesPostRequired<1> {
+        self.0.call.set_as::<String, How>("name", name);
+        LxcVmidFirewallAliasesPostRequired(self.0)
+    }
+}
+
+impl LxcVmidFirewallAliasesPostRequired<1> {
+    /// Address or network the alias stands for.
+    #[inline]
+    pub fn cidr<How>(
+        mut self,
+        cidr: impl IntoValue<Cidr, How>,
+    ) -> LxcVmidFirewallAliasesPost {
+        self.0.call.set_as::<Cidr, How>("cidr", cidr);
+        LxcVmidFirewallAliasesPost(self.0)
     }
 }
 
@@ -2024,7 +2048,9 @@ impl LxcVmidFirewallAliasesPath {
 ///     .vmid(100)
 ///     .firewall()
 ///     .aliases()
-///     .post("web", "192.0.2.0/24")
+///     .post()
+///     .name("web")
+///     .cidr("192.0.2.0/24")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -3168,11 +3194,7 @@ impl LxcVmidFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
-        action: impl IntoValue<String, How1>,
-    ) -> LxcVmidFirewallRulesPost {
+    pub fn post(&self) -> LxcVmidFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/lxc/{vmid}/firewall/rules",
@@ -3190,10 +3212,38 @@ impl LxcVmidFirewallRulesPath {
                     ("source", Takes::Length(0, 512)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
-        request.call.set_as::<String, How1>("action", action);
-        LxcVmidFirewallRulesPost(request)
+        LxcVmidFirewallRulesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /nodes/{node}/lxc/{vmid}/firewall/rules` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct LxcVmidFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl LxcVmidFirewallRulesPostRequired<0> {
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<super::types::FirewallRuleType, How>,
+    ) -> LxcVmidFirewallRulesPostRequired<1> {
+        self.0.call.set_as::<super::types::FirewallRuleType, How>("type", type_);
+        LxcVmidFirewallRulesPostRequired(self.0)
+    }
+}
+
+impl LxcVmidFirewallRulesPostRequired<1> {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<String, How>,
+    ) -> LxcVmidFirewallRulesPost {
+        self.0.call.set_as::<String, How>("action", action);
+        LxcVmidFirewallRulesPost(self.0)
     }
 }
 
@@ -3211,7 +3261,9 @@ impl LxcVmidFirewallRulesPath {
 ///     .vmid(100)
 ///     .firewall()
 ///     .rules()
-///     .post(FirewallRuleType::In, "action")
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("action")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4108,7 +4160,9 @@ impl LxcVmidMtunnelwebsocketPath {
     ///     .lxc()
     ///     .vmid(100)
     ///     .mtunnelwebsocket()
-    ///     .get("socket", "ticket")
+    ///     .get()
+    ///     .socket("socket")
+    ///     .ticket("ticket")
     ///     .await?;
     /// # Ok(()) }
     /// ```
@@ -4120,11 +4174,7 @@ impl LxcVmidMtunnelwebsocketPath {
     /// * Needs: the ticket that `POST /nodes/{node}/lxc/{vmid}/mtunnel` gave for the socket.
     #[doc(alias("GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket"))]
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        socket: impl IntoValue<String, How0>,
-        ticket: impl IntoValue<Secret, How1>,
-    ) -> Request<super::types::MtunnelWebsocket> {
+    pub fn get(&self) -> LxcVmidMtunnelwebsocketGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
@@ -4133,10 +4183,40 @@ impl LxcVmidMtunnelwebsocketPath {
                 ),
             )
             .secrets(&["ticket"]);
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("socket", socket);
-        request.call.set_as::<Secret, How1>("ticket", ticket);
-        request
+        LxcVmidMtunnelwebsocketGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct LxcVmidMtunnelwebsocketGetRequired<const GIVEN: usize>(
+    Request<super::types::MtunnelWebsocket>,
+);
+
+impl LxcVmidMtunnelwebsocketGetRequired<0> {
+    /// Unix socket on the node to which the traffic is forwarded.
+    #[inline]
+    pub fn socket<How>(
+        mut self,
+        socket: impl IntoValue<String, How>,
+    ) -> LxcVmidMtunnelwebsocketGetRequired<1> {
+        self.0.call.set_as::<String, How>("socket", socket);
+        LxcVmidMtunnelwebsocketGetRequired(self.0)
+    }
+}
+
+impl LxcVmidMtunnelwebsocketGetRequired<1> {
+    /// Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
+    #[inline]
+    pub fn ticket<How>(
+        mut self,
+        ticket: impl IntoValue<Secret, How>,
+    ) -> Request<super::types::MtunnelWebsocket> {
+        self.0.call.set_as::<Secret, How>("ticket", ticket);
+        self.0
     }
 }
 
@@ -4207,12 +4287,7 @@ impl LxcVmidRemoteMigratePath {
     /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        target_endpoint: impl IntoValue<super::types::RemoteEndpoint, How0>,
-        target_storage: impl IntoItems<String, How1>,
-        target_bridge: impl IntoItems<String, How2>,
-    ) -> LxcVmidRemoteMigratePost {
+    pub fn post(&self) -> LxcVmidRemoteMigratePostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/lxc/{vmid}/remote_migrate",
@@ -4225,16 +4300,55 @@ impl LxcVmidRemoteMigratePath {
                     ("target-vmid", Takes::Integer(1, i64::MAX)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request
+        LxcVmidRemoteMigratePostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/lxc/{vmid}/remote_migrate` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct LxcVmidRemoteMigratePostRequired<const GIVEN: usize>(Request<Task>);
+
+impl LxcVmidRemoteMigratePostRequired<0> {
+    /// How to reach the API of the other cluster.
+    #[inline]
+    pub fn target_endpoint<How>(
+        mut self,
+        target_endpoint: impl IntoValue<super::types::RemoteEndpoint, How>,
+    ) -> LxcVmidRemoteMigratePostRequired<1> {
+        self.0
             .call
             .set_as::<
                 super::types::RemoteEndpoint,
-                How0,
+                How,
             >("target-endpoint", target_endpoint);
-        request.call.set_list::<String, How1>("target-storage", target_storage);
-        request.call.set_list::<String, How2>("target-bridge", target_bridge);
-        LxcVmidRemoteMigratePost(request)
+        LxcVmidRemoteMigratePostRequired(self.0)
+    }
+}
+
+impl LxcVmidRemoteMigratePostRequired<1> {
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+    #[inline]
+    pub fn target_storage<How>(
+        mut self,
+        target_storage: impl IntoItems<String, How>,
+    ) -> LxcVmidRemoteMigratePostRequired<2> {
+        self.0.call.set_list::<String, How>("target-storage", target_storage);
+        LxcVmidRemoteMigratePostRequired(self.0)
+    }
+}
+
+impl LxcVmidRemoteMigratePostRequired<2> {
+    /// Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+    #[inline]
+    pub fn target_bridge<How>(
+        mut self,
+        target_bridge: impl IntoItems<String, How>,
+    ) -> LxcVmidRemoteMigratePost {
+        self.0.call.set_list::<String, How>("target-bridge", target_bridge);
+        LxcVmidRemoteMigratePost(self.0)
     }
 }
 
@@ -4252,11 +4366,10 @@ impl LxcVmidRemoteMigratePath {
 ///     .lxc()
 ///     .vmid(100)
 ///     .remote_migrate()
-///     .post(
-///         RemoteEndpoint::new("apitoken", "192.0.2.20"),
-///         ["local:other"],
-///         ["vmbr0:vmbr1"],
-///     )
+///     .post()
+///     .target_endpoint(RemoteEndpoint::new("apitoken", "192.0.2.20"))
+///     .target_storage(["local:other"])
+///     .target_bridge(["vmbr0:vmbr1"])
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -4339,11 +4452,7 @@ impl LxcVmidResizePath {
     /// * `disk`: Key of the volume to enlarge, such as `rootfs` or `mp0`.
     /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
     #[inline]
-    pub fn put<How0, How1>(
-        &self,
-        disk: impl IntoValue<LxcResizeDisk, How0>,
-        size: impl IntoValue<String, How1>,
-    ) -> LxcVmidResizePut {
+    pub fn put(&self) -> LxcVmidResizePutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/nodes/{node}/lxc/{vmid}/resize",
@@ -4364,10 +4473,35 @@ impl LxcVmidResizePath {
                     ("digest", Takes::Length(0, 40)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<LxcResizeDisk, How0>("disk", disk);
-        request.call.set_as::<String, How1>("size", size);
-        LxcVmidResizePut(request)
+        LxcVmidResizePutRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `PUT /nodes/{node}/lxc/{vmid}/resize` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct LxcVmidResizePutRequired<const GIVEN: usize>(Request<Task>);
+
+impl LxcVmidResizePutRequired<0> {
+    /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
+    #[inline]
+    pub fn disk<How>(
+        mut self,
+        disk: impl IntoValue<LxcResizeDisk, How>,
+    ) -> LxcVmidResizePutRequired<1> {
+        self.0.call.set_as::<LxcResizeDisk, How>("disk", disk);
+        LxcVmidResizePutRequired(self.0)
+    }
+}
+
+impl LxcVmidResizePutRequired<1> {
+    /// New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+    #[inline]
+    pub fn size<How>(mut self, size: impl IntoValue<String, How>) -> LxcVmidResizePut {
+        self.0.call.set_as::<String, How>("size", size);
+        LxcVmidResizePut(self.0)
     }
 }
 
@@ -4385,7 +4519,9 @@ impl LxcVmidResizePath {
 ///     .lxc()
 ///     .vmid(100)
 ///     .resize()
-///     .put(LxcResizeDisk::Rootfs, "10G")
+///     .put()
+///     .disk(LxcResizeDisk::Rootfs)
+///     .size("10G")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -4447,20 +4583,44 @@ impl LxcVmidRrdPath {
     /// * `ds`: Comma-separated data sources to draw.
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        ds: impl IntoItems<String, How0>,
-        timeframe: impl IntoValue<super::types::RrdTimeframe, How1>,
-    ) -> LxcVmidRrdGet {
+    pub fn get(&self) -> LxcVmidRrdGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc/{vmid}/rrd",
             Permission::All("/vms/{vmid}", &["VM.Audit"]),
         );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_list::<String, How0>("ds", ds);
-        request.call.set_as::<super::types::RrdTimeframe, How1>("timeframe", timeframe);
-        LxcVmidRrdGet(request)
+        LxcVmidRrdGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/lxc/{vmid}/rrd` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct LxcVmidRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
+
+impl LxcVmidRrdGetRequired<0> {
+    /// Comma-separated data sources to draw.
+    #[inline]
+    pub fn ds<How>(
+        mut self,
+        ds: impl IntoItems<String, How>,
+    ) -> LxcVmidRrdGetRequired<1> {
+        self.0.call.set_list::<String, How>("ds", ds);
+        LxcVmidRrdGetRequired(self.0)
+    }
+}
+
+impl LxcVmidRrdGetRequired<1> {
+    /// Period the statistics cover, up to now.
+    #[inline]
+    pub fn timeframe<How>(
+        mut self,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How>,
+    ) -> LxcVmidRrdGet {
+        self.0.call.set_as::<super::types::RrdTimeframe, How>("timeframe", timeframe);
+        LxcVmidRrdGet(self.0)
     }
 }
 
@@ -4478,7 +4638,9 @@ impl LxcVmidRrdPath {
 ///     .lxc()
 ///     .vmid(100)
 ///     .rrd()
-///     .get(["ds"], RrdTimeframe::Hour)
+///     .get()
+///     .ds(["ds"])
+///     .timeframe(RrdTimeframe::Hour)
 ///     .await?;
 /// # Ok(()) }
 /// ```

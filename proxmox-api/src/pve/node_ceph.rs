@@ -8,7 +8,7 @@
 //! | [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get)<br>`nodes().node(node).ceph().cfg().db().get()` | list of [`NodeCephCfgDbItem`] | Sys.Audit or Datastore.Audit |  |
 //! | [`GET /nodes/{node}/ceph/cfg/raw`](NodeCephCfgRawPath::get)<br>`nodes().node(node).ceph().cfg().raw().get()` | `String` | Sys.Audit or Datastore.Audit |  |
 //! | [`GET /nodes/{node}/ceph/cfg/value`](NodeCephCfgValuePath::get)<br>`nodes().node(node).ceph().cfg().value().get(config_keys)` | map of map of `String` | Sys.Audit | Since 8.1 |
-//! | [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get)<br>`nodes().node(node).ceph().cmd_safety().get(service, id, action)` | [`NodeCephCmdSafety`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get)<br>`nodes().node(node).ceph().cmd_safety().get().service(service).id(id).action(action)` | [`NodeCephCmdSafety`] | Sys.Audit |  |
 //! | [`GET /nodes/{node}/ceph/config`](NodeCephConfigPath::get)<br>`nodes().node(node).ceph().config().get()` | `String` | Sys.Audit or Datastore.Audit | Until 7.4 |
 //! | [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get)<br>`nodes().node(node).ceph().configdb().get()` | list of [`NodeCephConfigdbItem`] | Sys.Audit or Datastore.Audit | Until 7.4 |
 //! | [`GET /nodes/{node}/ceph/crush`](NodeCephCrushPath::get)<br>`nodes().node(node).ceph().crush().get()` | `String` | Sys.Audit or Datastore.Audit |  |
@@ -316,7 +316,10 @@ impl NodeCephCmdSafetyPath {
     ///     .node("pve1")
     ///     .ceph()
     ///     .cmd_safety()
-    ///     .get(NodeCephCmdSafetyService::Osd, "nightly", NodeCephCmdSafetyAction::Stop)
+    ///     .get()
+    ///     .service(NodeCephCmdSafetyService::Osd)
+    ///     .id("nightly")
+    ///     .action(NodeCephCmdSafetyAction::Stop)
     ///     .await?;
     /// # Ok(()) }
     /// ```
@@ -329,22 +332,56 @@ impl NodeCephCmdSafetyPath {
     /// * Needs: `Sys.Audit` on path `/`.
     #[doc(alias("GET /nodes/{node}/ceph/cmd-safety"))]
     #[inline]
-    pub fn get<How0, How1, How2>(
-        &self,
-        service: impl IntoValue<NodeCephCmdSafetyService, How0>,
-        id: impl IntoValue<String, How1>,
-        action: impl IntoValue<NodeCephCmdSafetyAction, How2>,
-    ) -> Request<NodeCephCmdSafety> {
+    pub fn get(&self) -> NodeCephCmdSafetyGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/ceph/cmd-safety",
             Permission::All("/", &["Sys.Audit"]),
         );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<NodeCephCmdSafetyService, How0>("service", service);
-        request.call.set_as::<String, How1>("id", id);
-        request.call.set_as::<NodeCephCmdSafetyAction, How2>("action", action);
-        request
+        NodeCephCmdSafetyGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/ceph/cmd-safety` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeCephCmdSafetyGetRequired<const GIVEN: usize>(Request<NodeCephCmdSafety>);
+
+impl NodeCephCmdSafetyGetRequired<0> {
+    /// Type of the daemon.
+    #[inline]
+    pub fn service<How>(
+        mut self,
+        service: impl IntoValue<NodeCephCmdSafetyService, How>,
+    ) -> NodeCephCmdSafetyGetRequired<1> {
+        self.0.call.set_as::<NodeCephCmdSafetyService, How>("service", service);
+        NodeCephCmdSafetyGetRequired(self.0)
+    }
+}
+
+impl NodeCephCmdSafetyGetRequired<1> {
+    /// Id of the daemon.
+    #[inline]
+    pub fn id<How>(
+        mut self,
+        id: impl IntoValue<String, How>,
+    ) -> NodeCephCmdSafetyGetRequired<2> {
+        self.0.call.set_as::<String, How>("id", id);
+        NodeCephCmdSafetyGetRequired(self.0)
+    }
+}
+
+impl NodeCephCmdSafetyGetRequired<2> {
+    /// What is to be done with the daemon.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<NodeCephCmdSafetyAction, How>,
+    ) -> Request<NodeCephCmdSafety> {
+        self.0.call.set_as::<NodeCephCmdSafetyAction, How>("action", action);
+        self.0
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get)<br>`nodes().node(node).firewall().options().get()` | [`NodeFirewallOptions`] | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut)<br>`nodes().node(node).firewall().options().put()` | `()` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get)<br>`nodes().node(node).firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost)<br>`nodes().node(node).firewall().rules().post(type_, action)` | `()` | Sys.Modify |  |
+//! | [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost)<br>`nodes().node(node).firewall().rules().post().type_(type_).action(action)` | `()` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get)<br>`nodes().node(node).firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut)<br>`nodes().node(node).firewall().rules().pos(pos).put()` | `()` | Sys.Modify |  |
 //! | [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete)<br>`nodes().node(node).firewall().rules().pos(pos).delete()` | `()` | Sys.Modify |  |
@@ -527,11 +527,7 @@ impl NodeFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
-        action: impl IntoValue<String, How1>,
-    ) -> NodeFirewallRulesPost {
+    pub fn post(&self) -> NodeFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/firewall/rules",
@@ -549,10 +545,38 @@ impl NodeFirewallRulesPath {
                     ("source", Takes::Length(0, 512)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
-        request.call.set_as::<String, How1>("action", action);
-        NodeFirewallRulesPost(request)
+        NodeFirewallRulesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /nodes/{node}/firewall/rules` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl NodeFirewallRulesPostRequired<0> {
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<super::types::FirewallRuleType, How>,
+    ) -> NodeFirewallRulesPostRequired<1> {
+        self.0.call.set_as::<super::types::FirewallRuleType, How>("type", type_);
+        NodeFirewallRulesPostRequired(self.0)
+    }
+}
+
+impl NodeFirewallRulesPostRequired<1> {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<String, How>,
+    ) -> NodeFirewallRulesPost {
+        self.0.call.set_as::<String, How>("action", action);
+        NodeFirewallRulesPost(self.0)
     }
 }
 
@@ -568,7 +592,9 @@ impl NodeFirewallRulesPath {
 ///     .node("pve1")
 ///     .firewall()
 ///     .rules()
-///     .post(FirewallRuleType::In, "action")
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("action")
 ///     .await?;
 /// # Ok(()) }
 /// ```

@@ -6,23 +6,23 @@
 //! | [`GET /nodes/{node}/storage`](NodeStorageGet)<br>`nodes().node(node).storage().get()` | list of [`NodeStorageItem`] | … |  |
 //! | [`GET /nodes/{node}/storage/{storage}`](NodeStorageStoragePath::get)<br>`nodes().node(node).storage().storage(storage).get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentGet)<br>`nodes().node(node).storage().storage(storage).content().get()` | list of [`NodeStorageContentItem`] | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost)<br>`nodes().node(node).storage().storage(storage).content().post(vmid, filename, size)` | `String` | Datastore.AllocateSpace |  |
+//! | [`POST /nodes/{node}/storage/{storage}/content`](NodeStorageStorageContentPost)<br>`nodes().node(node).storage().storage(storage).content().post().vmid(vmid).filename(filename).size(size)` | `String` | Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePath::get)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).get()` | [`NodeStorageContentGet`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`POST /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePost)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).post(target)` | [`Task`] | root@pam |  |
 //! | [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumePut)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).put()` | `()` | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).delete()` | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
-//! | [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost)<br>`nodes().node(node).storage().storage(storage).download_url().post(url, content, filename)` | [`Task`] | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get(volume, filepath)` | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get)<br>`nodes().node(node).storage().storage(storage).file_restore().list().get(volume, filepath)` | list of [`NodeStorageFileRestoreListItem`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`POST /nodes/{node}/storage/{storage}/download-url`](NodeStorageStorageDownloadUrlPost)<br>`nodes().node(node).storage().storage(storage).download_url().post().url(url).content(content).filename(filename)` | [`Task`] | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get().volume(volume).filepath(filepath)` | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/list`](NodeStorageStorageFileRestoreListPath::get)<br>`nodes().node(node).storage().storage(storage).file_restore().list().get().volume(volume).filepath(filepath)` | list of [`NodeStorageFileRestoreListItem`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 //! | [`GET /nodes/{node}/storage/{storage}/identity`](NodeStorageStorageIdentityPath::get)<br>`nodes().node(node).storage().storage(storage).identity().get()` | [`NodeStorageIdentity`] | Datastore.Audit or Datastore.AllocateSpace | Since 9.2 |
 //! | [`GET /nodes/{node}/storage/{storage}/import-metadata`](NodeStorageStorageImportMetadataPath::get)<br>`nodes().node(node).storage().storage(storage).import_metadata().get(volume)` | [`NodeStorageImportMetadata`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk | Since 8.1 |
 //! | [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](NodeStorageStorageOciRegistryPullPost)<br>`nodes().node(node).storage().storage(storage).oci_registry_pull().post(reference)` | [`Task`] | Datastore.AllocateTemplate, Sys.AccessNetwork | Since 9.1 |
 //! | [`GET /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsGet)<br>`nodes().node(node).storage().storage(storage).prunebackups().get()` | list of [`NodeStoragePrunebackupsItem`] | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](NodeStorageStoragePrunebackupsDelete)<br>`nodes().node(node).storage().storage(storage).prunebackups().delete()` | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/storage/{storage}/rrd`](NodeStorageStorageRrdGet)<br>`nodes().node(node).storage().storage(storage).rrd().get(ds, timeframe)` | [`RrdImage`](super::types::RrdImage) | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/storage/{storage}/rrd`](NodeStorageStorageRrdGet)<br>`nodes().node(node).storage().storage(storage).rrd().get().ds(ds).timeframe(timeframe)` | [`RrdImage`](super::types::RrdImage) | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/rrddata`](NodeStorageStorageRrddataGet)<br>`nodes().node(node).storage().storage(storage).rrddata().get(timeframe)` | list of [`NodeStorageRrddataItem`] | Datastore.Audit or Datastore.AllocateSpace |  |
 //! | [`GET /nodes/{node}/storage/{storage}/status`](NodeStorageStorageStatusPath::get)<br>`nodes().node(node).storage().storage(storage).status().get()` | [`NodeStorageStatus`] | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost)<br>`nodes().node(node).storage().storage(storage).upload().post(content, filename)` | [`Task`] | Datastore.AllocateTemplate |  |
+//! | [`POST /nodes/{node}/storage/{storage}/upload`](NodeStorageStorageUploadPost)<br>`nodes().node(node).storage().storage(storage).upload().post().content(content).filename(filename)` | [`Task`] | Datastore.AllocateTemplate |  |
 
 use crate::support::*;
 
@@ -221,12 +221,7 @@ impl NodeStorageStorageContentPath {
     /// * `filename`: Name of the volume to create, such as `vm-100-disk-0`.
     /// * `size`: Size in KiB, or with suffix `M` in MiB or `G` in GiB.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        vmid: impl IntoValue<u32, How0>,
-        filename: impl IntoValue<String, How1>,
-        size: impl IntoValue<String, How2>,
-    ) -> NodeStorageStorageContentPost {
+    pub fn post(&self) -> NodeStorageStorageContentPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/storage/{storage}/content",
@@ -238,11 +233,7 @@ impl NodeStorageStorageContentPath {
                     ("size", Takes::Pattern(&["\\d+[MG]?"])),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<u32, How0>("vmid", vmid);
-        request.call.set_as::<String, How1>("filename", filename);
-        request.call.set_as::<String, How2>("size", size);
-        NodeStorageStorageContentPost(request)
+        NodeStorageStorageContentPostRequired(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -308,6 +299,49 @@ impl NodeStorageStorageContentGet {
     }
 }
 
+/// `POST /nodes/{node}/storage/{storage}/content` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageContentPostRequired<const GIVEN: usize>(Request<String>);
+
+impl NodeStorageStorageContentPostRequired<0> {
+    /// Guest that will own the image. From 100 to 999999999.
+    #[inline]
+    pub fn vmid<How>(
+        mut self,
+        vmid: impl IntoValue<u32, How>,
+    ) -> NodeStorageStorageContentPostRequired<1> {
+        self.0.call.set_as::<u32, How>("vmid", vmid);
+        NodeStorageStorageContentPostRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageContentPostRequired<1> {
+    /// Name of the volume to create, such as `vm-100-disk-0`.
+    #[inline]
+    pub fn filename<How>(
+        mut self,
+        filename: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageContentPostRequired<2> {
+        self.0.call.set_as::<String, How>("filename", filename);
+        NodeStorageStorageContentPostRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageContentPostRequired<2> {
+    /// Size in KiB, or with suffix `M` in MiB or `G` in GiB.
+    #[inline]
+    pub fn size<How>(
+        mut self,
+        size: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageContentPost {
+        self.0.call.set_as::<String, How>("size", size);
+        NodeStorageStorageContentPost(self.0)
+    }
+}
+
 /// Allocates a new disk image and returns its volume identifier.
 ///
 /// `POST /nodes/{node}/storage/{storage}/content`
@@ -320,7 +354,10 @@ impl NodeStorageStorageContentGet {
 ///     .storage()
 ///     .storage("local")
 ///     .content()
-///     .post(100, "debian-13.iso", "10G")
+///     .post()
+///     .vmid(100)
+///     .filename("debian-13.iso")
+///     .size("10G")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -758,12 +795,7 @@ impl NodeStorageStorageDownloadUrlPath {
     /// * `content`: What the file is: ISO image, container template or image to import.
     /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        url: impl IntoValue<Secret, How0>,
-        content: impl IntoValue<NodeStorageDownloadUrlContent, How1>,
-        filename: impl IntoValue<String, How2>,
-    ) -> NodeStorageStorageDownloadUrlPost {
+    pub fn post(&self) -> NodeStorageStorageDownloadUrlPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/storage/{storage}/download-url",
@@ -790,11 +822,50 @@ impl NodeStorageStorageDownloadUrlPath {
                 ],
             )
             .partial(&[Partial::new("compression", Some(Release::new(8, 1)), None)]);
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<Secret, How0>("url", url);
-        request.call.set_as::<NodeStorageDownloadUrlContent, How1>("content", content);
-        request.call.set_as::<String, How2>("filename", filename);
-        NodeStorageStorageDownloadUrlPost(request)
+        NodeStorageStorageDownloadUrlPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/storage/{storage}/download-url` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageDownloadUrlPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeStorageStorageDownloadUrlPostRequired<0> {
+    /// HTTP or HTTPS address of the file; the node fetches it, not the client.
+    #[inline]
+    pub fn url<How>(
+        mut self,
+        url: impl IntoValue<Secret, How>,
+    ) -> NodeStorageStorageDownloadUrlPostRequired<1> {
+        self.0.call.set_as::<Secret, How>("url", url);
+        NodeStorageStorageDownloadUrlPostRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageDownloadUrlPostRequired<1> {
+    /// What the file is: ISO image, container template or image to import.
+    #[inline]
+    pub fn content<How>(
+        mut self,
+        content: impl IntoValue<NodeStorageDownloadUrlContent, How>,
+    ) -> NodeStorageStorageDownloadUrlPostRequired<2> {
+        self.0.call.set_as::<NodeStorageDownloadUrlContent, How>("content", content);
+        NodeStorageStorageDownloadUrlPostRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageDownloadUrlPostRequired<2> {
+    /// Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+    #[inline]
+    pub fn filename<How>(
+        mut self,
+        filename: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageDownloadUrlPost {
+        self.0.call.set_as::<String, How>("filename", filename);
+        NodeStorageStorageDownloadUrlPost(self.0)
     }
 }
 
@@ -812,11 +883,10 @@ impl NodeStorageStorageDownloadUrlPath {
 ///     .storage()
 ///     .storage("local")
 ///     .download_url()
-///     .post(
-///         "https://example.org/image.iso?x=1&y=2",
-///         NodeStorageDownloadUrlContent::Iso,
-///         "debian-13.iso",
-///     )
+///     .post()
+///     .url("https://example.org/image.iso?x=1&y=2")
+///     .content(NodeStorageDownloadUrlContent::Iso)
+///     .filename("debian-13.iso")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -936,11 +1006,7 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
     /// * `filepath`: Path inside the backup, encoded as Base64.
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        volume: impl IntoValue<String, How0>,
-        filepath: impl IntoValue<String, How1>,
-    ) -> NodeStorageStorageFileRestoreDownloadGet {
+    pub fn get(&self) -> NodeStorageStorageFileRestoreDownloadGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/storage/{storage}/file-restore/download",
@@ -987,10 +1053,42 @@ impl NodeStorageStorageFileRestoreDownloadPath {
             )
             .download()
             .partial(&[Partial::new("tar", Some(Release::new(8, 1)), None)]);
-        let mut request = self.0.request(ENDPOINT, reply::bytes);
-        request.call.set_as::<String, How0>("volume", volume);
-        request.call.set_as::<String, How1>("filepath", filepath);
-        NodeStorageStorageFileRestoreDownloadGet(request)
+        NodeStorageStorageFileRestoreDownloadGetRequired(
+            self.0.request(ENDPOINT, reply::bytes),
+        )
+    }
+}
+
+/// `GET /nodes/{node}/storage/{storage}/file-restore/download` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageFileRestoreDownloadGetRequired<const GIVEN: usize>(
+    Request<Bytes>,
+);
+
+impl NodeStorageStorageFileRestoreDownloadGetRequired<0> {
+    /// Backup to look into, as identifier or name; only backup server snapshots can be read.
+    #[inline]
+    pub fn volume<How>(
+        mut self,
+        volume: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageFileRestoreDownloadGetRequired<1> {
+        self.0.call.set_as::<String, How>("volume", volume);
+        NodeStorageStorageFileRestoreDownloadGetRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
+    /// Path inside the backup, encoded as Base64.
+    #[inline]
+    pub fn filepath<How>(
+        mut self,
+        filepath: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageFileRestoreDownloadGet {
+        self.0.call.set_as::<String, How>("filepath", filepath);
+        NodeStorageStorageFileRestoreDownloadGet(self.0)
     }
 }
 
@@ -1007,7 +1105,9 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 ///     .storage("local")
 ///     .file_restore()
 ///     .download()
-///     .get("volume", "filepath")
+///     .get()
+///     .volume("volume")
+///     .filepath("filepath")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -1065,7 +1165,9 @@ impl NodeStorageStorageFileRestoreListPath {
     ///     .storage("local")
     ///     .file_restore()
     ///     .list()
-    ///     .get("volume", "filepath")
+    ///     .get()
+    ///     .volume("volume")
+    ///     .filepath("filepath")
     ///     .await?;
     /// # Ok(()) }
     /// ```
@@ -1077,11 +1179,7 @@ impl NodeStorageStorageFileRestoreListPath {
     /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     #[doc(alias("GET /nodes/{node}/storage/{storage}/file-restore/list"))]
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        volume: impl IntoValue<String, How0>,
-        filepath: impl IntoValue<String, How1>,
-    ) -> Request<Vec<NodeStorageFileRestoreListItem>> {
+    pub fn get(&self) -> NodeStorageStorageFileRestoreListGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/storage/{storage}/file-restore/list",
@@ -1124,10 +1222,42 @@ impl NodeStorageStorageFileRestoreListPath {
                 ],
             ),
         );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("volume", volume);
-        request.call.set_as::<String, How1>("filepath", filepath);
-        request
+        NodeStorageStorageFileRestoreListGetRequired(
+            self.0.request(ENDPOINT, reply::data),
+        )
+    }
+}
+
+/// `GET /nodes/{node}/storage/{storage}/file-restore/list` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageFileRestoreListGetRequired<const GIVEN: usize>(
+    Request<Vec<NodeStorageFileRestoreListItem>>,
+);
+
+impl NodeStorageStorageFileRestoreListGetRequired<0> {
+    /// Backup to look into, as identifier or name; only backup server snapshots can be read.
+    #[inline]
+    pub fn volume<How>(
+        mut self,
+        volume: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageFileRestoreListGetRequired<1> {
+        self.0.call.set_as::<String, How>("volume", volume);
+        NodeStorageStorageFileRestoreListGetRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageFileRestoreListGetRequired<1> {
+    /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
+    #[inline]
+    pub fn filepath<How>(
+        mut self,
+        filepath: impl IntoValue<String, How>,
+    ) -> Request<Vec<NodeStorageFileRestoreListItem>> {
+        self.0.call.set_as::<String, How>("filepath", filepath);
+        self.0
     }
 }
 
@@ -1601,11 +1731,7 @@ impl NodeStorageStorageRrdPath {
     /// * `ds`: Comma-separated names of the values to draw.
     /// * `timeframe`: Period the history covers, up to now.
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        ds: impl IntoItems<String, How0>,
-        timeframe: impl IntoValue<super::types::RrdTimeframe, How1>,
-    ) -> NodeStorageStorageRrdGet {
+    pub fn get(&self) -> NodeStorageStorageRrdGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/storage/{storage}/rrd",
@@ -1614,10 +1740,40 @@ impl NodeStorageStorageRrdPath {
                 &["Datastore.Audit", "Datastore.AllocateSpace"],
             ),
         );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_list::<String, How0>("ds", ds);
-        request.call.set_as::<super::types::RrdTimeframe, How1>("timeframe", timeframe);
-        NodeStorageStorageRrdGet(request)
+        NodeStorageStorageRrdGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/storage/{storage}/rrd` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageRrdGetRequired<const GIVEN: usize>(
+    Request<super::types::RrdImage>,
+);
+
+impl NodeStorageStorageRrdGetRequired<0> {
+    /// Comma-separated names of the values to draw.
+    #[inline]
+    pub fn ds<How>(
+        mut self,
+        ds: impl IntoItems<String, How>,
+    ) -> NodeStorageStorageRrdGetRequired<1> {
+        self.0.call.set_list::<String, How>("ds", ds);
+        NodeStorageStorageRrdGetRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageRrdGetRequired<1> {
+    /// Period the history covers, up to now.
+    #[inline]
+    pub fn timeframe<How>(
+        mut self,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How>,
+    ) -> NodeStorageStorageRrdGet {
+        self.0.call.set_as::<super::types::RrdTimeframe, How>("timeframe", timeframe);
+        NodeStorageStorageRrdGet(self.0)
     }
 }
 
@@ -1635,7 +1791,9 @@ impl NodeStorageStorageRrdPath {
 ///     .storage()
 ///     .storage("local")
 ///     .rrd()
-///     .get(["ds"], RrdTimeframe::Hour)
+///     .get()
+///     .ds(["ds"])
+///     .timeframe(RrdTimeframe::Hour)
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -1823,21 +1981,45 @@ impl NodeStorageStorageUploadPath {
     /// * `content`: What the file is: ISO image, container template or image to import.
     /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        content: impl IntoValue<NodeStorageDownloadUrlContent, How0>,
-        filename: impl IntoValue<String, How1>,
-    ) -> NodeStorageStorageUploadPost {
+    pub fn post(&self) -> NodeStorageStorageUploadPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/storage/{storage}/upload",
                 Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
             )
             .limits(&[("filename", Takes::Length(0, 255))]);
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<NodeStorageDownloadUrlContent, How0>("content", content);
-        request.call.set_as::<String, How1>("filename", filename);
-        NodeStorageStorageUploadPost(request)
+        NodeStorageStorageUploadPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/storage/{storage}/upload` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageUploadPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeStorageStorageUploadPostRequired<0> {
+    /// What the file is: ISO image, container template or image to import.
+    #[inline]
+    pub fn content<How>(
+        mut self,
+        content: impl IntoValue<NodeStorageDownloadUrlContent, How>,
+    ) -> NodeStorageStorageUploadPostRequired<1> {
+        self.0.call.set_as::<NodeStorageDownloadUrlContent, How>("content", content);
+        NodeStorageStorageUploadPostRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageUploadPostRequired<1> {
+    /// Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
+    #[inline]
+    pub fn filename<How>(
+        mut self,
+        filename: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageUploadPost {
+        self.0.call.set_as::<String, How>("filename", filename);
+        NodeStorageStorageUploadPost(self.0)
     }
 }
 
@@ -1855,7 +2037,9 @@ impl NodeStorageStorageUploadPath {
 ///     .storage()
 ///     .storage("local")
 ///     .upload()
-///     .post(NodeStorageDownloadUrlContent::Iso, "debian-13.iso")
+///     .post()
+///     .content(NodeStorageDownloadUrlContent::Iso)
+///     .filename("debian-13.iso")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -2062,7 +2246,7 @@ pub struct NodeStorageContentItem {
     /// Result of the last verification of a backup; backup servers only.
     pub verification: Option<NodeStorageContentVerification>,
     /// Guest that owns the volume.
-    pub vmid: Option<i64>,
+    pub vmid: Option<u32>,
     /// Volume identifier, as `storage:name`.
     pub volid: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2168,7 +2352,7 @@ impl NodeStorageContentItem {
     ///Sets `vmid`.
     #[inline]
     #[must_use]
-    pub fn vmid<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+    pub fn vmid<How>(mut self, value: impl IntoSetting<u32, How>) -> Self {
         set::set(&mut self.vmid, &mut self.extra, "vmid", value);
         self
     }
@@ -2782,7 +2966,7 @@ pub struct NodeStoragePrunebackupsItem {
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`.
     pub type_: String,
     /// Guest the backup was made of.
-    pub vmid: Option<i64>,
+    pub vmid: Option<u32>,
     /// Volume identifier of the backup.
     pub volid: String,
     /// Members that are not declared here, and values that did not fit their field.

@@ -12,7 +12,7 @@
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](QemuVmidAgentExecPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().exec().post()` | [`QemuAgentExec`] | VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](QemuVmidAgentExecStatusPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().exec_status().get(pid)` | [`QemuAgentExecStatus`] | VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](QemuVmidAgentFileReadGet)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_read().get(file)` | [`QemuAgentFileRead`] | VM.GuestAgent.FileRead or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_write().post(file, content)` | `()` | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](QemuVmidAgentFileWritePost)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_write().post().file(file).content(content)` | `()` | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](QemuVmidAgentFsfreezeFreezePath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_freeze().post()` | [`QemuAgentGetTime`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](QemuVmidAgentFsfreezeStatusPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_status().post()` | [`QemuAgentFsfreezeStatus`] | VM.GuestAgent.Audit or VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](QemuVmidAgentFsfreezeThawPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_thaw().post()` | [`QemuAgentGetTime`] | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
@@ -29,7 +29,7 @@
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/info`](QemuVmidAgentInfoPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().info().get()` | [`QemuAgentInfo`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](QemuVmidAgentNetworkGetInterfacesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().network_get_interfaces().get()` | [`QemuAgentNetworkGetInterfaces`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](QemuVmidAgentPingPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().ping().post()` | [`QemuAgentPing`] | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().set_user_password().post(username, password)` | [`QemuAgentPing`] | VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](QemuVmidAgentSetUserPasswordPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().set_user_password().post().username(username).password(password)` | [`QemuAgentPing`] | VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](QemuVmidAgentShutdownPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().shutdown().post()` | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](QemuVmidAgentSuspendDiskPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_disk().post()` | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](QemuVmidAgentSuspendHybridPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_hybrid().post()` | [`QemuAgentPing`] | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
@@ -45,7 +45,7 @@
 //! | [`GET /nodes/{node}/qemu/{vmid}/feature`](QemuVmidFeatureGet)<br>`nodes().node(node).qemu().vmid(vmid).feature().get(feature)` | [`QemuFeature`] | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall`](QemuVmidFirewallPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().get()` | list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem) | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().post(name, cidr)` | `()` | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](QemuVmidFirewallAliasesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().post().name(name).cidr(cidr)` | `()` | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).get()` | [`FirewallAlias`](super::types::FirewallAlias) | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNamePut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).put(cidr)` | `()` | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](QemuVmidFirewallAliasesNameDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).delete()` | `()` | VM.Config.Network |  |
@@ -62,7 +62,7 @@
 //! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](QemuVmidFirewallOptionsPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().options().put()` | `()` | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](QemuVmidFirewallRefsGet)<br>`nodes().node(node).qemu().vmid(vmid).firewall().refs().get()` | list of [`FirewallRef`](super::types::FirewallRef) | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().post(type_, action)` | `()` | VM.Config.Network |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](QemuVmidFirewallRulesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().post().type_(type_).action(action)` | `()` | VM.Config.Network |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).put()` | `()` | VM.Config.Network |  |
 //! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](QemuVmidFirewallRulesPosDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).delete()` | `()` | VM.Config.Network |  |
@@ -71,11 +71,11 @@
 //! | [`POST /nodes/{node}/qemu/{vmid}/monitor`](QemuVmidMonitorPath::post)<br>`nodes().node(node).qemu().vmid(vmid).monitor().post(command)` | `String` | Sys.Audit or Sys.Modify … |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/move_disk`](QemuVmidMoveDiskPost)<br>`nodes().node(node).qemu().vmid(vmid).move_disk().post(disk)` | [`Task`] | VM.Config.Disk … |  |
 //! | [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](QemuVmidMtunnelPost)<br>`nodes().node(node).qemu().vmid(vmid).mtunnel().post()` | [`Mtunnel`](super::types::Mtunnel) | VM.Allocate, Sys.Incoming … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).qemu().vmid(vmid).mtunnelwebsocket().get(socket, ticket)` | [`MtunnelWebsocket`](super::types::MtunnelWebsocket) | … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](QemuVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).qemu().vmid(vmid).mtunnelwebsocket().get().socket(socket).ticket(ticket)` | [`MtunnelWebsocket`](super::types::MtunnelWebsocket) | … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/pending`](QemuVmidPendingPath::get)<br>`nodes().node(node).qemu().vmid(vmid).pending().get()` | list of [`PendingSetting`](super::types::PendingSetting) | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](QemuVmidRemoteMigratePost)<br>`nodes().node(node).qemu().vmid(vmid).remote_migrate().post(target_endpoint, target_storage, target_bridge)` | [`Task`] | VM.Migrate |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut)<br>`nodes().node(node).qemu().vmid(vmid).resize().put(disk, size)` | [`Task`] | VM.Config.Disk, Datastore.AllocateSpace … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/rrd`](QemuVmidRrdGet)<br>`nodes().node(node).qemu().vmid(vmid).rrd().get(ds, timeframe)` | [`RrdImage`](super::types::RrdImage) | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](QemuVmidRemoteMigratePost)<br>`nodes().node(node).qemu().vmid(vmid).remote_migrate().post().target_endpoint(target_endpoint).target_storage(target_storage).target_bridge(target_bridge)` | [`Task`] | VM.Migrate |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/resize`](QemuVmidResizePut)<br>`nodes().node(node).qemu().vmid(vmid).resize().put().disk(disk).size(size)` | [`Task`] | VM.Config.Disk, Datastore.AllocateSpace … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/rrd`](QemuVmidRrdGet)<br>`nodes().node(node).qemu().vmid(vmid).rrd().get().ds(ds).timeframe(timeframe)` | [`RrdImage`](super::types::RrdImage) | VM.Audit |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/rrddata`](QemuVmidRrddataGet)<br>`nodes().node(node).qemu().vmid(vmid).rrddata().get(timeframe)` | list of [`GuestRrdSample`](super::types::GuestRrdSample) | VM.Audit |  |
 //! | [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](QemuVmidSendkeyPut)<br>`nodes().node(node).qemu().vmid(vmid).sendkey().put(key)` | `()` | VM.Console … |  |
 //! | [`GET /nodes/{node}/qemu/{vmid}/snapshot`](QemuVmidSnapshotPath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().get()` | list of [`QemuSnapshotItem`] | VM.Audit |  |
@@ -2022,11 +2022,7 @@ impl QemuVmidAgentFileWritePath {
     /// * `file`: Path of the file inside the guest.
     /// * `content`: Content to write to the file. At most 61440 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        file: impl IntoValue<String, How0>,
-        content: impl IntoValue<Secret, How1>,
-    ) -> QemuVmidAgentFileWritePost {
+    pub fn post(&self) -> QemuVmidAgentFileWritePostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/agent/file-write",
@@ -2037,10 +2033,38 @@ impl QemuVmidAgentFileWritePath {
             )
             .secrets(&["content"])
             .limits(&[("content", Takes::Length(0, 61440))]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("file", file);
-        request.call.set_as::<Secret, How1>("content", content);
-        QemuVmidAgentFileWritePost(request)
+        QemuVmidAgentFileWritePostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /nodes/{node}/qemu/{vmid}/agent/file-write` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidAgentFileWritePostRequired<const GIVEN: usize>(Request<()>);
+
+impl QemuVmidAgentFileWritePostRequired<0> {
+    /// Path of the file inside the guest.
+    #[inline]
+    pub fn file<How>(
+        mut self,
+        file: impl IntoValue<String, How>,
+    ) -> QemuVmidAgentFileWritePostRequired<1> {
+        self.0.call.set_as::<String, How>("file", file);
+        QemuVmidAgentFileWritePostRequired(self.0)
+    }
+}
+
+impl QemuVmidAgentFileWritePostRequired<1> {
+    /// Content to write to the file. At most 61440 characters.
+    #[inline]
+    pub fn content<How>(
+        mut self,
+        content: impl IntoValue<Secret, How>,
+    ) -> QemuVmidAgentFileWritePost {
+        self.0.call.set_as::<Secret, How>("content", content);
+        QemuVmidAgentFileWritePost(self.0)
     }
 }
 
@@ -2056,7 +2080,9 @@ impl QemuVmidAgentFileWritePath {
 ///     .vmid(100)
 ///     .agent()
 ///     .file_write()
-///     .post("/etc/hostname", "content")
+///     .post()
+///     .file("/etc/hostname")
+///     .content("content")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -2971,11 +2997,7 @@ impl QemuVmidAgentSetUserPasswordPath {
     /// * `username`: User inside the guest whose password is set.
     /// * `password`: New password of the user. At most 1024 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        username: impl IntoValue<String, How0>,
-        password: impl IntoValue<Secret, How1>,
-    ) -> QemuVmidAgentSetUserPasswordPost {
+    pub fn post(&self) -> QemuVmidAgentSetUserPasswordPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
@@ -2983,10 +3005,40 @@ impl QemuVmidAgentSetUserPasswordPath {
             )
             .secrets(&["password"])
             .limits(&[("password", Takes::Length(5, 1024))]);
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("username", username);
-        request.call.set_as::<Secret, How1>("password", password);
-        QemuVmidAgentSetUserPasswordPost(request)
+        QemuVmidAgentSetUserPasswordPostRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidAgentSetUserPasswordPostRequired<const GIVEN: usize>(
+    Request<QemuAgentPing>,
+);
+
+impl QemuVmidAgentSetUserPasswordPostRequired<0> {
+    /// User inside the guest whose password is set.
+    #[inline]
+    pub fn username<How>(
+        mut self,
+        username: impl IntoValue<String, How>,
+    ) -> QemuVmidAgentSetUserPasswordPostRequired<1> {
+        self.0.call.set_as::<String, How>("username", username);
+        QemuVmidAgentSetUserPasswordPostRequired(self.0)
+    }
+}
+
+impl QemuVmidAgentSetUserPasswordPostRequired<1> {
+    /// New password of the user. At most 1024 characters.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> QemuVmidAgentSetUserPasswordPost {
+        self.0.call.set_as::<Secret, How>("password", password);
+        QemuVmidAgentSetUserPasswordPost(self.0)
     }
 }
 
@@ -3003,7 +3055,9 @@ impl QemuVmidAgentSetUserPasswordPath {
 ///     .vmid(100)
 ///     .agent()
 ///     .set_user_password()
-///     .post("root@pam", "textx")
+///     .post()
+///     .username("root@pam")
+///     .password("textx")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -6308,11 +6362,7 @@ impl QemuVmidFirewallAliasesPath {
     /// * `name`: Name of the alias. At most 64 characters.
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        name: impl IntoValue<String, How0>,
-        cidr: impl IntoValue<Cidr, How1>,
-    ) -> QemuVmidFirewallAliasesPost {
+    pub fn post(&self) -> QemuVmidFirewallAliasesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/firewall/aliases",
@@ -6324,10 +6374,38 @@ impl QemuVmidFirewallAliasesPath {
                     ("name", Takes::Pattern(&["[A-Za-z][A-Za-z0-9\\-_]+"])),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("name", name);
-        request.call.set_as::<Cidr, How1>("cidr", cidr);
-        QemuVmidFirewallAliasesPost(request)
+        QemuVmidFirewallAliasesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidFirewallAliasesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl QemuVmidFirewallAliasesPostRequired<0> {
+    /// Name of the alias. At most 64 characters.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<String, How>,
+    ) -> QemuVmidFirewallAliasesPostRequired<1> {
+        self.0.call.set_as::<String, How>("name", name);
+        QemuVmidFirewallAliasesPostRequired(self.0)
+    }
+}
+
+impl QemuVmidFirewallAliasesPostRequired<1> {
+    /// Address or network the alias stands for.
+    #[inline]
+    pub fn cidr<How>(
+        mut self,
+        cidr: impl IntoValue<Cidr, How>,
+    ) -> QemuVmidFirewallAliasesPost {
+        self.0.call.set_as::<Cidr, How>("cidr", cidr);
+        QemuVmidFirewallAliasesPost(self.0)
     }
 }
 
@@ -6343,7 +6421,9 @@ impl QemuVmidFirewallAliasesPath {
 ///     .vmid(100)
 ///     .firewall()
 ///     .aliases()
-///     .post("web", "192.0.2.0/24")
+///     .post()
+///     .name("web")
+///     .cidr("192.0.2.0/24")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -7503,11 +7583,7 @@ impl QemuVmidFirewallRulesPath {
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
     /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<super::types::FirewallRuleType, How0>,
-        action: impl IntoValue<String, How1>,
-    ) -> QemuVmidFirewallRulesPost {
+    pub fn post(&self) -> QemuVmidFirewallRulesPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/firewall/rules",
@@ -7525,10 +7601,38 @@ impl QemuVmidFirewallRulesPath {
                     ("source", Takes::Length(0, 512)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<super::types::FirewallRuleType, How0>("type", type_);
-        request.call.set_as::<String, How1>("action", action);
-        QemuVmidFirewallRulesPost(request)
+        QemuVmidFirewallRulesPostRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `POST /nodes/{node}/qemu/{vmid}/firewall/rules` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidFirewallRulesPostRequired<const GIVEN: usize>(Request<()>);
+
+impl QemuVmidFirewallRulesPostRequired<0> {
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<super::types::FirewallRuleType, How>,
+    ) -> QemuVmidFirewallRulesPostRequired<1> {
+        self.0.call.set_as::<super::types::FirewallRuleType, How>("type", type_);
+        QemuVmidFirewallRulesPostRequired(self.0)
+    }
+}
+
+impl QemuVmidFirewallRulesPostRequired<1> {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
+    #[inline]
+    pub fn action<How>(
+        mut self,
+        action: impl IntoValue<String, How>,
+    ) -> QemuVmidFirewallRulesPost {
+        self.0.call.set_as::<String, How>("action", action);
+        QemuVmidFirewallRulesPost(self.0)
     }
 }
 
@@ -7546,7 +7650,9 @@ impl QemuVmidFirewallRulesPath {
 ///     .vmid(100)
 ///     .firewall()
 ///     .rules()
-///     .post(FirewallRuleType::In, "action")
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("action")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -8516,7 +8622,9 @@ impl QemuVmidMtunnelwebsocketPath {
     ///     .qemu()
     ///     .vmid(100)
     ///     .mtunnelwebsocket()
-    ///     .get("socket", "ticket")
+    ///     .get()
+    ///     .socket("socket")
+    ///     .ticket("ticket")
     ///     .await?;
     /// # Ok(()) }
     /// ```
@@ -8528,11 +8636,7 @@ impl QemuVmidMtunnelwebsocketPath {
     /// * Needs: the ticket that `POST /nodes/{node}/qemu/{vmid}/mtunnel` gave for the socket.
     #[doc(alias("GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket"))]
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        socket: impl IntoValue<String, How0>,
-        ticket: impl IntoValue<Secret, How1>,
-    ) -> Request<super::types::MtunnelWebsocket> {
+    pub fn get(&self) -> QemuVmidMtunnelwebsocketGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
@@ -8541,10 +8645,40 @@ impl QemuVmidMtunnelwebsocketPath {
                 ),
             )
             .secrets(&["ticket"]);
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("socket", socket);
-        request.call.set_as::<Secret, How1>("ticket", ticket);
-        request
+        QemuVmidMtunnelwebsocketGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidMtunnelwebsocketGetRequired<const GIVEN: usize>(
+    Request<super::types::MtunnelWebsocket>,
+);
+
+impl QemuVmidMtunnelwebsocketGetRequired<0> {
+    /// Unix socket on the node to which the traffic is forwarded.
+    #[inline]
+    pub fn socket<How>(
+        mut self,
+        socket: impl IntoValue<String, How>,
+    ) -> QemuVmidMtunnelwebsocketGetRequired<1> {
+        self.0.call.set_as::<String, How>("socket", socket);
+        QemuVmidMtunnelwebsocketGetRequired(self.0)
+    }
+}
+
+impl QemuVmidMtunnelwebsocketGetRequired<1> {
+    /// Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
+    #[inline]
+    pub fn ticket<How>(
+        mut self,
+        ticket: impl IntoValue<Secret, How>,
+    ) -> Request<super::types::MtunnelWebsocket> {
+        self.0.call.set_as::<Secret, How>("ticket", ticket);
+        self.0
     }
 }
 
@@ -8625,12 +8759,7 @@ impl QemuVmidRemoteMigratePath {
     /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        target_endpoint: impl IntoValue<super::types::RemoteEndpoint, How0>,
-        target_storage: impl IntoItems<String, How1>,
-        target_bridge: impl IntoItems<String, How2>,
-    ) -> QemuVmidRemoteMigratePost {
+    pub fn post(&self) -> QemuVmidRemoteMigratePostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/remote_migrate",
@@ -8643,16 +8772,55 @@ impl QemuVmidRemoteMigratePath {
                     ("target-vmid", Takes::Integer(1, i64::MAX)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request
+        QemuVmidRemoteMigratePostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/qemu/{vmid}/remote_migrate` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidRemoteMigratePostRequired<const GIVEN: usize>(Request<Task>);
+
+impl QemuVmidRemoteMigratePostRequired<0> {
+    /// How to reach the API of the other cluster.
+    #[inline]
+    pub fn target_endpoint<How>(
+        mut self,
+        target_endpoint: impl IntoValue<super::types::RemoteEndpoint, How>,
+    ) -> QemuVmidRemoteMigratePostRequired<1> {
+        self.0
             .call
             .set_as::<
                 super::types::RemoteEndpoint,
-                How0,
+                How,
             >("target-endpoint", target_endpoint);
-        request.call.set_list::<String, How1>("target-storage", target_storage);
-        request.call.set_list::<String, How2>("target-bridge", target_bridge);
-        QemuVmidRemoteMigratePost(request)
+        QemuVmidRemoteMigratePostRequired(self.0)
+    }
+}
+
+impl QemuVmidRemoteMigratePostRequired<1> {
+    /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+    #[inline]
+    pub fn target_storage<How>(
+        mut self,
+        target_storage: impl IntoItems<String, How>,
+    ) -> QemuVmidRemoteMigratePostRequired<2> {
+        self.0.call.set_list::<String, How>("target-storage", target_storage);
+        QemuVmidRemoteMigratePostRequired(self.0)
+    }
+}
+
+impl QemuVmidRemoteMigratePostRequired<2> {
+    /// Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
+    #[inline]
+    pub fn target_bridge<How>(
+        mut self,
+        target_bridge: impl IntoItems<String, How>,
+    ) -> QemuVmidRemoteMigratePost {
+        self.0.call.set_list::<String, How>("target-bridge", target_bridge);
+        QemuVmidRemoteMigratePost(self.0)
     }
 }
 
@@ -8670,11 +8838,10 @@ impl QemuVmidRemoteMigratePath {
 ///     .qemu()
 ///     .vmid(100)
 ///     .remote_migrate()
-///     .post(
-///         RemoteEndpoint::new("apitoken", "192.0.2.20"),
-///         ["local:other"],
-///         ["vmbr0:vmbr1"],
-///     )
+///     .post()
+///     .target_endpoint(RemoteEndpoint::new("apitoken", "192.0.2.20"))
+///     .target_storage(["local:other"])
+///     .target_bridge(["vmbr0:vmbr1"])
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -8752,11 +8919,7 @@ impl QemuVmidResizePath {
     /// * `disk`: Key of the disk to enlarge, such as `scsi0`.
     /// * `size`: New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
     #[inline]
-    pub fn put<How0, How1>(
-        &self,
-        disk: impl IntoValue<QemuDisk, How0>,
-        size: impl IntoValue<String, How1>,
-    ) -> QemuVmidResizePut {
+    pub fn put(&self) -> QemuVmidResizePutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/nodes/{node}/qemu/{vmid}/resize",
@@ -8777,10 +8940,35 @@ impl QemuVmidResizePath {
                     ("digest", Takes::Length(0, 40)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<QemuDisk, How0>("disk", disk);
-        request.call.set_as::<String, How1>("size", size);
-        QemuVmidResizePut(request)
+        QemuVmidResizePutRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `PUT /nodes/{node}/qemu/{vmid}/resize` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidResizePutRequired<const GIVEN: usize>(Request<Task>);
+
+impl QemuVmidResizePutRequired<0> {
+    /// Key of the disk to enlarge, such as `scsi0`.
+    #[inline]
+    pub fn disk<How>(
+        mut self,
+        disk: impl IntoValue<QemuDisk, How>,
+    ) -> QemuVmidResizePutRequired<1> {
+        self.0.call.set_as::<QemuDisk, How>("disk", disk);
+        QemuVmidResizePutRequired(self.0)
+    }
+}
+
+impl QemuVmidResizePutRequired<1> {
+    /// New size, or with a leading `+` how much to add; the units are `K`, `M`, `G` and `T`. Cannot shrink.
+    #[inline]
+    pub fn size<How>(mut self, size: impl IntoValue<String, How>) -> QemuVmidResizePut {
+        self.0.call.set_as::<String, How>("size", size);
+        QemuVmidResizePut(self.0)
     }
 }
 
@@ -8798,7 +8986,9 @@ impl QemuVmidResizePath {
 ///     .qemu()
 ///     .vmid(100)
 ///     .resize()
-///     .put(QemuDisk::Ide0, "10G")
+///     .put()
+///     .disk(QemuDisk::Ide0)
+///     .size("10G")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -8865,20 +9055,44 @@ impl QemuVmidRrdPath {
     /// * `ds`: Comma-separated data sources to draw.
     /// * `timeframe`: Period the statistics cover, up to now.
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        ds: impl IntoItems<String, How0>,
-        timeframe: impl IntoValue<super::types::RrdTimeframe, How1>,
-    ) -> QemuVmidRrdGet {
+    pub fn get(&self) -> QemuVmidRrdGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/rrd",
             Permission::All("/vms/{vmid}", &["VM.Audit"]),
         );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_list::<String, How0>("ds", ds);
-        request.call.set_as::<super::types::RrdTimeframe, How1>("timeframe", timeframe);
-        QemuVmidRrdGet(request)
+        QemuVmidRrdGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/qemu/{vmid}/rrd` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct QemuVmidRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
+
+impl QemuVmidRrdGetRequired<0> {
+    /// Comma-separated data sources to draw.
+    #[inline]
+    pub fn ds<How>(
+        mut self,
+        ds: impl IntoItems<String, How>,
+    ) -> QemuVmidRrdGetRequired<1> {
+        self.0.call.set_list::<String, How>("ds", ds);
+        QemuVmidRrdGetRequired(self.0)
+    }
+}
+
+impl QemuVmidRrdGetRequired<1> {
+    /// Period the statistics cover, up to now.
+    #[inline]
+    pub fn timeframe<How>(
+        mut self,
+        timeframe: impl IntoValue<super::types::RrdTimeframe, How>,
+    ) -> QemuVmidRrdGet {
+        self.0.call.set_as::<super::types::RrdTimeframe, How>("timeframe", timeframe);
+        QemuVmidRrdGet(self.0)
     }
 }
 
@@ -8896,7 +9110,9 @@ impl QemuVmidRrdPath {
 ///     .qemu()
 ///     .vmid(100)
 ///     .rrd()
-///     .get(["ds"], RrdTimeframe::Hour)
+///     .get()
+///     .ds(["ds"])
+///     .timeframe(RrdTimeframe::Hour)
 ///     .await?;
 /// # Ok(()) }
 /// ```

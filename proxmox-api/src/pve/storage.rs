@@ -4,7 +4,7 @@
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`GET /storage`](StorageGet)<br>`storage().get()` | list of [`StorageItem`] | … |  |
-//! | [`POST /storage`](StoragePost)<br>`storage().post(type_, storage)` | [`Storage`] | Datastore.Allocate |  |
+//! | [`POST /storage`](StoragePost)<br>`storage().post().type_(type_).storage(storage)` | [`Storage`] | Datastore.Allocate |  |
 //! | [`GET /storage/{storage}`](StorageStoragePath::get)<br>`storage().storage(storage).get()` | [`StorageItem`] | Datastore.Allocate |  |
 //! | [`PUT /storage/{storage}`](StorageStoragePut)<br>`storage().storage(storage).put()` | [`Storage`] | Datastore.Allocate |  |
 //! | [`DELETE /storage/{storage}`](StorageStoragePath::delete)<br>`storage().storage(storage).delete()` | `()` | Datastore.Allocate |  |
@@ -62,11 +62,7 @@ impl StoragePath {
     /// * `type_`: Storage type; decides which other settings apply.
     /// * `storage`: Storage identifier, unique in the cluster.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<StorageType, How0>,
-        storage: impl IntoValue<StorageId, How1>,
-    ) -> StoragePost {
+    pub fn post(&self) -> StoragePostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/storage",
@@ -111,10 +107,7 @@ impl StoragePath {
                     Partial::new("zfs-base-path", Some(Release::new(8, 4)), None),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<StorageType, How0>("type", type_);
-        request.call.set_as::<StorageId, How1>("storage", storage);
-        StoragePost(request)
+        StoragePostRequired(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -158,6 +151,37 @@ impl StorageGet {
     }
 }
 
+/// `POST /storage` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct StoragePostRequired<const GIVEN: usize>(Request<Storage>);
+
+impl StoragePostRequired<0> {
+    /// Storage type; decides which other settings apply.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<StorageType, How>,
+    ) -> StoragePostRequired<1> {
+        self.0.call.set_as::<StorageType, How>("type", type_);
+        StoragePostRequired(self.0)
+    }
+}
+
+impl StoragePostRequired<1> {
+    /// Storage identifier, unique in the cluster.
+    #[inline]
+    pub fn storage<How>(
+        mut self,
+        storage: impl IntoValue<StorageId, How>,
+    ) -> StoragePost {
+        self.0.call.set_as::<StorageId, How>("storage", storage);
+        StoragePost(self.0)
+    }
+}
+
 /// Adds a storage definition to the cluster.
 ///
 /// `POST /storage`
@@ -166,7 +190,7 @@ impl StorageGet {
 /// use proxmox_api::pve::storage::StorageType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let answer = pve.storage().post(StorageType::Btrfs, "local").await?;
+/// let answer = pve.storage().post().type_(StorageType::Btrfs).storage("local").await?;
 /// # Ok(()) }
 /// ```
 ///
