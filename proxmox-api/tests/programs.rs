@@ -59,7 +59,7 @@ async fn drain_a_node(pve: &Client) -> Outcome<usize> {
     let moved = pve
         .batch(guests.vmids())
         .parallel(2)
-        .run(|guest| async move { guest.migrate("pve1").await?.wait().await })
+        .run(|guest| async move { guest.migrate("pve1").await })
         .await?;
     Ok(moved.results.iter().filter(|one| one.success()).count())
 }
@@ -105,12 +105,7 @@ async fn group_user_role_and_token(pve: &Client) -> Outcome<String> {
     let acl = access.acl().put().path("/vms").roles("Starter");
     acl.groups("ops").await?;
     let token = access.users().userid("ci@pve").token().tokenid("build");
-    Ok(token
-        .post()
-        .privsep(false)
-        .await?
-        .full_tokenid
-        .unwrap_or_default())
+    Ok(token.post().privsep(false).await?.full_tokenid)
 }
 
 async fn network_and_firewall(pve: &Client) -> Outcome<usize> {
@@ -123,9 +118,9 @@ async fn network_and_firewall(pve: &Client) -> Outcome<usize> {
     sdn.put().and_wait().await?;
     let firewall = pve.cluster().firewall();
     let rules = firewall.rules();
-    let ssh = rules.post().type_("in").action("ACCEPT").enable(1);
+    let ssh = rules.post().type_("in").action("ACCEPT").enable(true);
     ssh.proto("tcp").dport("22").await?;
-    firewall.options().put().enable(1).await?;
+    firewall.options().put().enable(true).await?;
     Ok(rules.get().await?.len())
 }
 

@@ -162,7 +162,7 @@ async fn what_is_read_is_written_back() {
         .type_("in")
         .proto("tcp")
         .dport("22")
-        .enable(1);
+        .enable(true);
     let make = rules.post().type_("in").action("ACCEPT").settings(&rule);
     make.await.expect("made");
     let found = rules.get().await.expect("a list").remove(0);
