@@ -218,7 +218,7 @@ impl AccessAclPutRequired<1> {
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// // Lets a token see everything and change nothing.
-/// pve.access().acl().put("/", ["PVEAuditor"]).tokens(["root@pam!ci"]).await?;
+/// pve.access().acl().put().path("/").roles(["PVEAuditor"]).tokens(["root@pam!ci"]).await?;
 /// # Ok(()) }
 /// ```
 #[doc(alias("PUT /access/acl", "grant permission", "set permission", "add acl"))]

@@ -4716,7 +4716,8 @@ impl ClusterMetricsServerIdPostRequired<2> {
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let server = pve.cluster().metrics().server().id("influx");
-/// server.post(ClusterMetricsServerType::Influxdb, "192.0.2.50", 8089).mtu(1500).await?;
+/// let server = server.post().type_(ClusterMetricsServerType::Influxdb);
+/// server.server("192.0.2.50").port(8089).mtu(1500).await?;
 /// # Ok(()) }
 /// ```
 #[doc(alias("POST /cluster/metrics/server/{id}", "add influxdb", "graphite"))]
@@ -6315,7 +6316,8 @@ impl ClusterReplicationPostRequired<2> {
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let jobs = pve.cluster().replication();
-/// jobs.post(ClusterReplicationType::Local, "100-0", "pve2").schedule("*/15").await?;
+/// let job = jobs.post().type_(ClusterReplicationType::Local).id("100-0").target("pve2");
+/// job.schedule("*/15").await?;
 /// # Ok(()) }
 /// ```
 #[doc(alias("POST /cluster/replication", "create replication job"))]

@@ -4928,7 +4928,7 @@ impl ClusterSdnVnetsPostRequired<1> {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.cluster().sdn().vnets().post("web", "zone1").tag(42).await?;
+/// pve.cluster().sdn().vnets().post().vnet("web").zone("zone1").tag(42).await?;
 /// # Ok(()) }
 /// ```
 #[doc(alias("POST /cluster/sdn/vnets", "create vnet"))]
@@ -6945,7 +6945,7 @@ impl ClusterSdnZonesPostRequired<1> {
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let zones = pve.cluster().sdn().zones();
-/// zones.post(ClusterSdnZonesType::Vlan, "zone1").bridge("vmbr0").await?;
+/// zones.post().type_(ClusterSdnZonesType::Vlan).zone("zone1").bridge("vmbr0").await?;
 /// pve.cluster().sdn().put().await?.wait().await?;
 /// # Ok(()) }
 /// ```

@@ -4540,7 +4540,7 @@ impl LxcVmidResizePutRequired<1> {
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let container = pve.nodes().node("pve1").lxc().vmid(200);
-/// container.resize().put("rootfs", "+4G").and_wait().await?;
+/// container.resize().put().disk("rootfs").size("+4G").and_wait().await?;
 /// # Ok(()) }
 /// ```
 #[doc(alias("PUT /nodes/{node}/lxc/{vmid}/resize"))]

@@ -1094,7 +1094,10 @@ impl NodeDisksZfsPath {
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let zfs = pve.nodes().node("pve1").disks().zfs();
 /// let task = zfs
-///     .post("tank", NodeDisksZfsRaidlevel::Mirror, ["/dev/sdb", "/dev/sdc"])
+///     .post()
+///     .name("tank")
+///     .raidlevel(NodeDisksZfsRaidlevel::Mirror)
+///     .devices(["/dev/sdb", "/dev/sdc"])
 ///     .add_storage(true)
 ///     .await?;
 /// task.wait().await?;

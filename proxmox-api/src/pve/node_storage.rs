@@ -374,7 +374,7 @@ impl NodeStorageStorageContentPostRequired<2> {
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let storage = pve.nodes().node("pve1").storage().storage("local-lvm");
-/// let volume = storage.content().post(100, "vm-100-disk-1", "32G").await?;
+/// let volume = storage.content().post().vmid(100).filename("vm-100-disk-1").size("32G").await?;
 /// println!("{volume:?}");
 /// # Ok(()) }
 /// ```
@@ -905,7 +905,8 @@ impl NodeStorageStorageDownloadUrlPostRequired<2> {
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let storage = pve.nodes().node("pve1").storage().storage("local");
 /// let url = "https://example.org/debian-13.iso";
-/// storage.download_url().post(url, "iso", "debian-13.iso").await?.wait().await?;
+/// let download = storage.download_url().post().url(url).content("iso").filename("debian-13.iso");
+/// download.await?.wait().await?;
 /// # Ok(()) }
 /// ```
 #[doc(

@@ -7671,7 +7671,9 @@ impl QemuVmidFirewallRulesPostRequired<1> {
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let firewall = pve.nodes().node("pve1").qemu().vmid(100).firewall();
 /// firewall.rules()
-///     .post(FirewallRuleType::In, "ACCEPT")
+///     .post()
+///     .type_(FirewallRuleType::In)
+///     .action("ACCEPT")
 ///     .proto("tcp")
 ///     .dport("443")
 ///     .enable(true)
@@ -9006,7 +9008,7 @@ impl QemuVmidResizePutRequired<1> {
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let vm = pve.nodes().node("pve1").qemu().vmid(100);
-/// vm.resize().put("scsi0", "+8G").await?.wait().await?;
+/// vm.resize().put().disk("scsi0").size("+8G").await?.wait().await?;
 /// # Ok(()) }
 /// ```
 #[doc(alias("PUT /nodes/{node}/qemu/{vmid}/resize", "resize disk", "grow disk"))]

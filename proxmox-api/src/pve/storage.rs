@@ -206,7 +206,9 @@ impl StoragePostRequired<1> {
 /// use proxmox_api::pve::storage::StorageType;
 ///
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.storage().post(StorageType::Nfs, "backups")
+/// pve.storage().post()
+///     .type_(StorageType::Nfs)
+///     .storage("backups")
 ///     .server("192.0.2.40")
 ///     .export("/srv/backups")
 ///     .content(["backup"])
