@@ -6,7 +6,7 @@
 //! | [`GET /cluster/notifications`](ClusterNotificationsPath::get)<br>`cluster().notifications().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints`](ClusterNotificationsEndpointsPath::get)<br>`cluster().notifications().endpoints().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPath::get)<br>`cluster().notifications().endpoints().gotify().get()` | list of [`NotificationGotifyItem`] | Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost)<br>`cluster().notifications().endpoints().gotify().post(name, server, token)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/gotify`](ClusterNotificationsEndpointsGotifyPost)<br>`cluster().notifications().endpoints().gotify().post().name(name).server(server).token(token)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::get)<br>`cluster().notifications().endpoints().gotify().name(name).get()` | [`NotificationGotify`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePut)<br>`cluster().notifications().endpoints().gotify().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/gotify/{name}`](ClusterNotificationsEndpointsGotifyNamePath::delete)<br>`cluster().notifications().endpoints().gotify().name(name).delete()` | `()` | Mapping.Modify | Since 8.1 |
@@ -16,12 +16,12 @@
 //! | [`PUT /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePut)<br>`cluster().notifications().endpoints().sendmail().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](ClusterNotificationsEndpointsSendmailNamePath::delete)<br>`cluster().notifications().endpoints().sendmail().name(name).delete()` | `()` | Mapping.Modify | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPath::get)<br>`cluster().notifications().endpoints().smtp().get()` | list of [`NotificationSmtpItem`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost)<br>`cluster().notifications().endpoints().smtp().post(name, server, from_address)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/smtp`](ClusterNotificationsEndpointsSmtpPost)<br>`cluster().notifications().endpoints().smtp().post().name(name).server(server).from_address(from_address)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::get)<br>`cluster().notifications().endpoints().smtp().name(name).get()` | [`NotificationSmtp`] | Mapping.Modify or Mapping.Audit | Since 8.1 |
 //! | [`PUT /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePut)<br>`cluster().notifications().endpoints().smtp().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
 //! | [`DELETE /cluster/notifications/endpoints/smtp/{name}`](ClusterNotificationsEndpointsSmtpNamePath::delete)<br>`cluster().notifications().endpoints().smtp().name(name).delete()` | `()` | Mapping.Modify | Since 8.1 |
 //! | [`GET /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPath::get)<br>`cluster().notifications().endpoints().webhook().get()` | list of [`NotificationWebhookItem`] | Mapping.Audit | Since 8.3 |
-//! | [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost)<br>`cluster().notifications().endpoints().webhook().post(name, method, url)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
+//! | [`POST /cluster/notifications/endpoints/webhook`](ClusterNotificationsEndpointsWebhookPost)<br>`cluster().notifications().endpoints().webhook().post().name(name).method(method).url(url)` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
 //! | [`GET /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::get)<br>`cluster().notifications().endpoints().webhook().name(name).get()` | [`NotificationWebhook`] | Mapping.Modify or Mapping.Audit | Since 8.3 |
 //! | [`PUT /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePut)<br>`cluster().notifications().endpoints().webhook().name(name).put()` | `()` | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
 //! | [`DELETE /cluster/notifications/endpoints/webhook/{name}`](ClusterNotificationsEndpointsWebhookNamePath::delete)<br>`cluster().notifications().endpoints().webhook().name(name).delete()` | `()` | Mapping.Modify | Since 8.3 |
@@ -172,12 +172,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
     /// * `server`: Address (URL) of the Gotify server.
     /// * `token`: Application token of the Gotify server.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        name: impl IntoValue<String, How0>,
-        server: impl IntoValue<String, How1>,
-        token: impl IntoValue<Secret, How2>,
-    ) -> ClusterNotificationsEndpointsGotifyPost {
+    pub fn post(&self) -> ClusterNotificationsEndpointsGotifyPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/notifications/endpoints/gotify",
@@ -196,11 +191,54 @@ impl ClusterNotificationsEndpointsGotifyPath {
             .since(8, 1)
             .secrets(&["token"])
             .limits(&[("name", Takes::Format("pve-configid"))]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("name", name);
-        request.call.set_as::<String, How1>("server", server);
-        request.call.set_as::<Secret, How2>("token", token);
-        ClusterNotificationsEndpointsGotifyPost(request)
+        ClusterNotificationsEndpointsGotifyPostRequired(
+            self.0.request(ENDPOINT, reply::nothing),
+        )
+    }
+}
+
+/// `POST /cluster/notifications/endpoints/gotify` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterNotificationsEndpointsGotifyPostRequired<const GIVEN: usize>(
+    Request<()>,
+);
+
+impl ClusterNotificationsEndpointsGotifyPostRequired<0> {
+    /// Endpoint name, used as a target by matchers.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<String, How>,
+    ) -> ClusterNotificationsEndpointsGotifyPostRequired<1> {
+        self.0.call.set_as::<String, How>("name", name);
+        ClusterNotificationsEndpointsGotifyPostRequired(self.0)
+    }
+}
+
+impl ClusterNotificationsEndpointsGotifyPostRequired<1> {
+    /// Address (URL) of the Gotify server.
+    #[inline]
+    pub fn server<How>(
+        mut self,
+        server: impl IntoValue<String, How>,
+    ) -> ClusterNotificationsEndpointsGotifyPostRequired<2> {
+        self.0.call.set_as::<String, How>("server", server);
+        ClusterNotificationsEndpointsGotifyPostRequired(self.0)
+    }
+}
+
+impl ClusterNotificationsEndpointsGotifyPostRequired<2> {
+    /// Application token of the Gotify server.
+    #[inline]
+    pub fn token<How>(
+        mut self,
+        token: impl IntoValue<Secret, How>,
+    ) -> ClusterNotificationsEndpointsGotifyPost {
+        self.0.call.set_as::<Secret, How>("token", token);
+        ClusterNotificationsEndpointsGotifyPost(self.0)
     }
 }
 
@@ -214,7 +252,10 @@ impl ClusterNotificationsEndpointsGotifyPath {
 ///     .notifications()
 ///     .endpoints()
 ///     .gotify()
-///     .post("web", "192.0.2.40", "token")
+///     .post()
+///     .name("web")
+///     .server("192.0.2.40")
+///     .token("token")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -931,12 +972,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
     /// * `server`: Host name or IP address of the SMTP server.
     /// * `from_address`: Sender address of the mails.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        name: impl IntoValue<String, How0>,
-        server: impl IntoValue<String, How1>,
-        from_address: impl IntoValue<String, How2>,
-    ) -> ClusterNotificationsEndpointsSmtpPost {
+    pub fn post(&self) -> ClusterNotificationsEndpointsSmtpPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/notifications/endpoints/smtp",
@@ -955,11 +991,54 @@ impl ClusterNotificationsEndpointsSmtpPath {
             .since(8, 1)
             .secrets(&["password"])
             .limits(&[("name", Takes::Format("pve-configid"))]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("name", name);
-        request.call.set_as::<String, How1>("server", server);
-        request.call.set_as::<String, How2>("from-address", from_address);
-        ClusterNotificationsEndpointsSmtpPost(request)
+        ClusterNotificationsEndpointsSmtpPostRequired(
+            self.0.request(ENDPOINT, reply::nothing),
+        )
+    }
+}
+
+/// `POST /cluster/notifications/endpoints/smtp` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterNotificationsEndpointsSmtpPostRequired<const GIVEN: usize>(
+    Request<()>,
+);
+
+impl ClusterNotificationsEndpointsSmtpPostRequired<0> {
+    /// Endpoint name, used as a target by matchers.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<String, How>,
+    ) -> ClusterNotificationsEndpointsSmtpPostRequired<1> {
+        self.0.call.set_as::<String, How>("name", name);
+        ClusterNotificationsEndpointsSmtpPostRequired(self.0)
+    }
+}
+
+impl ClusterNotificationsEndpointsSmtpPostRequired<1> {
+    /// Host name or IP address of the SMTP server.
+    #[inline]
+    pub fn server<How>(
+        mut self,
+        server: impl IntoValue<String, How>,
+    ) -> ClusterNotificationsEndpointsSmtpPostRequired<2> {
+        self.0.call.set_as::<String, How>("server", server);
+        ClusterNotificationsEndpointsSmtpPostRequired(self.0)
+    }
+}
+
+impl ClusterNotificationsEndpointsSmtpPostRequired<2> {
+    /// Sender address of the mails.
+    #[inline]
+    pub fn from_address<How>(
+        mut self,
+        from_address: impl IntoValue<String, How>,
+    ) -> ClusterNotificationsEndpointsSmtpPost {
+        self.0.call.set_as::<String, How>("from-address", from_address);
+        ClusterNotificationsEndpointsSmtpPost(self.0)
     }
 }
 
@@ -973,7 +1052,10 @@ impl ClusterNotificationsEndpointsSmtpPath {
 ///     .notifications()
 ///     .endpoints()
 ///     .smtp()
-///     .post("web", "192.0.2.40", "fromaddress")
+///     .post()
+///     .name("web")
+///     .server("192.0.2.40")
+///     .from_address("fromaddress")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -1391,12 +1473,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
     /// * `method`: HTTP method of the request.
     /// * `url`: Address (URL) the request goes to.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        name: impl IntoValue<String, How0>,
-        method: impl IntoValue<NotificationWebhookMethod, How1>,
-        url: impl IntoValue<Secret, How2>,
-    ) -> ClusterNotificationsEndpointsWebhookPost {
+    pub fn post(&self) -> ClusterNotificationsEndpointsWebhookPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/notifications/endpoints/webhook",
@@ -1415,11 +1492,54 @@ impl ClusterNotificationsEndpointsWebhookPath {
             .since(8, 3)
             .secrets(&["url", "header", "secret"])
             .limits(&[("name", Takes::Format("pve-configid"))]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String, How0>("name", name);
-        request.call.set_as::<NotificationWebhookMethod, How1>("method", method);
-        request.call.set_as::<Secret, How2>("url", url);
-        ClusterNotificationsEndpointsWebhookPost(request)
+        ClusterNotificationsEndpointsWebhookPostRequired(
+            self.0.request(ENDPOINT, reply::nothing),
+        )
+    }
+}
+
+/// `POST /cluster/notifications/endpoints/webhook` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct ClusterNotificationsEndpointsWebhookPostRequired<const GIVEN: usize>(
+    Request<()>,
+);
+
+impl ClusterNotificationsEndpointsWebhookPostRequired<0> {
+    /// Endpoint name, used as a target by matchers.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<String, How>,
+    ) -> ClusterNotificationsEndpointsWebhookPostRequired<1> {
+        self.0.call.set_as::<String, How>("name", name);
+        ClusterNotificationsEndpointsWebhookPostRequired(self.0)
+    }
+}
+
+impl ClusterNotificationsEndpointsWebhookPostRequired<1> {
+    /// HTTP method of the request.
+    #[inline]
+    pub fn method<How>(
+        mut self,
+        method: impl IntoValue<NotificationWebhookMethod, How>,
+    ) -> ClusterNotificationsEndpointsWebhookPostRequired<2> {
+        self.0.call.set_as::<NotificationWebhookMethod, How>("method", method);
+        ClusterNotificationsEndpointsWebhookPostRequired(self.0)
+    }
+}
+
+impl ClusterNotificationsEndpointsWebhookPostRequired<2> {
+    /// Address (URL) the request goes to.
+    #[inline]
+    pub fn url<How>(
+        mut self,
+        url: impl IntoValue<Secret, How>,
+    ) -> ClusterNotificationsEndpointsWebhookPost {
+        self.0.call.set_as::<Secret, How>("url", url);
+        ClusterNotificationsEndpointsWebhookPost(self.0)
     }
 }
 
@@ -1435,11 +1555,10 @@ impl ClusterNotificationsEndpointsWebhookPath {
 ///     .notifications()
 ///     .endpoints()
 ///     .webhook()
-///     .post(
-///         "web",
-///         NotificationWebhookMethod::Post,
-///         "https://example.org/debian-13.iso",
-///     )
+///     .post()
+///     .name("web")
+///     .method(NotificationWebhookMethod::Post)
+///     .url("https://example.org/debian-13.iso")
 ///     .await?;
 /// # Ok(()) }
 /// ```

@@ -5,20 +5,20 @@
 //! |---|---|---|---|
 //! | [`GET /nodes/{node}/disks`](NodeDisksPath::get)<br>`nodes().node(node).disks().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get)<br>`nodes().node(node).disks().directory().get()` | list of [`NodeDisksDirectoryItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost)<br>`nodes().node(node).disks().directory().post(name, device)` | [`Task`] | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost)<br>`nodes().node(node).disks().directory().post().name(name).device(device)` | [`Task`] | Sys.Modify … |  |
 //! | [`DELETE /nodes/{node}/disks/directory/{name}`](NodeDisksDirectoryNameDelete)<br>`nodes().node(node).disks().directory().name(name).delete()` | [`Task`] | Sys.Modify … |  |
 //! | [`POST /nodes/{node}/disks/initgpt`](NodeDisksInitgptPost)<br>`nodes().node(node).disks().initgpt().post(disk)` | [`Task`] | Sys.Modify |  |
 //! | [`GET /nodes/{node}/disks/list`](NodeDisksListGet)<br>`nodes().node(node).disks().list().get()` | list of [`NodeDisksListItem`] | Sys.Audit or Sys.Audit |  |
 //! | [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get)<br>`nodes().node(node).disks().lvm().get()` | [`NodeDisksLvm`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost)<br>`nodes().node(node).disks().lvm().post(name, device)` | [`Task`] | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost)<br>`nodes().node(node).disks().lvm().post().name(name).device(device)` | [`Task`] | Sys.Modify … |  |
 //! | [`DELETE /nodes/{node}/disks/lvm/{name}`](NodeDisksLvmNameDelete)<br>`nodes().node(node).disks().lvm().name(name).delete()` | [`Task`] | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get)<br>`nodes().node(node).disks().lvmthin().get()` | list of [`NodeDisksLvmthinItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost)<br>`nodes().node(node).disks().lvmthin().post(name, device)` | [`Task`] | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost)<br>`nodes().node(node).disks().lvmthin().post().name(name).device(device)` | [`Task`] | Sys.Modify … |  |
 //! | [`DELETE /nodes/{node}/disks/lvmthin/{name}`](NodeDisksLvmthinNameDelete)<br>`nodes().node(node).disks().lvmthin().name(name).delete(volume_group)` | [`Task`] | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet)<br>`nodes().node(node).disks().smart().get(disk)` | [`NodeDisksSmart`] | Sys.Audit |  |
 //! | [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put)<br>`nodes().node(node).disks().wipedisk().put(disk)` | [`Task`] | root@pam |  |
 //! | [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get)<br>`nodes().node(node).disks().zfs().get()` | list of [`NodeDisksZfsItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post(name, raidlevel, devices)` | [`Task`] | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post().name(name).raidlevel(raidlevel).devices(devices)` | [`Task`] | Sys.Modify … |  |
 //! | [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get)<br>`nodes().node(node).disks().zfs().name(name).get()` | [`NodeDisksZfs`] | Sys.Audit |  |
 //! | [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete)<br>`nodes().node(node).disks().zfs().name(name).delete()` | [`Task`] | Sys.Modify … |  |
 
@@ -113,11 +113,7 @@ impl NodeDisksDirectoryPath {
     /// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes with it.
     /// * `device`: Block device to format.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        name: impl IntoValue<StorageId, How0>,
-        device: impl IntoValue<String, How1>,
-    ) -> NodeDisksDirectoryPost {
+    pub fn post(&self) -> NodeDisksDirectoryPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/disks/directory",
@@ -133,10 +129,38 @@ impl NodeDisksDirectoryPath {
                 ),
             )
             .limits(&[("name", Takes::Format("pve-storage-id"))]);
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId, How0>("name", name);
-        request.call.set_as::<String, How1>("device", device);
-        NodeDisksDirectoryPost(request)
+        NodeDisksDirectoryPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/disks/directory` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeDisksDirectoryPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeDisksDirectoryPostRequired<0> {
+    /// Name of the directory below `/mnt/pve`, and of the storage definition that goes with it.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<StorageId, How>,
+    ) -> NodeDisksDirectoryPostRequired<1> {
+        self.0.call.set_as::<StorageId, How>("name", name);
+        NodeDisksDirectoryPostRequired(self.0)
+    }
+}
+
+impl NodeDisksDirectoryPostRequired<1> {
+    /// Block device to format.
+    #[inline]
+    pub fn device<How>(
+        mut self,
+        device: impl IntoValue<String, How>,
+    ) -> NodeDisksDirectoryPost {
+        self.0.call.set_as::<String, How>("device", device);
+        NodeDisksDirectoryPost(self.0)
     }
 }
 
@@ -151,7 +175,9 @@ impl NodeDisksDirectoryPath {
 ///     .node("pve1")
 ///     .disks()
 ///     .directory()
-///     .post("local", "/dev/sdb")
+///     .post()
+///     .name("local")
+///     .device("/dev/sdb")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -501,11 +527,7 @@ impl NodeDisksLvmPath {
     /// * `name`: Name of the volume group, and of the storage definition that goes with it.
     /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        name: impl IntoValue<StorageId, How0>,
-        device: impl IntoValue<String, How1>,
-    ) -> NodeDisksLvmPost {
+    pub fn post(&self) -> NodeDisksLvmPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/disks/lvm",
@@ -521,10 +543,38 @@ impl NodeDisksLvmPath {
                 ),
             )
             .limits(&[("name", Takes::Format("pve-storage-id"))]);
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId, How0>("name", name);
-        request.call.set_as::<String, How1>("device", device);
-        NodeDisksLvmPost(request)
+        NodeDisksLvmPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/disks/lvm` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeDisksLvmPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeDisksLvmPostRequired<0> {
+    /// Name of the volume group, and of the storage definition that goes with it.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<StorageId, How>,
+    ) -> NodeDisksLvmPostRequired<1> {
+        self.0.call.set_as::<StorageId, How>("name", name);
+        NodeDisksLvmPostRequired(self.0)
+    }
+}
+
+impl NodeDisksLvmPostRequired<1> {
+    /// Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
+    #[inline]
+    pub fn device<How>(
+        mut self,
+        device: impl IntoValue<String, How>,
+    ) -> NodeDisksLvmPost {
+        self.0.call.set_as::<String, How>("device", device);
+        NodeDisksLvmPost(self.0)
     }
 }
 
@@ -534,7 +584,15 @@ impl NodeDisksLvmPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let task = pve.nodes().node("pve1").disks().lvm().post("local", "/dev/sdb").await?;
+/// let task = pve
+///     .nodes()
+///     .node("pve1")
+///     .disks()
+///     .lvm()
+///     .post()
+///     .name("local")
+///     .device("/dev/sdb")
+///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
 /// ```
@@ -695,11 +753,7 @@ impl NodeDisksLvmthinPath {
     /// * `name`: Name of the thin pool, and of the storage definition that goes with it.
     /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        name: impl IntoValue<StorageId, How0>,
-        device: impl IntoValue<String, How1>,
-    ) -> NodeDisksLvmthinPost {
+    pub fn post(&self) -> NodeDisksLvmthinPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/disks/lvmthin",
@@ -715,10 +769,38 @@ impl NodeDisksLvmthinPath {
                 ),
             )
             .limits(&[("name", Takes::Format("pve-storage-id"))]);
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId, How0>("name", name);
-        request.call.set_as::<String, How1>("device", device);
-        NodeDisksLvmthinPost(request)
+        NodeDisksLvmthinPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/disks/lvmthin` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeDisksLvmthinPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeDisksLvmthinPostRequired<0> {
+    /// Name of the thin pool, and of the storage definition that goes with it.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<StorageId, How>,
+    ) -> NodeDisksLvmthinPostRequired<1> {
+        self.0.call.set_as::<StorageId, How>("name", name);
+        NodeDisksLvmthinPostRequired(self.0)
+    }
+}
+
+impl NodeDisksLvmthinPostRequired<1> {
+    /// Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
+    #[inline]
+    pub fn device<How>(
+        mut self,
+        device: impl IntoValue<String, How>,
+    ) -> NodeDisksLvmthinPost {
+        self.0.call.set_as::<String, How>("device", device);
+        NodeDisksLvmthinPost(self.0)
     }
 }
 
@@ -733,7 +815,9 @@ impl NodeDisksLvmthinPath {
 ///     .node("pve1")
 ///     .disks()
 ///     .lvmthin()
-///     .post("local", "/dev/sdb")
+///     .post()
+///     .name("local")
+///     .device("/dev/sdb")
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }
@@ -1025,12 +1109,7 @@ impl NodeDisksZfsPath {
     /// * `raidlevel`: How the devices are combined.
     /// * `devices`: Comma-separated paths of the block devices to use; what is on them is lost.
     #[inline]
-    pub fn post<How0, How1, How2>(
-        &self,
-        name: impl IntoValue<StorageId, How0>,
-        raidlevel: impl IntoValue<NodeDisksZfsRaidlevel, How1>,
-        devices: impl IntoItems<String, How2>,
-    ) -> NodeDisksZfsPost {
+    pub fn post(&self) -> NodeDisksZfsPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/disks/zfs",
@@ -1051,11 +1130,50 @@ impl NodeDisksZfsPath {
                     ("ashift", Takes::Integer(9, 16)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId, How0>("name", name);
-        request.call.set_as::<NodeDisksZfsRaidlevel, How1>("raidlevel", raidlevel);
-        request.call.set_list::<String, How2>("devices", devices);
-        NodeDisksZfsPost(request)
+        NodeDisksZfsPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/disks/zfs` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeDisksZfsPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeDisksZfsPostRequired<0> {
+    /// Name of the pool, and of the storage definition that goes with it.
+    #[inline]
+    pub fn name<How>(
+        mut self,
+        name: impl IntoValue<StorageId, How>,
+    ) -> NodeDisksZfsPostRequired<1> {
+        self.0.call.set_as::<StorageId, How>("name", name);
+        NodeDisksZfsPostRequired(self.0)
+    }
+}
+
+impl NodeDisksZfsPostRequired<1> {
+    /// How the devices are combined.
+    #[inline]
+    pub fn raidlevel<How>(
+        mut self,
+        raidlevel: impl IntoValue<NodeDisksZfsRaidlevel, How>,
+    ) -> NodeDisksZfsPostRequired<2> {
+        self.0.call.set_as::<NodeDisksZfsRaidlevel, How>("raidlevel", raidlevel);
+        NodeDisksZfsPostRequired(self.0)
+    }
+}
+
+impl NodeDisksZfsPostRequired<2> {
+    /// Comma-separated paths of the block devices to use; what is on them is lost.
+    #[inline]
+    pub fn devices<How>(
+        mut self,
+        devices: impl IntoItems<String, How>,
+    ) -> NodeDisksZfsPost {
+        self.0.call.set_list::<String, How>("devices", devices);
+        NodeDisksZfsPost(self.0)
     }
 }
 
@@ -1072,7 +1190,10 @@ impl NodeDisksZfsPath {
 ///     .node("pve1")
 ///     .disks()
 ///     .zfs()
-///     .post("local", NodeDisksZfsRaidlevel::Single, ["/dev/sdb"])
+///     .post()
+///     .name("local")
+///     .raidlevel(NodeDisksZfsRaidlevel::Single)
+///     .devices(["/dev/sdb"])
 ///     .await?;
 /// task.wait().await?;
 /// # Ok(()) }

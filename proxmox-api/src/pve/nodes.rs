@@ -6,7 +6,7 @@
 //! | [`GET /nodes`](NodesPath::get)<br>`nodes().get()` | list of [`NodesItem`] | … |  |
 //! | [`GET /nodes/{node}`](NodePath::get)<br>`nodes().node(node).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
 //! | [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get)<br>`nodes().node(node).aplinfo().get()` | list of [`NodeAplinfoItem`] |  |  |
-//! | [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post(storage, template)` | [`Task`] | Datastore.AllocateTemplate |  |
+//! | [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post().storage(storage).template(template)` | [`Task`] | Datastore.AllocateTemplate |  |
 //! | [`GET /nodes/{node}/apt`](NodeAptPath::get)<br>`nodes().node(node).apt().get()` | list of [`IdEntry`](super::types::IdEntry) |  |  |
 //! | [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet)<br>`nodes().node(node).apt().changelog().get(name)` | `String` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get)<br>`nodes().node(node).apt().repositories().get()` | [`NodeAptRepositories`] | Sys.Audit |  |
@@ -47,7 +47,7 @@
 //! | [`POST /nodes/{node}/migrateall`](NodeMigrateallPost)<br>`nodes().node(node).migrateall().post(target)` | [`Task`] | VM.Migrate or …, VM.Migrate |  |
 //! | [`GET /nodes/{node}/netstat`](NodeNetstatPath::get)<br>`nodes().node(node).netstat().get()` | list of [`NodeNetstatItem`] | Sys.Audit |  |
 //! | [`GET /nodes/{node}/network`](NodeNetworkGet)<br>`nodes().node(node).network().get()` | list of [`NodeNetworkItem`] | … |  |
-//! | [`POST /nodes/{node}/network`](NodeNetworkPost)<br>`nodes().node(node).network().post(type_, iface)` | `()` | Sys.Modify |  |
+//! | [`POST /nodes/{node}/network`](NodeNetworkPost)<br>`nodes().node(node).network().post().type_(type_).iface(iface)` | `()` | Sys.Modify |  |
 //! | [`PUT /nodes/{node}/network`](NodeNetworkPut)<br>`nodes().node(node).network().put()` | [`Task`] | Sys.Modify |  |
 //! | [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete)<br>`nodes().node(node).network().delete()` | `()` | Sys.Modify |  |
 //! | [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get)<br>`nodes().node(node).network().iface(iface).get()` | [`NodeNetwork`] | Sys.Audit |  |
@@ -61,7 +61,7 @@
 //! | [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post)<br>`nodes().node(node).replication().id(id).schedule_now().post()` | `String` | VM.Replicate |  |
 //! | [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get)<br>`nodes().node(node).replication().id(id).status().get()` | [`NodeReplicationItem`] | VM.Audit |  |
 //! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br>`nodes().node(node).report().get()` | `String` | Sys.Audit |  |
-//! | [`GET /nodes/{node}/rrd`](NodeRrdGet)<br>`nodes().node(node).rrd().get(ds, timeframe)` | [`RrdImage`](super::types::RrdImage) | Sys.Audit |  |
+//! | [`GET /nodes/{node}/rrd`](NodeRrdGet)<br>`nodes().node(node).rrd().get().ds(ds).timeframe(timeframe)` | [`RrdImage`](super::types::RrdImage) | Sys.Audit |  |
 //! | [`GET /nodes/{node}/rrddata`](NodeRrddataGet)<br>`nodes().node(node).rrddata().get(timeframe)` | list of [`NodeRrddataItem`] | Sys.Audit |  |
 //! | [`GET /nodes/{node}/scan`](NodeScanPath::get)<br>`nodes().node(node).scan().get()` | list of [`MethodEntry`] |  |  |
 //! | [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet)<br>`nodes().node(node).scan().cifs().get(server)` | list of [`NodeScanCifsItem`] | Datastore.Allocate |  |
@@ -70,7 +70,7 @@
 //! | [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get)<br>`nodes().node(node).scan().lvm().get()` | list of [`NodeScanLvmItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get)<br>`nodes().node(node).scan().lvmthin().get(vg)` | list of [`NodeScanLvmthinItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get)<br>`nodes().node(node).scan().nfs().get(server)` | list of [`NodeScanNfsItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet)<br>`nodes().node(node).scan().pbs().get(server, username, password)` | list of [`NodeScanPbsItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet)<br>`nodes().node(node).scan().pbs().get().server(server).username(username).password(password)` | list of [`NodeScanPbsItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get)<br>`nodes().node(node).scan().zfs().get()` | list of [`NodeScanZfsItem`] | Datastore.Allocate |  |
 //! | [`GET /nodes/{node}/services`](NodeServicesPath::get)<br>`nodes().node(node).services().get()` | list of [`NodeServicesItem`] | Sys.Audit |  |
 //! | [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get)<br>`nodes().node(node).services().service(service).get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | Sys.Audit |  |
@@ -263,7 +263,14 @@ impl NodeAplinfoPath {
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let task = pve.nodes().node("pve1").aplinfo().post("local", "template").await?;
+    /// let task = pve
+    ///     .nodes()
+    ///     .node("pve1")
+    ///     .aplinfo()
+    ///     .post()
+    ///     .storage("local")
+    ///     .template("template")
+    ///     .await?;
     /// task.wait().await?;
     /// # Ok(()) }
     /// ```
@@ -275,11 +282,7 @@ impl NodeAplinfoPath {
     /// * Needs: `Datastore.AllocateTemplate` on path `/storage/{storage}`.
     #[doc(alias("POST /nodes/{node}/aplinfo"))]
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        storage: impl IntoValue<StorageId, How0>,
-        template: impl IntoValue<String, How1>,
-    ) -> Request<Task> {
+    pub fn post(&self) -> NodeAplinfoPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/aplinfo",
@@ -291,10 +294,38 @@ impl NodeAplinfoPath {
                     ("template", Takes::Length(0, 255)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<StorageId, How0>("storage", storage);
-        request.call.set_as::<String, How1>("template", template);
-        request
+        NodeAplinfoPostRequired(self.0.request(ENDPOINT, reply::task))
+    }
+}
+
+/// `POST /nodes/{node}/aplinfo` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeAplinfoPostRequired<const GIVEN: usize>(Request<Task>);
+
+impl NodeAplinfoPostRequired<0> {
+    /// Storage that receives the template.
+    #[inline]
+    pub fn storage<How>(
+        mut self,
+        storage: impl IntoValue<StorageId, How>,
+    ) -> NodeAplinfoPostRequired<1> {
+        self.0.call.set_as::<StorageId, How>("storage", storage);
+        NodeAplinfoPostRequired(self.0)
+    }
+}
+
+impl NodeAplinfoPostRequired<1> {
+    /// File name of the template, as the list gives it. At most 255 characters.
+    #[inline]
+    pub fn template<How>(
+        mut self,
+        template: impl IntoValue<String, How>,
+    ) -> Request<Task> {
+        self.0.call.set_as::<String, How>("template", template);
+        self.0
     }
 }
 
@@ -2638,11 +2669,7 @@ impl NodeNetworkPath {
     /// * `type_`: Kind of interface.
     /// * `iface`: Name of the network interface. At most 20 characters.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        type_: impl IntoValue<NodeNetworkGetResultType, How0>,
-        iface: impl IntoValue<String, How1>,
-    ) -> NodeNetworkPost {
+    pub fn post(&self) -> NodeNetworkPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/network",
@@ -2671,10 +2698,7 @@ impl NodeNetworkPath {
                 ],
             )
             .partial(&[Partial::new("bridge_vids", Some(Release::new(8, 3)), None)]);
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<NodeNetworkGetResultType, How0>("type", type_);
-        request.call.set_as::<String, How1>("iface", iface);
-        NodeNetworkPost(request)
+        NodeNetworkPostRequired(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Applies the pending network configuration to the running system.
     ///
@@ -2759,6 +2783,34 @@ impl NodeNetworkGet {
     }
 }
 
+/// `POST /nodes/{node}/network` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeNetworkPostRequired<const GIVEN: usize>(Request<()>);
+
+impl NodeNetworkPostRequired<0> {
+    /// Kind of interface.
+    #[inline]
+    pub fn type_<How>(
+        mut self,
+        type_: impl IntoValue<NodeNetworkGetResultType, How>,
+    ) -> NodeNetworkPostRequired<1> {
+        self.0.call.set_as::<NodeNetworkGetResultType, How>("type", type_);
+        NodeNetworkPostRequired(self.0)
+    }
+}
+
+impl NodeNetworkPostRequired<1> {
+    /// Name of the network interface. At most 20 characters.
+    #[inline]
+    pub fn iface<How>(mut self, iface: impl IntoValue<String, How>) -> NodeNetworkPost {
+        self.0.call.set_as::<String, How>("iface", iface);
+        NodeNetworkPost(self.0)
+    }
+}
+
 /// Adds a network interface to the pending configuration; a reload or reboot applies it.
 ///
 /// `POST /nodes/{node}/network`
@@ -2770,7 +2822,9 @@ impl NodeNetworkGet {
 /// pve.nodes()
 ///     .node("pve1")
 ///     .network()
-///     .post(NodeNetworkGetResultType::Bridge, "eth0")
+///     .post()
+///     .type_(NodeNetworkGetResultType::Bridge)
+///     .iface("eth0")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4028,20 +4082,41 @@ impl NodeRrdPath {
     /// * `ds`: Figures to draw, by data source name.
     /// * `timeframe`: Period the figures cover, back from now.
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        ds: impl IntoItems<String, How0>,
-        timeframe: impl IntoValue<NodeRrdTimeframe, How1>,
-    ) -> NodeRrdGet {
+    pub fn get(&self) -> NodeRrdGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/rrd",
             Permission::All("/nodes/{node}", &["Sys.Audit"]),
         );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_list::<String, How0>("ds", ds);
-        request.call.set_as::<NodeRrdTimeframe, How1>("timeframe", timeframe);
-        NodeRrdGet(request)
+        NodeRrdGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/rrd` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeRrdGetRequired<const GIVEN: usize>(Request<super::types::RrdImage>);
+
+impl NodeRrdGetRequired<0> {
+    /// Figures to draw, by data source name.
+    #[inline]
+    pub fn ds<How>(mut self, ds: impl IntoItems<String, How>) -> NodeRrdGetRequired<1> {
+        self.0.call.set_list::<String, How>("ds", ds);
+        NodeRrdGetRequired(self.0)
+    }
+}
+
+impl NodeRrdGetRequired<1> {
+    /// Period the figures cover, back from now.
+    #[inline]
+    pub fn timeframe<How>(
+        mut self,
+        timeframe: impl IntoValue<NodeRrdTimeframe, How>,
+    ) -> NodeRrdGet {
+        self.0.call.set_as::<NodeRrdTimeframe, How>("timeframe", timeframe);
+        NodeRrdGet(self.0)
     }
 }
 
@@ -4057,7 +4132,9 @@ impl NodeRrdPath {
 ///     .nodes()
 ///     .node("pve1")
 ///     .rrd()
-///     .get(["ds"], NodeRrdTimeframe::Hour)
+///     .get()
+///     .ds(["ds"])
+///     .timeframe(NodeRrdTimeframe::Hour)
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -4556,12 +4633,7 @@ impl NodeScanPbsPath {
     /// * `username`: User (`name@realm`) or API token to log in as.
     /// * `password`: Password of the user, or the secret of the API token.
     #[inline]
-    pub fn get<How0, How1, How2>(
-        &self,
-        server: impl IntoValue<String, How0>,
-        username: impl IntoValue<String, How1>,
-        password: impl IntoValue<Secret, How2>,
-    ) -> NodeScanPbsGet {
+    pub fn get(&self) -> NodeScanPbsGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/scan/pbs",
@@ -4577,11 +4649,50 @@ impl NodeScanPbsPath {
                     ("port", Takes::Integer(1, 65535)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("server", server);
-        request.call.set_as::<String, How1>("username", username);
-        request.call.set_as::<Secret, How2>("password", password);
-        NodeScanPbsGet(request)
+        NodeScanPbsGetRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `GET /nodes/{node}/scan/pbs` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeScanPbsGetRequired<const GIVEN: usize>(Request<Vec<NodeScanPbsItem>>);
+
+impl NodeScanPbsGetRequired<0> {
+    /// Host name or IP address of the server to ask.
+    #[inline]
+    pub fn server<How>(
+        mut self,
+        server: impl IntoValue<String, How>,
+    ) -> NodeScanPbsGetRequired<1> {
+        self.0.call.set_as::<String, How>("server", server);
+        NodeScanPbsGetRequired(self.0)
+    }
+}
+
+impl NodeScanPbsGetRequired<1> {
+    /// User (`name@realm`) or API token to log in as.
+    #[inline]
+    pub fn username<How>(
+        mut self,
+        username: impl IntoValue<String, How>,
+    ) -> NodeScanPbsGetRequired<2> {
+        self.0.call.set_as::<String, How>("username", username);
+        NodeScanPbsGetRequired(self.0)
+    }
+}
+
+impl NodeScanPbsGetRequired<2> {
+    /// Password of the user, or the secret of the API token.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> NodeScanPbsGet {
+        self.0.call.set_as::<Secret, How>("password", password);
+        NodeScanPbsGet(self.0)
     }
 }
 
@@ -4596,7 +4707,10 @@ impl NodeScanPbsPath {
 ///     .node("pve1")
 ///     .scan()
 ///     .pbs()
-///     .get("192.0.2.10", "root@pam", "correct horse")
+///     .get()
+///     .server("192.0.2.10")
+///     .username("root@pam")
+///     .password("correct horse")
 ///     .await?;
 /// # Ok(()) }
 /// ```
@@ -8647,7 +8761,7 @@ pub struct NodeNetstatItem {
     /// Data the guest has sent on the card. In bytes.
     pub out: i64,
     /// ID of the guest.
-    pub vmid: i64,
+    pub vmid: u32,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -871,17 +871,23 @@ fn access_domains_post_of_access_domains_item(
     let whole = Root::detached()
         .access()
         .domains()
-        .post(pve::access::AccessDomainsType::Ad, "pve")
+        .post()
+        .type_(pve::access::AccessDomainsType::Ad)
+        .realm("pve")
         .settings(&value);
     let unchanged = Root::detached()
         .access()
         .domains()
-        .post(pve::access::AccessDomainsType::Ad, "pve")
+        .post()
+        .type_(pve::access::AccessDomainsType::Ad)
+        .realm("pve")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .access()
         .domains()
-        .post(pve::access::AccessDomainsType::Ad, "pve");
+        .post()
+        .type_(pve::access::AccessDomainsType::Ad)
+        .realm("pve");
     singly = singly.comment(&value.comment);
     singly = singly.default(&value.default);
     singly = singly.tfa(&value.tfa);
@@ -897,17 +903,23 @@ fn access_domains_post_of_access_domain(answer: Value) -> Result<Written, Decode
     let whole = Root::detached()
         .access()
         .domains()
-        .post(pve::access::AccessDomainsType::Ad, "pve")
+        .post()
+        .type_(pve::access::AccessDomainsType::Ad)
+        .realm("pve")
         .settings(&value);
     let unchanged = Root::detached()
         .access()
         .domains()
-        .post(pve::access::AccessDomainsType::Ad, "pve")
+        .post()
+        .type_(pve::access::AccessDomainsType::Ad)
+        .realm("pve")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .access()
         .domains()
-        .post(pve::access::AccessDomainsType::Ad, "pve");
+        .post()
+        .type_(pve::access::AccessDomainsType::Ad)
+        .realm("pve");
     singly = singly.acr_values(&value.acr_values);
     singly = singly.audiences(&value.audiences);
     singly = singly.autocreate(&value.autocreate);
@@ -1516,19 +1528,25 @@ fn cluster_acme_plugins_post_of_cluster_acme_plugins_item(
         .cluster()
         .acme()
         .plugins()
-        .post(pve::cluster_acme::ClusterAcmePluginsType::Dns, "item1")
+        .post()
+        .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
+        .id("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .acme()
         .plugins()
-        .post(pve::cluster_acme::ClusterAcmePluginsType::Dns, "item1")
+        .post()
+        .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
+        .id("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .acme()
         .plugins()
-        .post(pve::cluster_acme::ClusterAcmePluginsType::Dns, "item1");
+        .post()
+        .type_(pve::cluster_acme::ClusterAcmePluginsType::Dns)
+        .id("item1");
     singly = singly.api(&value.api);
     singly = singly.data(&value.data);
     singly = singly.disable(&value.disable);
@@ -1694,19 +1712,25 @@ fn cluster_firewall_aliases_post_of_firewall_aliases_item(
         .cluster()
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24");
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24");
     singly = singly.comment(&value.comment);
     Ok(Written {
         whole: whole.call().clone(),
@@ -1723,19 +1747,25 @@ fn cluster_firewall_aliases_post_of_firewall_alias(
         .cluster()
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24");
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24");
     singly = singly.comment(&value.comment);
     Ok(Written {
         whole: whole.call().clone(),
@@ -1817,21 +1847,27 @@ fn cluster_firewall_groups_group_post_of_firewall_rule(
         .firewall()
         .groups()
         .group("item1")
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .firewall()
         .groups()
         .group("item1")
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .firewall()
         .groups()
         .group("item1")
-        .post(pve::types::FirewallRuleType::In, "item1");
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1");
     singly = singly.comment(&value.comment);
     singly = singly.dest(&value.dest);
     singly = singly.dport(&value.dport);
@@ -2069,19 +2105,25 @@ fn cluster_firewall_rules_post_of_firewall_rule(
         .cluster()
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1");
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1");
     singly = singly.comment(&value.comment);
     singly = singly.dest(&value.dest);
     singly = singly.dport(&value.dport);
@@ -2148,19 +2190,25 @@ fn cluster_ha_groups_post_of_cluster_ha_groups_item(
         .cluster()
         .ha()
         .groups()
-        .post("item1", ["pve1", "pve1"])
+        .post()
+        .group("item1")
+        .nodes(["pve1", "pve1"])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .ha()
         .groups()
-        .post("item1", ["pve1", "pve1"])
+        .post()
+        .group("item1")
+        .nodes(["pve1", "pve1"])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .ha()
         .groups()
-        .post("item1", ["pve1", "pve1"]);
+        .post()
+        .group("item1")
+        .nodes(["pve1", "pve1"]);
     singly = singly.comment(&value.comment);
     singly = singly.nofailback(&value.nofailback);
     singly = singly.restricted(&value.restricted);
@@ -2340,31 +2388,28 @@ fn cluster_ha_rules_post_of_cluster_ha_rules_item(
         .cluster()
         .ha()
         .rules()
-        .post(
-            pve::cluster_ha::ClusterHaRulesType::NodeAffinity,
-            "item1",
-            ["vm:100", "vm:100"],
-        )
+        .post()
+        .type_(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .rule("item1")
+        .resources(["vm:100", "vm:100"])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .ha()
         .rules()
-        .post(
-            pve::cluster_ha::ClusterHaRulesType::NodeAffinity,
-            "item1",
-            ["vm:100", "vm:100"],
-        )
+        .post()
+        .type_(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .rule("item1")
+        .resources(["vm:100", "vm:100"])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .ha()
         .rules()
-        .post(
-            pve::cluster_ha::ClusterHaRulesType::NodeAffinity,
-            "item1",
-            ["vm:100", "vm:100"],
-        );
+        .post()
+        .type_(pve::cluster_ha::ClusterHaRulesType::NodeAffinity)
+        .rule("item1")
+        .resources(["vm:100", "vm:100"]);
     singly = singly.affinity(&value.affinity);
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
@@ -2531,37 +2576,34 @@ fn cluster_mapping_dir_post_of_cluster_mapping_dir_item(
         .cluster()
         .mapping()
         .dir()
-        .post(
-            "item1",
-            [
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+        ])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .mapping()
         .dir()
-        .post(
-            "item1",
-            [
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+        ])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .mapping()
         .dir()
-        .post(
-            "item1",
-            [
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-            ],
-        );
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+        ]);
     singly = singly.description(&value.description);
     Ok(Written {
         whole: whole.call().clone(),
@@ -2578,37 +2620,34 @@ fn cluster_mapping_dir_post_of_cluster_mapping_dir(
         .cluster()
         .mapping()
         .dir()
-        .post(
-            "item1",
-            [
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+        ])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .mapping()
         .dir()
-        .post(
-            "item1",
-            [
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+        ])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .mapping()
         .dir()
-        .post(
-            "item1",
-            [
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-                pve::cluster::DirMapping::new("pve1", "/mnt/store"),
-            ],
-        );
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+            pve::cluster::DirMapping::new("pve1", "/mnt/store"),
+        ]);
     singly = singly.description(&value.description);
     Ok(Written {
         whole: whole.call().clone(),
@@ -2681,55 +2720,52 @@ fn cluster_mapping_pci_post_of_cluster_mapping_pci_item(
         .cluster()
         .mapping()
         .pci()
-        .post(
-            "item1",
-            [
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+        ])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .mapping()
         .pci()
-        .post(
-            "item1",
-            [
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+        ])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .mapping()
         .pci()
-        .post(
-            "item1",
-            [
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-            ],
-        );
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+        ]);
     singly = singly.description(&value.description);
     singly = singly.live_migration_capable(&value.live_migration_capable);
     singly = singly.mdev(&value.mdev);
@@ -2748,55 +2784,52 @@ fn cluster_mapping_pci_post_of_cluster_mapping_pci(
         .cluster()
         .mapping()
         .pci()
-        .post(
-            "item1",
-            [
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+        ])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .mapping()
         .pci()
-        .post(
-            "item1",
-            [
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+        ])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .mapping()
         .pci()
-        .post(
-            "item1",
-            [
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-                pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
-                    .description("text")
-                    .iommugroup(7i64)
-                    .subsystem_id("8086:1533"),
-            ],
-        );
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+            pve::cluster::PciMapping::new("8086:1533", "pve1", "0000:01:00.0")
+                .description("text")
+                .iommugroup(7i64)
+                .subsystem_id("8086:1533"),
+        ]);
     singly = singly.description(&value.description);
     singly = singly.live_migration_capable(&value.live_migration_capable);
     singly = singly.mdev(&value.mdev);
@@ -2875,49 +2908,46 @@ fn cluster_mapping_usb_post_of_cluster_mapping_usb_item(
         .cluster()
         .mapping()
         .usb()
-        .post(
-            "item1",
-            [
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+        ])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .mapping()
         .usb()
-        .post(
-            "item1",
-            [
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+        ])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .mapping()
         .usb()
-        .post(
-            "item1",
-            [
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-            ],
-        );
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+        ]);
     singly = singly.description(&value.description);
     Ok(Written {
         whole: whole.call().clone(),
@@ -2934,49 +2964,46 @@ fn cluster_mapping_usb_post_of_cluster_mapping_usb(
         .cluster()
         .mapping()
         .usb()
-        .post(
-            "item1",
-            [
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+        ])
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .mapping()
         .usb()
-        .post(
-            "item1",
-            [
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-            ],
-        )
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+        ])
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .mapping()
         .usb()
-        .post(
-            "item1",
-            [
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-                pve::cluster::UsbMapping::new("8086:1533", "pve1")
-                    .description("text")
-                    .path("1-2.3"),
-            ],
-        );
+        .post()
+        .id("item1")
+        .map([
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+            pve::cluster::UsbMapping::new("8086:1533", "pve1")
+                .description("text")
+                .path("1-2.3"),
+        ]);
     singly = singly.description(&value.description);
     Ok(Written {
         whole: whole.call().clone(),
@@ -3100,21 +3127,30 @@ fn cluster_metrics_server_id_post_of_cluster_metrics_server(
         .metrics()
         .server()
         .id("item1")
-        .post(pve::cluster::ClusterMetricsServerType::Graphite, "192.0.2.10", 7i64)
+        .post()
+        .type_(pve::cluster::ClusterMetricsServerType::Graphite)
+        .server("192.0.2.10")
+        .port(7i64)
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .metrics()
         .server()
         .id("item1")
-        .post(pve::cluster::ClusterMetricsServerType::Graphite, "192.0.2.10", 7i64)
+        .post()
+        .type_(pve::cluster::ClusterMetricsServerType::Graphite)
+        .server("192.0.2.10")
+        .port(7i64)
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .metrics()
         .server()
         .id("item1")
-        .post(pve::cluster::ClusterMetricsServerType::Graphite, "192.0.2.10", 7i64);
+        .post()
+        .type_(pve::cluster::ClusterMetricsServerType::Graphite)
+        .server("192.0.2.10")
+        .port(7i64);
     singly = singly.api_path_prefix(&value.api_path_prefix);
     singly = singly.bucket(&value.bucket);
     singly = singly.disable(&value.disable);
@@ -3234,21 +3270,30 @@ fn cluster_notifications_endpoints_gotify_post_of_notification_gotify_item(
         .notifications()
         .endpoints()
         .gotify()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .token("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .gotify()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .token("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .gotify()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü");
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .token("a b&c=d;e+f%41/ü");
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
     Ok(Written {
@@ -3267,21 +3312,30 @@ fn cluster_notifications_endpoints_gotify_post_of_notification_gotify(
         .notifications()
         .endpoints()
         .gotify()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .token("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .gotify()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .token("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .gotify()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü");
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .token("a b&c=d;e+f%41/ü");
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
     Ok(Written {
@@ -3528,21 +3582,30 @@ fn cluster_notifications_endpoints_smtp_post_of_notification_smtp_item(
         .notifications()
         .endpoints()
         .smtp()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .from_address("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .smtp()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .from_address("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .smtp()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü");
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .from_address("a b&c=d;e+f%41/ü");
     singly = singly.author(&value.author);
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
@@ -3567,21 +3630,30 @@ fn cluster_notifications_endpoints_smtp_post_of_notification_smtp(
         .notifications()
         .endpoints()
         .smtp()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .from_address("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .smtp()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü")
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .from_address("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .smtp()
-        .post("item1", "a b&c=d;e+f%41/ü", "a b&c=d;e+f%41/ü");
+        .post()
+        .name("item1")
+        .server("a b&c=d;e+f%41/ü")
+        .from_address("a b&c=d;e+f%41/ü");
     singly = singly.author(&value.author);
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
@@ -3694,33 +3766,30 @@ fn cluster_notifications_endpoints_webhook_post_of_notification_webhook_item(
         .notifications()
         .endpoints()
         .webhook()
-        .post(
-            "item1",
-            pve::cluster_notifications::NotificationWebhookMethod::Post,
-            "a b&c=d;e+f%41/ü",
-        )
+        .post()
+        .name("item1")
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
+        .url("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .webhook()
-        .post(
-            "item1",
-            pve::cluster_notifications::NotificationWebhookMethod::Post,
-            "a b&c=d;e+f%41/ü",
-        )
+        .post()
+        .name("item1")
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
+        .url("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .webhook()
-        .post(
-            "item1",
-            pve::cluster_notifications::NotificationWebhookMethod::Post,
-            "a b&c=d;e+f%41/ü",
-        );
+        .post()
+        .name("item1")
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
+        .url("a b&c=d;e+f%41/ü");
     singly = singly.body(&value.body);
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
@@ -3742,33 +3811,30 @@ fn cluster_notifications_endpoints_webhook_post_of_notification_webhook(
         .notifications()
         .endpoints()
         .webhook()
-        .post(
-            "item1",
-            pve::cluster_notifications::NotificationWebhookMethod::Post,
-            "a b&c=d;e+f%41/ü",
-        )
+        .post()
+        .name("item1")
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
+        .url("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .webhook()
-        .post(
-            "item1",
-            pve::cluster_notifications::NotificationWebhookMethod::Post,
-            "a b&c=d;e+f%41/ü",
-        )
+        .post()
+        .name("item1")
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
+        .url("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .notifications()
         .endpoints()
         .webhook()
-        .post(
-            "item1",
-            pve::cluster_notifications::NotificationWebhookMethod::Post,
-            "a b&c=d;e+f%41/ü",
-        );
+        .post()
+        .name("item1")
+        .method(pve::cluster_notifications::NotificationWebhookMethod::Post)
+        .url("a b&c=d;e+f%41/ü");
     singly = singly.body(&value.body);
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
@@ -4063,19 +4129,25 @@ fn cluster_qemu_custom_cpu_models_post_of_cluster_qemu_custom_cpu_models_item(
         .cluster()
         .qemu()
         .custom_cpu_models()
-        .post("item1", pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
+        .post()
+        .cputype("item1")
+        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .qemu()
         .custom_cpu_models()
-        .post("item1", pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
+        .post()
+        .cputype("item1")
+        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486)
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .qemu()
         .custom_cpu_models()
-        .post("item1", pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486);
+        .post()
+        .cputype("item1")
+        .reported_model(pve::cluster::ClusterQemuCustomCpuModelsReportedModel::V486);
     singly = singly.flags(&value.flags);
     singly = singly.guest_phys_bits(&value.guest_phys_bits);
     singly = singly.hidden(&value.hidden);
@@ -4134,17 +4206,26 @@ fn cluster_replication_post_of_cluster_replication_item(
     let whole = Root::detached()
         .cluster()
         .replication()
-        .post(pve::cluster::ClusterReplicationType::Local, "100-0", "pve2")
+        .post()
+        .type_(pve::cluster::ClusterReplicationType::Local)
+        .id("100-0")
+        .target("pve2")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .replication()
-        .post(pve::cluster::ClusterReplicationType::Local, "100-0", "pve2")
+        .post()
+        .type_(pve::cluster::ClusterReplicationType::Local)
+        .id("100-0")
+        .target("pve2")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .replication()
-        .post(pve::cluster::ClusterReplicationType::Local, "100-0", "pve2");
+        .post()
+        .type_(pve::cluster::ClusterReplicationType::Local)
+        .id("100-0")
+        .target("pve2");
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
     singly = singly.rate(&value.rate);
@@ -4165,17 +4246,26 @@ fn cluster_replication_post_of_cluster_replication(
     let whole = Root::detached()
         .cluster()
         .replication()
-        .post(pve::cluster::ClusterReplicationType::Local, "100-0", "pve2")
+        .post()
+        .type_(pve::cluster::ClusterReplicationType::Local)
+        .id("100-0")
+        .target("pve2")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .replication()
-        .post(pve::cluster::ClusterReplicationType::Local, "100-0", "pve2")
+        .post()
+        .type_(pve::cluster::ClusterReplicationType::Local)
+        .id("100-0")
+        .target("pve2")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .replication()
-        .post(pve::cluster::ClusterReplicationType::Local, "100-0", "pve2");
+        .post()
+        .type_(pve::cluster::ClusterReplicationType::Local)
+        .id("100-0")
+        .target("pve2");
     singly = singly.comment(&value.comment);
     singly = singly.disable(&value.disable);
     singly = singly.rate(&value.rate);
@@ -4257,19 +4347,25 @@ fn cluster_sdn_controllers_post_of_cluster_sdn_controllers_item(
         .cluster()
         .sdn()
         .controllers()
-        .post(pve::cluster_sdn::ClusterSdnControllersType::Bgp, "item1")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnControllersType::Bgp)
+        .controller("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .sdn()
         .controllers()
-        .post(pve::cluster_sdn::ClusterSdnControllersType::Bgp, "item1")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnControllersType::Bgp)
+        .controller("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .sdn()
         .controllers()
-        .post(pve::cluster_sdn::ClusterSdnControllersType::Bgp, "item1");
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnControllersType::Bgp)
+        .controller("item1");
     singly = singly.asn(&value.asn);
     singly = singly.bgp_mode(&value.bgp_mode);
     singly = singly.bgp_multipath_as_path_relax(&value.bgp_multipath_as_path_relax);
@@ -4348,34 +4444,31 @@ fn cluster_sdn_dns_post_of_cluster_sdn_dns_item(
         .cluster()
         .sdn()
         .dns()
-        .post(
-            pve::cluster_sdn::ClusterSdnDnsType::Powerdns,
-            "item1",
-            "a b&c=d;e+f%41/ü",
-            "a b&c=d;e+f%41/ü",
-        )
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnDnsType::Powerdns)
+        .dns("item1")
+        .url("a b&c=d;e+f%41/ü")
+        .key("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .sdn()
         .dns()
-        .post(
-            pve::cluster_sdn::ClusterSdnDnsType::Powerdns,
-            "item1",
-            "a b&c=d;e+f%41/ü",
-            "a b&c=d;e+f%41/ü",
-        )
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnDnsType::Powerdns)
+        .dns("item1")
+        .url("a b&c=d;e+f%41/ü")
+        .key("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .sdn()
         .dns()
-        .post(
-            pve::cluster_sdn::ClusterSdnDnsType::Powerdns,
-            "item1",
-            "a b&c=d;e+f%41/ü",
-            "a b&c=d;e+f%41/ü",
-        );
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnDnsType::Powerdns)
+        .dns("item1")
+        .url("a b&c=d;e+f%41/ü")
+        .key("a b&c=d;e+f%41/ü");
     singly = singly.fingerprint(&value.fingerprint);
     singly = singly.reversemaskv6(&value.reversemaskv6);
     singly = singly.reversev6mask(&value.reversev6mask);
@@ -4427,21 +4520,27 @@ fn cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric_get_item(
         .sdn()
         .fabrics()
         .fabric()
-        .post(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric, "item1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .id("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .sdn()
         .fabrics()
         .fabric()
-        .post(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric, "item1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .id("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .sdn()
         .fabrics()
         .fabric()
-        .post(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric, "item1");
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .id("item1");
     singly = singly.area(&value.area);
     singly = singly.csnp_interval(&value.csnp_interval);
     singly = singly.hello_interval(&value.hello_interval);
@@ -4511,7 +4610,9 @@ fn cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node_item(
         .fabrics()
         .node()
         .fabric_id("item1")
-        .post(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric, "pve1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .node_id("pve1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -4519,7 +4620,9 @@ fn cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node_item(
         .fabrics()
         .node()
         .fabric_id("item1")
-        .post(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric, "pve1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .node_id("pve1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
@@ -4527,7 +4630,9 @@ fn cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node_item(
         .fabrics()
         .node()
         .fabric_id("item1")
-        .post(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric, "pve1");
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .node_id("pve1");
     singly = singly.allowed_ips(&value.allowed_ips);
     singly = singly.endpoint(&value.endpoint);
     singly = singly.interfaces(&value.interfaces);
@@ -4598,19 +4703,25 @@ fn cluster_sdn_ipams_post_of_cluster_sdn_ipams_item(
         .cluster()
         .sdn()
         .ipams()
-        .post(pve::cluster_sdn::ClusterSdnIpamsType::Netbox, "item1")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnIpamsType::Netbox)
+        .ipam("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .sdn()
         .ipams()
-        .post(pve::cluster_sdn::ClusterSdnIpamsType::Netbox, "item1")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnIpamsType::Netbox)
+        .ipam("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .sdn()
         .ipams()
-        .post(pve::cluster_sdn::ClusterSdnIpamsType::Netbox, "item1");
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnIpamsType::Netbox)
+        .ipam("item1");
     singly = singly.fingerprint(&value.fingerprint);
     singly = singly.section(&value.section);
     singly = singly.token(&value.token);
@@ -4714,7 +4825,9 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
         .prefix_lists()
         .id("item1")
         .entries()
-        .post(pve::cluster_sdn::ClusterSdnAction::Permit, "192.0.2.0/24")
+        .post()
+        .action(pve::cluster_sdn::ClusterSdnAction::Permit)
+        .prefix("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -4722,7 +4835,9 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
         .prefix_lists()
         .id("item1")
         .entries()
-        .post(pve::cluster_sdn::ClusterSdnAction::Permit, "192.0.2.0/24")
+        .post()
+        .action(pve::cluster_sdn::ClusterSdnAction::Permit)
+        .prefix("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
@@ -4730,7 +4845,9 @@ fn cluster_sdn_prefix_lists_id_entries_post_of_cluster_sdn_prefix_lists_entries_
         .prefix_lists()
         .id("item1")
         .entries()
-        .post(pve::cluster_sdn::ClusterSdnAction::Permit, "192.0.2.0/24");
+        .post()
+        .action(pve::cluster_sdn::ClusterSdnAction::Permit)
+        .prefix("192.0.2.0/24");
     singly = singly.ge(&value.ge);
     singly = singly.le(&value.le);
     singly = singly.seq(&value.seq);
@@ -4836,19 +4953,25 @@ fn cluster_sdn_vnets_post_of_cluster_sdn_vnets_item(
         .cluster()
         .sdn()
         .vnets()
-        .post("item1", "a b&c=d;e+f%41/ü")
+        .post()
+        .vnet("item1")
+        .zone("a b&c=d;e+f%41/ü")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .sdn()
         .vnets()
-        .post("item1", "a b&c=d;e+f%41/ü")
+        .post()
+        .vnet("item1")
+        .zone("a b&c=d;e+f%41/ü")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .sdn()
         .vnets()
-        .post("item1", "a b&c=d;e+f%41/ü");
+        .post()
+        .vnet("item1")
+        .zone("a b&c=d;e+f%41/ü");
     singly = singly.alias(&value.alias);
     singly = singly.isolate_ports(&value.isolate_ports);
     singly = singly.tag(&value.tag);
@@ -4943,7 +5066,9 @@ fn cluster_sdn_vnets_vnet_firewall_rules_post_of_firewall_rule(
         .vnet("item1")
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -4952,7 +5077,9 @@ fn cluster_sdn_vnets_vnet_firewall_rules_post_of_firewall_rule(
         .vnet("item1")
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
@@ -4961,7 +5088,9 @@ fn cluster_sdn_vnets_vnet_firewall_rules_post_of_firewall_rule(
         .vnet("item1")
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1");
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1");
     singly = singly.comment(&value.comment);
     singly = singly.dest(&value.dest);
     singly = singly.dport(&value.dport);
@@ -5044,7 +5173,9 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .vnets()
         .vnet("ab&c=d;e+f%41ü")
         .subnets()
-        .post(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet, "zone1-192.0.2.0-24")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet)
+        .subnet("zone1-192.0.2.0-24")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
@@ -5052,7 +5183,9 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .vnets()
         .vnet("ab&c=d;e+f%41ü")
         .subnets()
-        .post(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet, "zone1-192.0.2.0-24")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet)
+        .subnet("zone1-192.0.2.0-24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
@@ -5060,10 +5193,9 @@ fn cluster_sdn_vnets_vnet_subnets_post_of_cluster_sdn_vnets_subnets_item(
         .vnets()
         .vnet("ab&c=d;e+f%41ü")
         .subnets()
-        .post(
-            pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet,
-            "zone1-192.0.2.0-24",
-        );
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnVnetsSubnetsType::Subnet)
+        .subnet("zone1-192.0.2.0-24");
     singly = singly.dhcp_dns_server(&value.dhcp_dns_server);
     singly = singly.dhcp_range(&value.dhcp_range);
     singly = singly.dnszoneprefix(&value.dnszoneprefix);
@@ -5126,19 +5258,25 @@ fn cluster_sdn_zones_post_of_cluster_sdn_zones_item(
         .cluster()
         .sdn()
         .zones()
-        .post(pve::cluster_sdn::ClusterSdnZonesType::Evpn, "item1")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnZonesType::Evpn)
+        .zone("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .cluster()
         .sdn()
         .zones()
-        .post(pve::cluster_sdn::ClusterSdnZonesType::Evpn, "item1")
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnZonesType::Evpn)
+        .zone("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .cluster()
         .sdn()
         .zones()
-        .post(pve::cluster_sdn::ClusterSdnZonesType::Evpn, "item1");
+        .post()
+        .type_(pve::cluster_sdn::ClusterSdnZonesType::Evpn)
+        .zone("item1");
     singly = singly.advertise_subnets(&value.advertise_subnets);
     singly = singly.bridge(&value.bridge);
     singly = singly.bridge_disable_mac_learning(&value.bridge_disable_mac_learning);
@@ -5589,21 +5727,27 @@ fn node_firewall_rules_post_of_firewall_rule(
         .node("pve1")
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
         .node("pve1")
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
         .node("pve1")
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1");
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1");
     singly = singly.comment(&value.comment);
     singly = singly.dest(&value.dest);
     singly = singly.dport(&value.dport);
@@ -5841,7 +5985,9 @@ fn lxc_vmid_firewall_aliases_post_of_firewall_aliases_item(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -5850,7 +5996,9 @@ fn lxc_vmid_firewall_aliases_post_of_firewall_aliases_item(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
@@ -5859,7 +6007,9 @@ fn lxc_vmid_firewall_aliases_post_of_firewall_aliases_item(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24");
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24");
     singly = singly.comment(&value.comment);
     Ok(Written {
         whole: whole.call().clone(),
@@ -5879,7 +6029,9 @@ fn lxc_vmid_firewall_aliases_post_of_firewall_alias(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -5888,7 +6040,9 @@ fn lxc_vmid_firewall_aliases_post_of_firewall_alias(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
@@ -5897,7 +6051,9 @@ fn lxc_vmid_firewall_aliases_post_of_firewall_alias(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24");
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24");
     singly = singly.comment(&value.comment);
     Ok(Written {
         whole: whole.call().clone(),
@@ -6220,7 +6376,9 @@ fn lxc_vmid_firewall_rules_post_of_firewall_rule(
         .vmid(100_u32)
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -6229,7 +6387,9 @@ fn lxc_vmid_firewall_rules_post_of_firewall_rule(
         .vmid(100_u32)
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
@@ -6238,7 +6398,9 @@ fn lxc_vmid_firewall_rules_post_of_firewall_rule(
         .vmid(100_u32)
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1");
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1");
     singly = singly.comment(&value.comment);
     singly = singly.dest(&value.dest);
     singly = singly.dport(&value.dport);
@@ -6360,19 +6522,25 @@ fn node_network_post_of_node_network_item(
         .nodes()
         .node("pve1")
         .network()
-        .post(pve::nodes::NodeNetworkGetResultType::Bridge, "eth0")
+        .post()
+        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .iface("eth0")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
         .node("pve1")
         .network()
-        .post(pve::nodes::NodeNetworkGetResultType::Bridge, "eth0")
+        .post()
+        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .iface("eth0")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
         .node("pve1")
         .network()
-        .post(pve::nodes::NodeNetworkGetResultType::Bridge, "eth0");
+        .post()
+        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .iface("eth0");
     singly = singly.address(&value.address);
     singly = singly.address6(&value.address6);
     singly = singly.autostart(&value.autostart);
@@ -6412,19 +6580,25 @@ fn node_network_post_of_node_network(answer: Value) -> Result<Written, DecodeErr
         .nodes()
         .node("pve1")
         .network()
-        .post(pve::nodes::NodeNetworkGetResultType::Bridge, "eth0")
+        .post()
+        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .iface("eth0")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
         .node("pve1")
         .network()
-        .post(pve::nodes::NodeNetworkGetResultType::Bridge, "eth0")
+        .post()
+        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .iface("eth0")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
         .node("pve1")
         .network()
-        .post(pve::nodes::NodeNetworkGetResultType::Bridge, "eth0");
+        .post()
+        .type_(pve::nodes::NodeNetworkGetResultType::Bridge)
+        .iface("eth0");
     singly = singly.address(&value.address);
     singly = singly.address6(&value.address6);
     singly = singly.autostart(&value.autostart);
@@ -6993,7 +7167,9 @@ fn qemu_vmid_firewall_aliases_post_of_firewall_aliases_item(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -7002,7 +7178,9 @@ fn qemu_vmid_firewall_aliases_post_of_firewall_aliases_item(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
@@ -7011,7 +7189,9 @@ fn qemu_vmid_firewall_aliases_post_of_firewall_aliases_item(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24");
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24");
     singly = singly.comment(&value.comment);
     Ok(Written {
         whole: whole.call().clone(),
@@ -7031,7 +7211,9 @@ fn qemu_vmid_firewall_aliases_post_of_firewall_alias(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -7040,7 +7222,9 @@ fn qemu_vmid_firewall_aliases_post_of_firewall_alias(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24")
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
@@ -7049,7 +7233,9 @@ fn qemu_vmid_firewall_aliases_post_of_firewall_alias(
         .vmid(100_u32)
         .firewall()
         .aliases()
-        .post("item1", "192.0.2.0/24");
+        .post()
+        .name("item1")
+        .cidr("192.0.2.0/24");
     singly = singly.comment(&value.comment);
     Ok(Written {
         whole: whole.call().clone(),
@@ -7372,7 +7558,9 @@ fn qemu_vmid_firewall_rules_post_of_firewall_rule(
         .vmid(100_u32)
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .settings(&value);
     let unchanged = Root::detached()
         .nodes()
@@ -7381,7 +7569,9 @@ fn qemu_vmid_firewall_rules_post_of_firewall_rule(
         .vmid(100_u32)
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1")
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .nodes()
@@ -7390,7 +7580,9 @@ fn qemu_vmid_firewall_rules_post_of_firewall_rule(
         .vmid(100_u32)
         .firewall()
         .rules()
-        .post(pve::types::FirewallRuleType::In, "item1");
+        .post()
+        .type_(pve::types::FirewallRuleType::In)
+        .action("item1");
     singly = singly.comment(&value.comment);
     singly = singly.dest(&value.dest);
     singly = singly.dport(&value.dport);
@@ -7698,15 +7890,21 @@ fn storage_post_of_storage_item(answer: Value) -> Result<Written, DecodeError> {
     let value = pve::storage::StorageItem::from_json(answer)?;
     let whole = Root::detached()
         .storage()
-        .post(pve::storage::StorageType::Btrfs, "local")
+        .post()
+        .type_(pve::storage::StorageType::Btrfs)
+        .storage("local")
         .settings(&value);
     let unchanged = Root::detached()
         .storage()
-        .post(pve::storage::StorageType::Btrfs, "local")
+        .post()
+        .type_(pve::storage::StorageType::Btrfs)
+        .storage("local")
         .changes(&value.diff(&value));
     let mut singly = Root::detached()
         .storage()
-        .post(pve::storage::StorageType::Btrfs, "local");
+        .post()
+        .type_(pve::storage::StorageType::Btrfs)
+        .storage("local");
     singly = singly.authsupported(&value.authsupported);
     singly = singly.base(&value.base);
     singly = singly.blocksize(&value.blocksize);
