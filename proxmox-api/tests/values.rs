@@ -29,7 +29,7 @@ async fn start() -> (Simulator, Client) {
 fn a_program_makes_answers_and_does_with_them_what_it_does_with_values() {
     let vm = QemuItem::new("stopped", 101_u64).with(|vm| vm.name = Some("web".to_owned()));
     let text = serde_json::to_string(&[&vm]).expect("JSON");
-    assert_eq!(text, r#"[{"status":"stopped","vmid":101,"name":"web"}]"#);
+    assert_eq!(text, r#"[{"name":"web","status":"stopped","vmid":101}]"#);
     let back: Vec<QemuItem> = serde_json::from_str(&text).expect("the same");
     assert_eq!(back, std::slice::from_ref(&vm));
     assert!(vm.status == "stopped" && vm.status != "running");
@@ -104,7 +104,8 @@ async fn a_configuration_makes_changes_and_is_compared() {
         .await
         .expect_err("it is another by now");
 
-    // And a second machine of the same kind.
+    // And a second machine of the same kind, with an identity of its own.
+    let restored = restored.with(|config| config.vmgenid = None);
     let twin = qemu
         .post(102)
         .settings(&restored)
@@ -136,7 +137,7 @@ async fn what_is_read_is_written_back() {
 
     let options = ClusterOptions::new()
         .migration("type=secure")
-        .registered_tags(["a", "b"]);
+        .mac_prefix("BC:24");
     cluster
         .options()
         .put()
