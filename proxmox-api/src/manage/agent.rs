@@ -467,7 +467,7 @@ pub struct FileSystem {
 }
 
 impl Agent {
-    /// Asks whether it is there: `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
+    /// Asks whether it is there: [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](crate::pve::qemu::QemuVmidAgentPingPath::post).
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].
@@ -499,7 +499,7 @@ impl Agent {
     }
 
     /// Runs a program in the machine: its name, then its arguments. No shell is involved unless it is the
-    /// program. `POST /nodes/{node}/qemu/{vmid}/agent/exec`, then `GET …/agent/exec-status` until it ends.
+    /// program. [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](crate::pve::qemu::QemuVmidAgentExecPost), then `GET …/agent/exec-status` until it ends.
     pub fn exec(&self, command: impl IntoIterator<Item = impl Into<String>>) -> Exec {
         Exec {
             guest: self.guest.clone(),
@@ -509,7 +509,7 @@ impl Agent {
         }
     }
 
-    /// Reads a whole file: `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, piece by piece.
+    /// Reads a whole file: [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](crate::pve::qemu::QemuVmidAgentFileReadGet), piece by piece.
     ///
     /// # Errors
     /// [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is older than 9.1, which cannot read
@@ -555,7 +555,7 @@ impl Agent {
         Ok(bytes_of(&whole.content))
     }
 
-    /// Writes a whole file, replacing one that is there: `POST /nodes/{node}/qemu/{vmid}/agent/file-write`.
+    /// Writes a whole file, replacing one that is there: [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](crate::pve::qemu::QemuVmidAgentFileWritePost).
     ///
     /// One call takes 46,080 bytes. More is first collected in `path.partial` and moved to its place at the
     /// end, for which the machine needs `sh`, `base64` and `mv`, and the user the privilege to run programs.
@@ -611,7 +611,7 @@ impl Agent {
         )))
     }
 
-    /// The machine's file systems: `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
+    /// The machine's file systems: [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](crate::pve::qemu::QemuVmidAgentGetFsinfoPath::get).
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].

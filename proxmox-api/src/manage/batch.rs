@@ -278,7 +278,7 @@ impl Batch<'_> {
     }
 
     /// Has the server itself move the guests to a node, running ones live and with their local disks, as
-    /// [`Batch::on_server`] does for power: `POST /cluster/bulk-action/guest/migrate`.
+    /// [`Batch::on_server`] does for power: [`POST /cluster/bulk-action/guest/migrate`](crate::pve::cluster::ClusterBulkActionGuestMigratePost).
     ///
     /// # Errors
     /// As for every call.

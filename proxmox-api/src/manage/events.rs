@@ -1,7 +1,7 @@
 //! What changes in a cluster, as a stream of typed events.
 //!
-//! The server has no such stream; [`Watch`] makes one by looking at `GET /cluster/resources` and
-//! `GET /cluster/tasks` again and again and comparing ([`State::changes_to`]). It can be stopped at any event and
+//! The server has no such stream; [`Watch`] makes one by looking at [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and
+//! [`GET /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get) again and again and comparing ([`State::changes_to`]). It can be stopped at any event and
 //! resumed later from its cursor, which is the [`State`] it had got to: then everything that differs since is
 //! told at once.
 //!
@@ -39,7 +39,7 @@
 //!   ran and dropped out is looked up on its node; if even that does not know it, it has ended with the status
 //!   `unknown`.
 //!
-//! A look costs `GET /cluster/tasks`, `GET /cluster/resources` and at most one round of further calls, a few at a time
+//! A look costs [`GET /cluster/tasks`](crate::pve::cluster::ClusterTasksPath::get), [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) and at most one round of further calls, a few at a time
 //! and some seconds at most, whatever is away. What does not come in that time is asked for at the next look.
 //!
 //! ```no_run

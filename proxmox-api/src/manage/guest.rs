@@ -286,7 +286,7 @@ impl Guest {
         }
     }
 
-    /// Asks for its node and kind: `GET /cluster/resources`. Takes what has the number now for the guest that is
+    /// Asks for its node and kind: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). Takes what has the number now for the guest that is
     /// meant, whatever this handle saw before.
     ///
     /// # Errors
@@ -430,7 +430,7 @@ impl Guest {
         }
     }
 
-    /// How it is doing: `GET /nodes/{node}/{qemu|lxc}/{vmid}/status/current`.
+    /// How it is doing: [`GET /nodes/{node}/qemu/{vmid}/status/current`](crate::pve::qemu::QemuVmidStatusCurrentPath::get) or [`GET /nodes/{node}/lxc/{vmid}/status/current`](crate::pve::lxc::LxcVmidStatusCurrentPath::get).
     ///
     /// # Errors
     /// See [`Guest`].

@@ -45,7 +45,7 @@ enum Source {
 }
 
 impl Image {
-    /// An image that the node downloads by itself: `POST /nodes/{node}/storage/{storage}/download-url`. It cannot be
+    /// An image that the node downloads by itself: [`POST /nodes/{node}/storage/{storage}/download-url`](crate::pve::node_storage::NodeStorageStorageDownloadUrlPost). It cannot be
     /// compressed: the server unpacks only what is no image to import.
     #[must_use]
     pub fn url(url: impl Into<Secret>) -> Self {

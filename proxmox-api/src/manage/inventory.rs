@@ -162,7 +162,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Asks for everything: `GET /cluster/resources`. The server's figures are some seconds old.
+    /// Asks for everything: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet). The server's figures are some seconds old.
     ///
     /// # Errors
     /// As for every call.

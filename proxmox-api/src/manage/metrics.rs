@@ -91,7 +91,7 @@ impl NodeMetrics {
     }
 }
 
-/// Figures of a node: `GET /nodes/{node}/status` and, for what is a rate, `GET /nodes/{node}/rrddata`. A node
+/// Figures of a node: [`GET /nodes/{node}/status`](crate::pve::nodes::NodeStatusPath::get) and, for what is a rate, [`GET /nodes/{node}/rrddata`](crate::pve::nodes::NodeRrddataGet). A node
 /// too young to have such data has `None` there.
 ///
 /// # Errors
@@ -159,7 +159,7 @@ pub struct NodeSample {
 }
 
 /// A node's figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
-/// `GET /nodes/{node}/rrddata`. See [`Guest::history`].
+/// [`GET /nodes/{node}/rrddata`](crate::pve::nodes::NodeRrddataGet). See [`Guest::history`].
 ///
 /// # Errors
 /// As for every call.
@@ -199,7 +199,7 @@ pub struct StorageMetrics {
     pub available: u64,
 }
 
-/// Figures of a storage as one node sees it: `GET /nodes/{node}/storage/{storage}/status`.
+/// Figures of a storage as one node sees it: [`GET /nodes/{node}/storage/{storage}/status`](crate::pve::node_storage::NodeStorageStorageStatusPath::get).
 ///
 /// # Errors
 /// As for every call.
@@ -231,7 +231,7 @@ pub struct StorageSample {
 }
 
 /// A storage's figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
-/// `GET /nodes/{node}/storage/{storage}/rrddata`. See [`Guest::history`].
+/// [`GET /nodes/{node}/storage/{storage}/rrddata`](crate::pve::node_storage::NodeStorageStorageRrddataGet). See [`Guest::history`].
 ///
 /// # Errors
 /// As for every call.
@@ -273,7 +273,7 @@ pub struct GuestSample {
 
 impl Guest {
     /// Its figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
-    /// `GET /nodes/{node}/{qemu|lxc}/{vmid}/rrddata`. Averages over the steps the server keeps; a moment at
+    /// [`GET /nodes/{node}/qemu/{vmid}/rrddata`](crate::pve::qemu::QemuVmidRrddataGet) or [`GET /nodes/{node}/lxc/{vmid}/rrddata`](crate::pve::lxc::LxcVmidRrddataGet). Averages over the steps the server keeps; a moment at
     /// which nothing was measured has no figures.
     ///
     /// # Errors

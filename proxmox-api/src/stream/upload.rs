@@ -32,7 +32,7 @@ static ENDPOINT: Endpoint = Endpoint::new(
 );
 
 impl Client {
-    /// Uploads a file: `POST /nodes/{node}/storage/{storage}/upload`. Awaiting it gives the task that
+    /// Uploads a file: [`POST /nodes/{node}/storage/{storage}/upload`](crate::pve::node_storage::NodeStorageStorageUploadPost). Awaiting it gives the task that
     /// moves the file to its place.
     ///
     /// The node has to be the one the client is connected to, unless the storage is shared or that

@@ -132,7 +132,7 @@ impl Task {
         &self.client
     }
 
-    /// Asks how the task is doing: `GET /nodes/{node}/tasks/{upid}/status`.
+    /// Asks how the task is doing: [`GET /nodes/{node}/tasks/{upid}/status`](crate::pve::nodes::NodeTasksUpidStatusPath::get).
     ///
     /// # Errors
     /// As for every call; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
@@ -146,7 +146,7 @@ impl Task {
         status.map_err(|error| Error::decode(name, error))
     }
 
-    /// Reads lines of the log: `GET /nodes/{node}/tasks/{upid}/log`. `start` lines are skipped; a `limit`
+    /// Reads lines of the log: [`GET /nodes/{node}/tasks/{upid}/log`](crate::pve::nodes::NodeTasksUpidLogGet). `start` lines are skipped; a `limit`
     /// of 0 means all that follow.
     ///
     /// A log that is empty so far, or not there yet, comes from the server as one line saying so.
@@ -199,7 +199,7 @@ impl Task {
         }
     }
 
-    /// Tells the task to end: `DELETE /nodes/{node}/tasks/{upid}`. The server waits up to five seconds for
+    /// Tells the task to end: [`DELETE /nodes/{node}/tasks/{upid}`](crate::pve::nodes::NodeTasksUpidPath::delete). The server waits up to five seconds for
     /// it and then kills it. Does nothing to a task that has ended.
     ///
     /// # Errors

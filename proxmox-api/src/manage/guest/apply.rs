@@ -79,7 +79,7 @@ enum Wanted<'a> {
 }
 
 impl Guest {
-    /// What waits for the guest's next start: `GET /nodes/{node}/{qemu|lxc}/{vmid}/pending`. Nothing for a guest that
+    /// What waits for the guest's next start: [`GET /nodes/{node}/qemu/{vmid}/pending`](crate::pve::qemu::QemuVmidPendingPath::get) or [`GET /nodes/{node}/lxc/{vmid}/pending`](crate::pve::lxc::LxcVmidPendingPath::get). Nothing for a guest that
     /// does not run.
     ///
     /// # Errors

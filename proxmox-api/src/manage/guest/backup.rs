@@ -20,7 +20,7 @@ pub struct Backup {
 }
 
 impl Guest {
-    /// Backs it up to a storage: `POST /nodes/{node}/vzdump`.
+    /// Backs it up to a storage: [`POST /nodes/{node}/vzdump`](crate::pve::nodes::NodeVzdumpPost).
     pub fn backup(&self, storage: impl Into<String>) -> Backup {
         Backup {
             guest: self.clone(),
@@ -32,7 +32,7 @@ impl Guest {
         }
     }
 
-    /// Its backups on a storage, the newest first: `GET /nodes/{node}/storage/{storage}/content`.
+    /// Its backups on a storage, the newest first: [`GET /nodes/{node}/storage/{storage}/content`](crate::pve::node_storage::NodeStorageStorageContentGet).
     ///
     /// # Errors
     /// See [`Guest`].
@@ -171,7 +171,7 @@ pub struct Restore {
 }
 
 impl Client {
-    /// Makes a guest from a backup: `POST /nodes/{node}/{qemu|lxc}`. `archive` is the backup's volume, as
+    /// Makes a guest from a backup: [`POST /nodes/{node}/qemu`](crate::pve::qemu::QemuPost) or [`POST /nodes/{node}/lxc`](crate::pve::lxc::LxcPost). `archive` is the backup's volume, as
     /// `local:backup/vzdump-qemu-101-2026_11_21-02_00_00.vma.zst`.
     pub fn restore(
         &self,

@@ -191,7 +191,7 @@ impl Guest {
         .await
     }
 
-    /// Writes the cloud-init drive of a virtual machine anew: `PUT /nodes/{node}/qemu/{vmid}/cloudinit`.
+    /// Writes the cloud-init drive of a virtual machine anew: [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](crate::pve::qemu::QemuVmidCloudinitPath::put).
     ///
     /// # Errors
     /// [`WrongKind`](super::GuestErrorKind::WrongKind) for a container; see [`Guest`].

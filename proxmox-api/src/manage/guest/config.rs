@@ -131,7 +131,7 @@ const MOUNT_POINTS: u8 = 255;
 
 impl Guest {
     /// Reads a virtual machine's configuration with pending changes applied:
-    /// `GET /nodes/{node}/qemu/{vmid}/config`.
+    /// [`GET /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigGet).
     ///
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
@@ -140,7 +140,7 @@ impl Guest {
     }
 
     /// Reads a container's configuration with pending changes applied:
-    /// `GET /nodes/{node}/lxc/{vmid}/config`.
+    /// [`GET /nodes/{node}/lxc/{vmid}/config`](crate::pve::lxc::LxcVmidConfigGet).
     ///
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a virtual machine; see [`Guest`].
@@ -153,7 +153,7 @@ impl Guest {
     /// starts over, five times at most. `change` must therefore not do anything else.
     ///
     /// A request that is given back without any change is not sent. Settings are removed with the request's
-    /// `unset`. Everything is done when this returns: `PUT /nodes/{node}/qemu/{vmid}/config`.
+    /// `unset`. Everything is done when this returns: [`PUT /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigPut).
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -179,7 +179,7 @@ impl Guest {
     }
 
     /// Like [`Guest::edit_qemu`], through the call that works as a task and so may take long, as allocating
-    /// a disk does; waits for it. `POST /nodes/{node}/qemu/{vmid}/config`.
+    /// a disk does; waits for it. [`POST /nodes/{node}/qemu/{vmid}/config`](crate::pve::qemu::QemuVmidConfigPost).
     ///
     /// # Errors
     /// As for [`Guest::edit_qemu`].
@@ -193,7 +193,7 @@ impl Guest {
     }
 
     /// Changes a container's configuration, as [`Guest::edit_qemu`] does for a virtual machine:
-    /// `PUT /nodes/{node}/lxc/{vmid}/config`.
+    /// [`PUT /nodes/{node}/lxc/{vmid}/config`](crate::pve::lxc::LxcVmidConfigPut).
     ///
     /// # Errors
     /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestErrorKind::WrongKind`] for a
@@ -494,7 +494,7 @@ impl Guest {
     }
 
     /// Removes a disk of a virtual machine and **destroys what is on it**:
-    /// `PUT /nodes/{node}/qemu/{vmid}/unlink`.
+    /// [`PUT /nodes/{node}/qemu/{vmid}/unlink`](crate::pve::qemu::QemuVmidUnlinkPut).
     ///
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
@@ -506,7 +506,7 @@ impl Guest {
     }
 
     /// Makes a disk larger. `disk` is the setting's name, as `scsi0` or `rootfs`:
-    /// `PUT /nodes/{node}/{qemu|lxc}/{vmid}/resize`. For virtual machines a task since release 8.0 and done
+    /// [`PUT /nodes/{node}/qemu/{vmid}/resize`](crate::pve::qemu::QemuVmidResizePut) or [`PUT /nodes/{node}/lxc/{vmid}/resize`](crate::pve::lxc::LxcVmidResizePut). For virtual machines a task since release 8.0 and done
     /// at once before that.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub struct CloneGuest {
 }
 
 impl Guest {
-    /// Clones it under a new number: `POST /nodes/{node}/{qemu|lxc}/{vmid}/clone`.
+    /// Clones it under a new number: [`POST /nodes/{node}/qemu/{vmid}/clone`](crate::pve::qemu::QemuVmidClonePost) or [`POST /nodes/{node}/lxc/{vmid}/clone`](crate::pve::lxc::LxcVmidClonePost).
     pub fn clone_to(&self, vmid: u32) -> CloneGuest {
         CloneGuest {
             guest: self.clone(),
@@ -67,13 +67,13 @@ impl Guest {
     }
 
     /// Makes a template of it, which **cannot be undone**: templates do not run, they are cloned.
-    /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/template`; a task for virtual machines, done at once for
+    /// [`POST /nodes/{node}/qemu/{vmid}/template`](crate::pve::qemu::QemuVmidTemplatePost) or [`POST /nodes/{node}/lxc/{vmid}/template`](crate::pve::lxc::LxcVmidTemplatePath::post); a task for virtual machines, done at once for
     /// containers.
     pub fn make_template(&self) -> GuestOperation {
         self.operation(What::Template)
     }
 
-    /// **Deletes the guest with its disks**: `DELETE /nodes/{node}/{qemu|lxc}/{vmid}`. It has to be stopped,
+    /// **Deletes the guest with its disks**: [`DELETE /nodes/{node}/qemu/{vmid}`](crate::pve::qemu::QemuVmidDelete) or [`DELETE /nodes/{node}/lxc/{vmid}`](crate::pve::lxc::LxcVmidDelete). It has to be stopped,
     /// unless [`Destroy::stop_first`] is set.
     pub fn destroy(&self) -> Destroy {
         Destroy {

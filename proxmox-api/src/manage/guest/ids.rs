@@ -8,8 +8,8 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 
-/// The lowest free number of a range: `GET /cluster/resources` for what is taken, and
-/// `GET /cluster/nextid` for each candidate, since guests this user may not see take numbers too.
+/// The lowest free number of a range: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet) for what is taken, and
+/// [`GET /cluster/nextid`](crate::pve::cluster::ClusterNextidGet) for each candidate, since guests this user may not see take numbers too.
 ///
 /// Nothing reserves the number. To create something under it use [`allocate`].
 ///

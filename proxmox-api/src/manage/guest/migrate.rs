@@ -201,7 +201,7 @@ pub struct Migrate {
 }
 
 impl Guest {
-    /// Asks what stands in the way of a migration to a node: `GET /nodes/{node}/{qemu|lxc}/{vmid}/migrate`.
+    /// Asks what stands in the way of a migration to a node: [`GET /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigrateGet) or [`GET /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigrateGet).
     /// For containers there is such a call since release 9.0; before, only `running` is filled.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Guest {
         }
     }
 
-    /// Moves it to another node: `POST /nodes/{node}/{qemu|lxc}/{vmid}/migrate`. A running virtual machine
+    /// Moves it to another node: [`POST /nodes/{node}/qemu/{vmid}/migrate`](crate::pve::qemu::QemuVmidMigratePost) or [`POST /nodes/{node}/lxc/{vmid}/migrate`](crate::pve::lxc::LxcVmidMigratePost). A running virtual machine
     /// moves live, a running container is restarted over there, unless [`Migrate::live`] says otherwise.
     pub fn migrate(&self, target: impl Into<String>) -> Migrate {
         Migrate {

@@ -65,7 +65,7 @@ impl TakeSnapshot {
 super::starts!(TakeSnapshot);
 
 impl Guest {
-    /// Takes a snapshot: `POST /nodes/{node}/{qemu|lxc}/{vmid}/snapshot`. Names start with a letter and go
+    /// Takes a snapshot: [`POST /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPost) or [`POST /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPost). Names start with a letter and go
     /// on with letters, digits, `-` and `_`, 40 characters at most.
     pub fn snapshot(&self, name: impl Into<String>) -> TakeSnapshot {
         TakeSnapshot {
@@ -76,7 +76,7 @@ impl Guest {
         }
     }
 
-    /// Its snapshots, the oldest first: `GET /nodes/{node}/{qemu|lxc}/{vmid}/snapshot`. The current state,
+    /// Its snapshots, the oldest first: [`GET /nodes/{node}/qemu/{vmid}/snapshot`](crate::pve::qemu::QemuVmidSnapshotPath::get) or [`GET /nodes/{node}/lxc/{vmid}/snapshot`](crate::pve::lxc::LxcVmidSnapshotPath::get). The current state,
     /// which the server lists among them, is left out.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Guest {
 
     /// Goes back to a snapshot; **what happened since is lost**. `start` starts the guest afterwards; one
     /// whose snapshot holds the memory runs on in any case.
-    /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/snapshot/{snapname}/rollback`.
+    /// [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](crate::pve::qemu::QemuVmidSnapshotSnapnameRollbackPost) or [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](crate::pve::lxc::LxcVmidSnapshotSnapnameRollbackPost).
     ///
     /// # Errors
     /// See [`Guest`].
@@ -125,7 +125,7 @@ impl Guest {
     }
 
     /// Deletes a snapshot; the guest stays as it is. `force` takes it out of the configuration even if its
-    /// disks cannot be deleted. `DELETE /nodes/{node}/{qemu|lxc}/{vmid}/snapshot/{snapname}`.
+    /// disks cannot be deleted. [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](crate::pve::qemu::QemuVmidSnapshotSnapnameDelete) or [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](crate::pve::lxc::LxcVmidSnapshotSnapnameDelete).
     ///
     /// # Errors
     /// See [`Guest`].

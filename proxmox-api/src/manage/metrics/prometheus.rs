@@ -118,8 +118,8 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Asks for everything and writes it in Prometheus' text format: `GET /cluster/resources`,
-/// `GET /cluster/status` and `GET /version`, however large the cluster is. Names and labels are those that
+/// Asks for everything and writes it in Prometheus' text format: [`GET /cluster/resources`](crate::pve::cluster::ClusterResourcesGet),
+/// [`GET /cluster/status`](crate::pve::cluster::ClusterStatusPath::get) and [`GET /version`](crate::pve::version::VersionPath::get), however large the cluster is. Names and labels are those that
 /// dashboards for Proxmox VE commonly look for (`pve_up`, `pve_cpu_usage_ratio`, …, labelled by `id`).
 ///
 /// # Errors
