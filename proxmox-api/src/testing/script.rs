@@ -31,6 +31,7 @@ use tasks::{ScriptedTask, Tasks};
 /// # #[cfg(feature = "qemu")]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use proxmox_api::value::endpoint::Method;
+/// use proxmox_api::task::AndWait as _;
 /// use proxmox_api::testing::{Expect, Script};
 /// use serde_json::json;
 ///
