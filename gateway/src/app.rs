@@ -3,10 +3,15 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::cluster::Cluster;
+use crate::config::VclustersConfig;
+use crate::counters::Counters;
+use crate::events::Hub;
 use crate::limits::Limits;
+use crate::store::Store;
+use crate::webhooks::Postman;
 
 /// The parts of a running gateway. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -16,6 +21,16 @@ pub(crate) struct App(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) cluster: Cluster,
     pub(crate) limits: Limits,
+    pub(crate) store: Store,
+    pub(crate) hub: Hub,
+    pub(crate) postman: Postman,
+    /// Whether the cluster is watched.
+    pub(crate) watches: bool,
+    /// Places for those who listen to events.
+    pub(crate) listeners: Arc<Semaphore>,
+    pub(crate) vclusters: Option<VclustersConfig>,
+    pub(crate) most_listeners: usize,
+    pub(crate) counters: Counters,
     pub(crate) stop: watch::Receiver<bool>,
 }
 

@@ -74,6 +74,11 @@ impl Caller {
         }
     }
 
+    /// Whether it is a ticket that the caller showed, which browsers send unasked.
+    pub(crate) fn has_ticket(&self) -> bool {
+        matches!(self.credential, Credential::Ticket { .. })
+    }
+
     /// Lets a client be this caller.
     pub(crate) fn sign_in(&self, builder: ClientBuilder) -> ClientBuilder {
         match &self.credential {

@@ -210,6 +210,19 @@ impl Default for WebhooksConfig {
     }
 }
 
+impl Background {
+    /// The token, from its file if it is in one.
+    pub(crate) fn secret(&self) -> Result<Secret, ConfigError> {
+        match (&self.token, &self.token_file) {
+            (Some(token), None) => Ok(token.clone()),
+            (None, Some(path)) => read(path).map(|text| Secret::from(text.trim().to_owned())),
+            _ => Err(ConfigError::new(
+                "background: give either token or token_file",
+            )),
+        }
+    }
+}
+
 pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path)
         .map_err(|error| ConfigError(format!("{}: {error}", path.display())))
@@ -260,6 +273,32 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl Background {
+    /// A token, with the usual interval.
+    #[must_use]
+    pub fn new(token: impl Into<Secret>) -> Self {
+        Self {
+            token: Some(token.into()),
+            token_file: None,
+            interval_milliseconds: look_every(),
+        }
+    }
+}
+
+impl VclustersConfig {
+    /// A template with a version of Kubernetes, and the usual rest.
+    #[must_use]
+    pub fn new(template: u32, version: impl Into<String>) -> Self {
+        Self {
+            template,
+            ids: vcluster_ids(),
+            version: version.into(),
+            kubeconfig: kubeconfig(),
+            port: api_server_port(),
+        }
+    }
+}
 
 impl From<proxmox_api::Error> for ConfigError {
     fn from(error: proxmox_api::Error) -> Self {

@@ -10,11 +10,22 @@ mod app;
 mod caller;
 mod cluster;
 mod config;
+mod counters;
+mod events;
+mod json;
 mod limits;
+mod operation;
+mod pages;
+mod permissions;
 mod proxy;
+mod random;
 mod refusal;
 mod server;
+mod store;
+mod time;
 mod v1;
+mod vclusters;
+mod webhooks;
 
 pub use config::{
     Background, ClusterConfig, Config, ConfigError, LimitsConfig, Tls, VclustersConfig,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+#[cfg(feature = "simulator")]
+use proxmox_gateway::{Background, VclustersConfig};
 use proxmox_gateway::{Config, Gateway};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -90,6 +92,10 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// The virtual machine that simulated Kubernetes clusters are made from.
+#[cfg(feature = "simulator")]
+const TEMPLATE: u32 = 9_000;
+
 /// Starts a simulated cluster where none is named.
 #[cfg(feature = "simulator")]
 async fn simulated(
@@ -99,14 +105,33 @@ async fn simulated(
     if !config.cluster.urls.is_empty() {
         return Ok(None);
     }
+    // The template of Kubernetes clusters has a number of its own; its clones have what is in it.
+    let kubeconfig = "apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\n";
     let simulator = Simulator::builder()
         .node("node1")
         .node("node2")
         .herd(8)
+        .qemu(
+            TEMPLATE,
+            "node1",
+            &[
+                ("name", "kubernetes"),
+                ("agent", "1"),
+                ("scsi0", "local-lvm:8"),
+                ("net0", "virtio,bridge=vmbr0"),
+                ("template", "1"),
+            ],
+        )
+        .guest_file(TEMPLATE, "/etc/rancher/k3s/k3s.yaml", kubeconfig)
         .start()
         .await?;
+    config
+        .vclusters
+        .get_or_insert(VclustersConfig::new(TEMPLATE, "1.28.0"));
     config.cluster.urls = vec![simulator.url()];
     config.cluster.fingerprints = vec![simulator.fingerprint().to_owned()];
+    let own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+    config.background.get_or_insert(own);
     println!("simulated    {}", simulator.url());
     println!("login        root@pam / {ROOT_PASSWORD}");
     println!("token        {TOKEN_ID}={TOKEN_SECRET}");

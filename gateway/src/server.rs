@@ -1,6 +1,5 @@
 //! The listeners, and what goes before every request: limits, logs, audit.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -32,12 +31,21 @@ use crate::app::{App, Parts};
 use crate::caller::Caller;
 use crate::cluster::Cluster;
 use crate::config::{Config, ConfigError, Tls};
+use crate::counters::Counters;
+use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
+use crate::random::random;
 use crate::refusal::Refusal;
-use crate::{proxy, v1};
+#[cfg(feature = "postgres")]
+use crate::store::Postgres;
+use crate::store::{Store, StoreError};
+use crate::webhooks::Postman;
+use crate::{operation, proxy, v1};
 
 /// Connections at a time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 16_384;
+/// Those who listen to events, at a time.
+const MOST_LISTENERS: usize = 8_192;
 /// Bytes of a request's head.
 const HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 100;
@@ -52,6 +60,11 @@ pub struct Gateway {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+    /// What goes on without a caller.
+    background: JoinSet<()>,
+    store: Store,
+    /// The name of this gateway among others.
+    me: String,
 }
 
 impl Gateway {
@@ -67,9 +80,36 @@ impl Gateway {
         let address = address.map_err(|error| ConfigError::new(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
         let grace = Duration::from_secs(config.grace_seconds);
+        let cluster = Cluster::new(&config.cluster)?;
+        let store = store(&config).await?;
+        let hub = Hub::new(store.clone()).await?;
+        let postman = Postman::new(store.clone(), &config.webhooks)?;
+        let me = name()?;
+        let mut background = JoinSet::new();
+        background.spawn(hub.clone().follow());
+        background.spawn(postman.clone().run());
+        if let Some(own) = &config.background {
+            let watcher = Watcher {
+                client: cluster.builder().api_token_text(own.secret()?).build()?,
+                store: store.clone(),
+                hub: hub.clone(),
+                postman: postman.clone(),
+                interval: Duration::from_millis(own.interval_milliseconds),
+                me: me.clone(),
+            };
+            background.spawn(watcher.run());
+        }
         let app = App::new(Parts {
-            cluster: Cluster::new(&config.cluster)?,
+            cluster,
             limits: Limits::new(config.limits, system_clock()),
+            store: store.clone(),
+            hub,
+            postman,
+            watches: config.background.is_some(),
+            listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
+            vclusters: config.vclusters.clone(),
+            most_listeners: MOST_LISTENERS,
+            counters: Counters::default(),
             stop: stopped,
         });
         let server = tokio::spawn(serve(listener, acceptor, app, grace));
@@ -77,6 +117,9 @@ impl Gateway {
             address,
             stop,
             server,
+            background,
+            store,
+            me,
         })
     }
 
@@ -90,6 +133,11 @@ impl Gateway {
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.server).await;
+        self.background.shutdown().await;
+        // Another gateway need not wait until the lease runs out.
+        if let Err(error) = self.store.release(LEASE, &self.me).await {
+            tracing::warn!(%error);
+        }
     }
 }
 
@@ -97,6 +145,27 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+async fn store(config: &Config) -> Result<Store, ConfigError> {
+    #[cfg(feature = "postgres")]
+    if let Some(address) = &config.postgres {
+        let database = Postgres::connect(address, None).await?;
+        return Ok(Store::open(Arc::new(database)).await?);
+    }
+    #[cfg(not(feature = "postgres"))]
+    if config.postgres.is_some() {
+        return Err(ConfigError::new(
+            "this program was built without the feature postgres",
+        ));
+    }
+    Ok(Store::embedded(config.data.as_deref()).await?)
+}
+
+/// The name of this gateway among others.
+fn name() -> Result<String, ConfigError> {
+    let bytes: [u8; 8] = random().map_err(|refusal| ConfigError::new(refusal.to_string()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ConfigError> {
@@ -212,6 +281,8 @@ fn router(app: &App) -> Router {
     Router::new()
         .merge(limited)
         .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(operation::ready))
+        .route("/metrics", get(operation::metrics))
         .fallback(async || Refusal::not_found("no such path"))
         .layer(nosniff)
         .layer(CatchPanicLayer::custom(
@@ -272,6 +343,7 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
         }
     }
     let user = caller.map(|caller| caller.claims()).unwrap_or_default();
+    app.counters.count(class, status, began.elapsed());
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     if class == Class::Read {
         tracing::debug!(target: "access", number, %method, path, status, user, %peer, milliseconds);
@@ -281,8 +353,8 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     response
 }
 
-impl From<io::Error> for ConfigError {
-    fn from(error: io::Error) -> Self {
+impl From<StoreError> for ConfigError {
+    fn from(error: StoreError) -> Self {
         Self::new(error.to_string())
     }
 }

@@ -26,8 +26,13 @@ async fn the_cluster_is_behind_it_with_the_callers_own_credentials() {
     let pair = Pair::start(herd(), |_| {}).await;
     let health = pair.send_with("GET /healthz", &[], "").await;
     assert_eq!((health.status, health.text().as_str()), (200, "ok\n"));
+    let ready = pair.send_with("GET /readyz", &[], "").await;
+    assert_eq!((ready.status, ready.text().as_str()), (200, "ready\n"));
     let nodes = pair.send("GET /api2/json/nodes", "").await;
     assert_eq!(nodes.status, 200);
+    let metrics = pair.send_with("GET /metrics", &[], "").await;
+    let counted = "gateway_requests_total{class=\"read\",status=\"2xx\"} 1";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
     assert_eq!(nodes.json()["data"].as_array().map(Vec::len), Some(2));
     let asked = pair.simulator.requests();
     assert_eq!(

@@ -4,7 +4,6 @@
 //! tells, and for lists, which get headers about their pages.
 
 mod answer;
-mod pages;
 mod parameters;
 mod target;
 mod upgrade;
@@ -22,9 +21,9 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::cluster::unanswered;
+use crate::pages::{self, Page, Query, Selection};
 use crate::refusal::Refusal;
 use answer::{collect, refused, streamed, whole};
-use pages::{Page, Query, Selection};
 use target::Target;
 
 /// What the cluster reads at most.

@@ -3,20 +3,13 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+use crate::pages::escaped;
 use crate::refusal::Refusal;
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-
-/// Everything that means something in a query is escaped.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 
 /// Parameters as they go to the cluster.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -153,10 +146,6 @@ fn query_of(object: &Map<String, Value>) -> Result<String, Refusal> {
         }
     }
     Ok(query.join("&"))
-}
-
-pub(super) fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use proxmox_api::Value;
 use proxmox_api::manage::guest::PowerAction;
 use serde::Deserialize;
 
-use super::Json;
 use crate::app::App;
 use crate::caller::Caller;
+use crate::json::Json;
 use crate::refusal::Refusal;
 
 const MOST_GUESTS: usize = 1_000;

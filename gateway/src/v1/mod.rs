@@ -1,68 +1,45 @@
 //! `/v1`: work over several calls, for programs in any language.
 
 mod batch;
+mod events;
+mod lists;
+mod metrics;
+mod templates;
+mod vclusters;
+mod webhooks;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{FromRequest, Request};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::refusal::Refusal;
 
-const BODY: usize = 512 * 1024;
-
-/// A JSON body, whatever its declared type.
-pub(crate) struct Json<T>(pub(crate) T);
-
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, _: &App) -> Result<Self, Refusal> {
-        let body: Body = request.into_body();
-        let body = match Limited::new(body, BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let text = format!("the body is longer than {BODY} bytes");
-                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
-            }
-            Err(_) => return Err(Refusal::bad_request("the body broke off")),
-        };
-        match serde_json::from_slice(&body) {
-            Ok(value) => Ok(Self(value)),
-            Err(error) => Err(Refusal::bad_request(format!(
-                "the body does not fit: {error}"
-            ))),
-        }
-    }
-}
-
-impl<T: Serialize> IntoResponse for Json<T> {
-    fn into_response(self) -> Response {
-        match serde_json::to_string(&self.0) {
-            Ok(text) => {
-                let mut response = Response::new(Body::from(text));
-                let kind = HeaderValue::from_static("application/json;charset=UTF-8");
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
-            }
-            Err(error) => {
-                tracing::error!(%error, "an answer cannot be written as JSON");
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
-            }
-        }
-    }
-}
-
 pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/batch/vms/action", post(batch::act))
+        .route("/events", get(events::lines))
+        .route("/events/ws", get(events::socket))
+        .route("/nodes/{node}/metrics", get(metrics::of_node))
+        .route("/templates", get(templates::list).post(templates::create))
+        .route("/vclusters", get(vclusters::list).post(vclusters::create))
+        .route(
+            "/vclusters/{id}",
+            get(vclusters::get).delete(vclusters::delete),
+        )
+        .route("/vclusters/{id}/kubeconfig", get(vclusters::kubeconfig))
+        .route("/vclusters/{id}/scale", post(vclusters::scale))
+        .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route(
+            "/webhooks/{id}",
+            get(webhooks::get)
+                .put(webhooks::change)
+                .patch(webhooks::change)
+                .delete(webhooks::delete),
+        )
+        .route("/webhooks/{id}/deliveries", get(webhooks::deliveries))
+        .route("/webhooks/{id}/rotate-secret", post(webhooks::rotate))
+        .route("/webhooks/{id}/test", post(webhooks::test))
         .fallback(async || Refusal::not_found("no such path"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")

@@ -735,7 +735,8 @@ impl fmt::Display for Event {
 
 /// A time as `2026-01-15T10:00:00Z`.
 #[inline]
-pub(crate) fn utc(seconds: u64) -> String {
+#[must_use]
+pub fn utc(seconds: u64) -> String {
     // Years are counted from March, so that the leap day is the last one.
     let day = seconds / 86_400 + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);

@@ -59,6 +59,19 @@ const SHOWN: [&str; 7] = [
 
 pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     let access = &call.world.access;
+    let who = call.text("userid").map_or_else(
+        || call.who.clone(),
+        |userid| match userid.split_once('!') {
+            Some((user, token)) => Identity {
+                user: user.to_owned(),
+                token: Some(token.to_owned()),
+            },
+            None => Identity {
+                user: userid.to_owned(),
+                token: None,
+            },
+        },
+    );
     let mut paths: Vec<String> = match call.text("path") {
         Some(path) => vec![path.to_owned()],
         None => SHOWN.iter().map(|path| (*path).to_owned()).collect(),
@@ -68,7 +81,7 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     }
     let mut answer = Map::new();
     for path in paths {
-        let privileges = access.privileges(&call.who, &path);
+        let privileges = access.privileges(&who, &path);
         if !privileges.is_empty() {
             let held: Map<String, Value> = privileges.into_iter().map(|p| (p, json!(1))).collect();
             answer.insert(path, Value::Object(held));

@@ -776,10 +776,16 @@ impl World {
             GuestEffect::Configure(change) => self.configure(vmid, &change)?,
             GuestEffect::Cloned { source } => {
                 guest.lock = None;
-                if let Some(source) = self.guests.get_mut(&source)
-                    && matches!(source.lock.as_deref(), Some("clone" | "disk"))
-                {
-                    source.lock = None;
+                let mut files = None;
+                if let Some(source) = self.guests.get_mut(&source) {
+                    if matches!(source.lock.as_deref(), Some("clone" | "disk")) {
+                        source.lock = None;
+                    }
+                    files = source.inside.as_ref().map(|inside| inside.files.clone());
+                }
+                // What is on disks is on their copies.
+                if let (Some(files), Some(guest)) = (files, self.guests.get_mut(&vmid)) {
+                    guest.inside(vmid).files = files;
                 }
             }
             GuestEffect::Template => {

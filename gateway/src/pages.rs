@@ -3,15 +3,25 @@
 use std::cmp::Ordering;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, LINK};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::parameters::escaped;
 use crate::refusal::Refusal;
 
 pub(crate) const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
+
+/// Everything that means something in a query is escaped.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+pub(crate) fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
 
 /// The query of a request, decoded, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,12 +116,12 @@ impl Page {
 }
 
 /// Lists that the cluster gives in pages, of which it says the total.
-pub(super) fn is_paged(path: &str) -> bool {
+pub(crate) fn is_paged(path: &str) -> bool {
     path.ends_with("/tasks") || path.ends_with("/log") || path.ends_with("/syslog")
 }
 
 /// The total that stands beside the data; it is left out for 0.
-pub(super) fn total(body: &[u8]) -> Option<u64> {
+pub(crate) fn total(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Envelope {
         #[serde(default)]

@@ -1,0 +1,102 @@
+//! Which events somebody wants.
+
+use super::{Subject, Told, is_name};
+use crate::refusal::Refusal;
+
+/// A choice of events; everything if it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    names: Vec<String>,
+    vmids: Vec<u32>,
+    nodes: Vec<String>,
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+impl Filter {
+    /// Reads `types=vm.*,node.offline`, `vmids=100,101` and `nodes=node1`.
+    pub(crate) fn read(
+        types: Option<&str>,
+        vmids: Option<&str>,
+        nodes: Option<&str>,
+    ) -> Result<Self, Refusal> {
+        let names: Vec<String> = items(types.unwrap_or_default())
+            .map(str::to_owned)
+            .collect();
+        if let Some(unknown) = names.iter().find(|name| !is_name(name)) {
+            let problem = format!("{unknown:?} is no event");
+            return Err(Refusal::parameters([("types", problem)]));
+        }
+        let vmids = items(vmids.unwrap_or_default()).map(str::parse);
+        let vmids: Result<Vec<u32>, _> = vmids.collect();
+        Ok(Self {
+            names,
+            vmids: vmids
+                .map_err(|_| Refusal::parameters([("vmids", "holds no guest's number")]))?,
+            nodes: items(nodes.unwrap_or_default())
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+
+    /// Whether an event of this name is among some names, of which each may end in `*`; every event is among none.
+    pub(crate) fn names(names: &[String], kind: &str) -> bool {
+        let fits = |name: &String| match name.strip_suffix('*') {
+            Some(start) => kind.starts_with(start),
+            None => kind == name,
+        };
+        names.is_empty() || names.iter().any(fits)
+    }
+
+    pub(crate) fn wants(&self, told: &Told) -> bool {
+        let (vmid, node) = match &told.subject {
+            Subject::Guest { vmid, node } => (Some(*vmid), node),
+            Subject::Node(node) | Subject::Storage { node, .. } => (None, node),
+            Subject::Task { node, id, .. } => (id.parse().ok(), node),
+        };
+        Self::names(&self.names, &told.kind)
+            && (self.vmids.is_empty() || vmid.is_some_and(|vmid| self.vmids.contains(&vmid)))
+            && (self.nodes.is_empty() || self.nodes.contains(node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_guests_and_nodes_are_chosen() {
+        let told = |kind: &str, subject| Told {
+            seq: 1,
+            kind: kind.to_owned(),
+            subject,
+            text: "".into(),
+        };
+        let guest = |vmid| Subject::Guest {
+            vmid,
+            node: "n1".into(),
+        };
+        let filter = |types, vmids, nodes| Filter::read(types, vmids, nodes).expect("good");
+        let some = filter(Some("vm.*, node.offline"), None, None);
+        assert!(some.wants(&told("vm.started", guest(1))));
+        assert!(some.wants(&told("node.offline", Subject::Node("n".into()))));
+        assert!(!some.wants(&told("node.online", Subject::Node("n".into()))));
+        let one = filter(None, Some("100"), Some("n1"));
+        assert!(one.wants(&told("vm.started", guest(100))));
+        assert!(!one.wants(&told("vm.started", guest(101))));
+        let task = Subject::Task {
+            node: "n1".into(),
+            user: "u".into(),
+            id: "100".into(),
+        };
+        assert!(one.wants(&told("task.started", task)));
+        assert!(!one.wants(&told("node.online", Subject::Node("n1".into()))));
+        assert!(filter(None, None, None).wants(&told("node.online", Subject::Node("n".into()))));
+        assert!(Filter::read(Some("vm.exploded"), None, None).is_err());
+        assert!(Filter::read(None, Some("web"), None).is_err());
+    }
+}

@@ -1,0 +1,344 @@
+//! Events: what is told, to whom, and in which order.
+//!
+//! One gateway of several watches the cluster and writes what changed into the store. Each reads the store and tells those
+//! who listen, all from one ring in memory. Who listens keeps a place in the order and no queue, so that one who is slow
+//! costs nothing.
+
+mod filter;
+mod names;
+mod watcher;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proxmox_api::Value;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::permissions::Permissions;
+use crate::store::{KeptEvent, Store, StoreError};
+use crate::time::utc;
+
+pub(crate) use filter::Filter;
+pub(crate) use names::{is_name, test_event};
+pub(crate) use watcher::{LEASE, Watcher};
+
+/// Events that are kept in memory.
+const RING: usize = 4_096;
+/// Events that the store keeps, and for which a cursor is good.
+pub(crate) const KEPT: i64 = 100_000;
+/// Events that are read from the store at a time.
+const BATCH: i64 = 512;
+/// How soon an event of another gateway is seen.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What an event is about, as far as it matters who may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Guest {
+        vmid: u32,
+        node: String,
+    },
+    Node(String),
+    Storage {
+        node: String,
+        storage: String,
+    },
+    Task {
+        node: String,
+        user: String,
+        id: String,
+    },
+}
+
+impl Subject {
+    fn to_text(&self) -> String {
+        match self {
+            Self::Guest { vmid, node } => format!("guest\t{vmid}\t{node}"),
+            Self::Node(node) => format!("node\t{node}"),
+            Self::Storage { node, storage } => format!("storage\t{node}\t{storage}"),
+            Self::Task { node, user, id } => format!("task\t{node}\t{user}\t{id}"),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split('\t').collect();
+        Some(match *parts.as_slice() {
+            ["guest", vmid, node] => Self::Guest {
+                vmid: vmid.parse().ok()?,
+                node: node.to_owned(),
+            },
+            ["node", node] => Self::Node(node.to_owned()),
+            ["storage", node, storage] => Self::Storage {
+                node: node.to_owned(),
+                storage: storage.to_owned(),
+            },
+            ["task", node, user, id] => Self::Task {
+                node: node.to_owned(),
+                user: user.to_owned(),
+                id: id.to_owned(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// Whether somebody may see it: what one may see of the cluster itself. Tasks are seen by who started them, too.
+    pub(crate) fn is_visible(&self, user: &str, permissions: &Permissions) -> bool {
+        match self {
+            Self::Guest { vmid, .. } => permissions.allow(&format!("/vms/{vmid}"), "VM.Audit"),
+            Self::Node(node) => permissions.allow(&format!("/nodes/{node}"), "Sys.Audit"),
+            Self::Storage { storage, .. } => {
+                permissions.allow(&format!("/storage/{storage}"), "Datastore.Audit")
+            }
+            Self::Task {
+                node, user: own, ..
+            } => user == own || permissions.allow(&format!("/nodes/{node}"), "Sys.Audit"),
+        }
+    }
+}
+
+/// An event as it is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) seq: i64,
+    pub(crate) kind: String,
+    pub(crate) subject: Subject,
+    /// The message, written once for all.
+    pub(crate) text: Arc<str>,
+}
+
+/// A message of the event stream.
+#[derive(Serialize)]
+struct Message<'a> {
+    id: &'a str,
+    cursor: String,
+    r#type: &'a str,
+    timestamp: String,
+    data: &'a Value,
+}
+
+impl Told {
+    fn of(kept: KeptEvent) -> Option<Self> {
+        let event = kept.event;
+        let message = Message {
+            id: &event.id,
+            cursor: kept.seq.to_string(),
+            r#type: &event.kind,
+            timestamp: utc(event.time),
+            data: &event.data,
+        };
+        Some(Self {
+            seq: kept.seq,
+            text: serde_json::to_string(&message).ok()?.into(),
+            subject: Subject::read(&event.subject)?,
+            kind: event.kind,
+        })
+    }
+}
+
+/// Where all events come by.
+#[derive(Clone)]
+pub(crate) struct Hub(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    ring: Mutex<VecDeque<Arc<Told>>>,
+    /// The number of the newest event.
+    newest: watch::Sender<i64>,
+    /// Whether the store has to be looked at at once.
+    poke: tokio::sync::Notify,
+}
+
+/// Why events cannot be told from a place on.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// What followed is not kept any more.
+    TooOld,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Lost {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Hub {
+    /// Begins at the newest event of the store.
+    pub(crate) async fn new(store: Store) -> Result<Self, StoreError> {
+        let (_, newest) = store.event_range().await?;
+        Ok(Self(Arc::new(Inner {
+            store,
+            ring: Mutex::default(),
+            newest: watch::Sender::new(newest),
+            poke: tokio::sync::Notify::new(),
+        })))
+    }
+
+    /// Reads what is new in the store, as long as it is polled.
+    pub(crate) async fn follow(self) {
+        loop {
+            match self.read_on().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "events cannot be read"),
+            }
+            tokio::select! {
+                () = self.0.poke.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Whether there may be more.
+    async fn read_on(&self) -> Result<bool, StoreError> {
+        let last = *self.0.newest.borrow();
+        let events = self.0.store.events_after(last, BATCH).await?;
+        let Some(newest) = events.last().map(|kept| kept.seq) else {
+            return Ok(false);
+        };
+        let more = events.len() as i64 >= BATCH;
+        {
+            let mut ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            ring.extend(events.into_iter().filter_map(Told::of).map(Arc::new));
+            let surplus = ring.len().saturating_sub(RING);
+            ring.drain(..surplus);
+        }
+        self.0.newest.send_replace(newest);
+        Ok(more)
+    }
+
+    /// Has the store looked at at once.
+    pub(crate) fn poke(&self) {
+        self.0.poke.notify_one();
+    }
+
+    /// The number of the newest event.
+    pub(crate) fn newest(&self) -> i64 {
+        *self.0.newest.borrow()
+    }
+
+    /// Waits until there is something after a place.
+    pub(crate) async fn wait_after(&self, seq: i64) {
+        // An error means that the hub is gone, and it is held here.
+        let _ = self
+            .0
+            .newest
+            .subscribe()
+            .wait_for(|newest| *newest > seq)
+            .await;
+    }
+
+    /// Whether everything after a place can be told.
+    pub(crate) async fn check(&self, seq: i64) -> Result<(), Lost> {
+        let (oldest, newest) = self.0.store.event_range().await?;
+        let is_known = seq <= newest && (seq + 1 >= oldest || newest == 0);
+        if is_known { Ok(()) } else { Err(Lost::TooOld) }
+    }
+
+    /// Some events after a place, the oldest first.
+    pub(crate) async fn after(&self, seq: i64) -> Result<Vec<Arc<Told>>, Lost> {
+        {
+            let ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            if ring.front().is_some_and(|oldest| oldest.seq <= seq + 1) {
+                let start = ring.partition_point(|told| told.seq <= seq);
+                let some = ring.iter().skip(start).take(BATCH as usize);
+                return Ok(some.cloned().collect());
+            }
+        }
+        self.check(seq).await?;
+        let kept = self.0.store.events_after(seq, BATCH).await?;
+        // What is in the store and was not read on yet is told when it is its turn.
+        let newest = self.newest();
+        let kept = kept.into_iter().filter(|kept| kept.seq <= newest);
+        Ok(kept.filter_map(Told::of).map(Arc::new).collect())
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("newest", &self.newest())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::NewEvent;
+
+    async fn add(store: &Store, count: usize) {
+        assert!(store.lease("events", "me", 1, 9).await.expect("works"));
+        let subject = Subject::Guest {
+            vmid: 100,
+            node: "n".to_owned(),
+        }
+        .to_text();
+        let event = NewEvent {
+            id: "evt-1".to_owned(),
+            time: 0,
+            kind: "vm.started".to_owned(),
+            subject,
+            data: json!({"vmid": 100}),
+        };
+        let events = vec![event; count];
+        store
+            .append(("events", "me"), &events, &[], ("c", ""))
+            .await
+            .expect("works");
+    }
+
+    async fn seqs(hub: &Hub, after: i64) -> Vec<i64> {
+        let told = hub.after(after).await.expect("kept");
+        told.iter().map(|told| told.seq).collect()
+    }
+
+    #[tokio::test]
+    async fn events_are_told_from_any_place_that_is_kept() {
+        let store = Store::embedded(None).await.expect("opens");
+        add(&store, 3).await;
+        // What was before it began is in the store, what comes later in the ring.
+        let hub = Hub::new(store.clone()).await.expect("works");
+        assert_eq!(hub.newest(), 3);
+        assert_eq!(seqs(&hub, 1).await, [2, 3]);
+        add(&store, 2).await;
+        assert!(seqs(&hub, 3).await.is_empty());
+        while hub.read_on().await.expect("works") {}
+        hub.wait_after(3).await;
+        assert_eq!(seqs(&hub, 3).await, [4, 5]);
+        assert_eq!(seqs(&hub, 0).await, [1, 2, 3, 4, 5]);
+        store.prune(2, 0).await.expect("works");
+        assert_eq!(seqs(&hub, 3).await, [4, 5]);
+        assert!(matches!(hub.after(1).await, Err(Lost::TooOld)));
+        // A cursor of another store, or of the future.
+        assert!(matches!(hub.check(99).await, Err(Lost::TooOld)));
+    }
+
+    #[test]
+    fn subjects_come_back_as_they_were() {
+        for subject in [
+            Subject::Guest {
+                vmid: 100,
+                node: "n".into(),
+            },
+            Subject::Node("n".into()),
+            Subject::Storage {
+                node: "n".into(),
+                storage: "local".into(),
+            },
+            Subject::Task {
+                node: "n".into(),
+                user: "root@pam".into(),
+                id: "100".into(),
+            },
+        ] {
+            assert_eq!(Subject::read(&subject.to_text()), Some(subject));
+        }
+        assert_eq!(Subject::read("guest\tx\tn"), None);
+    }
+}

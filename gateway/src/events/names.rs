@@ -1,0 +1,121 @@
+//! The names that events have here, and what is said with each.
+//!
+//! The crate calls virtual machines and containers guests; the names of this API begin with `vm` for both, and `kind` among
+//! the data tells which. A change of status has two events: `vm.status.changed`, and the one that says to what.
+
+use proxmox_api::Value;
+use proxmox_api::manage::events::{Change, Event};
+use proxmox_api::value::upid::Upid;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Subject;
+use crate::store::NewEvent;
+
+/// All names.
+const NAMES: [&str; 18] = [
+    "vm.created",
+    "vm.removed",
+    "vm.migrated",
+    "vm.changed",
+    "vm.status.changed",
+    "vm.started",
+    "vm.stopped",
+    "vm.paused",
+    "node.online",
+    "node.offline",
+    "node.status.changed",
+    "node.removed",
+    "storage.available",
+    "storage.status.changed",
+    "storage.removed",
+    "task.started",
+    "task.ended",
+    "task.failed",
+];
+
+/// Whether there are events that a name, which may end in `*`, stands for.
+pub(crate) fn is_name(name: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(start) => NAMES.iter().any(|known| known.starts_with(start)),
+        None => NAMES.contains(&name),
+    }
+}
+
+fn subject(change: &Change, data: &Value) -> Option<Subject> {
+    let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+    Some(match change {
+        Change::GuestCreated { vmid, guest }
+        | Change::GuestRemoved { vmid, guest }
+        | Change::GuestStatus { vmid, guest, .. }
+        | Change::GuestMigrated { vmid, guest, .. }
+        | Change::GuestChanged { vmid, guest } => Subject::Guest {
+            vmid: *vmid,
+            node: guest.node.clone(),
+        },
+        Change::NodeStatus { node, .. } | Change::NodeRemoved { node } => {
+            Subject::Node(node.clone())
+        }
+        Change::StorageStatus { node, storage, .. } | Change::StorageRemoved { node, storage } => {
+            Subject::Storage {
+                node: node.clone(),
+                storage: storage.clone(),
+            }
+        }
+        Change::TaskStarted { .. } | Change::TaskEnded { .. } => Subject::Task {
+            node: text("node"),
+            user: user_of(&text("upid")),
+            id: text("id"),
+        },
+        _ => return None,
+    })
+}
+
+/// Who started a task, as permissions name it: with the token.
+fn user_of(upid: &str) -> String {
+    let parsed: Option<Upid> = upid.parse().ok();
+    let named = parsed.map(|upid| match upid.token() {
+        Some(token) => format!("{}!{token}", upid.user()),
+        None => upid.user().to_owned(),
+    });
+    named.unwrap_or_default()
+}
+
+/// What is told of an event of the cluster.
+pub(super) fn told(event: &Event) -> Vec<NewEvent> {
+    let data = event.change.data();
+    let Some(subject) = subject(&event.change, &data) else {
+        return Vec::new();
+    };
+    let kind = match event.change.kind().strip_prefix("guest.") {
+        Some(rest) => format!("vm.{rest}"),
+        None => event.change.kind().to_owned(),
+    };
+    let id = event.id();
+    let of = |id: String, kind: &str| NewEvent {
+        id,
+        time: event.time,
+        kind: kind.to_owned(),
+        subject: subject.to_text(),
+        data: data.clone(),
+    };
+    const CHANGED: &str = "vm.status.changed";
+    let mut told = Vec::new();
+    if matches!(event.change, Change::GuestStatus { .. }) && kind != CHANGED {
+        // An id of its own, and the same one whenever this is told again.
+        let hash = Sha256::digest(format!("{id} {CHANGED}").as_bytes());
+        let digits: String = hash
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        told.push(of(format!("evt-{digits}"), CHANGED));
+    }
+    told.push(of(id, &kind));
+    told
+}
+
+/// What a webhook is told to try it.
+pub(crate) fn test_event(name: &str) -> (&'static str, Value) {
+    ("webhook.test", json!({ "webhook": name }))
+}

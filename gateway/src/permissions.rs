@@ -1,0 +1,93 @@
+//! What a user may see, as `GET /access/permissions` tells it.
+
+use std::collections::BTreeMap;
+
+use proxmox_api::{Client, Error, Value};
+
+/// Privileges by path, and whether each holds below it too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Permissions(BTreeMap<String, BTreeMap<String, bool>>);
+
+impl Permissions {
+    /// Those of the client itself, or of somebody else, for which it needs `Sys.Audit` on `/access`.
+    pub(crate) async fn fetch(client: &Client, of: Option<&str>) -> Result<Self, Error> {
+        use proxmox_api::value::endpoint::Method;
+        let mut request = client.request(Method::Get, "/access/permissions");
+        if let Some(user) = of {
+            request = request.param("userid", user);
+        }
+        let answer: Value = request.await?;
+        Ok(Self::read(&answer))
+    }
+
+    fn read(answer: &Value) -> Self {
+        let paths = answer.as_object().into_iter().flatten();
+        let paths = paths.map(|(path, privileges)| {
+            let privileges = privileges.as_object().into_iter().flatten();
+            let privileges = privileges.map(|(name, propagates)| {
+                let propagates = match propagates {
+                    Value::Bool(yes) => *yes,
+                    Value::String(text) => text != "0" && !text.is_empty(),
+                    number => number.as_i64() != Some(0),
+                };
+                (name.clone(), propagates)
+            });
+            (path.clone(), privileges.collect())
+        });
+        Self(paths.collect())
+    }
+
+    /// Whether a privilege is held on a path: by the path itself if it is listed, or else by the nearest one above that is
+    /// listed and passes it on.
+    pub(crate) fn allow(&self, path: &str, privilege: &str) -> bool {
+        if let Some(own) = self.0.get(path) {
+            return own.contains_key(privilege);
+        }
+        let mut above = path;
+        while let Some((parent, _)) = above.rsplit_once('/') {
+            above = parent;
+            let key = if parent.is_empty() { "/" } else { parent };
+            if let Some(listed) = self.0.get(key) {
+                return listed.get(privilege) == Some(&true);
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_listed_path_decides() {
+        let permissions = Permissions::read(&json!({
+            "/": {"Sys.Audit": 1},
+            "/vms": {"VM.Audit": 1, "VM.Monitor": 0},
+            "/vms/101": {"VM.PowerMgmt": 1},
+            "/nodes/node2": {"Sys.Modify": "0"},
+        }));
+        for (path, privilege, held) in [
+            ("/vms/100", "VM.Audit", true),
+            ("/vms/100", "VM.Monitor", false),
+            ("/vms", "VM.Monitor", true),
+            // It has privileges of its own, which replace those above.
+            ("/vms/101", "VM.Audit", false),
+            ("/vms/100", "Sys.Audit", false),
+            ("/nodes/node1", "Sys.Audit", true),
+            ("/nodes/node2", "Sys.Modify", true),
+            ("/nodes/node2/x", "Sys.Modify", false),
+            ("/", "Sys.Audit", true),
+            ("/storage/local", "Datastore.Audit", false),
+        ] {
+            assert_eq!(
+                permissions.allow(path, privilege),
+                held,
+                "{path} {privilege}"
+            );
+        }
+        assert!(!Permissions::read(&json!(null)).allow("/", "Sys.Audit"));
+    }
+}

@@ -1,0 +1,631 @@
+//! What outlasts a request: webhooks, their deliveries, events, and how far they were told.
+//!
+//! All SQL is here, in the words that SQLite and Postgres share; a [`Database`] runs it. Each call is one transaction.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sqlite;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use proxmox_api::{Secret, Value};
+
+use crate::refusal::Refusal;
+
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::Postgres;
+pub(crate) use sqlite::Sqlite;
+
+/// A value in a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    Null,
+    Number(i64),
+    Text(String),
+}
+
+impl From<i64> for Cell {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Option<i64>> for Cell {
+    fn from(number: Option<i64>) -> Self {
+        number.map_or(Self::Null, Self::Number)
+    }
+}
+
+impl From<Option<&str>> for Cell {
+    fn from(text: Option<&str>) -> Self {
+        text.map_or(Self::Null, Self::from)
+    }
+}
+
+/// One row of an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Row(pub(crate) Vec<Cell>);
+
+impl Row {
+    fn text(&self, at: usize) -> String {
+        match self.0.get(at) {
+            Some(Cell::Text(text)) => text.clone(),
+            _ => String::new(),
+        }
+    }
+
+    fn number(&self, at: usize) -> i64 {
+        self.optional(at).unwrap_or(0)
+    }
+
+    fn optional(&self, at: usize) -> Option<i64> {
+        match self.0.get(at) {
+            Some(Cell::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// A statement with its values, which stand as `?1`, `?2`, … in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) sql: &'static str,
+    pub(crate) values: Vec<Cell>,
+}
+
+fn statement<const N: usize>(sql: &'static str, values: [Cell; N]) -> Statement {
+    let values = values.into();
+    Statement { sql, values }
+}
+
+/// Something that runs SQL.
+pub(crate) trait Database: fmt::Debug + Send + Sync {
+    /// Runs statements in one transaction; the rows of each.
+    fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>>;
+
+    /// Brings the tables to the newest form.
+    fn migrate(&self, migrations: &'static [&'static str])
+    -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// The store does not work. The text is for logs.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreError(pub(crate) String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store: {}", self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error);
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the gateway's store does not answer",
+        )
+    }
+}
+
+/// Each brings the tables one step on. `SERIAL` stands for a number that counts up by itself. A migration that was released
+/// is never edited.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
+CREATE TABLE events (seq SERIAL, id TEXT NOT NULL, time BIGINT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE webhooks (id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, events TEXT NOT NULL,
+  secret TEXT NOT NULL, old_secret TEXT, old_until BIGINT, enabled BIGINT NOT NULL, created BIGINT NOT NULL);
+CREATE TABLE deliveries (id TEXT PRIMARY KEY, webhook TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, created BIGINT NOT NULL,
+  attempts BIGINT NOT NULL, due BIGINT, status TEXT NOT NULL, code BIGINT, problem TEXT, finished BIGINT);
+CREATE INDEX deliveries_due ON deliveries (due);
+CREATE INDEX deliveries_webhook ON deliveries (webhook, created);
+"];
+
+/// The store. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<dyn Database>);
+
+/// An event to be kept.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEvent {
+    pub(crate) id: String,
+    pub(crate) time: u64,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) data: Value,
+}
+
+/// An event with its place in the order of all.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptEvent {
+    pub(crate) seq: i64,
+    pub(crate) event: NewEvent,
+}
+
+/// A webhook.
+#[derive(Clone, Debug)]
+pub(crate) struct Hook {
+    pub(crate) id: String,
+    pub(crate) owner: String,
+    pub(crate) name: String,
+    pub(crate) url: Secret,
+    pub(crate) events: Vec<String>,
+    pub(crate) secret: Secret,
+    /// The secret before, and until when signatures are made with it too.
+    pub(crate) old: Option<(Secret, u64)>,
+    pub(crate) enabled: bool,
+    pub(crate) created: u64,
+}
+
+/// What was or is to be told to a webhook.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    pub(crate) webhook: String,
+    pub(crate) kind: String,
+    pub(crate) body: String,
+    pub(crate) created: u64,
+    pub(crate) attempts: u64,
+    /// When it is tried next; `None` when it is over.
+    pub(crate) due: Option<u64>,
+    /// `pending`, `delivered` or `failed`.
+    pub(crate) status: String,
+    /// The receiver's last HTTP status.
+    pub(crate) code: Option<i64>,
+    pub(crate) problem: String,
+    pub(crate) finished: Option<u64>,
+}
+
+fn number(of: u64) -> Cell {
+    Cell::Number(i64::try_from(of).unwrap_or(i64::MAX))
+}
+
+fn unsigned(of: i64) -> u64 {
+    u64::try_from(of).unwrap_or(0)
+}
+
+impl Store {
+    /// An embedded one in a folder, or in memory.
+    pub(crate) async fn embedded(folder: Option<&Path>) -> Result<Self, StoreError> {
+        Self::open(Arc::new(Sqlite::open(folder)?)).await
+    }
+
+    pub(crate) async fn open(database: Arc<dyn Database>) -> Result<Self, StoreError> {
+        database.migrate(MIGRATIONS).await?;
+        Ok(Self(database))
+    }
+
+    async fn one(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
+        let mut all = self.0.run(vec![statement]).await?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// Whether the store answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.one(statement("SELECT name FROM notes LIMIT 1", []))
+            .await
+            .map(drop)
+    }
+
+    /// Takes a lease for oneself, or keeps it: only one of several gateways does what it stands for.
+    pub(crate) async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: u64,
+        until: u64,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
+            SET holder = excluded.holder, until = excluded.until \
+            WHERE leases.holder = excluded.holder OR leases.until < ?4 RETURNING holder";
+        let values = [name.into(), holder.into(), number(until), number(now)];
+        Ok(!self.one(statement(sql, values)).await?.is_empty())
+    }
+
+    /// Gives a lease back.
+    pub(crate) async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM leases WHERE name = ?1 AND holder = ?2";
+        self.one(statement(sql, [name.into(), holder.into()]))
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT value FROM notes WHERE name = ?1";
+        let rows = self.one(statement(sql, [name.into()])).await?;
+        Ok(rows.first().map(|row| row.text(0)))
+    }
+
+    /// Keeps events, what is to be delivered of them, and how far the cluster was watched, all or nothing. A holder that
+    /// lost its lease changes nothing.
+    pub(crate) async fn append(
+        &self,
+        lease: (&str, &str),
+        events: &[NewEvent],
+        deliveries: &[Delivery],
+        cursor: (&str, &str),
+    ) -> Result<(), StoreError> {
+        let (name, holder) = lease;
+        let mut statements = Vec::new();
+        for event in events {
+            let sql = "INSERT INTO events (id, time, kind, subject, data) SELECT ?1, ?2, ?3, ?4, ?5 \
+                WHERE EXISTS (SELECT 1 FROM leases WHERE name = ?6 AND holder = ?7)";
+            let values = [
+                event.id.as_str().into(),
+                number(event.time),
+                event.kind.as_str().into(),
+                event.subject.as_str().into(),
+                event.data.to_string().as_str().into(),
+                name.into(),
+                holder.into(),
+            ];
+            statements.push(statement(sql, values));
+        }
+        for delivery in deliveries {
+            let sql = "INSERT INTO deliveries (id, webhook, kind, body, created, attempts, due, status) \
+                SELECT ?1, ?2, ?3, ?4, ?5, 0, ?5, 'pending' \
+                WHERE EXISTS (SELECT 1 FROM leases WHERE name = ?6 AND holder = ?7) ON CONFLICT (id) DO NOTHING";
+            let values = [
+                delivery.id.as_str().into(),
+                delivery.webhook.as_str().into(),
+                delivery.kind.as_str().into(),
+                delivery.body.as_str().into(),
+                number(delivery.created),
+                name.into(),
+                holder.into(),
+            ];
+            statements.push(statement(sql, values));
+        }
+        let sql = "INSERT INTO notes (name, value) SELECT ?1, ?2 \
+            WHERE EXISTS (SELECT 1 FROM leases WHERE name = ?3 AND holder = ?4) \
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        let values = [cursor.0.into(), cursor.1.into(), name.into(), holder.into()];
+        statements.push(statement(sql, values));
+        self.0.run(statements).await.map(drop)
+    }
+
+    /// Events after one, the oldest first.
+    pub(crate) async fn events_after(
+        &self,
+        seq: i64,
+        limit: i64,
+    ) -> Result<Vec<KeptEvent>, StoreError> {
+        let sql = "SELECT seq, id, time, kind, subject, data FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let rows = self.one(statement(sql, [seq.into(), limit.into()])).await?;
+        let events = rows.iter().map(|row| KeptEvent {
+            seq: row.number(0),
+            event: NewEvent {
+                id: row.text(1),
+                time: unsigned(row.number(2)),
+                kind: row.text(3),
+                subject: row.text(4),
+                data: serde_json::from_str(&row.text(5)).unwrap_or_default(),
+            },
+        });
+        Ok(events.collect())
+    }
+
+    /// The numbers of the oldest and the newest event that are kept; 0 and 0 for none.
+    pub(crate) async fn event_range(&self) -> Result<(i64, i64), StoreError> {
+        let sql = "SELECT min(seq), max(seq) FROM events";
+        let rows = self.one(statement(sql, [])).await?;
+        let row = rows.first();
+        Ok(row.map_or((0, 0), |row| (row.number(0), row.number(1))))
+    }
+
+    /// Forgets events but for the newest, and deliveries that were over long ago.
+    pub(crate) async fn prune(&self, keep: i64, before: u64) -> Result<(), StoreError> {
+        let events = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?1";
+        let deliveries = "DELETE FROM deliveries WHERE finished < ?1";
+        let statements = vec![
+            statement(events, [keep.into()]),
+            statement(deliveries, [number(before)]),
+        ];
+        self.0.run(statements).await.map(drop)
+    }
+
+    pub(crate) async fn hooks(&self) -> Result<Vec<Hook>, StoreError> {
+        let sql = "SELECT id, owner, name, url, events, secret, old_secret, old_until, enabled, created \
+            FROM webhooks ORDER BY created, id";
+        let rows = self.one(statement(sql, [])).await?;
+        let hooks = rows.iter().map(|row| Hook {
+            id: row.text(0),
+            owner: row.text(1),
+            name: row.text(2),
+            url: row.text(3).into(),
+            events: serde_json::from_str(&row.text(4)).unwrap_or_default(),
+            secret: row.text(5).into(),
+            old: row
+                .optional(7)
+                .map(|until| (row.text(6).into(), unsigned(until))),
+            enabled: row.number(8) != 0,
+            created: unsigned(row.number(9)),
+        });
+        Ok(hooks.collect())
+    }
+
+    /// Keeps a webhook, a new one or a changed one.
+    pub(crate) async fn put_hook(&self, hook: &Hook) -> Result<(), StoreError> {
+        let sql = "INSERT INTO webhooks (id, owner, name, url, events, secret, old_secret, old_until, enabled, created) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+            url = excluded.url, events = excluded.events, secret = excluded.secret, old_secret = excluded.old_secret, \
+            old_until = excluded.old_until, enabled = excluded.enabled";
+        let events = Value::from(hook.events.clone()).to_string();
+        let old = hook.old.as_ref();
+        let values = [
+            hook.id.as_str().into(),
+            hook.owner.as_str().into(),
+            hook.name.as_str().into(),
+            hook.url.expose().into(),
+            events.as_str().into(),
+            hook.secret.expose().into(),
+            old.map(|(secret, _)| secret.expose()).into(),
+            old.map_or(Cell::Null, |(_, until)| number(*until)),
+            i64::from(hook.enabled).into(),
+            number(hook.created),
+        ];
+        self.one(statement(sql, values)).await.map(drop)
+    }
+
+    /// Forgets a webhook and its deliveries.
+    pub(crate) async fn delete_hook(&self, id: &str) -> Result<(), StoreError> {
+        let statements = vec![
+            statement("DELETE FROM deliveries WHERE webhook = ?1", [id.into()]),
+            statement("DELETE FROM webhooks WHERE id = ?1", [id.into()]),
+        ];
+        self.0.run(statements).await.map(drop)
+    }
+
+    fn delivery(row: &Row) -> Delivery {
+        Delivery {
+            id: row.text(0),
+            webhook: row.text(1),
+            kind: row.text(2),
+            body: row.text(3),
+            created: unsigned(row.number(4)),
+            attempts: unsigned(row.number(5)),
+            due: row.optional(6).map(unsigned),
+            status: row.text(7),
+            code: row.optional(8),
+            problem: row.text(9),
+            finished: row.optional(10).map(unsigned),
+        }
+    }
+
+    /// Deliveries that are due, the oldest first. Whoever takes them does so until then; after that they are due again.
+    pub(crate) async fn take_due(
+        &self,
+        now: u64,
+        until: u64,
+        limit: i64,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let sql = "UPDATE deliveries SET due = ?2 WHERE id IN \
+            (SELECT id FROM deliveries WHERE due <= ?1 ORDER BY due, id LIMIT ?3) \
+            RETURNING id, webhook, kind, body, created, attempts, due, status, code, problem, finished";
+        let values = [number(now), number(until), limit.into()];
+        let rows = self.one(statement(sql, values)).await?;
+        Ok(rows.iter().map(Self::delivery).collect())
+    }
+
+    /// Keeps how an attempt went, or that a delivery is to be made.
+    pub(crate) async fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        let sql = "INSERT INTO deliveries (id, webhook, kind, body, created, attempts, due, status, code, problem, finished) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET \
+            attempts = excluded.attempts, due = excluded.due, status = excluded.status, code = excluded.code, \
+            problem = excluded.problem, finished = excluded.finished";
+        let values = [
+            delivery.id.as_str().into(),
+            delivery.webhook.as_str().into(),
+            delivery.kind.as_str().into(),
+            delivery.body.as_str().into(),
+            number(delivery.created),
+            number(delivery.attempts),
+            delivery.due.map_or(Cell::Null, number),
+            delivery.status.as_str().into(),
+            delivery.code.into(),
+            delivery.problem.as_str().into(),
+            delivery.finished.map_or(Cell::Null, number),
+        ];
+        self.one(statement(sql, values)).await.map(drop)
+    }
+
+    /// Deliveries to a webhook, the newest first, and how many there are.
+    pub(crate) async fn deliveries(
+        &self,
+        webhook: &str,
+        start: i64,
+        limit: i64,
+    ) -> Result<(Vec<Delivery>, u64), StoreError> {
+        let list = "SELECT id, webhook, kind, body, created, attempts, due, status, code, problem, finished \
+            FROM deliveries WHERE webhook = ?1 ORDER BY created DESC, id LIMIT ?2 OFFSET ?3";
+        let count = "SELECT count(*) FROM deliveries WHERE webhook = ?1";
+        let statements = vec![
+            statement(list, [webhook.into(), limit.into(), start.into()]),
+            statement(count, [webhook.into()]),
+        ];
+        let mut answers = self.0.run(statements).await?.into_iter();
+        let rows = answers.next().unwrap_or_default();
+        let total = answers
+            .next()
+            .and_then(|rows| Some(rows.first()?.number(0)));
+        let list = rows.iter().map(Self::delivery).collect();
+        Ok((list, unsigned(total.unwrap_or(0))))
+    }
+}
+
+/// What every database has to do; run against each.
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(id: &str) -> NewEvent {
+        NewEvent {
+            id: id.to_owned(),
+            time: 7,
+            kind: "vm.started".to_owned(),
+            subject: "guest/100/node1".to_owned(),
+            data: json!({"vmid": 100}),
+        }
+    }
+
+    fn hook(id: &str) -> Hook {
+        Hook {
+            id: id.to_owned(),
+            owner: "me@pve".to_owned(),
+            name: "n".to_owned(),
+            url: "https://example.org/x".into(),
+            events: vec!["vm.*".to_owned()],
+            secret: "s".into(),
+            old: Some(("o".into(), 9)),
+            enabled: true,
+            created: 1,
+        }
+    }
+
+    fn delivery(id: &str, due: u64) -> Delivery {
+        Delivery {
+            id: id.to_owned(),
+            webhook: "h".to_owned(),
+            kind: "vm.started".to_owned(),
+            body: "{}".to_owned(),
+            created: due,
+            attempts: 0,
+            due: Some(due),
+            status: "pending".to_owned(),
+            code: None,
+            problem: String::new(),
+            finished: None,
+        }
+    }
+
+    async fn keeps_its_promises(store: &Store) {
+        // One of two has the lease, until it runs out or is given back.
+        assert!(store.lease("l", "a", 10, 20).await.expect("works"));
+        assert!(!store.lease("l", "b", 15, 25).await.expect("works"));
+        assert!(store.lease("l", "a", 15, 25).await.expect("works"));
+        assert!(store.lease("l", "b", 26, 30).await.expect("works"));
+        // Whoever lost it adds nothing.
+        let due = [delivery("d1", 5)];
+        let cursor = ("cursor", "one");
+        store
+            .append(("l", "a"), &[event("e0")], &due, cursor)
+            .await
+            .expect("works");
+        assert_eq!(store.event_range().await.expect("works"), (0, 0));
+        assert_eq!(store.note("cursor").await.expect("works"), None);
+        store
+            .append(("l", "b"), &[event("e1"), event("e2")], &due, cursor)
+            .await
+            .expect("works");
+        assert_eq!(
+            store.note("cursor").await.expect("works").as_deref(),
+            Some("one")
+        );
+        let (first, last) = store.event_range().await.expect("works");
+        assert!(first > 0 && last == first + 1);
+        let after = store.events_after(first, 10).await.expect("works");
+        assert_eq!(after.len(), 1);
+        assert_eq!(
+            (after[0].event.id.as_str(), &after[0].event.data),
+            ("e2", &json!({"vmid": 100}))
+        );
+        store.prune(1, 0).await.expect("works");
+        assert_eq!(store.event_range().await.expect("works"), (last, last));
+        store.release("l", "b").await.expect("works");
+        assert!(store.lease("l", "c", 0, 1).await.expect("works"));
+        // Webhooks come back as they were.
+        store.put_hook(&hook("h")).await.expect("works");
+        let mut changed = hook("h");
+        changed.enabled = false;
+        changed.old = None;
+        store.put_hook(&changed).await.expect("works");
+        let hooks = store.hooks().await.expect("works");
+        assert_eq!(hooks.len(), 1);
+        assert!(!hooks[0].enabled && hooks[0].old.is_none() && hooks[0].events == ["vm.*"]);
+        // What is due is given out once.
+        store
+            .put_delivery(&delivery("d2", 50))
+            .await
+            .expect("works");
+        let taken = store.take_due(10, 40, 10).await.expect("works");
+        assert_eq!(
+            taken.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
+            ["d1"]
+        );
+        assert!(store.take_due(10, 40, 10).await.expect("works").is_empty());
+        assert_eq!(store.take_due(40, 60, 10).await.expect("works").len(), 1);
+        let done = Delivery {
+            due: None,
+            finished: Some(41),
+            attempts: 1,
+            code: Some(200),
+            ..taken[0].clone()
+        };
+        store.put_delivery(&done).await.expect("works");
+        assert!(store.take_due(49, 60, 10).await.expect("works").is_empty());
+        let (page, total) = store.deliveries("h", 0, 1).await.expect("works");
+        assert_eq!((page[0].id.as_str(), page.len(), total), ("d2", 1, 2));
+        store.prune(1, 42).await.expect("works");
+        assert_eq!(store.deliveries("h", 0, 9).await.expect("works").1, 1);
+        store.delete_hook("h").await.expect("works");
+        assert!(store.hooks().await.expect("works").is_empty());
+        assert_eq!(store.deliveries("h", 0, 9).await.expect("works").1, 0);
+    }
+
+    #[tokio::test]
+    async fn sqlite_keeps_its_promises_and_what_was_kept() {
+        keeps_its_promises(&Store::embedded(None).await.expect("opens")).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let inside = folder.path().join("data");
+        let store = Store::embedded(Some(&inside)).await.expect("opens");
+        keeps_its_promises(&store).await;
+        store.put_hook(&hook("kept")).await.expect("works");
+        drop(store);
+        let again = Store::embedded(Some(&inside)).await.expect("opens");
+        assert_eq!(again.hooks().await.expect("works").len(), 1);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(&inside)
+                .expect("there")
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o700);
+        }
+    }
+
+    /// Needs the address of a database that may be written to in `GATEWAY_TEST_POSTGRES`.
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn postgres_keeps_its_promises() {
+        let Ok(address) = std::env::var("GATEWAY_TEST_POSTGRES") else {
+            println!("skipped: GATEWAY_TEST_POSTGRES names no database");
+            return;
+        };
+        let schema = format!("gateway_test_{}", std::process::id());
+        let database = Postgres::connect(&address.into(), Some(&schema))
+            .await
+            .expect("connects");
+        let database = Arc::new(database);
+        let store = Store::open(database.clone()).await.expect("opens");
+        // A second gateway finds the tables there.
+        Store::open(database.clone()).await.expect("opens");
+        keeps_its_promises(&store).await;
+        database.drop_schema(&schema).await.expect("works");
+    }
+}

@@ -1,0 +1,131 @@
+//! The embedded database.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, ToSql, params_from_iter};
+
+use super::{Cell, Database, Row, Statement, StoreError};
+
+const FILE: &str = "gateway.sqlite";
+
+/// One connection, used on threads that may block.
+#[derive(Clone, Debug)]
+pub(crate) struct Sqlite(Arc<Mutex<Connection>>);
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Null => ToSqlOutput::Owned(Value::Null),
+            Self::Number(number) => ToSqlOutput::Owned(Value::Integer(*number)),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        })
+    }
+}
+
+impl Sqlite {
+    /// Opens the file in a folder, which is made if it is not there and is for this user only.
+    pub(crate) fn open(folder: Option<&Path>) -> Result<Self, StoreError> {
+        let connection = match folder {
+            None => Connection::open_in_memory()?,
+            Some(folder) => {
+                private(folder)
+                    .map_err(|error| StoreError(format!("{}: {error}", folder.display())))?;
+                Connection::open(folder.join(FILE))?
+            }
+        };
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    fn on_a_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let connection = Arc::clone(&self.0);
+        Box::pin(async move {
+            let work = tokio::task::spawn_blocking(move || {
+                work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
+            });
+            work.await
+                .unwrap_or_else(|error| Err(StoreError(error.to_string())))
+        })
+    }
+}
+
+#[cfg(unix)]
+fn private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)
+}
+
+impl Database for Sqlite {
+    fn run(&self, statements: Vec<Statement>) -> BoxFuture<'_, Result<Vec<Vec<Row>>, StoreError>> {
+        self.on_a_thread(move |connection| {
+            let transaction = connection.transaction()?;
+            let mut answers = Vec::new();
+            for Statement { sql, values } in statements {
+                let mut prepared = transaction.prepare_cached(sql)?;
+                let columns = prepared.column_count();
+                let mut rows = prepared.query(params_from_iter(values))?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let cells = (0..columns).map(|column| {
+                        Ok(match row.get_ref(column)? {
+                            ValueRef::Integer(number) => Cell::Number(number),
+                            ValueRef::Text(text) => {
+                                Cell::Text(String::from_utf8_lossy(text).into_owned())
+                            }
+                            _ => Cell::Null,
+                        })
+                    });
+                    found.push(Row(cells.collect::<rusqlite::Result<_>>()?));
+                }
+                answers.push(found);
+            }
+            transaction.commit()?;
+            Ok(answers)
+        })
+    }
+
+    fn migrate(
+        &self,
+        migrations: &'static [&'static str],
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.on_a_thread(move |connection| {
+            let transaction = connection.transaction()?;
+            let done: i64 =
+                transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            let done = usize::try_from(done).unwrap_or(usize::MAX);
+            if done > migrations.len() {
+                return Err(StoreError("it was written by a newer gateway".to_owned()));
+            }
+            for migration in migrations.iter().skip(done) {
+                let serial = "INTEGER PRIMARY KEY AUTOINCREMENT";
+                transaction.execute_batch(&migration.replace("SERIAL", serial))?;
+            }
+            let done = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+            transaction.pragma_update(None, "user_version", done)?;
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+}
