@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::cluster::Cluster;
 use crate::config::VclustersConfig;
 use crate::counters::Counters;
+use crate::documents::Documents;
 use crate::events::Hub;
 use crate::limits::Limits;
 use crate::store::Store;
@@ -30,6 +31,7 @@ pub(crate) struct Parts {
     pub(crate) listeners: Arc<Semaphore>,
     pub(crate) vclusters: Option<VclustersConfig>,
     pub(crate) most_listeners: usize,
+    pub(crate) documents: Documents,
     pub(crate) counters: Counters,
     pub(crate) stop: watch::Receiver<bool>,
 }

@@ -37,6 +37,8 @@ pub struct Config {
     pub postgres: Option<Secret>,
     /// How long requests may still take when the gateway is to end, in seconds.
     pub grace_seconds: u64,
+    /// How long a request's body may stand still, in seconds.
+    pub body_seconds: u64,
 }
 
 /// A certificate with its key.
@@ -166,6 +168,7 @@ impl Default for Config {
             vclusters: None,
             postgres: None,
             grace_seconds: 30,
+            body_seconds: 30,
         }
     }
 }

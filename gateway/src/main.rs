@@ -84,8 +84,16 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     config.data = options.data.or(config.data);
     #[cfg(feature = "simulator")]
     let _simulator = simulated(&mut config).await?;
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let gateway = Gateway::start(config).await?;
-    println!("gateway      http://{}", gateway.address());
+    println!("gateway      {scheme}://{}", gateway.address());
+    if let Some(address) = gateway.grpc_address() {
+        println!("gRPC         {scheme}://{address}");
+    }
     println!("Press Ctrl-C to stop.");
     stopped().await?;
     gateway.stop().await;
@@ -100,7 +108,7 @@ const TEMPLATE: u32 = 9_000;
 #[cfg(feature = "simulator")]
 async fn simulated(
     config: &mut Config,
-) -> Result<Option<proxmox_simulator::Simulator>, proxmox_simulator::Error> {
+) -> Result<Option<proxmox_simulator::Simulator>, Box<dyn std::error::Error>> {
     use proxmox_simulator::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
     if !config.cluster.urls.is_empty() {
         return Ok(None);
@@ -119,7 +127,6 @@ async fn simulated(
                 ("agent", "1"),
                 ("scsi0", "local-lvm:8"),
                 ("net0", "virtio,bridge=vmbr0"),
-                ("template", "1"),
             ],
         )
         .guest_file(TEMPLATE, "/etc/rancher/k3s/k3s.yaml", kubeconfig)
@@ -128,6 +135,12 @@ async fn simulated(
     config
         .vclusters
         .get_or_insert(VclustersConfig::new(TEMPLATE, "1.28.0"));
+    let pve = proxmox_api::Client::builder(simulator.url())
+        .fingerprint(simulator.fingerprint().parse()?)
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .build()?;
+    let template = pve.guest(TEMPLATE).make_template().await?;
+    template.wait().await?;
     config.cluster.urls = vec![simulator.url()];
     config.cluster.fingerprints = vec![simulator.fingerprint().to_owned()];
     let own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));

@@ -71,6 +71,19 @@ impl Refusal {
         self
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The message, and what is wrong with each parameter.
+    pub(crate) fn text(&self) -> String {
+        let errors = self
+            .errors
+            .iter()
+            .map(|(name, text)| format!("; {name}: {text}"));
+        format!("{}{}", self.message, errors.collect::<String>())
+    }
+
     /// The body as it is sent.
     pub(crate) fn to_json(&self) -> String {
         let body = Body {

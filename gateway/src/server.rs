@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get};
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -26,12 +26,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::RequestBodyTimeout;
 
 use crate::app::{App, Parts};
 use crate::caller::Caller;
 use crate::cluster::Cluster;
 use crate::config::{Config, ConfigError, Tls};
 use crate::counters::Counters;
+use crate::documents::Documents;
 use crate::events::{Hub, LEASE, Watcher};
 use crate::limits::{Class, Limits, system_clock};
 use crate::random::random;
@@ -40,7 +42,7 @@ use crate::refusal::Refusal;
 use crate::store::Postgres;
 use crate::store::{Store, StoreError};
 use crate::webhooks::Postman;
-use crate::{operation, proxy, v1};
+use crate::{docs, grpc, operation, proxy, v1};
 
 /// Connections at a time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 16_384;
@@ -58,6 +60,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    grpc_address: Option<SocketAddr>,
+    services: Option<JoinHandle<()>>,
+    grace: Duration,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
     /// What goes on without a caller.
@@ -109,12 +114,29 @@ impl Gateway {
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             vclusters: config.vclusters.clone(),
             most_listeners: MOST_LISTENERS,
+            documents: Documents::default(),
             counters: Counters::default(),
             stop: stopped,
         });
-        let server = tokio::spawn(serve(listener, acceptor, app, grace));
+        let mut grpc_address = None;
+        let mut services = None;
+        if let Some(address) = config.grpc {
+            let listener = listen(address).await?;
+            grpc_address = listener.local_addr().ok();
+            let (tls, app) = (config.tls.clone(), app.clone());
+            services = Some(tokio::spawn(async move {
+                if let Err(error) = grpc::serve(listener, tls, app).await {
+                    tracing::error!(%error);
+                }
+            }));
+        }
+        let patience = Duration::from_secs(config.body_seconds);
+        let server = tokio::spawn(serve(listener, acceptor, app, grace, patience));
         Ok(Self {
             address,
+            grpc_address,
+            services,
+            grace,
             stop,
             server,
             background,
@@ -129,10 +151,23 @@ impl Gateway {
         self.address
     }
 
+    /// Where it serves gRPC, if it does.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
+    }
+
     /// Takes no further requests, and waits for those under way, as long as the settings say.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.server).await;
+        if let Some(services) = &mut self.services
+            && tokio::time::timeout(self.grace, &mut *services)
+                .await
+                .is_err()
+        {
+            services.abort();
+        }
         self.background.shutdown().await;
         // Another gateway need not wait until the lease runs out.
         if let Err(error) = self.store.release(LEASE, &self.me).await {
@@ -144,6 +179,9 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.server.abort();
+        if let Some(services) = &self.services {
+            services.abort();
+        }
     }
 }
 
@@ -195,7 +233,13 @@ fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ConfigError> {
 #[derive(Clone, Copy, Debug)]
 struct Peer(IpAddr);
 
-async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, app: App, grace: Duration) {
+async fn serve(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    app: App,
+    grace: Duration,
+    patience: Duration,
+) {
     let router = router(&app);
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut stopping = std::pin::pin!(app.stopping());
@@ -223,11 +267,11 @@ async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, app: App, g
         tokio::spawn(async move {
             let _permit = permit;
             match acceptor {
-                None => connection(stream, peer, router, stopping).await,
+                None => connection(stream, peer, router, patience, stopping).await,
                 Some(acceptor) => {
                     let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
                     if let Ok(Ok(stream)) = handshake.await {
-                        connection(stream, peer, router, stopping).await;
+                        connection(stream, peer, router, patience, stopping).await;
                     }
                 }
             }
@@ -244,15 +288,17 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     peer: SocketAddr,
     router: Router,
+    patience: Duration,
     stopping: impl Future<Output = ()>,
 ) {
     let router = router.layer(axum::Extension(Peer(peer.ip().to_canonical())));
+    let service = RequestBodyTimeout::new(router, patience);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -271,6 +317,7 @@ fn router(app: &App) -> Router {
     let limited = Router::new()
         .route("/api2", any(proxy::pass))
         .route("/api2/", any(proxy::pass))
+        .route("/api2/json/openapi.json", get(docs::openapi))
         .route("/api2/{*path}", any(proxy::pass))
         .nest("/v1", v1::router())
         .layer(middleware::from_fn_with_state(app.clone(), guard));
@@ -283,6 +330,12 @@ fn router(app: &App) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(operation::ready))
         .route("/metrics", get(operation::metrics))
+        .route(
+            "/api-explorer",
+            get(async || Redirect::permanent("/api-explorer/")),
+        )
+        .route("/api-explorer/", get(docs::page))
+        .route("/api-explorer/explorer.js", get(docs::script))
         .fallback(async || Refusal::not_found("no such path"))
         .layer(nosniff)
         .layer(CatchPanicLayer::custom(

@@ -1,6 +1,5 @@
 //! `/v1/events/ws` and `/v1/events`: what happens, as it happens.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -12,9 +11,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
-use proxmox_api::Client;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -22,10 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use crate::app::App;
-use crate::caller::Caller;
-use crate::events::{Filter, Hub, Lost, Told};
-use crate::pages::Query;
-use crate::permissions::Permissions;
+use crate::listener::Listener;
 use crate::refusal::Refusal;
 
 const PING: Duration = Duration::from_secs(30);
@@ -33,118 +27,6 @@ const PING: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(90);
 /// A listener that does not take a message within this time is dropped.
 const SLOW: Duration = Duration::from_secs(10);
-/// How often the cluster is asked what a listener may see.
-const ASK: Duration = Duration::from_secs(60);
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// Somebody who listens.
-struct Listener {
-    hub: Hub,
-    seq: i64,
-    filter: Filter,
-    client: Client,
-    user: String,
-    permissions: Permissions,
-    asked: Instant,
-    /// One of the places that there are.
-    _place: OwnedSemaphorePermit,
-}
-
-impl Listener {
-    async fn of(app: &App, headers: &HeaderMap, query: &str) -> Result<Self, Refusal> {
-        let caller = Caller::required(headers)?;
-        if caller.has_ticket() && !is_same_site(headers) {
-            let text = "a page of another site must not listen";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, text));
-        }
-        if !app.watches {
-            let text = "the gateway has no API token to watch the cluster with";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
-        }
-        let query = Query::parse(query);
-        let filter = Filter::read(query.get("types"), query.get("vmids"), query.get("nodes"))?;
-        let last = headers
-            .get(LAST_EVENT_ID)
-            .and_then(|value| value.to_str().ok());
-        let seq = match query.get("cursor").or(last) {
-            None => app.hub.newest(),
-            Some(cursor) => {
-                let wrong = |_| Refusal::parameters([("cursor", "is none of this gateway")]);
-                let seq: i64 = cursor.parse().map_err(wrong)?;
-                app.hub.check(seq).await.map_err(|lost| match lost {
-                    Lost::TooOld => Refusal::new(
-                        StatusCode::GONE,
-                        "the events after this cursor are not kept any more; begin anew without one",
-                    ),
-                    Lost::Store(error) => error.into(),
-                })?;
-                seq
-            }
-        };
-        let client = app.cluster.client(&caller)?;
-        let permissions = Permissions::fetch(&client, None).await?;
-        let place = Arc::clone(&app.listeners)
-            .try_acquire_owned()
-            .map_err(|_| {
-                let refusal =
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many are listening");
-                refusal.retry_after(Duration::from_secs(30))
-            })?;
-        Ok(Self {
-            hub: app.hub.clone(),
-            seq,
-            filter,
-            client,
-            user: caller.claims(),
-            permissions,
-            asked: Instant::now(),
-            _place: place,
-        })
-    }
-
-    /// What this one is told next; waits until there is something.
-    async fn next(&mut self) -> Result<Vec<Arc<Told>>, String> {
-        loop {
-            self.hub.wait_after(self.seq).await;
-            let some = self.hub.after(self.seq).await.map_err(|lost| match lost {
-                Lost::TooOld => "too slow: the events that follow are not kept any more".to_owned(),
-                Lost::Store(error) => error.to_string(),
-            })?;
-            if self.asked.elapsed() > ASK {
-                let permissions = Permissions::fetch(&self.client, None).await;
-                self.permissions = permissions.map_err(|error| match error.api() {
-                    Some(refusal) if refusal.status() == 401 => {
-                        "the credentials are not valid any more".to_owned()
-                    }
-                    _ => "the cluster does not tell what may be seen".to_owned(),
-                })?;
-                self.asked = Instant::now();
-            }
-            // Nothing is waited for from here on, so nothing is lost when the caller stops waiting.
-            if let Some(last) = some.last() {
-                self.seq = last.seq;
-            }
-            let (filter, user, permissions) = (&self.filter, &self.user, &self.permissions);
-            let wanted = some
-                .into_iter()
-                .filter(|told| filter.wants(told) && told.subject.is_visible(user, permissions));
-            let wanted: Vec<_> = wanted.collect();
-            if !wanted.is_empty() {
-                return Ok(wanted);
-            }
-        }
-    }
-}
-
-/// Whether a browser sends this from a page of the gateway itself; other programs do not say where they are.
-fn is_same_site(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match text(&header::ORIGIN) {
-        None => !headers.contains_key(header::ORIGIN),
-        Some(origin) => origin.split_once("://").map(|(_, host)| host) == text(&header::HOST),
-    }
-}
-
 /// Tells events by WebSocket.
 pub(super) async fn socket(
     State(app): State<App>,
@@ -229,7 +111,7 @@ async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
             () = &mut stopping => break (CloseCode::Away, "the gateway ends".to_owned()),
         }
     };
-    tracing::info!(user = listener.user, reason, "a listener was dropped");
+    tracing::info!(user = listener.user(), reason, "a listener was dropped");
     let frame = CloseFrame {
         code,
         reason: reason.into(),

@@ -50,6 +50,22 @@ impl Pair {
         self.raw(text.as_bytes()).await
     }
 
+    /// Sends a request of which only the head is answered.
+    pub(crate) async fn head(&self, request: &str, headers: &[&str]) -> Answer {
+        let lines = headers.join("\r\n");
+        let text = format!(
+            "{request} HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\n{lines}\r\n\r\n"
+        );
+        let stream = TcpStream::connect(self.gateway.address()).await;
+        let mut stream = stream.expect("a connection");
+        stream.write_all(text.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.expect("read"));
+        }
+        Answer::parse(&answer)
+    }
+
     /// Sends bytes and reads until the connection is closed.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
         let stream = TcpStream::connect(self.gateway.address()).await;

@@ -1,0 +1,126 @@
+//! How much goes through: a simulated cluster, a gateway in front, those who listen and those who ask, all in this process.
+//!
+//! ```text
+//! cargo run --release -p proxmox-gateway --all-features --example load -- LISTENERS CONNECTIONS SECONDS
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use proxmox_api::Client;
+use proxmox_api::client::limit::RateLimit;
+use proxmox_gateway::{Background, Config, Gateway};
+use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> Fallible<()> {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse::<u64>());
+    let mut next = |default| arguments.next().unwrap_or(Ok(default));
+    let (listeners, connections, seconds) = (next(1_000)?, next(32)?, next(10)?);
+    let simulator = Simulator::builder()
+        .node("node1")
+        .node("node2")
+        .herd(50)
+        .start()
+        .await?;
+    let mut config = Config::default();
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.grpc = None;
+    config.cluster.urls = vec![simulator.url()];
+    config.cluster.fingerprints = vec![simulator.fingerprint().to_owned()];
+    let mut own = Background::new(format!("{TOKEN_ID}={TOKEN_SECRET}"));
+    own.interval_milliseconds = 500;
+    config.background = Some(own);
+    config.limits.read = 0;
+    config.limits.write = 0;
+    let gateway = Gateway::start(config).await?;
+
+    let told = Arc::new(AtomicU64::new(0));
+    for _ in 0..listeners {
+        let url = format!("ws://{}/v1/events/ws", gateway.address());
+        let mut request = url.into_client_request()?;
+        let value = format!("PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}").parse()?;
+        request.headers_mut().insert("authorization", value);
+        let stream = TcpStream::connect(gateway.address()).await?;
+        let (mut socket, _) = client_async(request, stream).await?;
+        let told = Arc::clone(&told);
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = socket.next().await {
+                told.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    println!(
+        "{listeners} listeners; resident {} MB",
+        resident() / 1_000_000
+    );
+
+    let direct = Client::builder(simulator.url()).fingerprint(simulator.fingerprint().parse()?);
+    let through = Client::builder(format!("http://{}", gateway.address()));
+    for (name, builder) in [("direct", direct), ("gateway", through)] {
+        let client = builder
+            .api_token(TOKEN_ID, TOKEN_SECRET)
+            .rate_limit(RateLimit::none())
+            .concurrency(connections as usize, connections as usize)
+            .build()?;
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let work = (0..connections).map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while Instant::now() < end {
+                    let began = Instant::now();
+                    client.fetch("/api2/json/nodes").await?;
+                    times.push(began.elapsed());
+                }
+                Ok::<_, proxmox_api::Error>(times)
+            })
+        });
+        let work: Vec<_> = work.collect();
+        let mut times = Vec::new();
+        for one in work {
+            times.extend(one.await??);
+        }
+        times.sort_unstable();
+        let at = |share: f64| {
+            times
+                .get((times.len() as f64 * share) as usize)
+                .copied()
+                .unwrap_or_default()
+        };
+        println!(
+            "{name:8} {:6.0} requests/s, p50 {:?}, p99 {:?}; resident {} MB, {} messages to listeners",
+            times.len() as f64 / seconds as f64,
+            at(0.5),
+            at(0.99),
+            resident() / 1_000_000,
+            told.load(Ordering::Relaxed),
+        );
+    }
+    gateway.stop().await;
+    Ok(())
+}
+
+/// Memory of this process, the simulator and the clients included.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| {
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
+    kilobytes.unwrap_or(0) * 1_000
+}

@@ -1,0 +1,69 @@
+//! What the whole API is: `/api2/json/openapi.json`, and a page to look at it and try it, `/api-explorer/`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
+use proxmox_api::Value;
+use proxmox_api::value::endpoint::Method;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::documents::Documents;
+use crate::refusal::Refusal;
+
+const PAGE: &str = include_str!("explorer.html");
+const SCRIPT: &str = include_str!("explorer.js");
+
+/// The release of the cluster, if the caller may know it; the newest that is known otherwise.
+async fn release(app: &App, caller: Option<Caller>) -> &'static str {
+    let known = |version: &str| {
+        Documents::releases().find(|name| {
+            let rest = version.strip_prefix(*name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    let told = async {
+        let client = app.cluster.client(&caller?).ok()?;
+        let answer: Value = client.request(Method::Get, "/version").await.ok()?;
+        known(answer["version"].as_str()?)
+    };
+    let newest = Documents::releases().next_back();
+    told.await.or(newest).unwrap_or_default()
+}
+
+pub(crate) async fn openapi(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let release = release(&app, Caller::of(&headers)).await;
+    let text = app.documents.of(release).await?;
+    let mut response = text.to_string().into_response();
+    let kind = HeaderValue::from_static("application/json;charset=UTF-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+fn file(text: &'static str, kind: &'static str) -> Response {
+    let mut response = text.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    // Nothing is loaded from elsewhere, and nobody shows this page in one of his own.
+    let policy = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; \
+        base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(policy),
+    );
+    let name = HeaderName::from_static("referrer-policy");
+    headers.insert(name, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+pub(crate) async fn page() -> Response {
+    file(PAGE, "text/html; charset=utf-8")
+}
+
+pub(crate) async fn script() -> Response {
+    file(SCRIPT, "text/javascript; charset=utf-8")
+}

@@ -1,0 +1,94 @@
+//! The OpenAPI document: the cluster's API and the gateway's own, in one.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use proxmox_api::Value;
+use proxmox_codegen::generate::{self, Input};
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use crate::refusal::Refusal;
+
+mod schema {
+    include!(concat!(env!("OUT_DIR"), "/schema.rs"));
+}
+
+/// The gateway's own part.
+const NATIVE: &str = include_str!("native.json");
+
+/// Documents that were made, by release.
+#[derive(Debug, Default)]
+pub(crate) struct Documents([OnceCell<Arc<str>>; schema::RELEASES.len()]);
+
+fn failed(problem: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%problem, "the OpenAPI document cannot be made");
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the document cannot be made",
+    )
+}
+
+fn input() -> Input {
+    let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    Input {
+        releases: schema::RELEASES.iter().map(own).collect(),
+        overlay: schema::OVERLAY.iter().map(own).collect(),
+        lock: Some(schema::LOCK.to_owned()),
+        ..Input::default()
+    }
+}
+
+/// Both parts as one.
+fn document(release: &str) -> Result<Arc<str>, String> {
+    let parsed = release
+        .parse()
+        .map_err(|_| format!("{release:?} is no release"))?;
+    let mut whole =
+        generate::openapi(&input(), Some(parsed)).map_err(|problems| problems.join("; "))?;
+    let own: Value = serde_json::from_str(NATIVE).map_err(|error| error.to_string())?;
+    let mut paths = serde_json::Map::new();
+    for (path, item) in whole["paths"].as_object().into_iter().flatten() {
+        paths.insert(format!("/api2/json{path}"), item.clone());
+    }
+    for (path, item) in own["paths"].as_object().into_iter().flatten() {
+        paths.insert(path.clone(), item.clone());
+    }
+    whole["paths"] = Value::Object(paths);
+    for part in ["schemas", "responses"] {
+        let known = whole["components"][part].as_object_mut();
+        let Some(known) = known else { continue };
+        for (name, item) in own["components"][part].as_object().into_iter().flatten() {
+            known.insert(name.clone(), item.clone());
+        }
+    }
+    if let (Some(tags), Some(more)) = (whole["tags"].as_array_mut(), own["tags"].as_array()) {
+        tags.extend(more.iter().cloned());
+    }
+    whole["servers"] = json!([{ "url": "/" }]);
+    whole["info"]["title"] = "Proxmox VE API and gateway".into();
+    serde_json::to_string(&whole)
+        .map(Arc::from)
+        .map_err(|error| error.to_string())
+}
+
+impl Documents {
+    /// The releases there are documents of, the oldest first.
+    pub(crate) fn releases() -> impl DoubleEndedIterator<Item = &'static str> {
+        schema::RELEASES
+            .iter()
+            .map(|(name, _)| name.trim_end_matches(".json"))
+    }
+
+    /// The document of a release, which is made when it is first asked for.
+    pub(crate) async fn of(&self, release: &'static str) -> Result<Arc<str>, Refusal> {
+        let place = Self::releases().position(|known| known == release);
+        let cell = place.and_then(|place| self.0.get(place));
+        let cell = cell.ok_or_else(|| failed("no release is known"))?;
+        let made = cell.get_or_try_init(|| async move {
+            let made = tokio::task::spawn_blocking(move || document(release)).await;
+            made.map_err(failed)?.map_err(failed)
+        });
+        made.await.cloned()
+    }
+}

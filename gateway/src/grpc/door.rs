@@ -1,0 +1,137 @@
+//! What every call passes: credentials, limits, logs; and what errors become.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use proxmox_api::error::ErrorKind;
+use proxmox_api::manage::guest::{GuestErrorKind, Started};
+use proxmox_api::{Client, Error};
+use tonic::{Code, Request, Status};
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::gpve::v1::Operation;
+use crate::limits::Class;
+use crate::refusal::Refusal;
+
+/// The way in.
+#[derive(Clone, Debug)]
+pub(super) struct Door(App);
+
+/// A call that was let in.
+pub(super) struct Call {
+    pub(super) client: Client,
+    pub(super) headers: HeaderMap,
+}
+
+impl Door {
+    pub(super) fn new(app: &App) -> Self {
+        Self(app.clone())
+    }
+
+    pub(super) fn app(&self) -> &App {
+        &self.0
+    }
+
+    /// Lets a call in with its caller's credentials.
+    pub(super) fn enter<T>(
+        &self,
+        request: &Request<T>,
+        name: &str,
+        class: Class,
+    ) -> Result<Call, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let peer = request
+            .remote_addr()
+            .map(|address| address.ip().to_canonical());
+        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let caller = Caller::required(&headers).map_err(refused)?;
+        let standing = self.0.limits.take(Some(&caller), peer, class);
+        if let Some(refusal) = standing.and_then(|standing| standing.refusal()) {
+            return Err(refused(refusal));
+        }
+        let user = caller.claims();
+        match class {
+            Class::Read => tracing::debug!(target: "access", call = name, user, %peer),
+            _ => tracing::info!(target: "audit", call = name, user, %peer),
+        }
+        let client = self.0.cluster.client(&caller).map_err(refused)?;
+        Ok(Call { client, headers })
+    }
+}
+
+/// What a refusal of the gateway becomes.
+pub(super) fn refused(refusal: Refusal) -> Status {
+    let code = match refusal.status().as_u16() {
+        400 | 413 => Code::InvalidArgument,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        409 => Code::FailedPrecondition,
+        410 => Code::OutOfRange,
+        423 => Code::Aborted,
+        429 => Code::ResourceExhausted,
+        501 => Code::Unimplemented,
+        502 | 503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        _ => Code::Internal,
+    };
+    Status::new(code, refusal.text())
+}
+
+fn code(kind: ErrorKind) -> Option<Code> {
+    Some(match kind {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::ConfigChanged | ErrorKind::Locked | ErrorKind::LockTimeout => Code::Aborted,
+        ErrorKind::UnknownMethod | ErrorKind::NotSupported | ErrorKind::Replaced => {
+            Code::Unimplemented
+        }
+        ErrorKind::NoSpace => Code::ResourceExhausted,
+        _ => return None,
+    })
+}
+
+/// What an error of a call to the cluster becomes.
+pub(super) fn failed(error: Error) -> Status {
+    let own = match &error {
+        Error::Guest(guest) => match guest.reason() {
+            GuestErrorKind::NoSuchGuest { .. } => Some(Code::NotFound),
+            GuestErrorKind::TimedOut { .. } => Some(Code::DeadlineExceeded),
+            GuestErrorKind::NoFreeId { .. } => Some(Code::ResourceExhausted),
+            _ => None,
+        },
+        _ => error.kind().and_then(code),
+    };
+    let refusal = Refusal::from(error);
+    match own {
+        Some(code) => Status::new(code, refusal.text()),
+        None => refused(refusal),
+    }
+}
+
+pub(super) fn invalid(field: &str, problem: &str) -> Status {
+    Status::invalid_argument(format!("{field} {problem}"))
+}
+
+/// Refuses what would mean something else in a path or in a setting with several keys.
+pub(super) fn plain<'a>(field: &str, text: &'a str) -> Result<&'a str, Status> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !text.is_empty() && text.chars().all(fits) && !text.starts_with('.') {
+        true => Ok(text),
+        false => Err(invalid(
+            field,
+            "has to be a name of letters, digits, -, _ and .",
+        )),
+    }
+}
+
+/// What was begun.
+pub(super) fn operation(started: &Started, vmid: u32) -> Operation {
+    Operation {
+        name: started.upid().map(ToString::to_string).unwrap_or_default(),
+        done: started.task().is_done(),
+        vmid,
+        ..Operation::default()
+    }
+}

@@ -1,0 +1,79 @@
+//! gRPC: the same work for programs that would rather have services and streams.
+
+mod cluster;
+mod door;
+mod guests;
+mod operations;
+mod vclusters;
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+use crate::app::App;
+use crate::config::{ConfigError, Tls, read};
+use crate::gpve::DESCRIPTORS;
+use crate::gpve::v1::cluster_service_server::ClusterServiceServer;
+use crate::gpve::v1::guest_service_server::GuestServiceServer;
+use crate::gpve::v1::operation_service_server::OperationServiceServer;
+use crate::gpve::v1::v_cluster_service_server::VClusterServiceServer;
+use door::Door;
+
+/// Calls of one connection at a time.
+const AT_ONCE: usize = 128;
+const MESSAGE: usize = 512 * 1024;
+const PING: Duration = Duration::from_secs(30);
+
+/// Serves until the gateway is to end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    app: App,
+) -> Result<(), ConfigError> {
+    let wrong = |error: &dyn std::fmt::Display| ConfigError::new(format!("gRPC: {error}"));
+    let mut server = Server::builder()
+        .concurrency_limit_per_connection(AT_ONCE)
+        .http2_keepalive_interval(Some(PING));
+    if let Some(tls) = &tls {
+        let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
+        let config = ServerTlsConfig::new().identity(identity);
+        server = server.tls_config(config).map_err(|error| wrong(&error))?;
+    }
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()
+        .map_err(|error| wrong(&error))?;
+    let door = Door::new(&app);
+    let guests = GuestServiceServer::new(guests::Guests(door.clone()));
+    let vclusters = VClusterServiceServer::new(vclusters::Vclusters(door.clone()));
+    let cluster = ClusterServiceServer::new(cluster::Cluster(door.clone()));
+    let operations = OperationServiceServer::new(operations::Operations(door));
+    health
+        .set_serving::<GuestServiceServer<guests::Guests>>()
+        .await;
+    health
+        .set_serving::<VClusterServiceServer<vclusters::Vclusters>>()
+        .await;
+    health
+        .set_serving::<ClusterServiceServer<cluster::Cluster>>()
+        .await;
+    health
+        .set_serving::<OperationServiceServer<operations::Operations>>()
+        .await;
+    server
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(guests.max_decoding_message_size(MESSAGE))
+        .add_service(vclusters.max_decoding_message_size(MESSAGE))
+        .add_service(cluster.max_decoding_message_size(MESSAGE))
+        .add_service(operations.max_decoding_message_size(MESSAGE))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            app.stopping(),
+        )
+        .await
+        .map_err(|error| wrong(&error))
+}

@@ -1,0 +1,134 @@
+//! Those who listen to events: what they want, and what they may see.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName};
+use proxmox_api::Client;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::events::{Filter, Hub, Lost, Told};
+use crate::pages::Query;
+use crate::permissions::Permissions;
+use crate::refusal::Refusal;
+
+/// How often the cluster is asked what a listener may see.
+const ASK: Duration = Duration::from_secs(60);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Somebody who listens.
+pub(crate) struct Listener {
+    hub: Hub,
+    seq: i64,
+    filter: Filter,
+    client: Client,
+    user: String,
+    permissions: Permissions,
+    asked: Instant,
+    /// One of the places that there are.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    /// Lets a caller listen to what a query chooses.
+    pub(crate) async fn of(app: &App, headers: &HeaderMap, query: &str) -> Result<Self, Refusal> {
+        let caller = Caller::required(headers)?;
+        if caller.has_ticket() && !is_same_site(headers) {
+            let text = "a page of another site must not listen";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, text));
+        }
+        if !app.watches {
+            let text = "the gateway has no API token to watch the cluster with";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
+        }
+        let query = Query::parse(query);
+        let filter = Filter::read(query.get("types"), query.get("vmids"), query.get("nodes"))?;
+        let last = headers
+            .get(LAST_EVENT_ID)
+            .and_then(|value| value.to_str().ok());
+        let seq = match query.get("cursor").or(last) {
+            None => app.hub.newest(),
+            Some(cursor) => {
+                let wrong = |_| Refusal::parameters([("cursor", "is none of this gateway")]);
+                let seq: i64 = cursor.parse().map_err(wrong)?;
+                app.hub.check(seq).await.map_err(|lost| match lost {
+                    Lost::TooOld => Refusal::new(
+                        StatusCode::GONE,
+                        "the events after this cursor are not kept any more; begin anew without one",
+                    ),
+                    Lost::Store(error) => error.into(),
+                })?;
+                seq
+            }
+        };
+        let client = app.cluster.client(&caller)?;
+        let permissions = Permissions::fetch(&client, None).await?;
+        let place = Arc::clone(&app.listeners)
+            .try_acquire_owned()
+            .map_err(|_| {
+                let refusal =
+                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many are listening");
+                refusal.retry_after(Duration::from_secs(30))
+            })?;
+        Ok(Self {
+            hub: app.hub.clone(),
+            seq,
+            filter,
+            client,
+            user: caller.claims(),
+            permissions,
+            asked: Instant::now(),
+            _place: place,
+        })
+    }
+
+    /// Who it is.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// What this one is told next; waits until there is something. Whoever stops waiting loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Told>>, String> {
+        loop {
+            self.hub.wait_after(self.seq).await;
+            let some = self.hub.after(self.seq).await.map_err(|lost| match lost {
+                Lost::TooOld => "too slow: the events that follow are not kept any more".to_owned(),
+                Lost::Store(error) => error.to_string(),
+            })?;
+            if self.asked.elapsed() > ASK {
+                let permissions = Permissions::fetch(&self.client, None).await;
+                self.permissions = permissions.map_err(|error| match error.api() {
+                    Some(refusal) if refusal.status() == 401 => {
+                        "the credentials are not valid any more".to_owned()
+                    }
+                    _ => "the cluster does not tell what may be seen".to_owned(),
+                })?;
+                self.asked = Instant::now();
+            }
+            // Nothing is waited for from here on, so nothing is lost when the caller stops waiting.
+            if let Some(last) = some.last() {
+                self.seq = last.seq;
+            }
+            let (filter, user, permissions) = (&self.filter, &self.user, &self.permissions);
+            let wanted = some
+                .into_iter()
+                .filter(|told| filter.wants(told) && told.subject.is_visible(user, permissions));
+            let wanted: Vec<_> = wanted.collect();
+            if !wanted.is_empty() {
+                return Ok(wanted);
+            }
+        }
+    }
+}
+
+/// Whether a browser sends this from a page of the gateway itself; other programs do not say where they are.
+fn is_same_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match text(&header::ORIGIN) {
+        None => !headers.contains_key(header::ORIGIN),
+        Some(origin) => origin.split_once("://").map(|(_, host)| host) == text(&header::HOST),
+    }
+}

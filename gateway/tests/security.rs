@@ -1,0 +1,317 @@
+//! What must not get through, and what must not get out.
+
+mod common;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use common::{Pair, token};
+use proxmox_api::Client;
+use proxmox_simulator::{Simulator, TOKEN_SECRET};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn pair() -> Pair {
+    let simulator = Simulator::builder()
+        .node("node1")
+        .qemu(100, "node1", &[("name", "web"), ("scsi0", "local-lvm:8")])
+        .lxc(101, "node1", &[("rootfs", "local-lvm:8")])
+        .running(101)
+        .time_factor(0.0);
+    Pair::start(simulator, |config| config.body_seconds = 1).await
+}
+
+fn asked(pair: &Pair) -> Vec<String> {
+    let asked = pair.simulator.requests();
+    asked
+        .iter()
+        .map(|asked| format!("{} {}", asked.method, asked.path))
+        .collect()
+}
+
+#[tokio::test]
+async fn one_request_is_one_request_to_the_cluster() {
+    let pair = pair().await;
+    let secret = token();
+    let hidden = "GET /api2/json/cluster/status HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (name, head, body) in [
+        (
+            "both lengths",
+            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "two lengths",
+            "Content-Length: 0\r\nContent-Length: 52\r\n",
+            hidden.to_owned(),
+        ),
+        (
+            "a length that is none",
+            "Content-Length: +5\r\n",
+            format!("hello{hidden}"),
+        ),
+        (
+            "a coding that is none",
+            "Transfer-Encoding: xchunked\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "a folded line",
+            "X-A: b\r\n Transfer-Encoding: chunked\r\n",
+            String::new(),
+        ),
+        (
+            "a space before the colon",
+            "Transfer-Encoding : chunked\r\n",
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "a bare line feed",
+            "X-A: b\nTransfer-Encoding: chunked\r\n",
+            String::new(),
+        ),
+    ] {
+        pair.simulator.clear_requests();
+        let text = format!(
+            "PUT /api2/json/nodes/node1/qemu/100/config HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\
+             Authorization: {secret}\r\n{head}\r\n{body}"
+        );
+        let _ = pair.raw(text.as_bytes()).await;
+        let asked = asked(&pair);
+        assert!(asked.len() <= 1, "{name}: {asked:?}");
+        assert!(
+            !asked.iter().any(|one| one.contains("/cluster/status")),
+            "{name}: {asked:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_path_stays_a_path() {
+    let pair = pair().await;
+    for path in [
+        "/api2/json/nodes/x%0d%0aHost:%20evil%0d%0a%0d%0aGET%20/api2/json/cluster/status/status",
+        "/api2/json/nodes/%2e%2e/cluster/status",
+        "/api2/json/nodes/../../../etc/passwd",
+        "/api2/json/nodes/node1%00/status",
+        "/api2/json/nodes/node1%3Fx/status",
+    ] {
+        pair.simulator.clear_requests();
+        let answer = pair.send(&format!("GET {path}"), "").await;
+        assert!(answer.status >= 400, "{path}: {}", answer.status);
+        assert!(asked(&pair).len() <= 1, "{path}");
+    }
+    // An address in the request line leads to the cluster as well, and nowhere else.
+    let answer = pair
+        .send("GET http://evil.example/api2/json/version", "")
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for (request, status) in [
+        ("GET /nowhere", 404),
+        ("GET /api2", 501),
+        ("TRACE /api2/json/version", 501),
+        ("CONNECT evil.example:443", 404),
+    ] {
+        let answer = pair.send(request, "").await;
+        assert!(
+            answer.status == status || answer.status == 400,
+            "{request}: {}",
+            answer.status
+        );
+    }
+}
+
+#[tokio::test]
+async fn requests_have_limits() {
+    let pair = pair().await;
+    let long = "x".repeat(600 * 1024);
+    let answer = pair
+        .send(
+            "PUT /api2/json/nodes/node1/qemu/100/config",
+            &format!("{{\"description\":\"{long}\"}}"),
+        )
+        .await;
+    assert_eq!(answer.status, 413);
+    let answer = pair
+        .send("POST /v1/webhooks", &format!("{{\"name\":\"{long}\"}}"))
+        .await;
+    assert_eq!(answer.status, 413);
+    let many: Vec<String> = (0..200).map(|n| format!("X-{n}: y")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(pair.send_with("GET /healthz", &many, "").await.status, 431);
+    let big = format!("X-Big: {}", "y".repeat(1_000_000));
+    assert_eq!(
+        pair.send_with("GET /healthz", &[&big], "").await.status,
+        431
+    );
+    assert!(asked(&pair).is_empty());
+}
+
+#[tokio::test]
+async fn a_ticket_needs_its_csrf_token_to_change_something() {
+    let pair = pair().await;
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let login = "username=root%40pam&password=password";
+    let login = pair
+        .send_with("POST /api2/json/access/ticket", &[form], login)
+        .await
+        .json();
+    let cookie = format!(
+        "Cookie: other=1; PVEAuthCookie={}",
+        login["data"]["ticket"].as_str().expect("a ticket")
+    );
+    let csrf = format!(
+        "CSRFPreventionToken: {}",
+        login["data"]["CSRFPreventionToken"]
+            .as_str()
+            .expect("a token")
+    );
+    let start = "POST /api2/json/nodes/node1/qemu/100/status/start";
+    assert_eq!(pair.send_with(start, &[&cookie], "").await.status, 401);
+    assert_eq!(
+        pair.send_with(start, &[&cookie, "CSRFPreventionToken: wrong"], "")
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        pair.send_with(start, &[&cookie, &csrf], "").await.status,
+        200
+    );
+    assert_eq!(
+        pair.send_with("GET /api2/json/nodes", &[&cookie], "")
+            .await
+            .status,
+        200
+    );
+    let batch = r#"{"action": "stop", "vmids": [100]}"#;
+    assert_eq!(
+        pair.send_with("POST /v1/batch/vms/action", &[&cookie], batch)
+            .await
+            .status,
+        401
+    );
+    let wrong = pair
+        .send_with(
+            "POST /v1/batch/vms/action",
+            &[&cookie, "CSRFPreventionToken: wrong"],
+            batch,
+        )
+        .await;
+    assert!(
+        wrong.status == 401 || wrong.json()["summary"]["succeeded"] == 0,
+        "{}",
+        wrong.text()
+    );
+}
+
+/// Everything that is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("free").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_holds_a_secret_and_each_change_has_a_line() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .init();
+    let pair = pair().await;
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let login = "username=root%40pam&password=password-of-nobody";
+    let _ = pair
+        .send_with("POST /api2/json/access/ticket", &[form], login)
+        .await;
+    let _ = pair
+        .send(
+            "POST /api2/json/nodes/node1/qemu/100/status/start?x=query-secret",
+            "",
+        )
+        .await;
+    let hook =
+        r#"{"name": "x", "url": "https://example.org/path-secret", "secret": "webhook-secret"}"#;
+    let _ = pair.send("POST /v1/webhooks", hook).await;
+    let _ = pair.send("GET /v1/events/ws", "").await;
+    let logged = String::from_utf8(lines.0.lock().expect("free").clone()).expect("text");
+    let audit = logged.lines().filter(|line| line.contains("audit")).count();
+    assert!(audit >= 3, "{logged}");
+    assert!(logged.contains("user=\"root@pam!test\""), "{logged}");
+    for secret in [
+        TOKEN_SECRET,
+        "password-of-nobody",
+        "query-secret",
+        "path-secret",
+        "webhook-secret",
+    ] {
+        assert!(!logged.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn uploads_downloads_and_consoles_go_through() {
+    let pair = pair().await;
+    let url = format!("http://{}", pair.gateway.address());
+    let pve = Client::builder(url)
+        .password("root@pam", "password")
+        .build()
+        .expect("a client");
+    let content = vec![7; 3 << 20];
+    let task = pve
+        .upload("node1", "local")
+        .bytes(content)
+        .name("big.iso")
+        .await
+        .expect("uploaded");
+    task.wait().await.expect("done");
+    let log = task.log_tail(10).await.expect("a log");
+    assert!(!log.is_empty());
+    let mut terminal = pve
+        .lxc_console("node1", "101")
+        .terminal()
+        .await
+        .expect("a console");
+    terminal.write(b"echo through\n").await.expect("typed");
+    let mut seen = String::new();
+    while !seen.contains("through") {
+        let read = terminal.read().await.expect("read").expect("more");
+        seen.push_str(&String::from_utf8_lossy(&read));
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_served_is_served_to_the_end() {
+    use proxmox_simulator::Fault;
+    let pair = pair().await;
+    let slow = Fault::Latency(std::time::Duration::from_millis(300));
+    let slow = pair.simulator.faults().on("GET", "/nodes").respond(slow);
+    let address = pair.gateway.address();
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("a connection");
+    let request = format!(
+        "GET /api2/json/nodes HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n",
+        token()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    // It is under way once the cluster has it; its answer is late.
+    while slow.hits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    pair.gateway.stop().await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
