@@ -86,6 +86,10 @@ pub(crate) enum Effect {
     Downloaded(VolumeKey, Arc<Vec<u8>>),
     DeleteVolume(VolumeKey),
     ApplySdn,
+    /// A node goes down, and its guests with it.
+    NodeDown(String),
+    /// A node is there again.
+    NodeUp(String),
     /// Puts the planned interfaces of a node in force.
     ApplyNetwork(String),
     /// Changes what is held of configuration and storages.
@@ -472,6 +476,26 @@ impl World {
                 self.apply_network(&node);
                 Ok(0)
             }
+            Effect::NodeDown(name) => {
+                for node in self.nodes.iter_mut().filter(|node| node.name == name) {
+                    node.online = false;
+                }
+                for guest in self.guests.values_mut().filter(|guest| guest.node == name) {
+                    guest.cut_power();
+                }
+                Ok(0)
+            }
+            Effect::NodeUp(name) => {
+                let now = self.now;
+                for node in self.nodes.iter_mut().filter(|node| node.name == name) {
+                    node.online = true;
+                    node.booted = now;
+                }
+                for guest in self.guests.values_mut().filter(|guest| guest.node == name) {
+                    guest.start_at_boot(now);
+                }
+                Ok(0)
+            }
             Effect::Edit(edits) => {
                 for edit in edits {
                     self.edit(edit);
@@ -567,7 +591,8 @@ impl World {
         };
         if guest.lock.as_deref() == Some("create") {
             self.guests.remove(&vmid);
-            self.volumes.retain(|_, volume| volume.vmid != Some(vmid));
+            self.volumes
+                .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
         } else {
             guest.lock = None;
         }

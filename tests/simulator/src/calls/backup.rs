@@ -7,7 +7,7 @@ use crate::clock::iso_date;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::{Guest, Kind, check_lock};
-use crate::world::{Effect, Volume};
+use crate::world::{Effect, Volume, VolumeKey};
 
 /// Why a template for notes cannot be one.
 fn misfit(template: &str) -> Option<String> {
@@ -204,6 +204,128 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let seconds = if effects.is_empty() { 0.5 } else { 4.0 };
     Ok(call.start("vzdump", task, seconds, lines, Effect::All(effects)))
+}
+
+/// `GET /nodes/{node}/vzdump/extractconfig`: the configuration as its file has it.
+pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
+    let (node, volid) = (call.owned("node"), call.owned("volume"));
+    let key = call.world.volume_key(&node, &volid);
+    let saved = (call.world.volumes.get(&key)).and_then(|volume| volume.saved.as_ref());
+    let Some(config) = saved else {
+        return Err(ApiError::die(format!("volume '{volid}' does not exist")));
+    };
+    let lines: String = (config.iter())
+        .map(|(key, value)| format!("{key}: {value}\n"))
+        .collect();
+    Ok(Reply::data(lines))
+}
+
+/// How many of each period a rule keeps.
+fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
+    let given = call.text("prune-backups").map(str::to_owned);
+    let text = given.or_else(|| {
+        let storage = call.world.storages.get(&call.owned("storage"))?;
+        storage.settings.get("prune-backups").cloned()
+    });
+    let text = text.unwrap_or_else(|| "keep-all=1".to_owned());
+    (text.split(','))
+        .filter_map(|part| part.split_once('='))
+        .filter_map(|(key, count)| Some((key.to_owned(), count.parse().ok()?)))
+        .collect()
+}
+
+/// The period of a time that a rule takes one backup of.
+fn period(rule: &str, time: u64) -> Option<String> {
+    let date = iso_date(time);
+    Some(match rule {
+        "keep-hourly" => date.get(..13)?.to_owned(),
+        "keep-daily" => date.get(..10)?.to_owned(),
+        // 1970-01-01 was a Thursday.
+        "keep-weekly" => ((time / 86_400 + 3) / 7).to_string(),
+        "keep-monthly" => date.get(..7)?.to_owned(),
+        "keep-yearly" => date.get(..4)?.to_owned(),
+        _ => return None,
+    })
+}
+
+/// Backups of a storage with what becomes of each, the newest of each guest first.
+fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
+    let (node, id) = (call.owned("node"), call.owned("storage"));
+    let kind = call.text("type");
+    let vmid = call.text("vmid").map(|_| call.vmid("vmid"));
+    let mut found: Vec<(VolumeKey, Volume, &'static str)> = (call.world.volumes.iter())
+        .filter(|((on, _), volume)| volume.storage == id && (on.is_empty() || *on == node))
+        .filter(|(_, volume)| volume.content == "backup")
+        .filter(|(_, volume)| vmid.is_none_or(|vmid| volume.vmid == Some(vmid)))
+        .filter(|((_, volid), _)| {
+            kind.is_none_or(|kind| volid.contains(&format!("vzdump-{kind}-")))
+        })
+        .map(|(key, volume)| (key.clone(), volume.clone(), "remove"))
+        .collect();
+    found.sort_by_key(|(key, volume, _)| {
+        (volume.vmid, std::cmp::Reverse(volume.created), key.clone())
+    });
+    let rules = rule(call);
+    let all = rules
+        .iter()
+        .any(|(key, count)| key == "keep-all" && *count > 0);
+    for group in found.chunk_by_mut(|(_, a, _), (_, b, _)| a.vmid == b.vmid) {
+        for (_, volume, mark) in group.iter_mut() {
+            if volume.protected {
+                *mark = "protected";
+            } else if all {
+                *mark = "keep";
+            }
+        }
+        for (key, count) in &rules {
+            if key == "keep-last" {
+                let open = group.iter_mut().filter(|(.., mark)| *mark == "remove");
+                open.take(*count).for_each(|(.., mark)| *mark = "keep");
+                continue;
+            }
+            let mut covered: Vec<String> = (group.iter())
+                .filter(|(.., mark)| *mark == "keep")
+                .filter_map(|(_, volume, _)| period(key, volume.created))
+                .collect();
+            let mut kept = 0;
+            for (_, volume, mark) in group.iter_mut().filter(|(.., mark)| *mark == "remove") {
+                let own = period(key, volume.created);
+                if let Some(own) = own.filter(|own| kept < *count && !covered.contains(own)) {
+                    covered.push(own);
+                    *mark = "keep";
+                    kept += 1;
+                }
+            }
+        }
+    }
+    found
+}
+
+/// `GET /nodes/{node}/storage/{storage}/prunebackups`.
+pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
+    call.world.storage(&call.owned("storage"))?;
+    let rows = marked(call).into_iter().map(|((_, volid), volume, mark)| {
+        json!({
+            "volid": volid, "ctime": volume.created, "mark": mark, "vmid": volume.vmid,
+            "type": if volid.contains("vzdump-lxc") { "lxc" } else { "qemu" },
+        })
+    });
+    Ok(Reply::data(rows.collect::<serde_json::Value>()))
+}
+
+/// `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
+pub(super) fn prune(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let id = call.owned("storage");
+    call.world.storage(&id)?;
+    let mut lines = Vec::new();
+    let mut effects = Vec::new();
+    for (key, _, mark) in marked(call) {
+        lines.push(format!("{mark} {}", key.1));
+        if mark == "remove" {
+            effects.push(Effect::DeleteVolume(key));
+        }
+    }
+    Ok(call.start("prunebackups", id, 1.0, lines, Effect::All(effects)))
 }
 
 /// The archive of one guest and what the log says of its making.

@@ -302,7 +302,13 @@ fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
         who: &who,
         seconds: 3.0,
         lines: Vec::new(),
-        effect: Effect::Guest(vmid, GuestEffect::Migrate { target }),
+        effect: Effect::Guest(
+            vmid,
+            GuestEffect::Migrate {
+                target,
+                storages: String::new(),
+            },
+        ),
     });
     true
 }

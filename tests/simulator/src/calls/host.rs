@@ -27,6 +27,18 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     })
 }
 
+/// `POST /nodes/{node}/status`: the node goes down a moment later, with its guests, and comes back if it was a reboot. Those
+/// that are to be started at boot are.
+pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let node = call.owned("node");
+    let again = call.text("command") == Some("reboot");
+    call.world.later(2.0, Effect::NodeDown(node.clone()));
+    if again {
+        call.world.later(60.0, Effect::NodeUp(node));
+    }
+    Ok(Reply::data(Value::Null))
+}
+
 fn list(call: &Call<'_>) -> String {
     format!("/nodes/{}/services", call.owned("node"))
 }

@@ -84,8 +84,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     match call.method {
         Method::Post => {
-            let at = pos.min(rows.len());
-            rows.insert(at, (String::new(), row));
+            // The server puts a new rule before all others, whatever place it is given.
+            rows.insert(0, (String::new(), row));
         }
         Method::Delete => {
             rows.remove(pos);

@@ -34,9 +34,75 @@ pub(super) fn has_vnet(call: &Call<'_>) -> bool {
     rows.any(|(own, _)| own == vnet)
 }
 
+const LOCK: &str = "/cluster/sdn/lock";
+
+/// What differs between plan and network in force.
+fn has_pending(call: &Call<'_>) -> bool {
+    let world = &*call.world;
+    [
+        "/cluster/sdn/zones",
+        "/cluster/sdn/vnets",
+        "/cluster/sdn/controllers",
+    ]
+    .iter()
+    .any(|list| {
+        let none = Rows::new();
+        let planned = world.records.get(*list).unwrap_or(&none);
+        planned != world.sdn_running.get(*list).unwrap_or(&none)
+    })
+}
+
+/// Refuses to change what somebody has locked.
+fn check_lock(call: &Call<'_>) -> ApiResult<()> {
+    let held = (call.world.settings.get(LOCK)).and_then(|lock| lock.get("token")?.as_str());
+    match held {
+        Some(token) if call.text("lock-token") != Some(token) => {
+            Err(ApiError::die("invalid lock token provided!"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives the lock back after what was done with it, unless that is not wanted.
+fn release(call: &mut Call<'_>) {
+    if call.text("lock-token").is_some() && call.text("release-lock") != Some("0") {
+        call.world.settings.remove(LOCK);
+    }
+}
+
+/// The lock of the whole configuration, since 9.0.
+fn lock(call: &mut Call<'_>) -> ApiResult<Reply> {
+    if call.method == Method::Delete {
+        if !call.flag("force") {
+            check_lock(call)?;
+        }
+        call.world.settings.remove(LOCK);
+        return Ok(Reply::data(Value::Null));
+    }
+    check_lock(call)?;
+    if !call.flag("allow-pending") && has_pending(call) {
+        return Err(ApiError::die("configuration has pending changes"));
+    }
+    let token = call.world.uuid();
+    let row = Row::from_iter([("token".to_owned(), json!(token))]);
+    call.world.settings.insert(LOCK.to_owned(), row);
+    Ok(Reply::data(token))
+}
+
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    if call.path == LOCK {
+        return Some(lock(call));
+    }
+    if call.path.starts_with("/cluster/sdn")
+        && call.method != Method::Get
+        && !call.path.contains("/firewall")
+        && let Err(error) = check_lock(call)
+    {
+        return Some(Err(error));
+    }
     match (call.method, call.path) {
         (Method::Put, "/cluster/sdn") => {
+            release(call);
             let lines = vec!["applying the planned network".into()];
             return Some(Ok(call.start(
                 "reloadnetworkall",
@@ -47,6 +113,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             )));
         }
         (Method::Post, "/cluster/sdn/rollback") => {
+            release(call);
             call.world
                 .records
                 .retain(|key, _| !key.starts_with("/cluster/sdn/"));

@@ -108,6 +108,30 @@ impl World {
         Ok((value, vec![first, second]))
     }
 
+    /// Moves a guest's disks to other storages: `from:to` for some, or one storage for all.
+    pub(super) fn map_storages(&mut self, vmid: u32, map: &str) -> Result<(), String> {
+        let target = |storage: &str| {
+            let mut pairs = map.split(',').filter_map(|pair| pair.split_once(':'));
+            let mapped = pairs.find(|(from, _)| *from == storage).map(|(_, to)| to);
+            mapped.or((!map.contains(':')).then_some(map))
+        };
+        let Some(guest) = self.guests.get(&vmid) else {
+            return Ok(());
+        };
+        let disks: Vec<(String, String)> = (guest.config.iter())
+            .filter(|(key, value)| guest.kind.is_disk(key) && !is_cloud_init(value))
+            .filter_map(|(key, value)| {
+                let (storage, _) = volume_of(value).split_once(':')?;
+                let to = target(storage).filter(|to| *to != storage)?;
+                Some((key.clone(), to.to_owned()))
+            })
+            .collect();
+        for (key, to) in disks {
+            self.move_disk(vmid, &key, &to, None, true)?;
+        }
+        Ok(())
+    }
+
     /// How large a disk becomes that is made from a volume or a path.
     fn import_size(&self, node: &str, source: &str) -> Result<u64, String> {
         let key = self.import_key(node, source);

@@ -177,6 +177,24 @@ impl Guest {
         }
     }
 
+    /// Its node went down.
+    pub(crate) fn cut_power(&mut self) {
+        self.power_off();
+        self.apply_pending();
+    }
+
+    /// Its node came up.
+    pub(crate) fn start_at_boot(&mut self, now: Duration) {
+        if self
+            .config
+            .get("onboot")
+            .is_some_and(|onboot| onboot == "1")
+            && !self.template()
+        {
+            self.power_on(now, now);
+        }
+    }
+
     pub(crate) fn running(&self) -> bool {
         self.started.is_some()
     }
@@ -351,6 +369,8 @@ pub(crate) enum GuestEffect {
     },
     Migrate {
         target: String,
+        /// Which storage becomes which, or one for all.
+        storages: String,
     },
 }
 
@@ -877,7 +897,7 @@ impl World {
                 check_lock(guest)?;
                 self.reassign_disk(vmid, &disk, target, &target_disk)?;
             }
-            GuestEffect::Migrate { target } => {
+            GuestEffect::Migrate { target, storages } => {
                 guest.lock = None;
                 let from = std::mem::replace(&mut guest.node, target.clone());
                 let moved: Vec<_> = self
@@ -895,6 +915,9 @@ impl World {
                         self.volumes.insert((target.clone(), key.1), volume);
                     }
                 }
+                if !storages.is_empty() {
+                    self.map_storages(vmid, &storages)?;
+                }
             }
         }
         Ok(())
@@ -905,7 +928,8 @@ impl World {
         match effect {
             GuestEffect::Created { .. } | GuestEffect::Cloned { .. } => {
                 self.guests.remove(&vmid);
-                self.volumes.retain(|_, volume| volume.vmid != Some(vmid));
+                self.volumes
+                    .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
                 if let GuestEffect::Cloned { source } = effect
                     && let Some(guest) = self.guests.get_mut(source)
                 {

@@ -55,6 +55,10 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         let effect = Effect::Fail("migration aborted".into());
         return Ok(call.start(task, vmid, 0.5, lines, effect));
     }
+    let storages = match kind {
+        Kind::Qemu => call.owned("targetstorage"),
+        Kind::Lxc => call.owned("target-storage"),
+    };
     lock(call.world, vmid, "migrate");
     let lines = vec![
         format!(
@@ -68,7 +72,7 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         vmid,
         3.0,
         lines,
-        Effect::Guest(vmid, GuestEffect::Migrate { target }),
+        Effect::Guest(vmid, GuestEffect::Migrate { target, storages }),
     ))
 }
 

@@ -553,6 +553,7 @@ pub(super) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
         "suspend" => GuestEffect::Suspend { to_disk: false },
         "migrate" => GuestEffect::Migrate {
             target: target.clone(),
+            storages: String::new(),
         },
         _ => GuestEffect::Stop,
     };
