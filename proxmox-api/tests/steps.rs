@@ -4,7 +4,19 @@
 #[path = "steps/support.rs"]
 mod support;
 
+#[path = "steps/backups.rs"]
+mod backups;
 #[path = "steps/clones.rs"]
 mod clones;
+#[path = "steps/firewall.rs"]
+mod firewall;
+#[path = "steps/ha.rs"]
+mod ha;
 #[path = "steps/machine.rs"]
 mod machine;
+#[path = "steps/maintenance.rs"]
+mod maintenance;
+#[path = "steps/migration.rs"]
+mod migration;
+#[path = "steps/sdn.rs"]
+mod sdn;

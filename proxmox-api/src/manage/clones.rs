@@ -157,7 +157,10 @@ impl Clones {
             None => self.make(&name, &node, base, track).await?,
         };
         let subject = Subject::Guest(guest.vmid());
-        let place = guest.place().await?.node;
+        let place = match new {
+            true => guest.place().await?.node,
+            false => guest.locate().await?.node,
+        };
         // One that was found stays on any node that was asked for.
         let misplaced = match new {
             true => place != node,

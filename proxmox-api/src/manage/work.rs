@@ -158,6 +158,18 @@ impl fmt::Display for Step {
     }
 }
 
+/// What became of something that was to be as it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ensured {
+    /// It was as wanted already.
+    Found,
+    /// It was made.
+    Created,
+    /// These settings of it were changed.
+    Changed(Vec<String>),
+}
+
 type Listener<'a> = Box<dyn FnMut(&Step) + Send + 'a>;
 
 /// How work tells of its steps, and notes what would be left behind. Handed to [`Work::run`].

@@ -12,7 +12,16 @@ pub(crate) const GIB: u64 = 1 << 30;
 
 /// A server on which tasks take no time, and `root@pam` itself as its user.
 pub(crate) async fn start(builder: Builder) -> (Simulator, Client) {
-    let simulator = builder.time_factor(0.0).start().await.expect("it starts");
+    start_slowly(builder, 0.0).await
+}
+
+/// The same with tasks that take their time, or this share of it.
+pub(crate) async fn start_slowly(builder: Builder, factor: f64) -> (Simulator, Client) {
+    let simulator = builder
+        .time_factor(factor)
+        .start()
+        .await
+        .expect("it starts");
     let client = Client::builder(simulator.url())
         .password("root@pam", ROOT_PASSWORD)
         .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))

@@ -198,6 +198,8 @@ pub struct Migrate {
     live: Option<bool>,
     local_disks: bool,
     storages: Vec<String>,
+    bandwidth: Option<u64>,
+    connections: Option<bool>,
 }
 
 impl Guest {
@@ -238,6 +240,8 @@ impl Guest {
             live: None,
             local_disks: false,
             storages: Vec::new(),
+            bandwidth: None,
+            connections: None,
         }
     }
 }
@@ -261,8 +265,21 @@ impl Migrate {
         self
     }
 
+    /// The most that is copied in a second, in KiB; what the cluster is set to unless set.
+    pub fn bandwidth(mut self, kibibytes: u64) -> Self {
+        self.bandwidth = Some(kibibytes);
+        self
+    }
+
+    /// Whether the state of network connections moves along with a running virtual machine. Needs release 9.0.
+    pub fn connections(mut self, along: bool) -> Self {
+        self.connections = Some(along);
+        self
+    }
+
     async fn run(self) -> Result<Started, Error> {
         let guest = &self.guest;
+        let limit = (self.bandwidth).map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let live = match self.live {
             Some(live) => live,
             None => guest.status().await?.state == PowerState::Running,
@@ -273,11 +290,18 @@ impl Migrate {
         let send = |place: &Place| match place.kind {
             Kind::Qemu => {
                 let request = guest.qemu_at(place).migrate().post(&self.target);
-                order!(request, online: live, with_local_disks: disks, targetstorage: storages())
+                order!(
+                    request,
+                    online: live,
+                    with_local_disks: disks,
+                    targetstorage: storages(),
+                    bwlimit: limit,
+                    with_conntrack_state: self.connections,
+                )
             }
             Kind::Lxc => {
                 let request = guest.lxc_at(place).migrate().post(&self.target);
-                order!(request, restart: live, target_storage: storages())
+                order!(request, restart: live, target_storage: storages(), bwlimit: limit)
             }
         };
         let goal = Goal::Node(self.target.clone());

@@ -1,0 +1,1013 @@
+//! Backup jobs, what backups there are, guests made from them, and which of them go; replication jobs.
+//!
+//! One backup of one guest is [`Guest::backup`](super::guest::Guest::backup).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::guest::{Guest, Kind, PowerState, Retention};
+use super::work::{Action, Ensured, State, Subject, Track, Work, WorkError, some_at_once};
+use crate::client::Client;
+use crate::error::Error;
+use crate::error::api::ErrorKind;
+use crate::pve::cluster::{ClusterBackupItem, ClusterReplicationItem};
+use crate::pve::node_storage::NodeStorageContentItem;
+use crate::pve::types::PruneBackups;
+use crate::task::TaskOutcome;
+use crate::value::List;
+
+/// A backup job of the cluster as it is wanted; see [`Client::carry_out`]. Needs release 7.1 or newer.
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::backups::BackupJob;
+/// use proxmox_api::manage::guest::Retention;
+///
+/// let nightly = BackupJob::new("nightly", "pbs", "02:30")
+///     .all_but([9000])
+///     .keep(Retention { daily: 7, weekly: 4, ..Retention::default() })
+///     .notes("{{guestname}} on {{node}}");
+/// pve.carry_out(nightly.clone()).await?;
+/// pve.carry_out(nightly.run_now()).on_step(|step| println!("{step}")).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Carried out again it changes what differs, and which guests it takes as a whole. What is not set here stays.
+#[derive(Clone, Debug)]
+pub struct BackupJob {
+    id: String,
+    wanted: ClusterBackupItem,
+    keep: Option<Retention>,
+}
+
+impl BackupJob {
+    /// A job of this name that backs guests up to a storage by a schedule, such as `02:30` or `sat 18:15`. Without a choice
+    /// of guests it takes none, which the server refuses.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        storage: impl Into<String>,
+        schedule: impl Into<String>,
+    ) -> Self {
+        let id = id.into();
+        let wanted = ClusterBackupItem {
+            storage: Some(storage.into().into()),
+            schedule: Some(schedule.into()),
+            enabled: Some(true),
+            ..ClusterBackupItem::new(&id)
+        };
+        Self {
+            id,
+            wanted,
+            keep: None,
+        }
+    }
+
+    /// Takes these guests.
+    #[must_use]
+    pub fn guests(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
+        self.choose();
+        self.wanted.vmid = Some(List(vmids.into_iter().collect()));
+        self
+    }
+
+    /// Takes all guests.
+    #[must_use]
+    pub fn all(mut self) -> Self {
+        self.choose();
+        self.wanted.all = Some(true);
+        self
+    }
+
+    /// Takes all guests but these.
+    #[must_use]
+    pub fn all_but(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
+        self = self.all();
+        self.wanted.exclude = Some(List(vmids.into_iter().collect()));
+        self
+    }
+
+    /// Takes the guests of a pool.
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.choose();
+        self.wanted.pool = Some(pool.into());
+        self
+    }
+
+    fn choose(&mut self) {
+        self.wanted.all = None;
+        self.wanted.vmid = None;
+        self.wanted.exclude = None;
+        self.wanted.pool = None;
+    }
+
+    /// Which backups of a guest are kept after each run; what the storage is set to unless set.
+    #[must_use]
+    pub fn keep(mut self, rule: Retention) -> Self {
+        self.keep = Some(rule);
+        self
+    }
+
+    /// Notes for each backup, as many lines as you like, with the names of [`Backup::notes`](super::guest::Backup::notes).
+    #[must_use]
+    pub fn notes(mut self, text: impl AsRef<str>) -> Self {
+        let text = text.as_ref().replace("\r\n", "\n").replace('\\', r"\\");
+        self.wanted.notes_template = Some(text.replace('\n', r"\n"));
+        self
+    }
+
+    /// Whether it runs by its schedule, which it does unless set.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.wanted.enabled = Some(enabled);
+        self
+    }
+
+    /// Any other settings.
+    #[must_use]
+    pub fn settings(mut self, change: impl FnOnce(&mut ClusterBackupItem)) -> Self {
+        change(&mut self.wanted);
+        self
+    }
+
+    /// The work of running it at once, on every node that is there. The job has to exist, and may be switched off.
+    #[must_use]
+    pub fn run_now(&self) -> RunBackupJob {
+        RunBackupJob::new(&self.id)
+    }
+
+    fn subject(id: &str) -> Subject {
+        Subject::Other(format!("backup job {id}"))
+    }
+}
+
+fn rule_text(rule: &Retention) -> String {
+    let parts = [
+        ("keep-last", rule.last),
+        ("keep-hourly", rule.hourly),
+        ("keep-daily", rule.daily),
+        ("keep-weekly", rule.weekly),
+        ("keep-monthly", rule.monthly),
+        ("keep-yearly", rule.yearly),
+    ];
+    let parts = parts.into_iter().filter(|(_, count)| *count > 0);
+    let parts: Vec<String> = parts.map(|(key, count)| format!("{key}={count}")).collect();
+    match parts.is_empty() {
+        true => "keep-all=1".to_owned(),
+        false => parts.join(","),
+    }
+}
+
+fn rule_of_text(text: &str) -> Retention {
+    let mut rule = Retention::default();
+    for (key, count) in text.split(',').filter_map(|part| part.split_once('=')) {
+        let slot = match key {
+            "keep-last" => &mut rule.last,
+            "keep-hourly" => &mut rule.hourly,
+            "keep-daily" => &mut rule.daily,
+            "keep-weekly" => &mut rule.weekly,
+            "keep-monthly" => &mut rule.monthly,
+            "keep-yearly" => &mut rule.yearly,
+            _ => continue,
+        };
+        *slot = count.parse().unwrap_or_default();
+    }
+    rule
+}
+
+fn rule_of(job: &ClusterBackupItem) -> Retention {
+    let Some(rule) = &job.prune_backups else {
+        // Some releases give it as one text.
+        let text = job
+            .extra
+            .get("prune-backups")
+            .and_then(|text| text.as_str());
+        return text.map_or_else(Retention::default, rule_of_text);
+    };
+    let count = |number: Option<i64>| {
+        number
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or_default()
+    };
+    Retention {
+        last: count(rule.keep_last),
+        hourly: count(rule.keep_hourly),
+        daily: count(rule.keep_daily),
+        weekly: count(rule.keep_weekly),
+        monthly: count(rule.keep_monthly),
+        yearly: count(rule.keep_yearly),
+    }
+}
+
+/// Which of the ways to choose guests a job uses.
+fn choices(job: &ClusterBackupItem) -> [bool; 4] {
+    [
+        job.all == Some(true),
+        job.exclude.is_some(),
+        job.pool.is_some(),
+        job.vmid.is_some(),
+    ]
+}
+
+impl Work for BackupJob {
+    type Done = Ensured;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
+        let subject = Self::subject(&self.id);
+        let jobs = pve.api().cluster().backup();
+        let rule = self
+            .keep
+            .as_ref()
+            .map(|rule| PruneBackups::from(rule_text(rule)));
+        let there = jobs.get().await?;
+        let Some(now) = there.iter().find(|job| job.id == self.id) else {
+            let request = jobs.post().settings(&self.wanted).prune_backups(rule);
+            track.act(&subject, Action::Create, request).await?;
+            return Ok(Ensured::Created);
+        };
+        let drift = now.drift(&self.wanted);
+        let mut request = jobs.id(&self.id).put().changes(&drift);
+        let mut changed: Vec<String> = drift
+            .iter()
+            .map(|change| change.name().to_owned())
+            .collect();
+        let wants = choices(&self.wanted);
+        if wants.contains(&true) {
+            let keys = ["all", "exclude", "pool", "vmid"];
+            for ((key, has), wants) in keys.into_iter().zip(choices(now)).zip(wants) {
+                if has && !wants {
+                    request.0.call.unset(key.to_owned());
+                    changed.push(key.to_owned());
+                }
+            }
+        }
+        if let (Some(rule), Some(wanted)) = (rule, self.keep)
+            && rule_of(now) != wanted
+        {
+            request = request.prune_backups(rule);
+            changed.push("prune-backups".to_owned());
+        }
+        if changed.is_empty() {
+            track.found(&subject, Action::Configure);
+            return Ok(Ensured::Found);
+        }
+        track.act(&subject, Action::Configure, request).await?;
+        Ok(Ensured::Changed(changed))
+    }
+}
+
+/// Running a backup job at once; made by [`BackupJob::run_now`]. Gives how it ended on each node where it had guests to back
+/// up.
+///
+/// Where it fails on a node, the others go on to their end; what they backed up stays, and
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names those nodes.
+#[derive(Clone, Debug)]
+pub struct RunBackupJob {
+    id: String,
+}
+
+impl RunBackupJob {
+    /// The job of this name.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl Work for RunBackupJob {
+    type Done = Vec<(String, TaskOutcome)>;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
+        let jobs = pve.api().cluster().backup().get().await?;
+        let Some(job) = jobs.into_iter().find(|job| job.id == self.id) else {
+            let subject = BackupJob::subject(&self.id);
+            return Err(WorkError::new(subject, "there is no such job").into());
+        };
+        let rule = rule_of(&job);
+        let rule = (rule != Retention::default()).then(|| PruneBackups::from(rule_text(&rule)));
+        // What is about when the job runs is nothing that a run takes.
+        let plain = ClusterBackupItem {
+            id: String::new(),
+            comment: None,
+            enabled: None,
+            next_run: None,
+            node: None,
+            repeat_missed: None,
+            schedule: None,
+            type_: None,
+            prune_backups: None,
+            extra: Default::default(),
+            ..job.clone()
+        };
+        let nodes = reachable_nodes(pve, track, Action::BackUp).await?;
+        let nodes = nodes
+            .into_iter()
+            .filter(|node| job.node.as_ref().is_none_or(|own| own.as_str() == node));
+        let one = |node: String| {
+            let (plain, rule) = (&plain, rule.clone());
+            async move {
+                let subject = Subject::Node(node.clone());
+                let begin = || {
+                    let at = pve.api().nodes().node(&node).vzdump();
+                    let mut request = at.post().prune_backups(rule.clone());
+                    for change in &ClusterBackupItem::new("").diff(plain) {
+                        if let Some(value) = change.after() {
+                            let name = change.name().to_owned();
+                            request.0.call.put_value(name.into(), value.clone());
+                        }
+                    }
+                    request
+                };
+                let outcome = track.task(&subject, Action::BackUp, begin).await?;
+                track.leave(&subject, "made its backups");
+                Ok((node, outcome))
+            }
+        };
+        match some_at_once(usize::MAX, nodes, one).await {
+            (done, None) => Ok(done),
+            (_, Some(error)) => Err(error),
+        }
+    }
+}
+
+/// The nodes that are there, and a step for each that is not.
+pub(crate) async fn reachable_nodes(
+    pve: &Client,
+    track: &Track<'_>,
+    action: Action,
+) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for node in pve.api().nodes().get().await? {
+        let name = node.node.to_string();
+        if node.status.as_str() == "online" {
+            names.push(name);
+        } else {
+            let away = State::Failed("the node is not there".to_owned());
+            track.step(&Subject::Node(name), action, away);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A backup on a storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Archive {
+    /// A node that the storage can be read from.
+    pub node: String,
+    /// Its volume, as `local:backup/vzdump-qemu-101-2026_11_21-02_00_00.vma.zst`.
+    pub volume: String,
+    /// What it was made of; `None` where the server does not say.
+    pub kind: Option<Kind>,
+    /// The guest's number.
+    pub vmid: u32,
+    /// When it was made, in seconds since 1970.
+    pub time: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The first line of its notes.
+    pub notes: Option<String>,
+    /// Whether it is kept from being pruned or removed.
+    pub protected: bool,
+    /// Whether a backup server found it whole when it looked the last time; `None` if it has not looked.
+    pub verified: Option<bool>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+}
+
+impl Archive {
+    fn of(node: &str, row: NodeStorageContentItem) -> Option<Self> {
+        let volume = row.volid.to_string();
+        let kind = match row.subtype.as_deref() {
+            Some(kind) => Kind::read(kind),
+            None if volume.contains("vzdump-qemu-") || volume.contains("backup/vm/") => {
+                Some(Kind::Qemu)
+            }
+            None if volume.contains("vzdump-lxc-") || volume.contains("backup/ct/") => {
+                Some(Kind::Lxc)
+            }
+            None => None,
+        };
+        let number = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok());
+        Some(Self {
+            node: node.to_owned(),
+            kind,
+            vmid: u32::try_from(row.vmid?).ok()?,
+            time: number(row.ctime).unwrap_or_default(),
+            size: number(row.size).unwrap_or_default(),
+            notes: row.notes,
+            protected: row.protected == Some(true),
+            verified: (row.verification.and_then(|found| found.state)).map(|state| state == "ok"),
+            encrypted: row.encrypted.is_some(),
+            volume,
+        })
+    }
+
+    fn storage(&self) -> &str {
+        self.volume.split(':').next().unwrap_or_default()
+    }
+
+    /// Keeps it from being pruned or removed, or takes that back.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn protect(&self, pve: &Client, protected: bool) -> Result<(), Error> {
+        let at = pve
+            .api()
+            .nodes()
+            .node(&self.node)
+            .storage()
+            .storage(self.storage());
+        at.content()
+            .volume(&self.volume)
+            .put()
+            .protected(protected)
+            .await
+    }
+
+    /// The guest's configuration in it: `GET /nodes/{node}/vzdump/extractconfig`. Reading it shows that the archive can be
+    /// opened.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn config(&self, pve: &Client) -> Result<String, Error> {
+        let at = pve.api().nodes().node(&self.node).vzdump().extractconfig();
+        at.get(&self.volume).await
+    }
+}
+
+/// The backups of a guest, by what they have to be; see [`Client::carry_out`], which gives them with the newest first. Looks
+/// at every storage for backups of every node that is there; a node that is not shows as a failed step.
+#[derive(Clone, Debug)]
+pub struct FindBackups {
+    vmid: u32,
+    storage: Option<String>,
+    since: u64,
+    before: u64,
+    protected: bool,
+    verified: bool,
+    notes: Option<String>,
+}
+
+impl FindBackups {
+    /// All backups of a guest, whether it is still there or not.
+    #[must_use]
+    pub fn of(vmid: u32) -> Self {
+        Self {
+            vmid,
+            storage: None,
+            since: 0,
+            before: u64::MAX,
+            protected: false,
+            verified: false,
+            notes: None,
+        }
+    }
+
+    /// Only those on this storage.
+    #[must_use]
+    pub fn storage(mut self, storage: impl Into<String>) -> Self {
+        self.storage = Some(storage.into());
+        self
+    }
+
+    /// Only those made at this time or later, in seconds since 1970.
+    #[must_use]
+    pub fn since(mut self, time: u64) -> Self {
+        self.since = time;
+        self
+    }
+
+    /// Only those made before this time, in seconds since 1970.
+    #[must_use]
+    pub fn before(mut self, time: u64) -> Self {
+        self.before = time;
+        self
+    }
+
+    /// Only those that are protected.
+    #[must_use]
+    pub fn protected(mut self) -> Self {
+        self.protected = true;
+        self
+    }
+
+    /// Only those that a backup server found whole.
+    #[must_use]
+    pub fn verified(mut self) -> Self {
+        self.verified = true;
+        self
+    }
+
+    /// Only those whose notes have this in their first line.
+    #[must_use]
+    pub fn notes_with(mut self, text: impl Into<String>) -> Self {
+        self.notes = Some(text.into());
+        self
+    }
+
+    fn wants(&self, archive: &Archive) -> bool {
+        archive.vmid == self.vmid
+            && (self.since..self.before).contains(&archive.time)
+            && (archive.protected || !self.protected)
+            && (archive.verified == Some(true) || !self.verified)
+            && (self.notes.as_ref())
+                .is_none_or(|text| archive.notes.as_ref().is_some_and(|own| own.contains(text)))
+    }
+}
+
+impl Work for FindBackups {
+    type Done = Vec<Archive>;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Vec<Archive>, Error> {
+        let mut found = Vec::new();
+        let mut shared = BTreeSet::new();
+        for node in reachable_nodes(pve, track, Action::Check).await? {
+            let at = pve.api().nodes().node(&node).storage();
+            for storage in at.get().content(["backup"]).enabled(true).await? {
+                let name = storage.storage.to_string();
+                let other = self.storage.as_ref().is_some_and(|only| *only != name);
+                if other || storage.active == Some(false) || shared.contains(&name) {
+                    continue;
+                }
+                let content = at.storage(&name).content().get();
+                let rows = content.content("backup").vmid(self.vmid).await?;
+                let archives = rows.into_iter().filter_map(|row| Archive::of(&node, row));
+                found.extend(archives.filter(|archive| self.wants(archive)));
+                if storage.shared == Some(true) {
+                    shared.insert(name);
+                }
+            }
+        }
+        found.sort_by(|a, b| (b.time, &b.volume).cmp(&(a.time, &a.volume)));
+        Ok(found)
+    }
+}
+
+/// A guest made from a backup; see [`Client::carry_out`].
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::backups::{FindBackups, Recover};
+///
+/// let newest = FindBackups::of(101).storage("pbs").verified();
+/// let copy = pve.carry_out(Recover::newest(newest.clone()).to(901).unique().started()).await?;
+/// let same = pve.carry_out(Recover::newest(newest).replace()).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Made again
+///
+/// A guest that the backup is of is found under its number, unless it is to be replaced: a virtual machine by the
+/// identifier of its BIOS, a container by the addresses of its network cards. With [`Recover::unique`] these are new ones,
+/// so a number that is taken is an error then.
+///
+/// # What a failure leaves
+///
+/// The server removes a guest that it could not restore. Of a guest that was to be replaced the disks may be gone by then;
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) names it, also where it was only stopped.
+#[derive(Clone, Debug)]
+pub struct Recover {
+    from: From,
+    to: Option<u32>,
+    node: Option<String>,
+    storage: Option<String>,
+    replace: bool,
+    unique: bool,
+    start: bool,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    Newest(FindBackups),
+    Archive(Box<Archive>),
+}
+
+impl Recover {
+    /// From the newest of these backups.
+    #[must_use]
+    pub fn newest(backups: FindBackups) -> Self {
+        Self::from(From::Newest(backups))
+    }
+
+    /// From this backup.
+    #[must_use]
+    pub fn archive(archive: Archive) -> Self {
+        Self::from(From::Archive(Box::new(archive)))
+    }
+
+    fn from(from: From) -> Self {
+        Self {
+            from,
+            to: None,
+            node: None,
+            storage: None,
+            replace: false,
+            unique: false,
+            start: false,
+        }
+    }
+
+    /// The number of the guest that is made, instead of its own.
+    #[must_use]
+    pub fn to(mut self, vmid: u32) -> Self {
+        self.to = Some(vmid);
+        self
+    }
+
+    /// The node it is made on; unless set, that of the guest that is replaced, or one that reads the backup.
+    #[must_use]
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// The storage its disks go to, instead of those they came from. The server puts all disks of a container on one
+    /// storage: unless set, that of its root file system.
+    #[must_use]
+    pub fn storage(mut self, storage: impl Into<String>) -> Self {
+        self.storage = Some(storage.into());
+        self
+    }
+
+    /// **Replaces the guest** that has the number; one that runs is stopped first.
+    #[must_use]
+    pub fn replace(mut self) -> Self {
+        self.replace = true;
+        self
+    }
+
+    /// Gives it new addresses and identifiers, so that it can live beside the original.
+    #[must_use]
+    pub fn unique(mut self) -> Self {
+        self.unique = true;
+        self
+    }
+
+    /// Starts it.
+    #[must_use]
+    pub fn started(mut self) -> Self {
+        self.start = true;
+        self
+    }
+}
+
+/// What tells a guest from others in the text of a configuration.
+fn marks(config: &str) -> BTreeSet<String> {
+    let mut marks = BTreeSet::new();
+    // What comes after the first `[` is of snapshots.
+    for line in config.lines().take_while(|line| !line.starts_with('[')) {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        if key == "smbios1" || key == "vmgenid" {
+            let uuid = value.split([',', '=']).find(|part| part.trim().len() == 36);
+            marks.extend(
+                uuid.filter(|_| key == "smbios1")
+                    .map(|uuid| uuid.trim().to_owned()),
+            );
+        } else if key.starts_with("net") {
+            let mac = value
+                .split(',')
+                .filter_map(|part| Some(part.split_once('=')?.1));
+            marks.extend(
+                mac.filter(|mac| mac.len() == 17)
+                    .map(str::to_ascii_lowercase),
+            );
+        }
+    }
+    marks
+}
+
+impl Recover {
+    async fn is_of(&self, guest: &Guest, config: &str) -> Result<bool, Error> {
+        let mut text = String::new();
+        let mut add = |key: &str, value: Option<String>| {
+            text.extend(value.map(|value| format!("{key}: {value}\n")));
+        };
+        match guest.place().await?.kind {
+            Kind::Qemu => {
+                let config = guest.qemu_config().await?;
+                add("smbios1", config.smbios1.as_ref().map(ToString::to_string));
+            }
+            Kind::Lxc => {
+                for (_, card) in guest.lxc_config().await?.net.iter() {
+                    add("net0", Some(card.to_string()));
+                }
+            }
+        }
+        let wanted = marks(config);
+        Ok(marks(&text).iter().any(|mark| wanted.contains(mark)))
+    }
+}
+
+impl Work for Recover {
+    type Done = Guest;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Guest, Error> {
+        let archive = match &self.from {
+            From::Archive(archive) => (**archive).clone(),
+            From::Newest(backups) => {
+                let subject = Subject::Guest(backups.vmid);
+                let found = backups.clone().run(pve, track).await?;
+                let newest = found.into_iter().next();
+                newest.ok_or_else(|| WorkError::new(subject, "there is no such backup of it"))?
+            }
+        };
+        let subject = Subject::Volume(archive.volume.clone());
+        let config = track
+            .act(&subject, Action::Check, archive.config(pve))
+            .await?;
+        let Some(kind) = archive.kind else {
+            return Err(WorkError::new(subject, "nothing tells what it is a backup of").into());
+        };
+        let vmid = self.to.unwrap_or(archive.vmid);
+        let subject = Subject::Guest(vmid);
+        let there = match pve.guest(vmid).locate().await {
+            Ok(place) => Some(place),
+            Err(error) if error.kind() == Some(ErrorKind::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let patient = |guest: Guest| match track.locks() {
+            Some(patience) => guest.wait_for_locks(patience),
+            None => guest,
+        };
+        let guest = match there {
+            Some(place) if !self.replace => {
+                let guest = patient(pve.guest(vmid));
+                if self.unique || place.kind != kind || !self.is_of(&guest, &config).await? {
+                    let problem =
+                        "there is another guest of this number, which is not to be replaced";
+                    return Err(WorkError::new(subject, problem).into());
+                }
+                track.found(&subject, Action::Restore);
+                guest
+            }
+            there => {
+                if let Some(place) = &there {
+                    if place.kind != kind {
+                        let problem = "the guest that has the number is of the other kind";
+                        return Err(WorkError::new(subject, problem).into());
+                    }
+                    let old = patient(pve.guest(vmid));
+                    if old.status().await?.state != PowerState::Stopped {
+                        track.task(&subject, Action::Stop, || old.stop()).await?;
+                        track.leave(&subject, "was stopped");
+                    }
+                }
+                let node = match (&self.node, &there) {
+                    (Some(node), _) => node.clone(),
+                    (None, Some(place)) => place.node.clone(),
+                    (None, None) => archive.node.clone(),
+                };
+                let root = || {
+                    let mut lines = config.lines().take_while(|line| !line.starts_with('['));
+                    let root = lines.find_map(|line| line.strip_prefix("rootfs:"))?;
+                    Some(root.trim().split_once(':')?.0.to_owned())
+                };
+                let storage = match kind {
+                    Kind::Lxc => self.storage.clone().or_else(root),
+                    Kind::Qemu => self.storage.clone(),
+                };
+                let begin = || {
+                    let mut restore = pve.restore(&node, kind, vmid, &archive.volume);
+                    if let Some(storage) = &storage {
+                        restore = restore.storage(storage);
+                    }
+                    if there.is_some() {
+                        restore = restore.overwrite();
+                    }
+                    match self.unique {
+                        true => restore.unique(),
+                        false => restore,
+                    }
+                };
+                if there.is_some() {
+                    track.leave(&subject, "was to be replaced, and its disks may be gone");
+                }
+                track.task(&subject, Action::Restore, begin).await?;
+                track.settle(&subject);
+                track.leave(&subject, "was restored and is not as wanted yet");
+                patient(pve.guest_at(vmid, node, kind))
+            }
+        };
+        if self.start && guest.status().await?.state != PowerState::Running {
+            track
+                .task(&subject, Action::Start, || guest.start())
+                .await?;
+        }
+        Ok(guest)
+    }
+}
+
+/// Which backups a rule keeps and which it removes; see [`Client::carry_out`].
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::backups::{Fate, Prune};
+/// use proxmox_api::manage::guest::Retention;
+///
+/// let rule = Retention { last: 3, ..Retention::default() };
+/// for (volume, fate) in pve.carry_out(Prune::of("pve1", "local", rule).dry_run()).await? {
+///     if fate == Fate::Remove {
+///         println!("{volume} would go");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Prune {
+    node: String,
+    storage: String,
+    rule: Retention,
+    vmid: Option<u32>,
+    dry: bool,
+}
+
+/// What becomes of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fate {
+    /// The rule keeps it.
+    Keep,
+    /// It goes.
+    Remove,
+    /// It stays, since it is protected, or was renamed so that no rule is for it.
+    Exempt,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Keep => "keep",
+            Self::Remove => "remove",
+            Self::Exempt => "exempt",
+        })
+    }
+}
+
+impl Prune {
+    /// The backups of a storage as a node sees it. **Those that the rule does not keep are removed.**
+    #[must_use]
+    pub fn of(node: impl Into<String>, storage: impl Into<String>, keep: Retention) -> Self {
+        Self {
+            node: node.into(),
+            storage: storage.into(),
+            rule: keep,
+            vmid: None,
+            dry: false,
+        }
+    }
+
+    /// Only those of this guest.
+    #[must_use]
+    pub fn guest(mut self, vmid: u32) -> Self {
+        self.vmid = Some(vmid);
+        self
+    }
+
+    /// Only tells what would become of them.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry = true;
+        self
+    }
+}
+
+impl Work for Prune {
+    type Done = Vec<(String, Fate)>;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
+        let at = pve
+            .api()
+            .nodes()
+            .node(&self.node)
+            .storage()
+            .storage(&self.storage);
+        let at = at.prunebackups();
+        let rule = || PruneBackups::from(rule_text(&self.rule));
+        let rows = at.get().prune_backups(rule()).vmid(self.vmid).await?;
+        let fates: Self::Done = (rows.into_iter())
+            .map(|row| {
+                let fate = match row.mark.as_ref().map(|mark| mark.as_str()) {
+                    Some("keep") => Fate::Keep,
+                    Some("remove") => Fate::Remove,
+                    _ => Fate::Exempt,
+                };
+                (row.volid.to_string(), fate)
+            })
+            .collect();
+        if self.dry || !fates.iter().any(|(_, fate)| *fate == Fate::Remove) {
+            return Ok(fates);
+        }
+        let subject = Subject::Other(format!("backups on {}", self.storage));
+        let begin = || at.delete().prune_backups(rule()).vmid(self.vmid);
+        track.task(&subject, Action::Remove, begin).await?;
+        Ok(fates)
+    }
+}
+
+/// A replication job as it is wanted: a guest's disks are copied to another node again and again. See
+/// [`Client::carry_out`]. A guest has at most one job for each node; carried out again, what differs is changed.
+#[derive(Clone, Debug)]
+pub struct ReplicationJob {
+    vmid: u32,
+    target: String,
+    wanted: ClusterReplicationItem,
+}
+
+impl ReplicationJob {
+    /// Copies of a guest on a node, made every quarter of an hour unless a schedule is set.
+    #[must_use]
+    pub fn of(vmid: u32, target: impl Into<String>) -> Self {
+        Self {
+            vmid,
+            target: target.into(),
+            wanted: ClusterReplicationItem::new(),
+        }
+    }
+
+    /// When it runs, as `*/15` or `02:00`.
+    #[must_use]
+    pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
+        self.wanted.schedule = Some(schedule.into());
+        self
+    }
+
+    /// How much it may send, in megabytes per second; at least 1.
+    #[must_use]
+    pub fn rate(mut self, megabytes: f64) -> Self {
+        self.wanted.rate = Some(megabytes);
+        self
+    }
+
+    /// A comment.
+    #[must_use]
+    pub fn comment(mut self, text: impl Into<String>) -> Self {
+        self.wanted.comment = Some(text.into());
+        self
+    }
+
+    /// Whether it runs; it does unless set.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.wanted.disable = Some(!enabled);
+        self
+    }
+}
+
+impl Work for ReplicationJob {
+    type Done = Ensured;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
+        let jobs = pve.api().cluster().replication();
+        let rows = jobs.get().await?;
+        let own: Vec<_> = rows
+            .iter()
+            .filter(|job| job.guest == i64::from(self.vmid))
+            .collect();
+        let subject = Subject::Other(format!("replication of {} to {}", self.vmid, self.target));
+        let Some(now) = own.iter().find(|job| job.target == *self.target) else {
+            let number = (0..).find(|number| own.iter().all(|job| job.jobnum != *number));
+            let id = format!("{}-{}", self.vmid, number.unwrap_or_default());
+            let wanted = ClusterReplicationItem {
+                target: self.target.as_str().into(),
+                type_: "local".into(),
+                id: id.clone(),
+                ..self.wanted
+            };
+            let request = jobs.post("local", id, &*self.target).settings(&wanted);
+            track.act(&subject, Action::Create, request).await?;
+            return Ok(Ensured::Created);
+        };
+        let said = self.wanted;
+        let wanted = ClusterReplicationItem {
+            schedule: said.schedule.or_else(|| now.schedule.clone()),
+            rate: said.rate.or(now.rate),
+            comment: said.comment.or_else(|| now.comment.clone()),
+            // Absent and off are the same.
+            disable: match said.disable {
+                Some(disable) if disable != now.disable.unwrap_or(false) => Some(disable),
+                _ => now.disable,
+            },
+            ..(*now).clone()
+        };
+        let drift = now.drift(&wanted);
+        let request = jobs.id(&now.id).put().changes(&drift);
+        let changed: Vec<String> = drift
+            .iter()
+            .map(|change| change.name().to_owned())
+            .collect();
+        if changed.is_empty() {
+            track.found(&subject, Action::Configure);
+            return Ok(Ensured::Found);
+        }
+        track.act(&subject, Action::Configure, request).await?;
+        Ok(Ensured::Changed(changed))
+    }
+}

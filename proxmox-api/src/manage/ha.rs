@@ -1,0 +1,665 @@
+//! High availability of guests, across groups (up to 8.4) and rules (since 9.0).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::guest::Kind;
+use super::work::{Action, Ensured, Subject, Track, Work, WorkError};
+use crate::client::Client;
+use crate::error::Error;
+use crate::pve::cluster_ha::{ClusterHaGroupsItem, ClusterHaResourcesItem, ClusterHaRulesItem};
+use crate::value::List;
+use crate::value::endpoint::Release;
+
+/// Since when there are rules instead of groups.
+const RULES: Release = Release::new(9, 0);
+
+/// The nodes that a guest belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Nodes {
+    /// The nodes with their priorities: the highest that is there is taken.
+    pub priorities: BTreeMap<String, u32>,
+    /// Whether it never goes to another node: rather it is stopped.
+    pub strict: bool,
+}
+
+/// What high availability is told about a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HaGuest {
+    /// The state that is asked for: `started`, `stopped`, `disabled` or `ignored`.
+    pub state: String,
+    /// The nodes it belongs to; `None` where all are the same to it.
+    pub nodes: Option<Nodes>,
+    /// The guests that have to be on its node; none before 9.0.
+    pub together: BTreeSet<u32>,
+    /// The guests that must not be on its node; none before 9.0.
+    pub apart: BTreeSet<u32>,
+    /// Whether it goes back to a node of a higher priority that is there again.
+    pub failback: bool,
+    /// How often it is started anew on a node, before it goes to another one.
+    pub max_restart: u32,
+    /// How often it goes to another node, before it is given up.
+    pub max_relocate: u32,
+    /// The comment.
+    pub comment: Option<String>,
+}
+
+/// What high availability is told about all guests, by their numbers; the same on every release.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HaView {
+    /// The guests that it looks after.
+    pub guests: BTreeMap<u32, HaGuest>,
+}
+
+fn vmid_of(sid: &str) -> Option<u32> {
+    sid.rsplit(':').next()?.parse().ok()
+}
+
+fn sids(list: Option<&List>) -> Vec<String> {
+    list.map(|list| list.0.clone()).unwrap_or_default()
+}
+
+/// `pve1:2,pve2` as it is in lists.
+fn priorities(list: Option<&List>) -> BTreeMap<String, u32> {
+    (sids(list).into_iter())
+        .map(|entry| match entry.split_once(':') {
+            Some((node, number)) => (node.to_owned(), number.parse().unwrap_or(0)),
+            None => (entry, 0),
+        })
+        .collect()
+}
+
+fn written(nodes: &BTreeMap<String, u32>) -> Vec<String> {
+    (nodes.iter())
+        .map(|(node, priority)| match priority {
+            0 => node.clone(),
+            priority => format!("{node}:{priority}"),
+        })
+        .collect()
+}
+
+/// What is read on any release.
+struct Known {
+    resources: Vec<ClusterHaResourcesItem>,
+    groups: Vec<ClusterHaGroupsItem>,
+    rules: Vec<ClusterHaRulesItem>,
+    has_rules: bool,
+}
+
+impl Known {
+    async fn read(pve: &Client) -> Result<Self, Error> {
+        let has_rules = pve.server_release().await? >= RULES;
+        let ha = pve.api().cluster().ha();
+        let (mut groups, mut rules) = (Vec::new(), Vec::new());
+        let resources = ha.resources().get().await?;
+        if has_rules {
+            rules = ha.rules().get().await?;
+        } else {
+            for row in ha.groups().get().await? {
+                groups.push(row);
+            }
+        }
+        Ok(Self {
+            resources,
+            groups,
+            rules,
+            has_rules,
+        })
+    }
+
+    fn affinity<'a>(rule: &'a ClusterHaRulesItem, kind: &str) -> Option<&'a str> {
+        let own = rule.type_.as_str() == kind && rule.disable != Some(true);
+        own.then(|| {
+            rule.affinity
+                .as_ref()
+                .map_or("positive", |how| how.as_str())
+        })
+    }
+
+    fn view(&self) -> HaView {
+        let mut view = HaView::default();
+        let count = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+        for row in &self.resources {
+            let Some(vmid) = vmid_of(&row.sid) else {
+                continue;
+            };
+            let group = (self.groups.iter()).find(|group| Some(&group.group) == row.group.as_ref());
+            let guest = HaGuest {
+                state: row
+                    .state
+                    .as_ref()
+                    .map_or("started", |state| state.as_str())
+                    .to_owned(),
+                nodes: group.map(|group| Nodes {
+                    priorities: priorities(group.nodes.as_ref()),
+                    strict: group.restricted == Some(true),
+                }),
+                failback: match self.has_rules {
+                    true => row.failback != Some(false),
+                    false => group.is_none_or(|group| group.nofailback != Some(true)),
+                },
+                max_restart: count(row.max_restart),
+                max_relocate: count(row.max_relocate),
+                comment: row.comment.clone(),
+                ..HaGuest::default()
+            };
+            view.guests.insert(vmid, guest);
+        }
+        for rule in &self.rules {
+            let members: BTreeSet<u32> = sids(rule.resources.as_ref())
+                .iter()
+                .filter_map(|sid| vmid_of(sid))
+                .collect();
+            let nodes = Self::affinity(rule, "node-affinity").map(|_| Nodes {
+                priorities: priorities(rule.nodes.as_ref()),
+                strict: rule.strict == Some(true),
+            });
+            let affinity = Self::affinity(rule, "resource-affinity");
+            for vmid in &members {
+                let Some(guest) = view.guests.get_mut(vmid) else {
+                    continue;
+                };
+                if nodes.is_some() {
+                    guest.nodes.clone_from(&nodes);
+                }
+                let others = members.iter().filter(|other| *other != vmid);
+                match affinity {
+                    Some("negative") => guest.apart.extend(others),
+                    Some(_) => guest.together.extend(others),
+                    None => {}
+                }
+            }
+        }
+        view
+    }
+}
+
+impl HaView {
+    /// Asks for resources, and for groups or rules.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn fetch(pve: &Client) -> Result<Self, Error> {
+        Ok(Known::read(pve).await?.view())
+    }
+
+    /// Whether high availability lets a guest be on a node, as far as nodes are concerned.
+    #[must_use]
+    pub fn allows(&self, vmid: u32, node: &str) -> bool {
+        let nodes = self
+            .guests
+            .get(&vmid)
+            .and_then(|guest| guest.nodes.as_ref());
+        nodes.is_none_or(|nodes| !nodes.strict || nodes.priorities.contains_key(node))
+    }
+}
+
+/// What high availability is to be told about a guest; see [`Client::carry_out`].
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::ha::HaWanted;
+///
+/// let db = HaWanted::of(101).nodes([("pve1", 2), ("pve2", 1)]).strict();
+/// pve.carry_out(db).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Nodes become a rule of the guest's own since 9.0, called `guest-101-nodes`, and before a group that has exactly these
+/// nodes, which is found or made as `nodes-of-101`; groups that are there stay as they are. The guest is taken out of other rules of that kind. What is not set here
+/// stays. Carried out again it changes what differs.
+///
+/// The resource is made before its rules; where a rule is refused, the resource stays, and
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so.
+#[derive(Clone, Debug)]
+pub struct HaWanted {
+    vmid: u32,
+    managed: bool,
+    state: Option<String>,
+    nodes: Option<BTreeMap<String, u32>>,
+    strict: bool,
+    together: Option<BTreeSet<u32>>,
+    apart: Option<BTreeSet<u32>>,
+    failback: Option<bool>,
+    max_restart: Option<u32>,
+    max_relocate: Option<u32>,
+    comment: Option<String>,
+}
+
+impl HaWanted {
+    /// A guest that high availability looks after. It is to be `started`, unless another state is set or was set before.
+    #[must_use]
+    pub fn of(vmid: u32) -> Self {
+        Self {
+            vmid,
+            managed: true,
+            state: None,
+            nodes: None,
+            strict: false,
+            together: None,
+            apart: None,
+            failback: None,
+            max_restart: None,
+            max_relocate: None,
+            comment: None,
+        }
+    }
+
+    /// A guest that high availability lets alone; it is taken out of all rules.
+    #[must_use]
+    pub fn none_of(vmid: u32) -> Self {
+        Self {
+            managed: false,
+            ..Self::of(vmid)
+        }
+    }
+
+    /// The state that is asked for: `started`, `stopped`, `disabled` or `ignored`.
+    #[must_use]
+    pub fn state(mut self, state: impl Into<String>) -> Self {
+        self.state = Some(state.into());
+        self
+    }
+
+    /// The nodes it belongs to, with their priorities.
+    #[must_use]
+    pub fn nodes<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = (N, u32)>) -> Self {
+        let nodes = nodes
+            .into_iter()
+            .map(|(node, priority)| (node.into(), priority));
+        self.nodes = Some(nodes.collect());
+        self
+    }
+
+    /// It never goes to other nodes than these.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// The guests that have to be on its node. Needs release 9.0.
+    #[must_use]
+    pub fn together_with(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
+        self.together = Some(vmids.into_iter().collect());
+        self
+    }
+
+    /// The guests that must not be on its node. Needs release 9.0.
+    #[must_use]
+    pub fn apart_from(mut self, vmids: impl IntoIterator<Item = u32>) -> Self {
+        self.apart = Some(vmids.into_iter().collect());
+        self
+    }
+
+    /// Whether it goes back to a node of a higher priority that is there again. Before 9.0 that is a matter of the group,
+    /// so it needs nodes.
+    #[must_use]
+    pub fn failback(mut self, failback: bool) -> Self {
+        self.failback = Some(failback);
+        self
+    }
+
+    /// How often it is started anew on a node before it goes to another one.
+    #[must_use]
+    pub fn max_restart(mut self, times: u32) -> Self {
+        self.max_restart = Some(times);
+        self
+    }
+
+    /// How often it goes to another node before it is given up.
+    #[must_use]
+    pub fn max_relocate(mut self, times: u32) -> Self {
+        self.max_relocate = Some(times);
+        self
+    }
+
+    /// The comment.
+    #[must_use]
+    pub fn comment(mut self, text: impl Into<String>) -> Self {
+        self.comment = Some(text.into());
+        self
+    }
+
+    async fn resource(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        known: &Known,
+        sid: &str,
+        group: Option<String>,
+    ) -> Result<Ensured, Error> {
+        let subject = Subject::Guest(self.vmid);
+        let resources = pve.api().cluster().ha().resources();
+        let now = known.resources.iter().find(|row| row.sid == sid);
+        let count = |number: Option<u32>, now: Option<i64>| {
+            number
+                .map(i64::from)
+                .filter(|wanted| now.unwrap_or(1) != *wanted)
+        };
+        let mut changed = Vec::new();
+        let mut differs = |key: &str, differs: bool| {
+            if differs {
+                changed.push(key.to_owned());
+            }
+            differs
+        };
+        let current = now
+            .cloned()
+            .unwrap_or_else(|| ClusterHaResourcesItem::new(sid));
+        let state = self.state.clone().filter(|wanted| {
+            let now = current
+                .state
+                .as_ref()
+                .map_or("started", |state| state.as_str());
+            differs("state", now != wanted)
+        });
+        let comment = (self.comment.clone())
+            .filter(|wanted| differs("comment", current.comment.as_ref() != Some(wanted)));
+        let group = group.filter(|wanted| differs("group", current.group.as_ref() != Some(wanted)));
+        let failback = (self.failback.filter(|_| known.has_rules))
+            .filter(|wanted| differs("failback", current.failback.unwrap_or(true) != *wanted));
+        let restart = count(self.max_restart, current.max_restart);
+        differs("max_restart", restart.is_some());
+        let relocate = count(self.max_relocate, current.max_relocate);
+        differs("max_relocate", relocate.is_some());
+        macro_rules! settings {
+            ($request:expr) => {
+                $request
+                    .state(state.as_deref())
+                    .comment(comment.as_deref())
+                    .group(group.as_deref())
+                    .failback(failback)
+                    .max_restart(restart)
+                    .max_relocate(relocate)
+            };
+        }
+        if now.is_none() {
+            let request = settings!(resources.post(sid));
+            track.act(&subject, Action::Create, request).await?;
+            track.leave(
+                &subject,
+                "is looked after by high availability, without the rules that are wanted",
+            );
+            return Ok(Ensured::Created);
+        }
+        if changed.is_empty() {
+            return Ok(Ensured::Found);
+        }
+        let request = settings!(resources.sid(sid).put());
+        track.act(&subject, Action::Configure, request).await?;
+        Ok(Ensured::Changed(changed))
+    }
+
+    /// The group of the wanted nodes, made if there is none.
+    async fn group(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        known: &Known,
+    ) -> Result<Option<String>, Error> {
+        let Some(nodes) = &self.nodes else {
+            return Ok(None);
+        };
+        let no_failback = self.failback == Some(false);
+        let fits = |group: &&ClusterHaGroupsItem| {
+            priorities(group.nodes.as_ref()) == *nodes
+                && (group.restricted == Some(true)) == self.strict
+                && (self.failback.is_none() || (group.nofailback == Some(true)) == no_failback)
+        };
+        if let Some(group) = known.groups.iter().find(fits) {
+            return Ok(Some(group.group.clone()));
+        }
+        // Others may share a group, so it is left as it is.
+        let taken = |name: &String| known.groups.iter().any(|group| group.group == *name);
+        let own = format!("nodes-of-{}", self.vmid);
+        let name = (1..).map(|number| match number {
+            1 => own.clone(),
+            number => format!("{own}-{number}"),
+        });
+        let Some(name) = name.into_iter().find(|name| !taken(name)) else {
+            return Ok(None);
+        };
+        let subject = Subject::Other(format!("group {name}"));
+        let request = pve
+            .api()
+            .cluster()
+            .ha()
+            .groups()
+            .post(&name, written(nodes));
+        let request = request.restricted(self.strict).nofailback(no_failback);
+        track.act(&subject, Action::Create, request).await?;
+        track.leave(&subject, "was made");
+        Ok(Some(name))
+    }
+
+    /// Removes the guest's group of before, if it was made for it and nobody else has it.
+    async fn forget_group(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        known: &Known,
+        sid: &str,
+    ) -> Result<(), Error> {
+        let old = known.resources.iter().find(|row| row.sid == sid);
+        let Some(group) = old.and_then(|row| row.group.as_ref()) else {
+            return Ok(());
+        };
+        let shared =
+            (known.resources.iter()).any(|row| row.sid != sid && row.group.as_ref() == Some(group));
+        if shared || !group.starts_with(&format!("nodes-of-{}", self.vmid)) {
+            return Ok(());
+        }
+        let subject = Subject::Other(format!("group {group}"));
+        let request = pve.api().cluster().ha().groups().group(group).delete();
+        track.act(&subject, Action::Remove, request).await
+    }
+
+    /// Has one rule of the guest's own be as wanted, and takes the guest out of others of the kind.
+    async fn rule(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        known: &Known,
+        sid: &str,
+        wanted: &WantedRule,
+    ) -> Result<bool, Error> {
+        let rules = pve.api().cluster().ha().rules();
+        let name = format!("guest-{}-{}", self.vmid, wanted.suffix);
+        let subject = Subject::Other(format!("rule {name}"));
+        let mut changed = false;
+        for rule in &known.rules {
+            let members = sids(rule.resources.as_ref());
+            let own = Known::affinity(rule, wanted.kind) == Some(wanted.affinity);
+            if rule.rule == name || !own || !members.iter().any(|member| member == sid) {
+                continue;
+            }
+            self.leave_rule(pve, track, rule, sid).await?;
+            changed = true;
+        }
+        let now = known.rules.iter().find(|rule| rule.rule == name);
+        let members: BTreeSet<&String> = wanted.members.iter().collect();
+        match now {
+            Some(rule) => {
+                let theirs = sids(rule.resources.as_ref());
+                let same = theirs.iter().collect::<BTreeSet<_>>() == members
+                    && rule.disable != Some(true)
+                    && (wanted.nodes.as_ref()).is_none_or(|nodes| {
+                        priorities(rule.nodes.as_ref()) == *nodes
+                            && (rule.strict == Some(true)) == self.strict
+                    });
+                if same {
+                    return Ok(changed);
+                }
+                let request = rules
+                    .rule(&name)
+                    .put(wanted.kind)
+                    .resources(wanted.members.clone());
+                let request = match &wanted.nodes {
+                    Some(nodes) => request.nodes(written(nodes)).strict(self.strict),
+                    None => request.affinity(wanted.affinity),
+                };
+                track
+                    .act(&subject, Action::Configure, request.disable(false))
+                    .await?;
+            }
+            None => {
+                let request = rules.post(wanted.kind, &name, wanted.members.clone());
+                let request = match &wanted.nodes {
+                    Some(nodes) => request.nodes(written(nodes)).strict(self.strict),
+                    None => request.affinity(wanted.affinity),
+                };
+                track.act(&subject, Action::Create, request).await?;
+                track.leave(&subject, "was made");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes the guest out of a rule, and removes the rule if that leaves too few.
+    async fn leave_rule(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        rule: &ClusterHaRulesItem,
+        sid: &str,
+    ) -> Result<(), Error> {
+        let subject = Subject::Other(format!("rule {}", rule.rule));
+        let at = pve.api().cluster().ha().rules().rule(&rule.rule);
+        let mut members = sids(rule.resources.as_ref());
+        members.retain(|member| member != sid);
+        let least = match rule.type_.as_str() {
+            "node-affinity" => 1,
+            _ => 2,
+        };
+        if members.len() < least {
+            track.act(&subject, Action::Remove, at.delete()).await
+        } else {
+            let request = at.put(rule.type_.as_str()).resources(members);
+            track.act(&subject, Action::Configure, request).await
+        }
+    }
+}
+
+struct WantedRule {
+    kind: &'static str,
+    affinity: &'static str,
+    suffix: &'static str,
+    members: Vec<String>,
+    nodes: Option<BTreeMap<String, u32>>,
+}
+
+impl Work for HaWanted {
+    type Done = Ensured;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Ensured, Error> {
+        let subject = Subject::Guest(self.vmid);
+        let known = Known::read(pve).await?;
+        let places = super::inventory::Inventory::fetch(pve).await?;
+        let sid_of = |vmid: u32| {
+            let row = places.resources.iter().find(|row| row.vmid == Some(vmid));
+            let kind = match row.and_then(|row| row.kind)? {
+                Kind::Qemu => "vm",
+                Kind::Lxc => "ct",
+            };
+            Some(format!("{kind}:{vmid}"))
+        };
+        let missing = |vmid: u32| {
+            WorkError::new(
+                Subject::Guest(vmid),
+                "there is no such guest, or none this user may see",
+            )
+        };
+        if !self.managed {
+            let Some(row) = known
+                .resources
+                .iter()
+                .find(|row| vmid_of(&row.sid) == Some(self.vmid))
+            else {
+                track.found(&subject, Action::Remove);
+                return Ok(Ensured::Found);
+            };
+            for rule in &known.rules {
+                if sids(rule.resources.as_ref()).contains(&row.sid) {
+                    self.leave_rule(pve, track, rule, &row.sid).await?;
+                    track.leave(&subject, "was taken out of rules");
+                }
+            }
+            let request = pve.api().cluster().ha().resources().sid(&row.sid).delete();
+            track.act(&subject, Action::Remove, request).await?;
+            return Ok(Ensured::Changed(vec!["managed".to_owned()]));
+        }
+        let sid = sid_of(self.vmid).ok_or_else(|| missing(self.vmid))?;
+        if !known.has_rules {
+            if self.together.is_some() || self.apart.is_some() {
+                let problem = "guests are kept together or apart since release 9.0";
+                return Err(WorkError::new(subject, problem).into());
+            }
+            if self.failback.is_some() && self.nodes.is_none() {
+                let problem =
+                    "failback is a matter of the group before release 9.0; give nodes as well";
+                return Err(WorkError::new(subject, problem).into());
+            }
+        }
+        let group = match known.has_rules {
+            true => None,
+            false => self.group(pve, track, &known).await?,
+        };
+        let mut ensured = self.resource(pve, track, &known, &sid, group).await?;
+        if matches!(&ensured, Ensured::Changed(keys) if keys.iter().any(|key| key == "group")) {
+            self.forget_group(pve, track, &known, &sid).await?;
+        }
+        let mut wanted = Vec::new();
+        if known.has_rules {
+            let members = |others: &BTreeSet<u32>| -> Result<Vec<String>, Error> {
+                let mut sids = vec![sid.clone()];
+                for vmid in others.iter().filter(|vmid| **vmid != self.vmid) {
+                    sids.push(sid_of(*vmid).ok_or_else(|| missing(*vmid))?);
+                }
+                Ok(sids)
+            };
+            if self.nodes.is_some() {
+                wanted.push(WantedRule {
+                    kind: "node-affinity",
+                    affinity: "positive",
+                    suffix: "nodes",
+                    members: vec![sid.clone()],
+                    nodes: self.nodes.clone(),
+                });
+            }
+            for (others, affinity, suffix) in [
+                (&self.together, "positive", "together"),
+                (&self.apart, "negative", "apart"),
+            ] {
+                if let Some(others) = others {
+                    wanted.push(WantedRule {
+                        kind: "resource-affinity",
+                        affinity,
+                        suffix,
+                        members: members(others)?,
+                        nodes: None,
+                    });
+                }
+            }
+        }
+        for rule in wanted {
+            if self.rule(pve, track, &known, &sid, &rule).await? {
+                ensured = match ensured {
+                    Ensured::Found => Ensured::Changed(vec![rule.suffix.to_owned()]),
+                    Ensured::Changed(mut keys) => {
+                        keys.push(rule.suffix.to_owned());
+                        Ensured::Changed(keys)
+                    }
+                    made => made,
+                };
+            }
+        }
+        if ensured == Ensured::Found {
+            track.found(&subject, Action::Configure);
+        }
+        Ok(ensured)
+    }
+}

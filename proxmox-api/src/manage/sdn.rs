@@ -1,0 +1,539 @@
+//! The software-defined network, changed as a unit: locked, planned, applied, or taken back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::work::{Action, State, Subject, Track, Work, WorkError};
+use crate::Value;
+use crate::client::Client;
+use crate::error::Error;
+use crate::request::Request;
+use crate::task::{Looks, Task};
+use crate::value::encode::escape;
+use crate::value::endpoint::{Method, Release};
+
+/// Since when the configuration can be locked and rolled back.
+const LOCKS: Release = Release::new(9, 0);
+
+/// Zones, virtual networks and subnets as they are wanted; see [`Client::carry_out`].
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::sdn::Network;
+///
+/// let lab = Network::new()
+///     .zone("lab", "simple", [("dhcp", "dnsmasq")])
+///     .vnet("labnet", "lab", [("alias", "the lab")])
+///     .subnet("labnet", "10.20.0.0/24", [("gateway", "10.20.0.1"), ("snat", "1")]);
+/// let changes = pve.carry_out(lab).on_step(|step| println!("{step}")).await?;
+/// println!("{changes} changes are in force");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What is wanted is compared with what is planned. All changes are made, applied, and waited for on all nodes; where there is
+/// none, nothing is applied. Since 9.0 the configuration is locked meanwhile.
+///
+/// Changes that somebody else has planned and not applied end the work before anything is done, since applying takes them
+/// along; [`Network::with_others`] allows that.
+///
+/// # What a failure leaves
+///
+/// Changes that were planned are taken back: since 9.0 by the server, before by the opposite changes in turn. If that fails,
+/// or applying fails, they stay planned, or are in force on some nodes only; then
+/// [`UnfinishedError::left`](super::work::UnfinishedError::left) says so. Giving up in the middle leaves plan and lock;
+/// [`Unlock`] gives the lock back.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    entries: Vec<Entry>,
+    others: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Zone,
+    Vnet,
+    Subnet,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    what: What,
+    /// Of a zone or network; of a subnet its range.
+    id: String,
+    /// The network of a subnet.
+    of: String,
+    /// `None` for one that is not to be.
+    settings: Option<BTreeMap<String, String>>,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::Zone => write!(f, "zone {}", self.id),
+            What::Vnet => write!(f, "network {}", self.id),
+            What::Subnet => write!(f, "subnet {} of {}", self.id, self.of),
+        }
+    }
+}
+
+impl Network {
+    /// Nothing is wanted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn entry<'s>(
+        mut self,
+        what: What,
+        id: &str,
+        of: &str,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Self {
+        let settings = settings.into_iter();
+        let settings = settings
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        self.entries.push(Entry {
+            what,
+            id: id.to_owned(),
+            of: of.to_owned(),
+            settings: Some(settings),
+        });
+        self
+    }
+
+    /// A zone of a kind, as `simple`, `vlan` or `evpn`, with settings by their names in the API. Those that are not named
+    /// stay as they are.
+    #[must_use]
+    pub fn zone<'s>(
+        self,
+        zone: &str,
+        kind: &'s str,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Self {
+        let kind = [("type", kind)];
+        self.entry(What::Zone, zone, "", settings.into_iter().chain(kind))
+    }
+
+    /// A virtual network in a zone, with settings by their names in the API.
+    #[must_use]
+    pub fn vnet<'s>(
+        self,
+        vnet: &str,
+        zone: &'s str,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Self {
+        let zone = [("zone", zone)];
+        self.entry(What::Vnet, vnet, "", settings.into_iter().chain(zone))
+    }
+
+    /// A subnet of a virtual network by its range, as `10.20.0.0/24`, with settings by their names in the API.
+    #[must_use]
+    pub fn subnet<'s>(
+        self,
+        vnet: &str,
+        range: &str,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Self {
+        self.entry(What::Subnet, range, vnet, settings)
+    }
+
+    fn no(mut self, what: What, id: &str, of: &str) -> Self {
+        self.entries.push(Entry {
+            what,
+            id: id.to_owned(),
+            of: of.to_owned(),
+            settings: None,
+        });
+        self
+    }
+
+    /// Not this zone. Networks in it have to go before.
+    #[must_use]
+    pub fn no_zone(self, zone: &str) -> Self {
+        self.no(What::Zone, zone, "")
+    }
+
+    /// Not this virtual network. Subnets of it have to go before.
+    #[must_use]
+    pub fn no_vnet(self, vnet: &str) -> Self {
+        self.no(What::Vnet, vnet, "")
+    }
+
+    /// Not this subnet of a virtual network.
+    #[must_use]
+    pub fn no_subnet(self, vnet: &str, range: &str) -> Self {
+        self.no(What::Subnet, range, vnet)
+    }
+
+    /// Applies what others have planned as well.
+    #[must_use]
+    pub fn with_others(mut self) -> Self {
+        self.others = true;
+        self
+    }
+}
+
+impl What {
+    fn list(self, of: &str) -> String {
+        match self {
+            Self::Zone => "/cluster/sdn/zones".to_owned(),
+            Self::Vnet => "/cluster/sdn/vnets".to_owned(),
+            Self::Subnet => format!("/cluster/sdn/vnets/{}/subnets", escape(of)),
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Zone => "zone",
+            Self::Vnet => "vnet",
+            Self::Subnet => "subnet",
+        }
+    }
+}
+
+fn rows(answer: &Value) -> Vec<BTreeMap<String, String>> {
+    let row = |row: &Value| -> Option<BTreeMap<String, String>> {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(yes) => Some(u8::from(*yes).to_string()),
+            _ => None,
+        };
+        let members = row.as_object()?.iter();
+        Some(
+            members
+                .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+                .collect(),
+        )
+    };
+    answer
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(row)
+        .collect()
+}
+
+/// A call by verb, path and parameters.
+#[derive(Clone, Debug)]
+struct Change {
+    method: Method,
+    path: String,
+    params: BTreeMap<String, String>,
+}
+
+impl Change {
+    fn request(&self, pve: &Client, token: Option<&str>) -> Request<Value> {
+        let mut request = pve.request::<Value>(self.method, &self.path);
+        for (key, value) in &self.params {
+            request = request.param(key.clone(), value.as_str());
+        }
+        match token {
+            Some(token) => request.param("lock-token", token),
+            None => request,
+        }
+    }
+}
+
+impl Entry {
+    /// The change that makes it as wanted and the one that takes that back; `None` if it is.
+    fn change(&self, there: &[BTreeMap<String, String>]) -> Option<(Change, Change)> {
+        let key = self.what.key();
+        let list = self.what.list(&self.of);
+        // The identifier of a subnet is made of its zone and its range.
+        let suffix = self.id.replace('/', "-");
+        let is = |row: &&BTreeMap<String, String>| match self.what {
+            What::Subnet => {
+                let own = row.get("subnet").or_else(|| row.get("id"));
+                row.get("cidr") == Some(&self.id)
+                    || own.is_some_and(|own| own.ends_with(&format!("-{suffix}")))
+            }
+            _ => row.get(key) == Some(&self.id),
+        };
+        let now = there.iter().find(is);
+        let plain = |row: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+            let mut row = row.clone();
+            for own in [
+                "digest", "state", "pending", "id", "cidr", "network", "mask",
+            ] {
+                row.remove(own);
+            }
+            if self.what == What::Subnet {
+                row.remove("vnet");
+                row.remove("zone");
+                row.remove("type");
+            }
+            row
+        };
+        let path = |row: &BTreeMap<String, String>| {
+            let id = row.get(key).cloned().unwrap_or_else(|| self.id.clone());
+            format!("{list}/{}", escape(&id))
+        };
+        let change = |method, path: String, params| Change {
+            method,
+            path,
+            params,
+        };
+        let none = BTreeMap::new;
+        match (&self.settings, now) {
+            (None, None) => None,
+            (None, Some(row)) => {
+                let mut again = plain(row);
+                again.insert(key.to_owned(), self.id.clone());
+                if self.what == What::Subnet {
+                    again.insert("type".to_owned(), "subnet".to_owned());
+                }
+                if self.what == What::Vnet {
+                    again.remove("type");
+                }
+                Some((
+                    change(Method::Delete, path(row), none()),
+                    change(Method::Post, list, again),
+                ))
+            }
+            (Some(wanted), None) => {
+                let mut params = wanted.clone();
+                params.insert(key.to_owned(), self.id.clone());
+                if self.what == What::Subnet {
+                    params.insert("type".to_owned(), "subnet".to_owned());
+                }
+                let id = match self.what {
+                    What::Subnet => self.id.clone(),
+                    _ => self.id.clone(),
+                };
+                let back = format!("{list}/{}", escape(&id));
+                Some((
+                    change(Method::Post, list, params),
+                    change(Method::Delete, back, none()),
+                ))
+            }
+            (Some(wanted), Some(row)) => {
+                let now = plain(row);
+                let differs = |(key, value): &(&String, &String)| now.get(*key) != Some(*value);
+                let mut params: BTreeMap<String, String> = (wanted.iter())
+                    .filter(differs)
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                params.retain(|key, _| key != "type");
+                if params.is_empty() {
+                    return None;
+                }
+                let mut back = BTreeMap::new();
+                let mut gone = Vec::new();
+                for key in params.keys() {
+                    match now.get(key) {
+                        Some(old) => drop(back.insert(key.clone(), old.clone())),
+                        None => gone.push(key.clone()),
+                    }
+                }
+                if !gone.is_empty() {
+                    back.insert("delete".to_owned(), gone.join(","));
+                }
+                // A network is always changed together with its zone.
+                if self.what == What::Vnet
+                    && let Some(zone) = now.get("zone")
+                {
+                    params
+                        .entry("zone".to_owned())
+                        .or_insert_with(|| zone.clone());
+                }
+                Some((
+                    change(Method::Put, path(row), params),
+                    change(Method::Put, path(row), back),
+                ))
+            }
+        }
+    }
+}
+
+impl Work for Network {
+    /// How many changes there were.
+    type Done = usize;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<usize, Error> {
+        let subject = Subject::Other("the software-defined network".to_owned());
+        let locks = pve.server_release().await? >= LOCKS;
+        if !self.others {
+            for list in ["/cluster/sdn/zones", "/cluster/sdn/vnets"] {
+                let planned = pve
+                    .request::<Value>(Method::Get, list)
+                    .param("pending", true)
+                    .await?;
+                let planned = rows(&planned);
+                if let Some(row) = planned.iter().find(|row| row.contains_key("state")) {
+                    let name = row.get("zone").filter(|_| list.ends_with("zones"));
+                    let name = name
+                        .or_else(|| row.get("vnet"))
+                        .cloned()
+                        .unwrap_or_default();
+                    let problem = format!("somebody has planned changes, such as one of {name}");
+                    return Err(WorkError::new(subject, problem).into());
+                }
+            }
+        }
+        let token = match locks {
+            true => Some(self.lock(pve, track, &subject).await?),
+            false => None,
+        };
+        let token = token.as_deref();
+        if token.is_some() {
+            track.leave(&subject, "is locked");
+        }
+        let mut back = Vec::new();
+        let made = self.make(pve, track, token, &mut back).await;
+        match made {
+            Ok(0) => {
+                self.unlock(pve, token).await?;
+                track.settle(&subject);
+                track.found(&subject, Action::Configure);
+                Ok(0)
+            }
+            Ok(changes) => {
+                track.leave(
+                    &subject,
+                    "has changes that are planned, and in force on some nodes at most",
+                );
+                let begin = || {
+                    let at = pve.api().cluster().sdn().put().lock_token(token);
+                    at.into_future()
+                };
+                let applied: Result<_, Error> =
+                    track.task::<_, Task>(&subject, Action::Apply, begin).await;
+                applied?;
+                track.settle(&subject);
+                Ok(changes)
+            }
+            Err(error) => {
+                self.roll_back(pve, track, token, back, &subject).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Network {
+    async fn lock(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        subject: &Subject,
+    ) -> Result<String, Error> {
+        let mut looks = Looks::every(pve.task_poll(), track.locks());
+        loop {
+            let request = pve.api().cluster().sdn().lock().post();
+            let error = match request.allow_pending(self.others.then_some(true)).await {
+                Ok(token) => return Ok(token),
+                Err(error) => error,
+            };
+            let held = error
+                .api()
+                .is_some_and(|error| error.message().contains("lock"));
+            if !(held && track.locks().is_some()) {
+                return Err(error);
+            }
+            track.step(subject, Action::Wait, State::Line(error.to_string()));
+            if !looks.again().await {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn unlock(&self, pve: &Client, token: Option<&str>) -> Result<(), Error> {
+        match token {
+            Some(token) => {
+                pve.api()
+                    .cluster()
+                    .sdn()
+                    .lock()
+                    .delete()
+                    .lock_token(token)
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn make(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        token: Option<&str>,
+        back: &mut Vec<Change>,
+    ) -> Result<usize, Error> {
+        let mut changes = 0;
+        for entry in &self.entries {
+            let list = entry.what.list(&entry.of);
+            let there = rows(&pve.request::<Value>(Method::Get, &list).await?);
+            let subject = Subject::Other(entry.to_string());
+            let Some((change, opposite)) = entry.change(&there) else {
+                track.found(&subject, Action::Configure);
+                continue;
+            };
+            let action = match change.method {
+                Method::Post => Action::Create,
+                Method::Delete => Action::Remove,
+                _ => Action::Configure,
+            };
+            track
+                .act(&subject, action, change.request(pve, token))
+                .await?;
+            back.push(opposite);
+            changes += 1;
+        }
+        Ok(changes)
+    }
+
+    /// Takes back what was planned; what cannot be taken back stays noted as left behind.
+    async fn roll_back(
+        &self,
+        pve: &Client,
+        track: &Track<'_>,
+        token: Option<&str>,
+        back: Vec<Change>,
+        subject: &Subject,
+    ) {
+        let planned = "has changes that are planned and not in force";
+        let undone = async {
+            if let Some(token) = token.filter(|_| !self.others) {
+                let at = pve.api().cluster().sdn().rollback().post();
+                return at.lock_token(token).await;
+            }
+            for change in back.iter().rev() {
+                change.request(pve, token).await?;
+            }
+            self.unlock(pve, token).await
+        };
+        let nothing = back.is_empty();
+        match track.act(subject, Action::RollBack, undone).await {
+            Ok(()) => track.settle(subject),
+            Err(_) if !nothing => track.leave(subject, planned),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Gives back the lock on the configuration, whoever holds it; since 9.0. For after work that was given up.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Unlock;
+
+impl Unlock {
+    /// The one lock there is.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Work for Unlock {
+    type Done = ();
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<(), Error> {
+        let subject = Subject::Other("the software-defined network".to_owned());
+        let request = pve.api().cluster().sdn().lock().delete().force(true);
+        track.act(&subject, Action::Remove, request).await
+    }
+}
