@@ -20,7 +20,7 @@ async fn what_the_document_says_of_the_gateway_is_there_and_nothing_else() {
     let mut known = 0;
     for (path, item) in own {
         for verb in ["get", "post", "put", "patch", "delete"] {
-            let path = path.replace('{', "").replace('}', "");
+            let path = path.replace(['{', '}'], "");
             let request = format!("{} {path}", verb.to_uppercase());
             // Without credentials nothing is done; the order of the checks does not matter here.
             let answer = pair.send_with(&request, &[], "").await;

@@ -226,7 +226,7 @@ async fn events_come_as_lines_too() {
 
 /// Answers POSTs with these statuses, one after the other, and then with 200. What came is sent on.
 async fn receiver(
-    statuses: &[u16],
+    statuses: &'static [u16],
 ) -> (
     String,
     tokio::sync::mpsc::UnboundedReceiver<(String, String)>,
@@ -234,7 +234,7 @@ async fn receiver(
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    let mut statuses = statuses.to_vec().into_iter();
+    let mut statuses = statuses.iter().copied();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");

@@ -895,7 +895,10 @@ fn holds(answer: &Answer, wanted: &str) -> bool {
     match answer.json().pointer(pointer) {
         None | Some(Value::Null) => false,
         Some(Value::String(text)) => text.starts_with(value),
-        Some(found) => value.is_empty() || found.to_string() == value,
+        Some(found) => {
+            let text = found.to_string();
+            value.is_empty() || text == value
+        }
     }
 }
 

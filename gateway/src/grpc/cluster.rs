@@ -99,7 +99,7 @@ impl ClusterService for Cluster {
         if order.votes > 0 {
             join = join.param("votes", i64::from(order.votes));
         }
-        let answer = join.await.map_err(failed)?;
+        let answer: serde_json::Value = join.await.map_err(failed)?;
         let operation = Operation {
             name: answer.as_str().unwrap_or_default().to_owned(),
             ..Operation::default()
@@ -120,7 +120,7 @@ impl ClusterService for Cluster {
         }
         let path = format!("/cluster/config/nodes/{}", plain("node", &node)?);
         call.client
-            .request(Method::Delete, path)
+            .request::<serde_json::Value>(Method::Delete, path)
             .await
             .map_err(failed)?;
         Ok(Response::new(LeaveResponse {}))

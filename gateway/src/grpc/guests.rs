@@ -311,7 +311,7 @@ impl GuestService for Guests {
             place.kind.as_str(),
             order.vmid
         );
-        let mut put = call.client.request(Method::Put, path);
+        let mut put = call.client.request::<serde_json::Value>(Method::Put, path);
         let named = if place.kind == Kind::Qemu {
             "name"
         } else {

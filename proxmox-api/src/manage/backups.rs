@@ -395,7 +395,7 @@ impl Archive {
         Some(Self {
             node: node.to_owned(),
             kind,
-            vmid: u32::try_from(row.vmid?).ok()?,
+            vmid: row.vmid?,
             time: number(row.ctime).unwrap_or_default(),
             size: number(row.size).unwrap_or_default(),
             notes: row.notes,
@@ -981,7 +981,12 @@ impl Work for ReplicationJob {
                 id: id.clone(),
                 ..self.wanted
             };
-            let request = jobs.post("local", id, &*self.target).settings(&wanted);
+            let request = jobs
+                .post()
+                .type_("local")
+                .id(id)
+                .target(&*self.target)
+                .settings(&wanted);
             track.act(&subject, Action::Create, request).await?;
             return Ok(Ensured::Created);
         };

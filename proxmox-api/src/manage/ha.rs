@@ -429,7 +429,9 @@ impl HaWanted {
             .cluster()
             .ha()
             .groups()
-            .post(&name, written(nodes));
+            .post()
+            .group(&name)
+            .nodes(written(nodes));
         let request = request.restricted(self.strict).nofailback(no_failback);
         track.act(&subject, Action::Create, request).await?;
         track.leave(&subject, "was made");
@@ -507,7 +509,11 @@ impl HaWanted {
                     .await?;
             }
             None => {
-                let request = rules.post(wanted.kind, &name, wanted.members.clone());
+                let request = rules
+                    .post()
+                    .type_(wanted.kind)
+                    .rule(&name)
+                    .resources(wanted.members.clone());
                 let request = match &wanted.nodes {
                     Some(nodes) => request.nodes(written(nodes)).strict(self.strict),
                     None => request.affinity(wanted.affinity),

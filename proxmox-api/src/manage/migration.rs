@@ -410,13 +410,23 @@ impl Work for RemoteMigration {
             let sending: crate::request::Sending<Task> = match place.kind {
                 Kind::Qemu => {
                     let at = guest.qemu_at(&place).remote_migrate();
-                    let request = at.post(endpoint, storages, bridges).target_vmid(number);
+                    let request = at
+                        .post()
+                        .target_endpoint(endpoint)
+                        .target_storage(storages)
+                        .target_bridge(bridges)
+                        .target_vmid(number);
                     let request = request.online(online.then_some(true)).bwlimit(limit);
                     request.delete(self.delete.then_some(true)).into_future()
                 }
                 Kind::Lxc => {
                     let at = guest.lxc_at(&place).remote_migrate();
-                    let request = at.post(endpoint, storages, bridges).target_vmid(number);
+                    let request = at
+                        .post()
+                        .target_endpoint(endpoint)
+                        .target_storage(storages)
+                        .target_bridge(bridges)
+                        .target_vmid(number);
                     let request = request.restart(online.then_some(true)).bwlimit(limit);
                     request.delete(self.delete.then_some(true)).into_future()
                 }
