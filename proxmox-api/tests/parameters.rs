@@ -582,11 +582,21 @@ async fn arguments_in_the_wrong_order_are_told_by_name() {
     let rules = client.cluster().firewall().rules();
     let at = node.storage().storage("local").download_url();
     for (text, parameter) in [
-        (told(client.storage().post("nas", "dir")).await, "type: "),
-        (told(rules.post("ACCEPT", "in")).await, "type: "),
-        (told(node.network().post("vmbr7", "bridge")).await, "type: "),
         (
-            told(at.post("iso", "a.iso", "https://example.org/a.iso")).await,
+            told(client.storage().post().type_("nas").storage("dir")).await,
+            "type: ",
+        ),
+        (
+            told(rules.post().type_("ACCEPT").action("in")).await,
+            "type: ",
+        ),
+        (
+            told(node.network().post().type_("vmbr7").iface("bridge")).await,
+            "type: ",
+        ),
+        (
+            told((at.post().url("iso").content("a.iso")).filename("https://example.org/a.iso"))
+                .await,
             "the parameter `url` takes ",
         ),
     ] {
