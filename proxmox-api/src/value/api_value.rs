@@ -2,6 +2,7 @@
 //!
 //! Decoding, printing, comparing and serialising are written once, on these traits; see `docs/adr/0001-decoding.md`.
 
+mod extra;
 mod plain;
 
 use std::borrow::Cow;
@@ -10,8 +11,7 @@ use serde_json::Value;
 
 use crate::value::unknown_keys::{PropertyStringRules, UnknownKeys};
 
-/// Members of an object that its type does not declare, and parts of declared members that do not fit their types.
-pub type Extra = serde_json::Map<String, Value>;
+pub use extra::Extra;
 
 /// What a value would have taken; completes "expected …".
 pub type Expected = &'static str;

@@ -625,7 +625,7 @@ fn values<'de, A: serde::de::MapAccess<'de>>(
     map: &mut A,
     context: &Context,
 ) -> Result<Fit, A::Error> {
-    let mut rest = Extra::new();
+    let mut rest = serde_json::Map::new();
     let mut taken = 0;
     while let Some(Key(key)) = map.next_key()? {
         let fit = added(&mut |fill| add(&key, fill), map, context);

@@ -421,7 +421,7 @@ pub(crate) fn to_json(value: &dyn Object, secrets: bool) -> Option<Value> {
     for (key, value) in parts.pairs {
         members.entry(key).or_insert(value.into());
     }
-    Some(Value::Object(members))
+    Some(members.into())
 }
 
 /// What would be read as something else, as a comma begins a new key, or is no value that a server takes.

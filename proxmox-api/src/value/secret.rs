@@ -7,7 +7,7 @@ mod redact;
 mod scrub;
 
 pub(crate) use names::{is_secret, is_secret_text};
-pub(crate) use redact::{Redacted, RedactedObject, RedactedTexts};
+pub(crate) use redact::{Redacted, RedactedNames, RedactedObject, RedactedTexts};
 pub(crate) use scrub::Scrubber;
 
 /// A password, ticket or key. It prints as `Secret(…)` and is read with [`Secret::expose`].

@@ -2,9 +2,9 @@
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::value::api_value::{ApiValue, Extra, Object, Scalar, View, extra_of};
+use crate::value::api_value::{ApiValue, Object, Scalar, View, extra_of};
 use crate::value::list::List;
 use crate::value::secret::{Secret, is_secret, is_secret_text};
 use crate::value::{decode, list, property_string};
@@ -116,7 +116,7 @@ fn any(value: &Value, secrets: bool) -> Option<Value> {
     }
 }
 
-fn others(members: &Extra, secrets: bool) -> Extra {
+fn others(members: &Map<String, Value>, secrets: bool) -> Map<String, Value> {
     let shown = |name: &str, value: &Value| {
         secrets || !is_secret(name) || matches!(value, Value::Null | Value::Bool(_))
     };
@@ -127,12 +127,12 @@ fn others(members: &Extra, secrets: bool) -> Extra {
 }
 
 /// The members of an object, with what did not fit put back into its place.
-fn members(object: &dyn Object, secrets: bool) -> Extra {
-    let mut found = Extra::new();
+fn members(object: &dyn Object, secrets: bool) -> Map<String, Value> {
+    let mut found = Map::new();
     object.fields(&mut |schema, fields| {
         let mut rest = match extra_of(fields) {
             Some(extra) => others(extra, secrets),
-            None => Extra::new(),
+            None => Map::new(),
         };
         for (name, field) in schema.names().zip(fields) {
             match field.view() {
@@ -161,7 +161,13 @@ fn members(object: &dyn Object, secrets: bool) -> Extra {
     found
 }
 
-fn add(found: &mut Extra, name: String, view: &View<'_>, rest: Option<Value>, secrets: bool) {
+fn add(
+    found: &mut Map<String, Value>,
+    name: String,
+    view: &View<'_>,
+    rest: Option<Value>,
+    secrets: bool,
+) {
     let written = match (view, &rest) {
         // Elements can only be put back into an array.
         (View::List(array), Some(Value::Array(_))) => to_json(&View::Array(*array), secrets),

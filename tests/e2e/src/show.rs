@@ -55,8 +55,7 @@ impl Shown {
     #[must_use]
     pub fn extra(mut self, extra: &Extra) -> Option<Value> {
         if !extra.is_empty() {
-            self.0
-                .insert(EXTRA.to_owned(), Value::Object(extra.clone()));
+            self.0.insert(EXTRA.to_owned(), extra.clone().into());
         }
         Some(Value::Object(self.0))
     }
@@ -68,7 +67,7 @@ impl Shown {
             rest.insert(key.clone(), json!(value));
         }
         if !rest.is_empty() {
-            self.0.insert(UNDECLARED.to_owned(), Value::Object(rest));
+            self.0.insert(UNDECLARED.to_owned(), rest.into());
         }
         // The fields hold nothing then.
         Some(match unknown.text() {

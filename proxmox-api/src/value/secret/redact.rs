@@ -12,6 +12,9 @@ pub(crate) struct Redacted<'a>(pub(crate) &'a Value);
 /// Likewise for an object.
 pub(crate) struct RedactedObject<'a>(pub(crate) &'a Map<String, Value>);
 
+/// An object of which nothing is known but its names: what is inside of lists and objects does not print.
+pub(crate) struct RedactedNames<'a>(pub(crate) &'a Map<String, Value>);
+
 /// Likewise for texts by name.
 pub(crate) struct RedactedTexts<'a>(pub(crate) &'a std::collections::BTreeMap<String, String>);
 
@@ -43,6 +46,36 @@ impl fmt::Debug for RedactedObject<'_> {
             };
         }
         map.finish()
+    }
+}
+
+impl fmt::Debug for RedactedNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, value) in self.0 {
+            map.key(name);
+            match value {
+                Value::Null | Value::Bool(_) => map.value(&format_args!("{value}")),
+                _ if is_secret(name) => map.value(&format_args!("…")),
+                Value::Number(_) => map.value(&format_args!("{value}")),
+                Value::String(text) if is_secret_text(text) => map.value(&format_args!("…")),
+                Value::String(text) => map.value(text),
+                Value::Array(items) => map.value(&Many('[', items.len(), "element", ']')),
+                Value::Object(members) => map.value(&Many('{', members.len(), "member", '}')),
+            };
+        }
+        map.finish()
+    }
+}
+
+/// How much there is of something.
+struct Many(char, usize, &'static str, char);
+
+impl fmt::Debug for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(open, count, what, close) = self;
+        let plural = if *count == 1 { "" } else { "s" };
+        write!(f, "{open}{count} {what}{plural}{close}")
     }
 }
 
