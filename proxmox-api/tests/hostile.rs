@@ -280,14 +280,40 @@ fn attacks() -> Vec<Attack> {
         attack(
             "a message of a console without an end",
             Victim::Terminal,
-            console,
+            |stream, head| {
+                console(stream, head)?;
+                // A frame of a terabyte.
+                for_ever(stream, "", b"\x82\x7f\x00\x00\x01\x00\x00\x00\x00\x00")
+            },
+        ),
+        #[cfg(feature = "console")]
+        attack(
+            "a message of a console in pieces without an end",
+            Victim::Terminal,
+            |stream, head| {
+                console(stream, head)?;
+                stream.write_all(b"\x02\x02OK")?;
+                let piece = [b"\x00\x7e\x04\x00", [b'x'; 1024].as_slice()].concat();
+                for_ever(stream, "", &piece)
+            },
+        ),
+        #[cfg(feature = "console")]
+        attack(
+            "pings over a console without an end, whose answers are not read",
+            Victim::Terminal,
+            |stream, head| {
+                console(stream, head)?;
+                stream.write_all(b"\x82\x02OK")?;
+                let ping = [b"\x89\x7d".as_slice(), &[b'x'; 125]].concat();
+                for_ever(stream, "", &ping)
+            },
         ),
     ]
 }
 
+/// Opens a console.
 #[cfg(feature = "console")]
 fn console(stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
-    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
     let body = br#"{"data":{"user":"root@pam","ticket":"PVEVNC:x","port":5900,"upid":"x"}}"#;
     // The second request may come over another connection.
     let mut head = head.to_owned();
@@ -298,15 +324,26 @@ fn console(stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
     let key = head
         .lines()
         .find_map(|line| line.strip_prefix("sec-websocket-key: "))
-        .map(|key| derive_accept_key(key.as_bytes()));
+        .map(accepted);
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
         key.unwrap_or_default()
     );
     stream.write_all(head.as_bytes())?;
-    // A frame of a terabyte.
-    for_ever(stream, "", b"\x82\x7f\x00\x00\x01\x00\x00\x00\x00\x00")
+    Ok(())
+}
+
+/// What a server makes of the key in a request for a WebSocket.
+#[cfg(feature = "console")]
+fn accepted(key: &str) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+    let mut digest = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    digest.update(key.as_bytes());
+    digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(digest.finish())
 }
 
 /// Lets itself be attacked by the server at this address.

@@ -23,18 +23,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use futures_util::{Sink, SinkExt};
+use ring::digest::{Context as Digest, SHA1_FOR_LEGACY_USE_ONLY};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio_websockets::{ClientBuilder, Config, Error as WsError, Limits, Message, WebSocketStream};
 
 use crate::bounds::{Bound, Exceeded};
 use crate::client::Client;
@@ -53,6 +52,9 @@ use crate::value::endpoint::Method;
 const FRAME: usize = 32 * 1024;
 /// A terminal that hears nothing for a while is closed.
 const PING: Duration = Duration::from_secs(30);
+/// So many pings are answered without anything being sent beside the answers. A server that reads none of them would
+/// make them pile up.
+const PINGS: u32 = 10_000;
 /// How long the terminal may take to accept its ticket; it waits 10 seconds for it itself.
 const GREETING: Duration = Duration::from_secs(15);
 
@@ -213,7 +215,7 @@ impl Console {
         let ticket = opened.text("ticket")?;
         call.params.set("vncticket", ticket.to_param());
         let name = self.client.name(&call);
-        let mut switching = Switching(generate_key());
+        let mut switching = Switching(new_key()?);
         let delivery = self.client.deliver(&name, &call, &mut switching).await?;
         let origin = delivery.origin;
         let no_socket =
@@ -221,23 +223,40 @@ impl Console {
         let Delivered::Switched(head, connection) = delivery.delivered else {
             return Err(no_socket("it did not switch to a WebSocket"));
         };
-        let accepted = derive_accept_key(switching.0.as_bytes());
-        if head.header("sec-websocket-accept") != Some(&accepted) {
+        let accepted = accepted(&switching.0);
+        if head.header("sec-websocket-accept") != Some(accepted.as_str()) {
             return Err(no_socket("it answered another WebSocket request"));
         }
         let frame = self.client.bounds().frame;
-        let settings = WebSocketConfig::default()
-            .max_message_size(Some(frame))
-            .max_frame_size(Some(frame));
-        let stream =
-            WebSocketStream::from_raw_socket(connection, Role::Client, Some(settings)).await;
+        let stream = ClientBuilder::new()
+            .limits(Limits::default().max_payload_len(Some(frame)))
+            .config(Config::default().frame_size(FRAME * 4))
+            .take_over(connection);
         Ok(Socket {
             stream,
             name,
             origin,
             longest: frame,
+            pings: 0,
+            closing: false,
         })
     }
+}
+
+/// What ties the answer to a request for a WebSocket to that request.
+fn new_key() -> Result<String, Error> {
+    let mut key = [0; 16];
+    (SystemRandom::new().fill(&mut key))
+        .map_err(|_| Error::config("this machine has no random numbers"))?;
+    Ok(STANDARD.encode(key))
+}
+
+/// What the server has to make of a key (RFC 6455 §1.3).
+fn accepted(key: &str) -> String {
+    let mut digest = Digest::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    digest.update(key.as_bytes());
+    digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(digest.finish())
 }
 
 /// Turns a connection into a WebSocket, with this key.
@@ -303,11 +322,15 @@ struct Socket {
     origin: String,
     /// How long a message may be.
     longest: usize,
+    /// How many pings came since something was sent beside the answers to them.
+    pings: u32,
+    /// Whether a close frame was sent.
+    closing: bool,
 }
 
 impl Socket {
     fn broken(&self, error: &WsError) -> Error {
-        if let WsError::Capacity(CapacityError::MessageTooLong { .. }) = error {
+        if let WsError::PayloadTooLong { .. } = error {
             let exceeded = Exceeded::new(Bound::Frame, self.longest);
             return Error::exceeded(&self.name, exceeded);
         }
@@ -318,19 +341,35 @@ impl Socket {
     /// Sends one frame: as text where it is one, as the terminal of the web interface does. The server
     /// takes either.
     async fn send(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let message = match Utf8Bytes::try_from(bytes.clone()) {
-            Ok(text) => Message::Text(text),
-            Err(_) => Message::Binary(bytes),
+        let message = match std::str::from_utf8(&bytes) {
+            Ok(_) => Message::text(bytes),
+            Err(_) => Message::binary(bytes),
         };
         let sent = self.stream.send(message).await;
+        self.pings = 0;
         sent.map_err(|error| self.broken(&error))
     }
 
     async fn close(&mut self) -> Result<(), Error> {
-        match self.stream.close(None).await {
-            Err(error) if !is_end(&error) => Err(self.broken(&error)),
-            _ => Ok(()),
+        let closed = std::future::poll_fn(|context| self.poll_close(context)).await;
+        closed.map_err(|error| self.broken(&error))
+    }
+
+    /// Sends a close frame. The server's answer to it is not waited for: it gives none.
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        let mut stream = Pin::new(&mut self.stream);
+        let mut closed = Ok(());
+        if !self.closing {
+            self.closing = true;
+            closed = stream.as_mut().start_send(Message::close(None, ""));
         }
+        if closed.is_ok() {
+            closed = ready!(stream.poll_flush(context));
+        }
+        Poll::Ready(match closed {
+            Err(error) if !is_end(&error) => Err(error),
+            _ => Ok(()),
+        })
     }
 
     /// What came next; `None` at the end.
@@ -339,10 +378,17 @@ impl Socket {
             return Poll::Ready(
                 match ready!(Pin::new(&mut self.stream).poll_next(context)) {
                     None => None,
-                    Some(Ok(Message::Binary(bytes))) => Some(Ok(bytes)),
-                    Some(Ok(Message::Text(text))) => Some(Ok(text.into())),
-                    Some(Ok(Message::Close(_))) => None,
-                    Some(Ok(_)) => continue,
+                    Some(Ok(message)) if message.is_close() => None,
+                    Some(Ok(message)) if message.is_ping() => {
+                        self.pings += 1;
+                        if self.pings <= PINGS {
+                            continue;
+                        }
+                        let text = "the server sends one ping after the other";
+                        Some(Err(io::Error::other(text).into()))
+                    }
+                    Some(Ok(message)) if message.is_pong() => continue,
+                    Some(Ok(message)) => Some(Ok(message.into_payload().into())),
                     Some(Err(error)) if is_end(&error) => None,
                     Some(Err(error)) => Some(Err(error)),
                 },
@@ -358,10 +404,8 @@ impl Socket {
 
 /// The server ends a console by closing the connection, never by a close frame.
 fn is_end(error: &WsError) -> bool {
-    use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
     match error {
-        WsError::ConnectionClosed | WsError::AlreadyClosed => true,
-        WsError::Protocol(ResetWithoutClosingHandshake) => true,
+        WsError::AlreadyClosed => true,
         WsError::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
         _ => false,
     }
@@ -545,11 +589,13 @@ impl AsyncWrite for Vnc {
         let mut stream = Pin::new(&mut self.socket.stream);
         ready!(stream.as_mut().poll_ready(context)).map_err(as_io)?;
         let piece = &bytes[..bytes.len().min(FRAME)];
-        let message = Message::Binary(Bytes::copy_from_slice(piece));
+        let message = Message::binary(Bytes::copy_from_slice(piece));
         stream.as_mut().start_send(message).map_err(as_io)?;
         // What was taken goes out as far as possible now, since nobody has to flush.
-        if let Poll::Ready(Err(error)) = stream.poll_flush(context) {
-            return Poll::Ready(Err(as_io(error)));
+        match stream.poll_flush(context) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(as_io(error))),
+            Poll::Ready(Ok(())) => self.socket.pings = 0,
+            Poll::Pending => {}
         }
         Poll::Ready(Ok(piece.len()))
     }
@@ -560,11 +606,7 @@ impl AsyncWrite for Vnc {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = Pin::new(&mut self.socket.stream);
-        match ready!(stream.poll_close(context)) {
-            Err(error) if !is_end(&error) => Poll::Ready(Err(as_io(error))),
-            _ => Poll::Ready(Ok(())),
-        }
+        self.socket.poll_close(context).map_err(as_io)
     }
 }
 

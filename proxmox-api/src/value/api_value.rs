@@ -2,7 +2,6 @@
 //!
 //! Decoding, printing, comparing and serialising are written once, on these traits; see `docs/adr/0001-decoding.md`.
 
-mod extra;
 mod plain;
 
 use std::borrow::Cow;
@@ -11,7 +10,7 @@ use serde_json::Value;
 
 use crate::value::unknown_keys::{PropertyStringRules, UnknownKeys};
 
-pub use extra::Extra;
+pub use crate::value::extra::Extra;
 
 /// What a value would have taken; completes "expected …".
 pub type Expected = &'static str;

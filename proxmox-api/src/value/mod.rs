@@ -7,6 +7,7 @@ pub(crate) mod debug;
 pub mod decode;
 pub mod encode;
 pub mod endpoint;
+mod extra;
 pub(crate) mod file;
 pub mod formats;
 #[cfg(feature = "guests")]

@@ -7,7 +7,9 @@ mod redact;
 mod scrub;
 
 pub(crate) use names::{is_secret, is_secret_text};
-pub(crate) use redact::{Redacted, RedactedNames, RedactedObject, RedactedTexts};
+pub(crate) use redact::{
+    Redacted, RedactedNames, RedactedObject, RedactedTexts, written, written_value,
+};
 pub(crate) use scrub::Scrubber;
 
 /// A password, ticket or key. It prints as `Secret(…)` and is read with [`Secret::expose`].

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::value::api_value::{ApiValue, Object, Scalar, View, extra_of};
 use crate::value::list::List;
-use crate::value::secret::{Secret, is_secret, is_secret_text};
+use crate::value::secret::{Secret, written, written_value};
 use crate::value::{decode, list, property_string};
 
 /// A value that is serialised with its secrets; made by [`with_secrets`].
@@ -82,7 +82,7 @@ pub(crate) fn to_json(view: &View<'_>, secrets: bool) -> Option<Value> {
             false => return None,
         },
         View::Size(text, _) => (*text).into(),
-        View::Json(value) => any(value, secrets)?,
+        View::Json(value) => written_value(value, secrets)?,
         View::List(array) if list::is_one_text(*array) => array.joined(",").into(),
         View::List(array) | View::Array(array) => array.iter().filter_map(each).collect(),
         View::Map(map) => {
@@ -100,30 +100,9 @@ pub(crate) fn to_json(view: &View<'_>, secrets: bool) -> Option<Value> {
             Some(written) => written,
             None => Value::Object(members(*object, secrets)),
         },
-        View::Extra(extra) => others(extra, secrets).into(),
-        View::UnknownKeys(unknown) => others(unknown.members(), secrets).into(),
+        View::Extra(extra) => written(extra, secrets).into(),
+        View::UnknownKeys(unknown) => written(unknown.members(), secrets).into(),
     })
-}
-
-/// JSON that no type declares, without what its name or form shows to be a secret.
-fn any(value: &Value, secrets: bool) -> Option<Value> {
-    match value {
-        value if secrets => Some(value.clone()),
-        Value::String(text) if is_secret_text(text) => None,
-        Value::Array(items) => Some(items.iter().filter_map(|item| any(item, secrets)).collect()),
-        Value::Object(members) => Some(others(members, secrets).into()),
-        value => Some(value.clone()),
-    }
-}
-
-fn others(members: &Map<String, Value>, secrets: bool) -> Map<String, Value> {
-    let shown = |name: &str, value: &Value| {
-        secrets || !is_secret(name) || matches!(value, Value::Null | Value::Bool(_))
-    };
-    let members = members.iter().filter(|(name, value)| shown(name, value));
-    members
-        .filter_map(|(name, value)| Some((name.clone(), any(value, secrets)?)))
-        .collect()
 }
 
 /// The members of an object, with what did not fit put back into its place.
@@ -131,7 +110,7 @@ fn members(object: &dyn Object, secrets: bool) -> Map<String, Value> {
     let mut found = Map::new();
     object.fields(&mut |schema, fields| {
         let mut rest = match extra_of(fields) {
-            Some(extra) => others(extra, secrets),
+            Some(extra) => written(extra, secrets),
             None => Map::new(),
         };
         for (name, field) in schema.names().zip(fields) {

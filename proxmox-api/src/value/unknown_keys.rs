@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::{Map, Value};
-
+use crate::value::extra::Extra;
 use crate::value::limits::Takes;
 use crate::value::problem::{Problem, Refuse};
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
@@ -14,7 +13,7 @@ use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_t
 pub struct UnknownKeys {
     pub(super) keys: BTreeMap<String, String>,
     pub(super) text: Option<String>,
-    pub(super) members: Map<String, Value>,
+    pub(super) members: Extra,
     /// What was given for a key and is no value of it.
     pub(super) problem: Option<Problem>,
 }
@@ -33,12 +32,12 @@ impl UnknownKeys {
 
     /// What an answer in parsed form holds beyond the declared keys. Scalars are written back.
     #[must_use]
-    pub fn members(&self) -> &Map<String, Value> {
+    pub fn members(&self) -> &Extra {
         &self.members
     }
 
     #[doc(hidden)]
-    pub fn members_mut(&mut self) -> &mut Map<String, Value> {
+    pub fn members_mut(&mut self) -> &mut Extra {
         &mut self.members
     }
 

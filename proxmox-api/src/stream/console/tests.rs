@@ -94,7 +94,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn switched(key: &str) -> String {
-    let accept = derive_accept_key(key.as_bytes());
+    let accept = accepted(key);
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"

@@ -93,6 +93,33 @@ impl fmt::Debug for RedactedTexts<'_> {
     }
 }
 
+/// JSON that no type declares, without what its name or form shows to be a secret.
+pub(crate) fn written_value(value: &Value, secrets: bool) -> Option<Value> {
+    match value {
+        value if secrets => Some(value.clone()),
+        Value::String(text) if is_secret_text(text) => None,
+        Value::Array(items) => Some(
+            items
+                .iter()
+                .filter_map(|item| written_value(item, secrets))
+                .collect(),
+        ),
+        Value::Object(members) => Some(written(members, secrets).into()),
+        value => Some(value.clone()),
+    }
+}
+
+/// Likewise an object.
+pub(crate) fn written(members: &Map<String, Value>, secrets: bool) -> Map<String, Value> {
+    let shown = |name: &str, value: &Value| {
+        secrets || !is_secret(name) || matches!(value, Value::Null | Value::Bool(_))
+    };
+    let members = members.iter().filter(|(name, value)| shown(name, value));
+    members
+        .filter_map(|(name, value)| Some((name.clone(), written_value(value, secrets)?)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

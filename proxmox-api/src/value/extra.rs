@@ -6,8 +6,7 @@ use std::ops::{Deref, DerefMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::value::secret::RedactedNames;
-use crate::value::serialize::serialize;
+use crate::value::secret::{RedactedNames, written};
 
 /// Members of an object that its type does not declare, and parts of declared members that do not fit their types.
 ///
@@ -84,7 +83,7 @@ impl fmt::Debug for Extra {
 
 impl Serialize for Extra {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serialize(self, serializer)
+        written(&self.0, false).serialize(serializer)
     }
 }
 
