@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use proxmox_api::Client;
+use proxmox_api::bounds::{Bound, Bounds};
 use proxmox_api::error::ErrorKind;
 use proxmox_api::manage::agent::Output;
+use proxmox_api::{Client, ClientBuilder, Error};
 use proxmox_simulator::{
     Builder, Clock, CommandOutput, Simulator, TOKEN_ID, TOKEN_SECRET, releases,
 };
@@ -15,13 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn start(builder: Builder) -> (Simulator, Client) {
     let simulator = builder.start().await.expect("it starts");
-    let client = Client::builder(simulator.url())
+    let client = client(&simulator).build().expect("complete settings");
+    (simulator, client)
+}
+
+fn client(simulator: &Simulator) -> ClientBuilder {
+    Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
         .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
         .rate_limit(proxmox_api::client::limit::RateLimit::none())
-        .build()
-        .expect("complete settings");
-    (simulator, client)
 }
 
 /// A machine 101 with an agent, one without, and a container 201.
@@ -193,10 +196,28 @@ async fn files_of_any_size_on_every_kind_of_release() {
         // What one call cannot read, and the release has no other.
         if release == "8.4" {
             let huge = simulator.guest_agent(101);
-            huge.write_file("/huge", vec![b'x'; 16 * MIB + 1]);
+            // Bytes that take the most room in an answer.
+            huge.write_file("/huge", vec![1; 16 * MIB - 1]);
+            let read = agent.read_file("/huge").await.unwrap();
+            assert!(read == vec![1; 16 * MIB - 1], "as much as one call can");
+            huge.write_file("/huge", vec![1; 16 * MIB + 1]);
             let error = agent.read_file("/huge").await.unwrap_err().to_string();
             assert!(error.contains("more than 16 MiB"), "{error}");
         }
+        // What the program is ready to hold, in pieces or at once.
+        let bounds = Bounds::new().file(MIB - 1);
+        let frugal = client(&simulator).bounds(bounds).build().unwrap();
+        simulator
+            .guest_agent(101)
+            .write_file("/big", content(MIB - 1));
+        let frugal = frugal.guest(101).agent();
+        assert_eq!(frugal.read_file("/big").await.unwrap().len(), MIB - 1);
+        simulator.guest_agent(101).write_file("/big", content(MIB));
+        let Err(Error::Exceeded(error)) = frugal.read_file("/big").await else {
+            panic!("{release}: it is too long")
+        };
+        assert_eq!(error.exceeded().bound(), Bound::File);
+        assert!(error.to_string().contains("1048575 bytes"), "{error}");
         let missing = agent.read_file("/nowhere").await.unwrap_err();
         assert!(missing.to_string().contains("No such file"), "{missing}");
         let nowhere = agent.write_file("/big/inside", &content(50_000)).await;

@@ -280,7 +280,7 @@ impl Sender<'_> {
         if let Err(problem) = checked {
             return refuse(RequestErrorKind::Path { problem });
         }
-        let request = match call.scope {
+        let mut request = match call.scope {
             Scope::Api => inner.compose(
                 call.method,
                 &format!("{}{}", PVE.api, call.path),
@@ -288,6 +288,7 @@ impl Sender<'_> {
             ),
             Scope::Outside => inner.compose(call.method, &call.path, &call.params),
         };
+        request.longest_answer = call.longest_answer;
         if !open {
             if inner.refuses_token(call) {
                 return refuse(RequestErrorKind::NeedsTicket);

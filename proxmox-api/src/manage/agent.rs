@@ -21,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Value;
+use crate::bounds::{Bound, Exceeded};
 use crate::client::request::exchange;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -36,6 +37,12 @@ const WRITE_LIMIT: usize = 61_440;
 const WRITE_CHUNK: usize = WRITE_LIMIT / 4 * 3;
 /// Bytes asked for at once. More makes the agent hold more in memory.
 const READ_CHUNK: i64 = 4 * 1024 * 1024;
+/// The most that releases which know no pieces read of a file.
+const READ_AT_ONCE: usize = 16 * 1024 * 1024;
+/// What a byte of a file may take in JSON: `\u0001`.
+const LONGEST_ESCAPE: usize = 6;
+/// What stands around the content of a file in an answer, with room to spare.
+const AROUND: usize = 64 * 1024;
 
 /// The guest agent of a virtual machine; made by [`Guest::agent`].
 ///
@@ -512,11 +519,15 @@ impl Agent {
     /// Reads a whole file: [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](crate::pve::qemu::QemuVmidAgentFileReadGet), piece by piece.
     ///
     /// # Errors
+    /// [`Error::Exceeded`] if it is larger than [`Bounds::file`](crate::bounds::Bounds::file), 32 MiB unless set;
     /// [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is older than 9.1, which cannot read
     /// beyond that; see [`Agent`] and [`Guest`].
     pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
-        loop {
+        let bounds = *self.guest.client().bounds();
+        let most = bounds.file;
+        let too_long = Exceeded::new(Bound::File, most);
+        for _ in 0..bounds.pages {
             let offset = i64::try_from(content.len()).unwrap_or(i64::MAX);
             let piece = self
                 .guest
@@ -529,30 +540,55 @@ impl Agent {
             let piece = match piece {
                 Ok(piece) => piece,
                 Err(error) if offset == 0 && knows_no_pieces(&error) => {
-                    return self.read_file_at_once(path).await;
+                    return self.read_file_at_once(path, most).await;
                 }
                 Err(error) => return Err(error),
             };
             let bytes = decode_pieces(&piece.content)
                 .ok_or_else(|| self.unusable("the content it sent is no Base64"))?;
+            if bytes.len() > most - content.len() {
+                return Err(self.too_much(path, too_long).await);
+            }
             content.extend_from_slice(&bytes);
             if piece.truncated != Some(true) || bytes.is_empty() {
                 return Ok(content);
             }
         }
+        let pieces = Exceeded::new(Bound::Pages, bounds.pages);
+        Err(self.too_much(path, pieces).await)
     }
 
-    async fn read_file_at_once(&self, path: &str) -> Result<Vec<u8>, Error> {
+    async fn read_file_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, Error> {
+        let longest = most.min(READ_AT_ONCE).saturating_mul(LONGEST_ESCAPE);
         let whole = self
             .guest
-            .ask_agent(|vm| vm.agent().file_read().get(path).into_request())
+            .ask_agent(|vm| {
+                let mut request = vm.agent().file_read().get(path).into_request();
+                request.call.longest_answer = Some(longest.saturating_add(AROUND));
+                request
+            })
             .await?;
         if whole.truncated == Some(true) {
             return Err(
                 self.unusable("the file has more than 16 MiB, and this release reads no more")
             );
         }
-        Ok(bytes_of(&whole.content))
+        let bytes = bytes_of(&whole.content);
+        match bytes.len() > most {
+            true => Err(self.too_much(path, Exceeded::new(Bound::File, most)).await),
+            false => Ok(bytes),
+        }
+    }
+
+    /// What a file came to that is beyond a limit of the client.
+    async fn too_much(&self, path: &str, exceeded: Exceeded) -> Error {
+        let place = match self.guest.place().await {
+            Ok(place) => place,
+            Err(error) => return error,
+        };
+        let request = self.guest.qemu_at(&place).agent().file_read().get(path);
+        let name = self.guest.client().name(&request.into_request().call);
+        Error::exceeded(&name, exceeded)
     }
 
     /// Writes a whole file, replacing one that is there: [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](crate::pve::qemu::QemuVmidAgentFileWritePost).
