@@ -208,7 +208,7 @@ impl Inventory {
                 if row.status.as_deref() == Some("running") {
                     node.running += 1;
                     node.cpus_promised += row.cpus;
-                    node.memory_promised += row.max_memory;
+                    node.memory_promised = node.memory_promised.saturating_add(row.max_memory);
                 }
             }
         }

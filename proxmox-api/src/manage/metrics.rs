@@ -121,7 +121,8 @@ pub async fn node_metrics(client: &Client, node: &str) -> Result<NodeMetrics, Er
         io_wait_percent: status.wait.map(|share| share * 100.0),
         memory: unsigned(Some(memory.total)),
         memory_used: unsigned(Some(memory.used)),
-        memory_cached: (memory.available).map(|all| unsigned(Some(all - memory.free))),
+        memory_cached: (memory.available)
+            .map(|all| unsigned(Some(all.saturating_sub(memory.free)))),
         swap: unsigned(swap.and_then(|swap| swap.total)),
         swap_used: unsigned(swap.and_then(|swap| swap.used)),
         root: unsigned(Some(status.rootfs.total)),

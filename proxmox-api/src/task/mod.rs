@@ -169,9 +169,9 @@ impl Task {
         let data: Value =
             decode_answer(&reply.body, &mut beside).map_err(|error| Error::decode(name, error))?;
         let rows = data.as_array().map(Vec::as_slice);
-        let lines = (start + 1..)
+        let lines = (1_u64..)
             .zip(rows.unwrap_or_default())
-            .map(|(place, row)| LogLine::read(place, row))
+            .map(|(place, row)| LogLine::read(start.saturating_add(place), row))
             .collect();
         Ok((lines, beside.get("total").and_then(count).unwrap_or(0)))
     }
@@ -185,7 +185,7 @@ impl Task {
         let (mut start, mut seen) = (0, 0);
         loop {
             let (lines, total) = self.log_page(start, PAGE).await?;
-            let end = start + lines.len() as u64;
+            let end = start.saturating_add(lines.len() as u64);
             let last = lines.last().map_or(0, |line| line.number);
             tail.extend(lines.into_iter().filter(|line| !line.stands_for_none()));
             tail.drain(..tail.len().saturating_sub(count));
