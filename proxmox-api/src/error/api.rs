@@ -265,8 +265,9 @@ impl fmt::Debug for ApiError {
     }
 }
 
-/// No person reads on after so many refused parameters.
+/// No person reads on after so many refused parameters, or so many bytes about them.
 const MOST_ERRORS: usize = 20;
+const MOST_OF_ERRORS: usize = 2000;
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -276,7 +277,14 @@ impl fmt::Display for ApiError {
         } else {
             write!(f, " {}", OneLine(&self.0.message))?;
         }
-        for (i, (name, text)) in self.0.errors.iter().enumerate().take(MOST_ERRORS) {
+        let mut room = MOST_OF_ERRORS;
+        let fits = |(name, text): &(&String, &String)| {
+            let before = room;
+            room = room.saturating_sub(name.len() + text.len());
+            before > 0
+        };
+        let shown: Vec<_> = (self.0.errors.iter().take(MOST_ERRORS).take_while(fits)).collect();
+        for (i, (name, text)) in shown.iter().enumerate() {
             write!(
                 f,
                 "{}{}: {}",
@@ -285,8 +293,8 @@ impl fmt::Display for ApiError {
                 OneLine(text)
             )?;
         }
-        if self.0.errors.len() > MOST_ERRORS {
-            write!(f, "; and {} more", self.0.errors.len() - MOST_ERRORS)?;
+        if self.0.errors.len() > shown.len() {
+            write!(f, "; and {} more", self.0.errors.len() - shown.len())?;
         }
         if !self.0.errors.is_empty() {
             f.write_str(")")?;

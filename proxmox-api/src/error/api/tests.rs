@@ -324,3 +324,45 @@ fn waiting_times_are_read() {
     assert_eq!(error.kind(), ErrorKind::RateLimited);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_answer_makes_it_panic_and_no_text_is_long(
+        status in proptest::prelude::any::<u16>(),
+        reason in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000),
+        start in r#"|<html><title>|[{]"message":"|[{]"errors":[{]"#,
+        body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000),
+        errors in proptest::collection::vec((".{0,400}", ".{0,400}"), 0..40),
+    ) {
+        let errors: std::collections::BTreeMap<_, _> = errors.into_iter().collect();
+        let whole = serde_json::json!({ "errors": errors, "message": latin1_or_utf8(&body) });
+        for body in [[start.as_bytes(), &body].concat(), whole.to_string().into_bytes()] {
+            let mut response = WireResponse::new(status, body);
+            response.reason = reason.clone().into();
+            response.headers.push(("Location".to_owned(), latin1_or_utf8(&reason)));
+            let scrubber = Scrubber::new(["secret"]);
+            for error in [
+                ApiError::new(&"GET /x".into(), &response, &scrubber),
+                ApiError::not_the_api(&"GET /x".into(), &response, &scrubber),
+            ] {
+                for text in [error.to_string(), format!("{error:?}")] {
+                    // An escape takes ten characters at most.
+                    proptest::prop_assert!(text.len() < 60_000, "{} bytes", text.len());
+                    proptest::prop_assert!(!text.contains(['\n', '\r', '\u{1b}']), "{text}");
+                }
+                let _ = (error.kind(), error.missing_permission(), error.hint());
+            }
+        }
+    }
+}
+
+#[test]
+fn many_long_errors_of_parameters_are_cut() {
+    let errors: std::collections::BTreeMap<_, _> = (0..30)
+        .map(|n| (format!("p{n}"), "x".repeat(900)))
+        .collect();
+    let body = serde_json::json!({ "errors": errors }).to_string();
+    let text = error(400, "Parameter verification failed.", &body).to_string();
+    assert!(text.len() < 4000, "{} bytes", text.len());
+    assert!(text.contains("; and 27 more)"), "{text}");
+}
