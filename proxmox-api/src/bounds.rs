@@ -73,7 +73,8 @@ impl Bounds {
         self
     }
 
-    /// Bytes of the head of an answer: 256 KiB; at least 8 KiB.
+    /// Bytes of the head of an answer: 256 KiB; at least 8 KiB. As many may come before it as interim answers. It may have
+    /// 100 fields, whatever this is set to.
     pub const fn head(mut self, bytes: usize) -> Self {
         self.head = if bytes < MIN_HEAD { MIN_HEAD } else { bytes };
         self
@@ -205,7 +206,10 @@ impl fmt::Display for Exceeded {
                 )
             }
             Bound::Refusal => write!(f, "the refusal's body is longer than {limit} bytes"),
-            Bound::Head => write!(f, "the answer's head is longer than {limit} bytes"),
+            Bound::Head => write!(
+                f,
+                "the answer's head is longer than {limit} bytes or has more than 100 fields"
+            ),
             Bound::Reason => write!(f, "the reason phrase is longer than {limit} bytes"),
             Bound::Line => write!(f, "a line is longer than {limit} bytes"),
             Bound::Element => write!(f, "an element of the list is longer than {limit} bytes"),

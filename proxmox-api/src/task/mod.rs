@@ -8,9 +8,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::bounds::{Bound, Exceeded};
 use crate::client::request::{Request, exchange};
 use crate::client::{Client, Reply};
-use crate::error::Error;
+use crate::error::{Error, Name};
 use crate::value::decode::{DecodeError, Extra, count, decode_answer, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
@@ -183,7 +184,8 @@ impl Task {
     pub async fn log_tail(&self, count: usize) -> Result<Vec<LogLine>, Error> {
         let mut tail = Vec::new();
         let (mut start, mut seen) = (0, 0);
-        loop {
+        let pages = self.client.bounds().pages;
+        for _ in 0..pages {
             let (lines, total) = self.log_page(start, PAGE).await?;
             let end = start.saturating_add(lines.len() as u64);
             let last = lines.last().map_or(0, |line| line.number);
@@ -197,6 +199,8 @@ impl Task {
             seen = last;
             start = end.max(total.saturating_sub(count as u64));
         }
+        let name = Name::new(Method::Get, "/nodes/{node}/tasks/{upid}/log");
+        Err(Error::exceeded(&name, Exceeded::new(Bound::Pages, pages)))
     }
 
     /// Tells the task to end: [`DELETE /nodes/{node}/tasks/{upid}`](crate::pve::nodes::NodeTasksUpidPath::delete). The server waits up to five seconds for

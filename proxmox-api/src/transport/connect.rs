@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::BoxError;
 use super::line::{Line, Stream};
 use super::proxy::{Proxies, bare_host};
+use crate::bounds::Bounds;
 use crate::tls::TlsSettings;
 
 /// Makes connections: TCP, and TLS over it where the address says so.
@@ -25,7 +26,7 @@ pub(super) struct Connector {
     tls: TlsSettings,
     proxies: Arc<Proxies>,
     timeout: Duration,
-    longest_phrase: usize,
+    bounds: Bounds,
 }
 
 impl Connector {
@@ -33,7 +34,7 @@ impl Connector {
         tls: TlsSettings,
         proxies: Arc<Proxies>,
         timeout: Duration,
-        longest_phrase: usize,
+        bounds: Bounds,
     ) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -43,7 +44,7 @@ impl Connector {
             tls,
             proxies,
             timeout,
-            longest_phrase,
+            bounds,
         }
     }
 
@@ -57,15 +58,15 @@ impl Connector {
     async fn connect(self, uri: Uri) -> Result<Line, BoxError> {
         let port = uri.port_u16().unwrap_or(443);
         let tls = TlsConnector::from(self.tls.for_port(port));
-        let longest = self.longest_phrase;
+        let bounds = self.bounds;
         let host = bare_host(&uri).to_owned();
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let stream = self.reach(uri).await?;
         if !secure {
-            return Ok(Line::over(Stream::Plain(stream), longest));
+            return Ok(Line::over(Stream::Plain(stream), &bounds));
         }
         let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
-        Ok(Line::over(Stream::Secure(Box::new(stream)), longest))
+        Ok(Line::over(Stream::Secure(Box::new(stream)), &bounds))
     }
 }
 

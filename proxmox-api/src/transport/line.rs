@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::bounds::{Bound, Exceeded};
+use crate::bounds::{Bound, Bounds, Exceeded};
 
 /// What a connection consists of.
 pub(super) enum Stream {
@@ -41,6 +41,9 @@ pub(super) struct Scanner {
     place: Place,
     phrase: Vec<u8>,
     longest: usize,
+    /// How many bytes came before the end of the final answer's first line, and how many may.
+    before: usize,
+    most: usize,
     /// What comes after this answer's head belongs to another protocol.
     switched: bool,
 }
@@ -68,12 +71,14 @@ const START: &[u8] = b"HTTP/1.x ";
 const CHUNK: usize = 16 * 1024;
 
 impl Scanner {
-    /// Takes phrases of up to so many bytes.
-    pub(super) fn new(longest: usize) -> Self {
+    /// Takes phrases of up to so many bytes, and interim answers of so many in all.
+    pub(super) fn new(longest: usize, most: usize) -> Self {
         Self {
             place: Place::Start(0),
             phrase: Vec::new(),
             longest,
+            before: 0,
+            most,
             switched: false,
         }
     }
@@ -83,6 +88,7 @@ impl Scanner {
         // A server may answer while it is still being written to.
         if matches!(self.place, Place::Rest) && !self.switched {
             self.place = Place::Start(0);
+            self.before = 0;
         }
     }
 
@@ -91,6 +97,10 @@ impl Scanner {
         let mut moved = Vec::with_capacity(bytes.len());
         for (i, &byte) in bytes.iter().enumerate() {
             let ends = byte == b'\r' || byte == b'\n';
+            self.before += 1;
+            if self.before > self.most {
+                return Err(Exceeded::new(Bound::Head, self.most));
+            }
             self.place = match self.place {
                 Place::Start(n)
                     if START[n] == byte || (START[n] == b'x' && byte.is_ascii_digit()) =>
@@ -142,10 +152,10 @@ impl Scanner {
 }
 
 impl Line {
-    pub(super) fn over(stream: Stream, longest_phrase: usize) -> Self {
+    pub(super) fn over(stream: Stream, bounds: &Bounds) -> Self {
         Self {
             stream,
-            scanner: Scanner::new(longest_phrase),
+            scanner: Scanner::new(bounds.reason, bounds.head),
             held: Bytes::new(),
         }
     }

@@ -57,7 +57,7 @@ impl HttpTransport {
             settings.trust.settings()?,
             Arc::new(settings.proxies.clone()),
             settings.connect_timeout,
-            settings.bounds.reason,
+            settings.bounds,
         );
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

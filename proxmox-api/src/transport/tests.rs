@@ -333,7 +333,7 @@ async fn a_connection_is_used_again_and_every_answer_keeps_its_phrase() {
 
 /// What the scanner makes of bytes that come in pieces of these lengths.
 fn scan(whole: &[u8], cuts: &[usize]) -> Vec<u8> {
-    let mut scanner = Scanner::new(100);
+    let mut scanner = Scanner::new(100, 1000);
     let mut moved = Vec::new();
     let mut left = whole;
     for cut in cuts.iter().cycle() {
@@ -392,7 +392,7 @@ proptest::proptest! {
         cuts in proptest::collection::vec(1_usize..8, 1..100),
     ) {
         let whole = [head.as_bytes(), &bytes[..]].concat();
-        let mut scanner = Scanner::new(20);
+        let mut scanner = Scanner::new(20, 100);
         let mut left = &whole[..];
         for cut in cuts.iter().cycle() {
             let (piece, more) = left.split_at((*cut).min(left.len()));

@@ -53,7 +53,7 @@ enum Rule {
 }
 
 impl Spared {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let entries = text.split([',', ' ']).map(str::trim);
         Self(
             entries

@@ -362,3 +362,37 @@ async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwis
     assert!(ran.status.success() && said.contains("1 passed"), "{said}");
     server.await.expect("no panic");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_of_the_environment_makes_it_panic(text in "\\PC{0,60}", net in "[0-9.:\\[\\]a-f*]{0,20}/[0-9]{0,12}") {
+        let _ = Proxy::parse(&text).map(|proxy| format!("{proxy:?} {proxy}"));
+        for text in [&text, &net] {
+            let spared = environment::Spared::parse(text);
+            for host in ["pve1.example.org", "192.0.2.7", "2001:db8::1", text] {
+                let _ = spared.has(host);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_answer_of_a_proxy_does_harm() {
+    let long: &'static str = "x".repeat(LONGEST_ANSWER * 2).leak();
+    for answer in [
+        "\r\n\r\n",
+        "\0\0\r\n\r\n",
+        "HTTP/1.1\r\n\r\n",
+        "HTTP/1.1 \r\n\r\n",
+        "HTTP/1.1 99999999999999999999\r\n\r\n",
+        "HTTP/1.9 407 \u{1b}[31m\u{202e}\r\nx\r\n\r\n",
+        long,
+    ] {
+        let (url, server) = proxy(answer).await;
+        let error = version_through(&url).await.expect_err("no way");
+        assert!(error.never_sent(), "{error}");
+        let text = format!("{error} {error:?}");
+        assert!(text.len() < 3000 && !text.contains('\u{1b}'), "{text}");
+        server.abort();
+    }
+}
