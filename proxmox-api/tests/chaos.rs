@@ -1,0 +1,381 @@
+//! Many calls over bad connections: two hosts of one cluster, each behind a proxy that drops, resets, delays, holds and
+//! cuts off what goes over it. Nothing is done twice, and nothing is lost: what a caller is told agrees with what the
+//! server saw. Which connection has which fault follows from a seed; which call meets it is left to chance.
+//!
+//! `CHAOS_CALLS` and `CHAOS_SEED` make longer and other runs; with `FAULTS_WRITE=1` the counts are written into
+//! `docs/faults.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proxmox_api::client::limit::RateLimit;
+use proxmox_api::client::retry::RetryPolicy;
+use proxmox_api::value::endpoint::Method;
+use proxmox_api::{Client, ClientBuilder, Error};
+use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Numbers that follow from a seed (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// What becomes of a connection. The numbers count bytes since its start.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    /// Everything comes a little later.
+    Delayed,
+    /// Reset as soon as it is there.
+    Refused,
+    /// Ends after so much was sent; by a reset or in order.
+    CutRequest(u64, bool),
+    /// Ends after so much came back.
+    CutAnswer(u64, bool),
+    /// After so much came back, nothing more does.
+    Held(u64),
+}
+
+const KINDS: [&str; 6] = [
+    "none",
+    "delayed",
+    "reset at once",
+    "cut off while sending",
+    "cut off while answering",
+    "held",
+];
+
+impl Fault {
+    /// A connection over TLS begins with some 2,000 bytes each way; a call takes some 300.
+    fn roll(dice: &mut Dice) -> Self {
+        let at = 500 + dice.below(4_000);
+        let reset = dice.below(2) == 0;
+        match dice.below(100) {
+            0..40 => Self::None,
+            40..55 => Self::Delayed,
+            55..65 => Self::Refused,
+            65..80 => Self::CutRequest(at, reset),
+            80..95 => Self::CutAnswer(at, reset),
+            _ => Self::Held(at),
+        }
+    }
+
+    fn kind(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Delayed => 1,
+            Self::Refused => 2,
+            Self::CutRequest(..) => 3,
+            Self::CutAnswer(..) => 4,
+            Self::Held(_) => 5,
+        }
+    }
+}
+
+/// How many connections there are.
+type Live = Arc<AtomicU64>;
+type Counts = Arc<[AtomicU64; KINDS.len()]>;
+
+/// A way to the server with faults on it; gives its address.
+async fn faulty(server: String, seed: u64, counts: Counts, live: Live) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let mut dice = Dice(seed);
+        while let Ok((client, _)) = listener.accept().await {
+            let fault = Fault::roll(&mut dice);
+            counts[fault.kind()].fetch_add(1, Ordering::Relaxed);
+            let pauses = Dice(dice.below(u64::MAX));
+            let (server, live) = (server.clone(), Arc::clone(&live));
+            live.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                relay(client, server, fault, pauses).await;
+                live.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    });
+    format!("https://{address}")
+}
+
+/// Carries bytes both ways until one side or the fault ends it.
+async fn relay(client: TcpStream, server: String, fault: Fault, mut pauses: Dice) {
+    if let Fault::Refused = fault {
+        let _ = client.set_zero_linger();
+        return;
+    }
+    let Ok(server) = TcpStream::connect(server).await else {
+        return;
+    };
+    let (mut client, mut server) = (client, server);
+    let (mut up, mut down) = (vec![0; 1024], vec![0; 1024]);
+    let (mut sent, mut came) = (0, 0);
+    let mut end = None;
+    while end.is_none() {
+        let delay = match fault {
+            Fault::Delayed => Duration::from_millis(pauses.below(4)),
+            _ => Duration::ZERO,
+        };
+        let moved = tokio::select! {
+            read = client.read(&mut up) => match read {
+                Ok(count @ 1..) => {
+                    tokio::time::sleep(delay).await;
+                    let room = match fault {
+                        Fault::CutRequest(at, reset) if sent + count as u64 >= at => {
+                            end = Some(reset);
+                            at.saturating_sub(sent).min(count as u64) as usize
+                        }
+                        _ => count,
+                    };
+                    sent += count as u64;
+                    server.write_all(&up[..room]).await
+                }
+                _ => return,
+            },
+            read = server.read(&mut down) => match read {
+                Ok(count @ 1..) => {
+                    tokio::time::sleep(delay).await;
+                    let room = match fault {
+                        Fault::CutAnswer(at, reset) if came + count as u64 >= at => {
+                            end = Some(reset);
+                            at.saturating_sub(came).min(count as u64) as usize
+                        }
+                        Fault::Held(at) if came >= at => 0,
+                        _ => count,
+                    };
+                    came += count as u64;
+                    client.write_all(&down[..room]).await
+                }
+                _ => return,
+            },
+        };
+        if moved.is_err() {
+            return;
+        }
+    }
+    if end == Some(true) {
+        let _ = client.set_zero_linger();
+    } else {
+        let _ = client.shutdown().await;
+    }
+}
+
+/// What a caller was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Accepted,
+    Refused,
+    Unknown,
+    NeverSent,
+}
+
+/// A call that changes something, by verb, pool and comment.
+type Change = (String, String, String);
+
+fn told<T>(result: &Result<T, Error>) -> Told {
+    match result {
+        Ok(_) => Told::Accepted,
+        Err(Error::Api(_)) => Told::Refused,
+        Err(error) if error.never_sent() => Told::NeverSent,
+        Err(Error::Interrupted(_) | Error::Timeout(_)) => Told::Unknown,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Makes, changes, reads and removes pools of its own, whatever happens.
+async fn work(client: Client, task: u64, calls: u64) -> (Vec<(Change, Told)>, BTreeMap<Told, u64>) {
+    let (mut changes, mut reads) = (Vec::new(), BTreeMap::<Told, u64>::new());
+    for number in 0..calls / 5 {
+        let pool = format!("p{task}-{number}");
+        let mut last = None;
+        for (verb, comment) in [
+            (Method::Post, "made"),
+            (Method::Put, "one"),
+            (Method::Put, "two"),
+            (Method::Get, ""),
+            (Method::Delete, ""),
+        ] {
+            let mut call = client.request(verb, "/pools").param("poolid", &pool);
+            if !comment.is_empty() {
+                call = call.param("comment", comment);
+            }
+            let result = call.await;
+            let told = told(&result);
+            if verb == Method::Get {
+                *reads.entry(told).or_default() += 1;
+                if let (Ok(rows), Some(comment)) = (&result, last) {
+                    assert_eq!(rows[0]["comment"], comment, "{pool}");
+                }
+                continue;
+            }
+            last = (told == Told::Accepted).then_some(comment);
+            changes.push(((verb.to_string(), pool.clone(), comment.to_owned()), told));
+        }
+    }
+    (changes, reads)
+}
+
+#[derive(Default)]
+struct Tally {
+    calls: u64,
+    /// By what was told, and how often the server saw the call.
+    changes: BTreeMap<(Told, u64), u64>,
+    reads: BTreeMap<Told, u64>,
+}
+
+const TASKS: u64 = 16;
+
+/// One run. Every change is looked for in what the server saw.
+async fn run(
+    seed: u64,
+    calls: u64,
+    login: fn(ClientBuilder) -> ClientBuilder,
+    tally: &mut Tally,
+    counts: &Counts,
+) {
+    let pve = Simulator::builder()
+        .time_factor(0.0)
+        .user("root@pam", PASSWORD)
+        .start()
+        .await
+        .expect("it starts");
+    let server = pve.url().replace("https://", "");
+    let mut dice = Dice(seed);
+    let live = Live::default();
+    let mut way = async || {
+        let seed = dice.below(u64::MAX);
+        faulty(server.clone(), seed, Arc::clone(counts), Arc::clone(&live)).await
+    };
+    let (one, two) = (way().await, way().await);
+    let quick = RetryPolicy::new().backoff(Duration::from_millis(1), Duration::from_millis(10));
+    let client = login(Client::builder(one).host(two).retry(quick))
+        .fingerprint(pve.fingerprint().parse().expect("a fingerprint"))
+        .rate_limit(RateLimit::none())
+        .attempt_timeout(Duration::from_millis(400))
+        .timeout(Duration::from_secs(5))
+        .build()
+        .expect("complete");
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        tasks.spawn(work(client.clone(), task, calls / TASKS));
+    }
+    let mut seen: BTreeMap<Change, u64> = BTreeMap::new();
+    let mut told = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        let (changes, reads) = done.expect("no panic");
+        for (kind, count) in reads {
+            *tally.reads.entry(kind).or_default() += count;
+            tally.calls += count;
+        }
+        told.extend(changes);
+    }
+    // What the client gave up may be on its way yet.
+    drop(client);
+    while live.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for request in pve.requests() {
+        let text = |name: &str| {
+            let value = request.params.get(name).and_then(|value| value.as_str());
+            value.unwrap_or_default().to_owned()
+        };
+        if request.method != "GET" && request.path == "/pools" {
+            let change = (request.method.clone(), text("poolid"), text("comment"));
+            *seen.entry(change).or_default() += 1;
+        }
+    }
+    for (change, told) in told {
+        let times = seen.remove(&change).unwrap_or(0);
+        let right = match told {
+            Told::Accepted | Told::Refused => times == 1,
+            Told::Unknown => times <= 1,
+            Told::NeverSent => times == 0,
+        };
+        assert!(
+            right,
+            "seed {seed}: {change:?} is {told:?}, and the server saw it {times} times"
+        );
+        *tally.changes.entry((told, times)).or_default() += 1;
+        tally.calls += 1;
+    }
+    assert!(seen.is_empty(), "nobody sent these: {seen:?}");
+}
+
+const PASSWORD: &str = "r00t-pa55";
+
+fn table(tally: &Tally, counts: &Counts) -> String {
+    let mut text = String::new();
+    let count = |kind: usize| counts[kind].load(Ordering::Relaxed);
+    let all: u64 = (0..KINDS.len()).map(count).sum();
+    let faults: Vec<_> = (KINDS.iter().enumerate())
+        .map(|(kind, name)| format!("{} {name}", count(kind)))
+        .collect();
+    let _ = writeln!(
+        text,
+        "{} calls over {all} connections ({}).\n",
+        tally.calls,
+        faults.join(", ")
+    );
+    text += "| the caller is told | changes, seen by the server once | changes, never seen | changes, seen twice | reads |\n";
+    text += "|---|---|---|---|---|\n";
+    for (told, name) in [
+        (Told::Accepted, "the answer"),
+        (Told::Refused, "a refusal"),
+        (Told::Unknown, "it may have been processed"),
+        (Told::NeverSent, "it was never sent"),
+    ] {
+        let changes = |times| tally.changes.get(&(told, times)).copied().unwrap_or(0);
+        let reads = tally.reads.get(&told).copied().unwrap_or(0);
+        let (once, never, twice) = (changes(1), changes(0), changes(2));
+        let _ = writeln!(text, "| {name} | {once} | {never} | {twice} | {reads} |");
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_doubled_and_nothing_is_lost() {
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let calls = number("CHAOS_CALLS").unwrap_or(1_200);
+    let seed = number("CHAOS_SEED").unwrap_or(1);
+    let counts: Counts = Arc::default();
+    let mut tally = Tally::default();
+    let by_token = |builder: ClientBuilder| builder.api_token(TOKEN_ID, TOKEN_SECRET);
+    let by_password = |builder: ClientBuilder| builder.password("root@pam", PASSWORD);
+    let once = |builder: ClientBuilder| {
+        let builder = builder.api_token(TOKEN_ID, TOKEN_SECRET);
+        builder.retry(RetryPolicy::none())
+    };
+    for (offset, login) in [by_token, by_password, once].into_iter().enumerate() {
+        run(seed + offset as u64, calls / 3, login, &mut tally, &counts).await;
+    }
+    let table = table(&tally, &counts);
+    println!("{table}");
+    // It was not all the same to the calls.
+    assert!(tally.changes.keys().any(|(told, _)| *told == Told::Unknown));
+    let seen = |times| tally.changes.get(&(Told::Unknown, times)).copied();
+    assert!(
+        seen(0).is_some() && seen(1).is_some(),
+        "both happen: {:?}",
+        tally.changes
+    );
+    if std::env::var_os("FAULTS_WRITE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
+        let page = std::fs::read_to_string(&path).expect("the page is there");
+        let (start, end) = ("<!-- chaos -->\n", "<!-- end of chaos -->");
+        let (head, rest) = page.split_once(start).expect("the place of the counts");
+        let (_, tail) = rest.split_once(end).expect("their end");
+        std::fs::write(&path, format!("{head}{start}{table}{end}{tail}")).expect("it is written");
+    }
+}
