@@ -96,6 +96,114 @@ async fn every_one_of_half_a_million_refusals_has_its_own_phrase() {
     assert_eq!(mixed_up(250_000, "").await, 0);
 }
 
+/// What a server answers, with bytes of it changed, left out, told twice or made up.
+fn damaged(answer: &[u8], dice: &mut u64) -> Vec<u8> {
+    let mut below = |limit: usize| {
+        *dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(*dice >> 33).unwrap_or_default() % limit.max(1)
+    };
+    let mut bytes = answer.to_vec();
+    for _ in 0..=below(4) {
+        let at = below(bytes.len());
+        let odd: [&[u8]; 12] = [
+            b"\0",
+            b"\r",
+            b"\n",
+            b"\r\n\r\n",
+            b" ",
+            b":",
+            b"\xff\xe9",
+            b"HTTP/1.1 200 OK\r\n",
+            b"Content-Length: 5\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"99999999999999999999",
+            b"-1",
+        ];
+        match below(4) {
+            0 => bytes[at] ^= 1 << below(8),
+            1 => drop(bytes.remove(at)),
+            2 => drop(bytes.splice(at..at, odd[below(odd.len())].iter().copied())),
+            _ => {
+                let end = (at + below(40)).min(bytes.len());
+                let again = bytes[at..end].to_vec();
+                drop(bytes.splice(at..at, again));
+            }
+        }
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_damaged_answer_does_harm() {
+    let runs = std::env::var("HOSTILE_RUNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let runs: u64 = runs.unwrap_or(1_500);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed
+        .write_all(br#"{"data":{"release":"9.1"}}"#)
+        .expect("it is in memory");
+    let packed = packed.finish().expect("it is in memory");
+    let length = packed.len();
+    let gzip = [
+        format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n")
+            .as_bytes(),
+        &packed,
+    ]
+    .concat();
+    let answers: [Vec<u8>; 4] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\nServer: x\r\n\r\n{\"data\":{\"release\":\"9.1\"}}".to_vec(),
+        b"HTTP/1.1 500 VM 100 is locked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"dat\r\n9\r\na\":null}x\r\n0\r\n\r\n".to_vec(),
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 No ticket\r\nConnection: close\r\n\r\n".to_vec(),
+        gzip,
+    ];
+    let seed = Arc::new(AtomicUsize::new(1));
+    let url = serve({
+        let answers = answers.clone();
+        move |stream| {
+            while read_head(stream).is_some() {
+                let number = seed.fetch_add(1, Ordering::Relaxed);
+                let mut dice = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let answer = damaged(&answers[number % answers.len()], &mut dice);
+                // Nobody answers for ever here: what is missing is the end.
+                if stream.write_all(&answer).is_err() || dice % 3 != 0 {
+                    return;
+                }
+            }
+        }
+    });
+    let client = builder(&url)
+        .timeout(Duration::from_millis(300))
+        .concurrency(32, 32)
+        .build()
+        .expect("complete");
+    let mut tasks = tokio::task::JoinSet::new();
+    let told = Arc::new(AtomicUsize::new(0));
+    for _ in 0..32 {
+        let (client, told) = (client.clone(), Arc::clone(&told));
+        tasks.spawn(async move {
+            for _ in 0..runs / 32 {
+                let start = Instant::now();
+                let outcome = client.request(Method::Get, "/version").await;
+                assert!(start.elapsed() < Duration::from_secs(3), "the time is kept");
+                if let Err(error) = outcome {
+                    let text = format!("{error} {error:?}");
+                    assert!(text.len() < 6000 && !text.contains(['\0', '\r']), "{text}");
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+    let told = told.load(Ordering::Relaxed);
+    println!("{runs} damaged answers, {told} errors");
+    assert!(told > 300, "some damage is seen: {told}");
+}
+
 // Attacks on memory. Each runs in a process of its own, whose peak is the highest it ever had.
 
 const MIB: u64 = 1024 * 1024;
@@ -108,12 +216,17 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 enum Victim {
     Call,
     Login,
+    Upload,
+    Proxied,
+    TaskLog,
     Stream,
     Lines,
     #[cfg(feature = "nodes")]
     Items,
     #[cfg(feature = "guests")]
     Webhook,
+    #[cfg(feature = "guests")]
+    File,
     #[cfg(feature = "console")]
     Terminal,
 }
@@ -200,6 +313,34 @@ fn attacks() -> Vec<Attack> {
             )
         }),
         attack(
+            "a refusal of 100,000 parameters",
+            Victim::Call,
+            |stream, _| {
+                let errors: Vec<_> = (0..100_000).map(|n| format!("\"p{n}\":\"x\"")).collect();
+                let text = format!("{{\"errors\":{{{}}}}}", errors.join(","));
+                whole(stream, "400 no", text.as_bytes())
+            },
+        ),
+        attack(
+            "a redirection to a long address",
+            Victim::Call,
+            |stream, _| {
+                let address = "x".repeat(200_000);
+                let head = format!("301 Moved\r\nLocation: https://{address}");
+                whole(stream, &head, b"")
+            },
+        ),
+        attack(
+            "a refusal of an upload without an end",
+            Victim::Upload,
+            |stream, _| for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x"),
+        ),
+        attack(
+            "an answer of a proxy without an end",
+            Victim::Proxied,
+            |stream, _| for_ever(stream, "HTTP/1.1 200 ", b"x"),
+        ),
+        attack(
             "an answer to the login without an end",
             Victim::Login,
             |stream, _| for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
@@ -211,6 +352,13 @@ fn attacks() -> Vec<Attack> {
         ),
         attack("header fields without an end", Victim::Call, |stream, _| {
             for_ever(stream, "HTTP/1.1 200 OK\r\nA: ", b"x")
+        }),
+        attack("10,000 header fields", Victim::Call, |stream, _| {
+            whole(
+                stream,
+                &format!("200 OK{}", "\r\nA: b".repeat(10_000)),
+                b"{}",
+            )
         }),
         attack(
             "interim answers without an end",
@@ -256,6 +404,24 @@ fn attacks() -> Vec<Attack> {
                 )
             },
         ),
+        attack(
+            "a task's log without an end",
+            Victim::TaskLog,
+            |stream, head| {
+                let mut head = head.to_owned();
+                while let Some((_, start)) = head.split_once("start=") {
+                    let digits = start.split('&').next().unwrap_or_default();
+                    let start: u64 = digits.parse().unwrap_or_default();
+                    let rows: Vec<_> = (1..=500)
+                        .map(|n| format!("{{\"n\":{},\"t\":\"x\"}}", start + n))
+                        .collect();
+                    let body = format!("{{\"data\":[{}]}}", rows.join(","));
+                    whole(stream, "200 OK", body.as_bytes())?;
+                    head = read_head(stream).unwrap_or_default();
+                }
+                Ok(())
+            },
+        ),
         #[cfg(feature = "nodes")]
         attack("a list without an end", Victim::Items, |stream, _| {
             for number in 0.. {
@@ -275,6 +441,23 @@ fn attacks() -> Vec<Attack> {
             "an answer to a webhook without an end",
             Victim::Webhook,
             |stream, _| for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        ),
+        #[cfg(feature = "guests")]
+        attack(
+            "a file of a guest without an end",
+            Victim::File,
+            |stream, _| {
+                let content = "eHh4".repeat(1 << 18);
+                let body = format!(
+                    "{{\"data\":{{\"content\":\"{content}\",\"bytes-read\":786432,\"truncated\":1}}}}"
+                );
+                loop {
+                    whole(stream, "200 OK", body.as_bytes())?;
+                    if read_head(stream).is_none() {
+                        return Ok(());
+                    }
+                }
+            },
         ),
         #[cfg(feature = "console")]
         attack(
@@ -356,6 +539,26 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
     let request = client.request::<proxmox_api::Value>(Method::Get, "/version");
     match victim {
         Victim::Call | Victim::Login => request.await.map(drop),
+        Victim::Upload => {
+            let upload = client
+                .upload("pve1", "local")
+                .bytes(vec![0; 1 << 20])
+                .name("x.iso");
+            upload.await.map(drop)
+        }
+        Victim::Proxied => {
+            let url = url.replace("http://", "");
+            let proxied = (Client::builder("http://pve1.invalid:8006").danger_allow_http(true))
+                .proxy(format!("http://{url}"))
+                .retry(RetryPolicy::none())
+                .timeout(TIMEOUT)
+                .build()?;
+            proxied.request(Method::Get, "/version").await.map(drop)
+        }
+        Victim::TaskLog => {
+            let upid = "UPID:pve1:00000001:00000002:00000003:vzdump:100:root@pam:";
+            client.task(upid.parse()?).log_tail(10).await.map(drop)
+        }
         Victim::Stream => {
             let mut stream = request.stream().await?;
             while stream.chunk().await?.is_some() {}
@@ -384,6 +587,12 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
             };
             let event = events::Event::new(1_800_000_000, change);
             webhook::Deliverer::new()?.deliver(&hook, &event).await
+        }
+        #[cfg(feature = "guests")]
+        Victim::File => {
+            use proxmox_api::manage::guest::Kind;
+            let guest = client.guest_at(100, "pve1", Kind::Qemu);
+            guest.agent().read_file("/x").await.map(drop)
         }
         #[cfg(feature = "console")]
         Victim::Terminal => {
@@ -443,6 +652,13 @@ fn told(error: &Error) -> String {
     match error {
         Error::Timeout(_) => "`Error::Timeout`".into(),
         Error::Interrupted(error) => format!("`Error::Interrupted`: {}", error.text()),
+        Error::Connect(_) => {
+            let text = text.rsplit(": ").next().unwrap_or_default();
+            let words = text
+                .split(' ')
+                .filter(|word| !word.starts_with("127.0.0.1:"));
+            format!("`Error::Connect`: {}", words.collect::<Vec<_>>().join(" "))
+        }
         Error::Exceeded(_) => format!("`Error::Exceeded`: {after}"),
         Error::Decode(_) => format!("`Error::Decode`: {after}"),
         Error::Api(error) => {

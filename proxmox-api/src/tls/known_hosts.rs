@@ -265,6 +265,21 @@ mod tests {
         problem.expect_err("cannot be remembered");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_it_panic_and_none_that_is_damaged_is_taken_for_a_first_use(
+            before in "(.{0,20}\n){0,3}", damage in "[^\n]{0,60}", after in "(.{0,20}\n){0,3}",
+        ) {
+            let text = format!("{before}\npve1:8006 {damage}\n{after}");
+            let known = recall(&text, "pve1", PORT);
+            match damage.split_whitespace().next().map(str::parse::<Fingerprint>) {
+                Some(Ok(print)) => proptest::prop_assert_eq!(known, Ok(Some(print))),
+                _ => proptest::prop_assert!(known.is_err(), "{text}"),
+            }
+            let _ = recall(&damage, "", 0);
+        }
+    }
+
     #[test]
     fn stores_on_one_file_lose_no_line_and_trust_no_second_certificate() {
         const STORES: usize = 8;

@@ -77,6 +77,15 @@ mod tests {
         assert_eq!(Visible("a\r\nb").to_string(), "a\\r\\nb");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_stays_on_one_line_and_has_an_end(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
+            let shown = OneLine(&latin1_or_utf8(&bytes)).to_string();
+            proptest::prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
+            proptest::prop_assert!(shown.len() < 11_000);
+        }
+    }
+
     #[test]
     fn a_long_text_is_cut() {
         let text = OneLine(&"é".repeat(5000)).to_string();

@@ -437,3 +437,28 @@ async fn headers_of_ones_own_go_with_every_request_and_are_secret() {
         assert!(!error.to_string().contains("s3cret"), "{error}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_ticket_and_no_address_of_a_browser_makes_it_panic(text in ".{0,200}", form in "PVE:.{0,20}:[0-9A-Fa-f]{0,17}::.{0,20}") {
+        for text in [&text, &form] {
+            let _ = super::texts::read_ticket(text);
+            let _ = super::texts::read_redirect(&format!("https://x/?state={text}&code={text}"));
+            let _ = super::texts::read_redirect(text);
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_saved_session_makes_it_panic_or_is_quoted(text in "\\PC{0,40}", values in proptest::collection::vec(".{0,30}", 4)) {
+        let session = format!(
+            "proxmox-api session 2\nuser={}\nticket={}\ncsrf={}\nobtained={}\n{text}",
+            values[0], values[1], values[2], values[3]
+        );
+        for text in [&session, &text] {
+            if let Err(error) = text.parse::<SavedSession>() {
+                let shown = error.to_string();
+                proptest::prop_assert!(values[1].len() < 8 || !shown.contains(&values[1]));
+            }
+        }
+    }
+}

@@ -248,3 +248,10 @@ async fn a_version_that_tells_no_release_is_an_error_and_is_asked_for_again() {
         assert_eq!(fake.lines().len() as u64, asked);
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_version_makes_it_panic(text in "\\PC{0,40}", number in "[0-9]{1,30}[.][0-9]{0,30}.{0,5}") {
+        let _ = (parse(&text), parse(&number));
+    }
+}

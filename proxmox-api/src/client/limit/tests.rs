@@ -395,3 +395,23 @@ async fn one_refusal_for_the_rate_holds_the_others_back_too() {
     all(&client, (0..3).map(|n| format!("/pools/p{n}"))).await;
     assert_eq!(start.elapsed().as_secs(), 5);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_header_makes_the_limits_panic(
+        remaining in "[0-9]{0,3}|.{0,9}", reset in "[0-9]{0,25}|-[0-9]{1,20}|.{0,9}", status in 200_u16..600,
+    ) {
+        let limits = Limits::new(Settings {
+            at_once: 1,
+            at_once_per_node: 1,
+            rate: RateLimit::default(),
+        });
+        let mut answer = json(status, "x", "");
+        for name in ["X-RateLimit-Reset", "RateLimit-Reset", "Retry-After"] {
+            answer.headers.push((name.into(), reset.clone()));
+        }
+        answer.headers.push(("X-RateLimit-Remaining".into(), remaining));
+        limits.observe(&answer, UNIX_EPOCH);
+        limits.observe(&answer, UNIX_EPOCH + Duration::from_secs(1 << 40));
+    }
+}

@@ -348,3 +348,22 @@ async fn no_pause_that_a_server_asks_for_overflows() {
         assert!(!matches!(given_up, Ok(Ok(_))));
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_header_makes_a_pause_panic(
+        text in "\\PC{0,40}",
+        date in "[A-Z][a-z]{2}, [0-9]{1,20} (Jan|Feb|Dec|Xxx) [0-9]{1,20} [0-9]{1,20}:[0-9]{1,9}:[0-9]{1,20} GMT",
+        number in proptest::prelude::any::<u64>(),
+    ) {
+        let number = number.to_string();
+        for value in [&text, &date, &number] {
+            for now in [&date, &text] {
+                let mut answer = json(429, "Too Many Requests", "");
+                answer.headers.push(("Retry-After".into(), value.clone()));
+                answer.headers.push(("Date".into(), now.clone()));
+                let _ = retry_after(&answer);
+            }
+        }
+    }
+}

@@ -314,6 +314,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_date_makes_it_panic(
+            text in "\\PC{0,40}",
+            date in "[A-Z][a-z]{2}, [0-9]{1,20} (Jan|Feb|Dec|anF|Jä) [0-9]{1,20} [0-9]{1,20}:[0-9]{1,9}:[0-9]{1,20} GMT",
+        ) {
+            let _ = (read_date(&text), read_date(&date));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_list_gets_old() {
         let fake = Fake::new(|_| ok(r#"{"data":[{"type":"lxc","vmid":"7","node":"n1"}]}"#));

@@ -445,3 +445,53 @@ async fn a_transport_without_sockets_says_so() {
         .expect_err("no path");
     assert!(error.never_sent(), "{error}");
 }
+
+/// What comes of a connection on which these bytes arrive.
+async fn heard(bytes: &[u8], longest: usize) -> Vec<Result<Bytes, WsError>> {
+    let (mut peer, connection) = tokio::io::duplex(1 << 20);
+    peer.write_all(bytes).await.expect("room");
+    peer.shutdown().await.expect("open");
+    let stream = ClientBuilder::new()
+        .limits(Limits::default().max_payload_len(Some(longest)))
+        .take_over(Box::new(connection) as Box<dyn Duplex>);
+    let mut socket = Socket {
+        stream,
+        name: Name::new(Method::Get, "/x"),
+        origin: String::new(),
+        longest,
+        pings: 0,
+        closing: false,
+    };
+    let mut heard = Vec::new();
+    // An error is the last thing that comes.
+    while heard.last().is_none_or(Result::is_ok)
+        && let Some(next) = std::future::poll_fn(|context| socket.poll_bytes(context)).await
+    {
+        heard.push(next);
+    }
+    heard
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_frames_make_a_console_panic_and_no_message_is_too_long(
+        frames in proptest::collection::vec(
+            (proptest::prelude::any::<u8>(), 0_u8..131, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..70)), 0..12,
+        ),
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+    ) {
+        let mut bytes = Vec::new();
+        for (first, length, data) in frames {
+            // Mostly what is a frame.
+            let honest = u8::try_from(data.len()).expect("short");
+            bytes.extend([first & 0x8f, if length < 120 { honest } else { length }]);
+            bytes.extend(data);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        for bytes in [&bytes, &noise] {
+            let heard = runtime.block_on(heard(bytes, 64));
+            let long = heard.iter().flatten().find(|message| message.len() > 64);
+            proptest::prop_assert!(long.is_none(), "{long:?}");
+        }
+    }
+}

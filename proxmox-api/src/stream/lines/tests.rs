@@ -148,3 +148,18 @@ async fn a_list_that_breaks_off_is_an_error_that_names_the_request() {
         "GET /nodes/pve1/journal #1: cannot read the answer: at data: the answer ends within the list"
     );
 }
+
+proptest! {
+    #[test]
+    fn no_piece_of_a_stream_is_longer_than_its_limit(
+        parts in proptest::collection::vec("[\\[\\]{}\"\\\\,:a\n\u{0}é]{0,30}", 0..20), size in 1_usize..50,
+    ) {
+        let body = format!("{{\"data\":[{}", parts.concat());
+        for splitter in [Splitter::List(List::new(40)), Splitter::Text(Vec::new(), 40)] {
+            if let Ok(lines) = split(splitter, body.as_bytes(), size) {
+                // An element is at least as long as the text in it.
+                prop_assert!(lines.iter().all(|line| line.len() <= 40), "{lines:?}");
+            }
+        }
+    }
+}
