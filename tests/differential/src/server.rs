@@ -373,7 +373,7 @@ impl Server {
                 );
                 Answer {
                     status: Some(200),
-                    body: Some(Value::Object(body)),
+                    body: Some(body.into()),
                     ..Answer::default()
                 }
             }
