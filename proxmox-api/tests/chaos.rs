@@ -15,7 +15,7 @@ use std::time::Duration;
 use proxmox_api::client::limit::RateLimit;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
-use proxmox_api::{Client, ClientBuilder, Error};
+use proxmox_api::{Client, ClientBuilder, Error, Value};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -207,7 +207,9 @@ async fn work(client: Client, task: u64, calls: u64) -> (Vec<(Change, Told)>, BT
             (Method::Get, ""),
             (Method::Delete, ""),
         ] {
-            let mut call = client.request(verb, "/pools").param("poolid", &pool);
+            let mut call = client
+                .request::<Value>(verb, "/pools")
+                .param("poolid", &pool);
             if !comment.is_empty() {
                 call = call.param("comment", comment);
             }

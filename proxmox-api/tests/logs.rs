@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
-use proxmox_api::{Client, ClientBuilder};
+use proxmox_api::{Client, ClientBuilder, Value};
 use proxmox_simulator::{ROOT_PASSWORD, Simulator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::field::{Field, Visit};
@@ -158,7 +158,7 @@ async fn work(pve: &Simulator) -> Vec<String> {
     by_token
         .build()
         .expect("complete")
-        .request(Method::Get, "/version")
+        .request::<Value>(Method::Get, "/version")
         .await
         .expect("accepted");
 
@@ -187,7 +187,7 @@ async fn work(pve: &Simulator) -> Vec<String> {
     let refused = refused.build().expect("complete");
     refused.login().await.expect_err("refused");
     let unknown = alice
-        .request(Method::Put, "/access/password")
+        .request::<Value>(Method::Put, "/access/password")
         .param("userid", "nobody@pve")
         .param("password", wrong);
     unknown.await.expect_err("refused");

@@ -173,7 +173,7 @@ impl Twisted {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let path = path.trim_start_matches("/api2/json").to_owned();
         let body = String::from_utf8_lossy(&request.body).into_owned();
-        let mut call = self.inner.request(request.method, path);
+        let mut call = self.inner.request::<Value>(request.method, path);
         let mut given: Vec<(String, Vec<String>)> = Vec::new();
         for (name, value) in pairs(query).chain(pairs(&body)) {
             match given.iter_mut().find(|(known, _)| *known == name) {
