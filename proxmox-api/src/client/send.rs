@@ -3,6 +3,7 @@
 //! All of them go through the same checks, login, limits, deadline, hosts, decision on repetition and span. What
 //! differs is how one exchange is made, which is an [`Exchange`].
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -136,6 +137,16 @@ impl Client {
             };
             trace.around(sender.run(exchange)).await
         })
+    }
+
+    /// A text of the server without what it may repeat of a call's secrets and of the client's own.
+    pub(crate) fn without_secrets(&self, call: Option<&Call>, text: String) -> String {
+        let own = call.into_iter().flat_map(super::rules::secrets_of);
+        let clean = match self.0.scrubber(own).text(&text) {
+            Cow::Owned(clean) => Some(clean),
+            Cow::Borrowed(_) => None,
+        };
+        clean.unwrap_or(text)
     }
 
     /// Sends a call that is one request and one answer.

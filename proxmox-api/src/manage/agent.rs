@@ -158,8 +158,10 @@ impl Guest {
                 } = request(&self.qemu_at(place));
                 let vmid = self.vmid();
                 Box::pin(async move {
+                    let sent = call.clone();
                     let (client, name, reply) = exchange(client, call).await?;
-                    if let Some(refusal) = refusal(vmid, &reply.body) {
+                    let clean = |text: &str| client.without_secrets(Some(&sent), text.to_owned());
+                    if let Some(refusal) = refusal(vmid, &reply.body, clean) {
                         return Ok(Err(refusal));
                     }
                     let answer = decode(&client, &reply, &mut Extra::new());
@@ -221,8 +223,8 @@ fn is_silent(error: &Error) -> bool {
     agent && (text.contains("timeout") || text.contains("timed out"))
 }
 
-/// What the agent refused, if that is what an answer says.
-fn refusal(vmid: u32, body: &[u8]) -> Option<GuestErrorKind> {
+/// What the agent refused, if that is what an answer says. It may repeat what it was given.
+fn refusal(vmid: u32, body: &[u8], clean: impl Fn(&str) -> String) -> Option<GuestErrorKind> {
     // Most answers are long, and say no such thing.
     body.windows(7).find(|part| part == b"\"error\"")?;
     let answer: Value = serde_json::from_slice(body).ok()?;
@@ -235,8 +237,8 @@ fn refusal(vmid: u32, body: &[u8]) -> Option<GuestErrorKind> {
     error.as_object()?;
     Some(GuestErrorKind::AgentRefused {
         vmid,
-        class: part("class").to_owned(),
-        desc: part("desc").to_owned(),
+        class: clean(part("class")),
+        desc: clean(part("desc")),
     })
 }
 

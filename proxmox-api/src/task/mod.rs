@@ -115,7 +115,13 @@ impl Task {
 
     /// An error about it.
     pub(crate) fn error(&self, reason: TaskErrorKind) -> TaskError {
-        TaskError::new(self.to_string(), self.upid().cloned(), reason)
+        let clean = |text: String| self.client.without_secrets(None, text);
+        let reason = match reason {
+            TaskErrorKind::Failed(text) => TaskErrorKind::Failed(clean(text)),
+            TaskErrorKind::Interrupted(text) => TaskErrorKind::Interrupted(clean(text)),
+            other => other,
+        };
+        TaskError::new(clean(self.to_string()), self.upid().cloned(), reason)
     }
 
     /// What it is asked about by; `None` if there is nothing to ask about.

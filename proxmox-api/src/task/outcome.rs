@@ -26,6 +26,11 @@ pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOu
             lines.pop();
         }
         lines.drain(..lines.len().saturating_sub(TAIL));
+        for line in &mut lines {
+            line.text = task
+                .client()
+                .without_secrets(None, std::mem::take(&mut line.text));
+        }
         error = error.with_log(lines);
     }
     Err(error.into())

@@ -630,3 +630,21 @@ async fn the_client_says_how_often_tasks_are_looked_at() {
     assert_eq!(start.elapsed(), Duration::from_secs(7));
     drop(fake);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_repeats_no_secret_of_the_client() {
+    use crate::testing::TOKEN_SECRET;
+    let hex: String = (TOKEN_SECRET.bytes().map(|byte| format!("{byte:02x}"))).collect();
+    let line = format!("curl -H {TOKEN_SECRET} {hex}");
+    let fake = Fake::new(move |request| match is_log(request) {
+        true => ok(serde_json::json!({"data": [{"n": 1, "t": line}], "total": 1}).to_string()),
+        false => stopped(&format!("command '{line}' failed")),
+    });
+    let error = task(&fake).wait().await.expect_err("it failed");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("curl -H …"), "{text}");
+    assert!(
+        !text.contains(TOKEN_SECRET) && !text.contains(&hex),
+        "{text}"
+    );
+}

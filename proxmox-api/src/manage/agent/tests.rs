@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::client::Client;
-use crate::testing::{Fake, json, ok};
+use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
 
 #[derive(Default)]
@@ -445,4 +445,26 @@ async fn an_address_is_one_of_the_guests_own() {
     assert!(none.to_string().contains("no address within 3s"), "{none}");
     let missing = wait().card(7).await.expect_err("there is no such card");
     assert!(missing.to_string().contains("net7"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_no_secret() {
+    let fake = Fake::new(|request| {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let desc = format!("cannot set {body} for {TOKEN_SECRET}");
+        let refusal = serde_json::json!({ "error": { "class": "GenericError", "desc": desc } });
+        ok(serde_json::json!({ "data": { "result": refusal } }).to_string())
+    });
+    let client = fake.token_client();
+    let guest = client.guest_at(100, "pve1", Kind::Qemu);
+    let request = |vm: &QemuVmidPath| {
+        let call = vm.agent().set_user_password().post("root", "n3w/pass word");
+        call.into_request()
+    };
+    let error = guest.ask_agent(request).await.expect_err("refused");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("cannot set"), "{text}");
+    for secret in ["n3w/pass", "n3w%2Fpass", TOKEN_SECRET] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
 }

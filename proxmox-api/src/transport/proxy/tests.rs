@@ -396,3 +396,16 @@ async fn no_answer_of_a_proxy_does_harm() {
         server.abort();
     }
 }
+
+#[tokio::test]
+async fn a_proxy_that_repeats_the_login_is_quoted_without_it() {
+    let answer = "HTTP/1.1 407 bob:p@ss p%40ss Ym9iOnBAc3M= 70407373\r\n\r\n";
+    let (url, server) = proxy(answer).await;
+    let error = version_through(&url).await.expect_err("refused");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("407"), "{text}");
+    for secret in ["p@ss", "p%40ss", "Ym9iOnBAc3M"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    server.abort();
+}

@@ -12,8 +12,8 @@ const SHORTEST: usize = 4;
 /// From here on a value is looked for in base64 too.
 const SHORTEST_ENCODED: usize = 6;
 
-/// Finds known secrets in texts: as they are, percent-encoded in any spelling, as a form, escaped as JSON or HTML, and
-/// in base64 wherever in it they begin.
+/// Finds known secrets in texts: as they are, percent-encoded in any spelling, as a form, escaped as JSON or HTML, in
+/// hexadecimal digits, and in base64 wherever in it they begin.
 #[derive(Default)]
 pub(crate) struct Scrubber {
     /// The longest first.
@@ -34,6 +34,7 @@ impl Scrubber {
             }
             if secret.len() >= SHORTEST_ENCODED {
                 needles.extend(in_base64(secret.as_bytes()));
+                needles.extend(in_hexadecimal(secret.as_bytes()));
             }
         }
         needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
@@ -77,6 +78,11 @@ impl Scrubber {
         out.extend_from_slice(&bytes[done..]);
         Some(out)
     }
+}
+
+fn in_hexadecimal(secret: &[u8]) -> [Vec<u8>; 2] {
+    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    [digits.to_ascii_uppercase(), digits].map(String::into_bytes)
 }
 
 /// What of the secret is the same wherever in a longer base64 text it begins.
@@ -293,6 +299,8 @@ mod tests {
             json,
             ascii,
             html,
+            secret.bytes().map(|byte| format!("{byte:02x}")).collect(),
+            secret.bytes().map(|byte| format!("{byte:02X}")).collect(),
             STANDARD.encode(format!("{before}{secret}")),
             URL_SAFE.encode(format!("{before}{secret}after")),
         ]

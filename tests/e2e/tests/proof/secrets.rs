@@ -229,7 +229,7 @@ fn no_request_prints_a_secret() {
 async fn no_error_shows_a_secret_in_any_encoding() {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
-    let encodings: [fn(&str) -> String; 6] = [
+    let encodings: [fn(&str) -> String; 8] = [
         str::to_owned,
         |text| text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
         |text| text.replace(' ', "+").replace('/', "%2F"),
@@ -240,6 +240,8 @@ async fn no_error_shows_a_secret_in_any_encoding() {
                 .collect()
         },
         |text| text.replace('/', "\\/"),
+        |text| text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        |text| text.bytes().map(|byte| format!("{byte:02X}")).collect(),
     ];
     let secrets = [
         "pa55 w/rd-of-root",
