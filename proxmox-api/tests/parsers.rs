@@ -8,6 +8,8 @@
 //! and `NO_PROXY` (`transport/proxy/tests.rs`), webhooks' headers (`manage/webhook.rs`), addresses (`value/address.rs`). Whole
 //! answers are damaged on a socket in `hostile.rs`, and the everyday layer meets odd ones in `twisted.rs`.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use proxmox_api::client::auth::{ApiToken, SavedSession};
 use proxmox_api::manage::events::State;
@@ -113,5 +115,39 @@ proptest! {
         let _ = format!("{:?}", Cidr::from(text.as_str()));
         let _ = format!("{:?}", MacAddr::from(text.as_str()));
         let _ = format!("{:?}", UserId::from(text.as_str()));
+    }
+}
+
+#[test]
+fn what_does_not_decode_is_not_quoted_and_stays_on_a_line() {
+    let planted = "PLANTED".repeat(10_000);
+    let key = format!("a\nb\u{202e}{}", "x".repeat(50_000));
+    for body in [
+        format!("\"{planted}\""),
+        format!("[\"{planted}\"]"),
+        format!("{{\"data\":\"{planted}\"}}"),
+        format!("{{\"data\":[\"{planted}\"]}}"),
+        format!("{{\"data\":{{\"digest\":[\"{planted}\"]}}}}"),
+        "12345678901234567890".to_owned(),
+        json!({ "data": { key: { "type": [planted] } } }).to_string(),
+    ] {
+        let errors = [
+            from_answer::<ClusterResourcesItem>(body.as_bytes()).map(drop),
+            from_answer::<Vec<ClusterResourcesItem>>(body.as_bytes()).map(drop),
+            from_answer::<BTreeMap<String, ClusterResourcesItem>>(body.as_bytes()).map(drop),
+        ];
+        assert!(errors.iter().any(Result::is_err));
+        for error in errors.into_iter().filter_map(Result::err) {
+            let text = error.to_string();
+            let start = body.get(..40).unwrap_or(&body);
+            assert!(
+                !text.contains("PLANTED") && !text.contains("123456789"),
+                "{start}: {text}"
+            );
+            assert!(
+                text.len() < 3_000 && !text.contains(['\n', '\u{202e}']),
+                "{start}: {text}"
+            );
+        }
     }
 }

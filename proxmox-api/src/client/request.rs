@@ -12,7 +12,7 @@ use super::reply::Reply;
 use super::state::Client;
 use crate::error::{Error, Name};
 use crate::value::api_value::ApiValue;
-use crate::value::decode::{DecodeError, Extra, decode_answer, decode_beside};
+use crate::value::decode::{DecodeError, Extra, decode_answer, decode_beside, problem_of};
 use crate::value::encode::ToParam;
 use crate::value::endpoint::Method;
 
@@ -188,7 +188,7 @@ pub(crate) mod reply {
         extra: &mut Extra,
     ) -> Result<T, DecodeError> {
         let data: Value = decode_answer(&reply.body, extra)?;
-        serde_json::from_value(data).map_err(|error| DecodeError::new("data", error.to_string()))
+        serde_json::from_value(data).map_err(|error| DecodeError::new("data", problem_of(&error)))
     }
 
     pub(crate) fn data<T: ApiValue>(

@@ -687,6 +687,17 @@ async fn an_answer_that_does_not_decode_is_named_by_its_real_path() {
 }
 
 #[tokio::test]
+async fn what_is_not_of_the_type_asked_for_is_not_quoted() {
+    let fake = Fake::new(|_| ok(r#"{"data":{"size":"PLANTED"}}"#));
+    let client = fake.token_client();
+    let call = client.request::<std::collections::BTreeMap<String, u64>>(Method::Get, "/x");
+    let error = call.await.expect_err("no number");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("expected u64, found string"), "{text}");
+    assert!(!text.contains("PLANTED"), "{text}");
+}
+
+#[tokio::test]
 async fn a_refused_ticket_is_replaced_even_if_something_between_made_a_body_of_the_phrase() {
     for (text, replaced) in [
         ("permission denied - invalid PVE ticket", true),

@@ -17,6 +17,7 @@ use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::value::api_value::{
     ApiValue, Array, Expected, ObjectSchema, Scalar, Target, View, extra_of_mut,
 };
+use crate::value::text::OneLine;
 
 /// An answer that does not have the declared shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +60,10 @@ impl DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {
-            write!(f, "at {}: ", self.path)?;
+            // The server names the members.
+            write!(f, "at {}: ", OneLine(&self.path))?;
         }
-        f.write_str(&self.problem)?;
+        write!(f, "{}", OneLine(&self.problem))?;
         if self.line > 0 {
             write!(f, " (line {} column {})", self.line, self.column)?;
         }
@@ -386,15 +388,12 @@ impl ErrorPath {
             }
         }
         let problem = self.problem.unwrap_or_else(|| {
-            let text = error.to_string();
+            let text = problem_of(error);
             if text.starts_with("recursion limit exceeded") {
                 let depth = Bounds::new().depth;
                 return Exceeded::new(Bound::Depth, depth).to_string();
             }
-            match text.rfind(" at line ") {
-                Some(end) => text[..end].to_owned(),
-                None => text,
-            }
+            text
         });
         DecodeError {
             path,
@@ -402,6 +401,24 @@ impl ErrorPath {
             line: error.line(),
             column: error.column(),
         }
+    }
+}
+
+/// What is wrong with JSON, without its place and without the value that is wrong: that may be a secret, and long.
+pub(crate) fn problem_of(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(&*text, |(text, _)| text);
+    let parts = (text.strip_prefix("invalid type: "))
+        .or_else(|| text.strip_prefix("invalid value: "))
+        .and_then(|rest| rest.rsplit_once(", expected "));
+    match parts {
+        Some((found, expected)) => {
+            let kind = found.split([' ', '`', '"']).next().unwrap_or_default();
+            format!("expected {expected}, found {kind}")
+        }
+        None => text.to_owned(),
     }
 }
 

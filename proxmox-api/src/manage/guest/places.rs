@@ -14,7 +14,7 @@ use crate::client::call::Call;
 use crate::client::request::exchange;
 use crate::client::{Client, Reply};
 use crate::error::Error;
-use crate::value::decode::DecodeError;
+use crate::value::decode::{DecodeError, problem_of};
 use crate::value::endpoint::Method;
 
 /// The places of all guests at one moment.
@@ -93,7 +93,7 @@ async fn ask(client: &Client) -> Result<Table, Error> {
     call.set("type", &"vm");
     let (_, name, reply) = exchange(Some(client.clone()), call).await?;
     let rows: Envelope = serde_json::from_slice(&reply.body)
-        .map_err(|error| Error::decode(name, DecodeError::new("data", error.to_string())))?;
+        .map_err(|error| Error::decode(name, DecodeError::new("data", problem_of(&error))))?;
     Ok(Table {
         asked,
         time: time_of(&reply),
@@ -322,6 +322,19 @@ mod tests {
         ) {
             let _ = (read_date(&text), read_date(&date));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_list_is_not_quoted() {
+        let fake = Fake::new(|_| ok(r#"{"data":"PVE:root@pam:PLANTED"}"#));
+        let error = fake.token_client().guest(7).place().await;
+        let error = error.expect_err("no list");
+        let text = format!("{error} {error:?}");
+        assert!(
+            text.contains("expected a list of guests, found string"),
+            "{text}"
+        );
+        assert!(!text.contains("PLANTED"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]
