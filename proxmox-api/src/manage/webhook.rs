@@ -15,7 +15,7 @@
 //! ```
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,10 +157,14 @@ fn is_of_one_segment(host: &str) -> bool {
             ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
         }
         Ok(IpAddr::V6(ip)) => {
-            let mapped = ip
-                .to_ipv4_mapped()
+            // As one, or behind a translator (RFC 6052).
+            let translated = ip.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0]);
+            let [.., a, b, c, d] = ip.octets();
+            let inside = (ip.to_ipv4()).or_else(|| translated.then(|| Ipv4Addr::new(a, b, c, d)));
+            let inside = inside
+                .filter(|_| !ip.is_loopback())
                 .is_some_and(|ip| is_of_one_segment(&ip.to_string()));
-            mapped || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast()
+            inside || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast()
         }
         Err(_) => false,
     }
@@ -514,6 +518,12 @@ mod tests {
             "https://[fe80::1]/",
             "https://[::ffff:169.254.169.254]/",
             "https://0.0.0.0/",
+            "https://[::169.254.169.254]/",
+            "https://[64:ff9b::a9fe:a9fe]/",
+            "https://2852039166/latest",
+            "https://0xa9fea9fe/latest",
+            "https://169.254.43518/latest",
+            "https://169.254.169.254./latest",
         ] {
             let error = Webhook::new("test", url, "s").expect_err(url).to_string();
             assert!(error.contains("webhook \"test\""), "{error}");

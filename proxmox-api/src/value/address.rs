@@ -1,7 +1,7 @@
 //! The address of a server: the one parser for all that this crate connects to.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
 use http::uri::Authority;
@@ -61,6 +61,11 @@ impl Address {
                 bare.parse::<Ipv6Addr>().map_err(|_| unusable)?;
                 bare
             }
+            None if is_odd_number(host) => {
+                return Err(AddressError(
+                    "names its host by a number that is no IP address",
+                ));
+            }
             None => host,
         };
         let port = match authority.as_str().strip_prefix(host) {
@@ -116,6 +121,18 @@ impl Address {
     pub(crate) fn origin(&self, port: u16) -> String {
         format!("{}://{}", self.scheme, with_port(&self.host, port))
     }
+}
+
+/// Whether a host is what resolvers take for an IP address although it is written as none, such as `2852039166`,
+/// `0xa9fea9fe` or `127.1`. What looks at addresses would take it for a name.
+fn is_odd_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    let last = last.unwrap_or_default().to_ascii_lowercase();
+    let number = match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    number && host.parse::<Ipv4Addr>().is_err()
 }
 
 /// `pve1:8006`, or `[::1]:8006`.
@@ -206,6 +223,13 @@ mod tests {
             "http://pve 1/",
             "http://pve1/a b",
             "http://pve1/#top",
+            "https://2852039166/",
+            "https://0xa9fea9fe:8006",
+            "https://0251.0376.0251.0376/",
+            "https://169.254.43518/",
+            "https://169.254.169.254./",
+            "https://127.1",
+            "https://pve.1",
         ] {
             assert!(Address::parse(text).is_err(), "{text}");
         }
