@@ -49,7 +49,8 @@ pub trait SendBlocking<T>: IntoFuture<Output = Result<T, Error>> + Sized {
     ///
     /// # Errors
     /// Those of awaiting it. [`RequestErrorKind::InsideRuntime`] in a thread that belongs to an asynchronous
-    /// runtime: nothing is sent then.
+    /// runtime: nothing is sent then. That holds for `spawn_blocking` and `block_in_place` too, which look the same from
+    /// here; await there by `Handle::block_on`, or block in a thread of your own.
     fn send_blocking(self) -> Result<T, Error> {
         if Handle::try_current().is_ok() {
             return Err(Error::request(

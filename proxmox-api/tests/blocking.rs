@@ -178,6 +178,47 @@ fn inside_a_runtime_nothing_is_sent() {
     assert!(server.pve.requests().is_empty());
 }
 
+#[test]
+fn nor_where_a_runtime_lends_a_thread_to_block_in() {
+    let server = server();
+    let pve = client(&server);
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let refused = |result: Result<_, proxmox_api::Error>| match result {
+        Err(proxmox_api::Error::Request(error)) => *error.kind() == RequestErrorKind::InsideRuntime,
+        _ => false,
+    };
+    let lent = pve.clone();
+    let one = threads.block_on(async move {
+        let work = move || lent.version().get().send_blocking().map(drop);
+        tokio::task::spawn_blocking(work).await.unwrap()
+    });
+    let lent = pve.clone();
+    let other = threads.block_on(async move {
+        let work = move || lent.version().get().send_blocking().map(drop);
+        let in_place = async { tokio::task::block_in_place(work) };
+        tokio::spawn(in_place).await.unwrap()
+    });
+    assert!(refused(one) && refused(other));
+    assert!(server.pve.requests().is_empty());
+    // What the documentation says to do instead.
+    let handle = threads.handle().clone();
+    let lent = pve.clone();
+    let waited = threads.block_on(async move {
+        let work = move || {
+            handle
+                .block_on(async { lent.version().get().await })
+                .map(drop)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap()
+    });
+    waited.unwrap();
+    let own = std::thread::spawn(move || pve.version().get().send_blocking().map(drop));
+    own.join().unwrap().unwrap();
+}
+
 /// Everything of the layer for everyday work is sent from the same values as in asynchronous code.
 #[test]
 fn guests_are_worked_with_without_a_runtime() {

@@ -1,6 +1,7 @@
 //! Attacks: servers on raw sockets that do what no honest server does, and what it takes to stand them.
 
 use std::fmt::Write as _;
+use std::future::IntoFuture;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -12,7 +13,7 @@ use proxmox_api::bounds::Bounds;
 use proxmox_api::client::limit::RateLimit;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
-use proxmox_api::{Client, ClientBuilder, Error};
+use proxmox_api::{Client, ClientBuilder, Error, Value};
 
 /// Serves each connection in a thread of its own and gives the address.
 fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> String {
@@ -68,8 +69,7 @@ async fn mixed_up(calls: usize, body: &'static str) -> usize {
         let (client, wrong) = (client.clone(), Arc::clone(&wrong));
         tasks.spawn(async move {
             for number in (task..calls).step_by(64) {
-                let call =
-                    client.request::<proxmox_api::Value>(Method::Get, format!("/pools/{number}"));
+                let call = client.request::<Value>(Method::Get, format!("/pools/{number}"));
                 match call.await {
                     Err(Error::Api(error)) if error.reason() == format!("phrase {number}") => {}
                     _ => {
@@ -186,7 +186,7 @@ async fn no_damaged_answer_does_harm() {
         tasks.spawn(async move {
             for _ in 0..runs / 32 {
                 let start = Instant::now();
-                let outcome = client.request(Method::Get, "/version").await;
+                let outcome = client.request::<Value>(Method::Get, "/version").await;
                 assert!(start.elapsed() < Duration::from_secs(3), "the time is kept");
                 if let Err(error) = outcome {
                     let text = format!("{error} {error:?}");
@@ -202,6 +202,93 @@ async fn no_damaged_answer_does_harm() {
     let told = told.load(Ordering::Relaxed);
     println!("{runs} damaged answers, {told} errors");
     assert!(told > 300, "some damage is seen: {told}");
+}
+
+/// Counts requests by their first line.
+type Seen = Arc<std::sync::Mutex<std::collections::BTreeMap<String, usize>>>;
+
+#[test]
+fn a_runtime_that_ends_takes_its_connections_and_doubles_nothing() {
+    let seen = Seen::default();
+    let url = serve({
+        let seen = Arc::clone(&seen);
+        move |stream| {
+            while let Some(head) = read_head(stream) {
+                let line = head.lines().next().unwrap_or_default().to_owned();
+                *seen.lock().expect("no panic").entry(line).or_default() += 1;
+                if whole(stream, "200 OK", br#"{"data":null}"#).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let client = builder(&url).build().expect("complete");
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    for round in 0..50 {
+        // The connection belongs to the runtime that made it.
+        let first = runtime();
+        first
+            .block_on(
+                client
+                    .request::<Value>(Method::Get, format!("/pools/{round}"))
+                    .into_future(),
+            )
+            .expect("answered");
+        drop(first);
+        let path = format!("/pools/{round}/x");
+        let outcome =
+            runtime().block_on(client.request::<Value>(Method::Post, &path).into_future());
+        let count = |path: &str| {
+            let seen = seen.lock().expect("no panic");
+            let line = seen
+                .iter()
+                .find(|(line, _)| line.starts_with(&format!("POST /api2/json{path} ")));
+            line.map_or(0, |(_, count)| *count)
+        };
+        match outcome {
+            Ok(_) => assert_eq!(count(&path), 1),
+            Err(error) => {
+                assert!(
+                    matches!(error, Error::Interrupted(_) | Error::Connect(_)),
+                    "{error}"
+                );
+                assert!(count(&path) <= 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_early_is_sent_once_whatever_is_seen_of_the_refusal() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let url = serve({
+        let seen = Arc::clone(&seen);
+        move |stream| {
+            if read_head(stream).is_some() {
+                seen.fetch_add(1, Ordering::Relaxed);
+                // Closing while there is something unread resets the connection.
+                let _ = whole(stream, "413 too large\r\nConnection: close", b"");
+            }
+        }
+    });
+    let client = builder(&url).timeout(TIMEOUT).build().expect("complete");
+    for round in 1..=20 {
+        let upload = client
+            .upload("pve1", "local")
+            .bytes(vec![0; 4 << 20])
+            .name("x.iso");
+        match upload.await {
+            Err(Error::Api(error)) => assert_eq!(error.status(), 413),
+            Err(Error::Interrupted(_)) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(seen.load(Ordering::Relaxed), round);
+    }
 }
 
 // Attacks on memory. Each runs in a process of its own, whose peak is the highest it ever had.
@@ -536,7 +623,7 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
         builder = builder.password("root@pam", "0a1b2c3d");
     }
     let client = builder.bounds(Bounds::new().pages(5000)).build()?;
-    let request = client.request::<proxmox_api::Value>(Method::Get, "/version");
+    let request = client.request::<Value>(Method::Get, "/version");
     match victim {
         Victim::Call | Victim::Login => request.await.map(drop),
         Victim::Upload => {
@@ -553,7 +640,10 @@ async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
                 .retry(RetryPolicy::none())
                 .timeout(TIMEOUT)
                 .build()?;
-            proxied.request(Method::Get, "/version").await.map(drop)
+            proxied
+                .request::<Value>(Method::Get, "/version")
+                .await
+                .map(drop)
         }
         Victim::TaskLog => {
             let upid = "UPID:pve1:00000001:00000002:00000003:vzdump:100:root@pam:";

@@ -205,7 +205,7 @@ impl Host {
         let failed = match outcome {
             Ok(answer) => matches!(answer.status, 502..=504),
             Err(error) if error.timed_out_after().is_some() => {
-                state.timeouts += 1;
+                state.timeouts = state.timeouts.saturating_add(1);
                 state.timeouts >= TIMEOUTS
             }
             Err(error) => error.exceeded().is_none(),
