@@ -172,7 +172,7 @@ impl Client {
 pub(crate) mod reply {
     use super::{
         ApiValue, Client, DecodeError, DeserializeOwned, Extra, Reply, Value, decode_answer,
-        decode_beside,
+        decode_beside, problem_of,
     };
 
     /// Whatever comes is as good as nothing.
