@@ -510,16 +510,17 @@ fn attacks() -> Vec<Attack> {
             },
         ),
         #[cfg(feature = "nodes")]
-        attack("a list without an end", Victim::Items, |stream, _| {
-            for number in 0.. {
+        attack("a list without an end", Victim::Items, |stream, head| {
+            let mut head = head.to_owned();
+            while let Some((_, start)) = head.split_once("start=") {
+                let digits = start.split(['&', ' ']).next().unwrap_or_default();
+                let number: u64 = digits.parse().unwrap_or_default();
                 let task = format!(
                     r#"{{"upid":"UPID:pve1:{number:08X}:0:0:x::root@pam:","node":"pve1","pid":{number},"pstart":1,"starttime":1,"type":"x","id":"","user":"root@pam"}}"#
                 );
                 let body = format!("{{\"data\":[{task}],\"total\":1000000000}}");
                 whole(stream, "200 OK", body.as_bytes())?;
-                if read_head(stream).is_none() {
-                    break;
-                }
+                head = read_head(stream).unwrap_or_default();
             }
             Ok(())
         }),
