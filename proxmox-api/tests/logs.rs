@@ -127,7 +127,9 @@ async fn work(pve: &Simulator) -> Vec<String> {
         .expect("accepted");
     root.access()
         .acl()
-        .put("/", ["Administrator"])
+        .put()
+        .path("/")
+        .roles(["Administrator"])
         .users(["alice@pve"])
         .await
         .expect("accepted");
