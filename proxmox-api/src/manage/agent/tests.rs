@@ -458,7 +458,12 @@ async fn a_refusal_repeats_no_secret() {
     let client = fake.token_client();
     let guest = client.guest_at(100, "pve1", Kind::Qemu);
     let request = |vm: &QemuVmidPath| {
-        let call = vm.agent().set_user_password().post("root", "n3w/pass word");
+        let call = vm
+            .agent()
+            .set_user_password()
+            .post()
+            .username("root")
+            .password("n3w/pass word");
         call.into_request()
     };
     let error = guest.ask_agent(request).await.expect_err("refused");
