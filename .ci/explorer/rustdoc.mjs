@@ -20,7 +20,7 @@ function leads(hit, call) {
   if (hit.endsWith(`/pve/${page}`) || hit.includes(`/pve/${page}#`)) return true;
   const [file, anchor] = hit.split("#");
   const html = readFileSync(fileURLToPath(file), "utf8");
-  const from = anchor ? html.indexOf(`id="${anchor}"`) : html.indexOf('class="top-doc"');
+  const from = anchor ? html.indexOf(`id="${anchor}"`) : html.indexOf("top-doc");
   const text = html.slice(from, anchor ? html.indexOf('<section id="', from + 20) : html.indexOf("</details>", from));
   const of = (kind) => call.replace(/^(\S+ \/nodes\/\{node\}\/)(qemu|lxc)/, `$1${kind}`);
   return [`/${own}"`, `"${own}"`].some((link) => text.includes(link)) || [call, of("{qemu|lxc}")].some((name) => text.includes(`<code>${name}</code>`));

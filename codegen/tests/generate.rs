@@ -433,7 +433,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
     let output = generate(&input(&[("9.0", endpoints)], &overlay)).unwrap();
     let text = &output.files["all.rs"];
     for wanted in [
-        "//! | [`POST /things`](ThingsPost)<br>`things().post(thing_id)` | [`Things`] | Thing.Make |  |",
+        "//! | [`POST /things`](ThingsPost)<br><code>things()<wbr>.post(thing_id)</code> | [`Things`] | Thing.Make |  |",
         "/// let answer = pve.things().post(\"thingid\").await?;",
         "/// * Gives: [`Things`]",
         "/// * Releases: 9.0 to 9.0",
@@ -449,7 +449,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     let index = &output.files["index.rs"];
-    let row = "//! | [`POST /things`](super::all::ThingsPost)<br>`things().post(thing_id)` | data | Thing.Make |  |";
+    let row = "//! | [`POST /things`](super::all::ThingsPost)<br><code>things()<wbr>.post(thing_id)</code> | data | Thing.Make |  |";
     assert!(index.contains(row), "{index}");
 
     let useless = ("aliases.toml", "[aliases]\n\"GET /nothing\" = [\"x\"]");
@@ -457,7 +457,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
     assert!(
         found
             .iter()
-            .any(|problem| problem == "aliases.toml: GET /nothing: matches nothing"),
+            .any(|problem| problem.contains("GET /nothing: matches nothing")),
         "{found:?}"
     );
 }

@@ -107,9 +107,10 @@ impl Emitter<'_> {
                     None => self.answer_in_short(&endpoint.returns),
                 };
                 format!(
-                    "| {}<br>`{}` | {answer} | {} | {} |",
+                    "| {}<br><code>{}</code> | {answer} | {} | {} |",
                     self.call_link(endpoint),
-                    self.rust_call(endpoint),
+                    // A browser may break the line before each step.
+                    self.rust_call(endpoint).replace(").", ")<wbr>."),
                     privileges_in_short(endpoint),
                     self.availability(endpoint.presence, self.whole())
                         .trim_end_matches('.'),
