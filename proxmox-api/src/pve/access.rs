@@ -3,52 +3,52 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /access`](AccessPath::get)<br>`access().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
-//! | [`GET /access/acl`](AccessAclPath::get)<br>`access().acl().get()` | list of [`AccessAclItem`] | … |  |
-//! | [`PUT /access/acl`](AccessAclPut)<br>`access().acl().put().path(path).roles(roles)` | `()` | Permissions.Modify |  |
-//! | [`GET /access/domains`](AccessDomainsPath::get)<br>`access().domains().get()` | list of [`AccessDomainsItem`] | no login |  |
-//! | [`POST /access/domains`](AccessDomainsPost)<br>`access().domains().post().type_(type_).realm(realm)` | `()` | Realm.Allocate |  |
-//! | [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get)<br>`access().domains().realm(realm).get()` | [`AccessDomain`] | Realm.Allocate or Sys.Audit |  |
-//! | [`PUT /access/domains/{realm}`](AccessDomainsRealmPut)<br>`access().domains().realm(realm).put()` | `()` | Realm.Allocate |  |
-//! | [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete)<br>`access().domains().realm(realm).delete()` | `()` | Realm.Allocate |  |
-//! | [`POST /access/domains/{realm}/sync`](AccessDomainsRealmSyncPost)<br>`access().domains().realm(realm).sync().post()` | [`Task`] | Realm.AllocateUser, User.Modify |  |
-//! | [`GET /access/groups`](AccessGroupsPath::get)<br>`access().groups().get()` | list of [`AccessGroupsItem`] | … |  |
-//! | [`POST /access/groups`](AccessGroupsPost)<br>`access().groups().post(groupid)` | `()` | Group.Allocate |  |
-//! | [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get)<br>`access().groups().groupid(groupid).get()` | [`AccessGroup`] | Sys.Audit or Group.Allocate |  |
-//! | [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut)<br>`access().groups().groupid(groupid).put()` | `()` | Group.Allocate |  |
-//! | [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete)<br>`access().groups().groupid(groupid).delete()` | `()` | Group.Allocate |  |
-//! | [`GET /access/openid`](AccessOpenidPath::get)<br>`access().openid().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
-//! | [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post)<br>`access().openid().auth_url().post().realm(realm).redirect_url(redirect_url)` | `String` | no login |  |
-//! | [`POST /access/openid/login`](AccessOpenidLoginPath::post)<br>`access().openid().login().post().state(state).code(code).redirect_url(redirect_url)` | [`AccessOpenidLogin`] | no login |  |
-//! | [`PUT /access/password`](AccessPasswordPut)<br>`access().password().put().userid(userid).password(password)` | `()` | own user or Realm.AllocateUser, User.Modify … |  |
-//! | [`GET /access/permissions`](AccessPermissionsGet)<br>`access().permissions().get()` | map of map of `bool` | … |  |
-//! | [`GET /access/roles`](AccessRolesPath::get)<br>`access().roles().get()` | list of [`AccessRolesItem`] |  |  |
-//! | [`POST /access/roles`](AccessRolesPost)<br>`access().roles().post(roleid)` | `()` | Sys.Modify |  |
-//! | [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get)<br>`access().roles().roleid(roleid).get()` | [`AccessRole`] |  |  |
-//! | [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut)<br>`access().roles().roleid(roleid).put()` | `()` | Sys.Modify |  |
-//! | [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete)<br>`access().roles().roleid(roleid).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /access/tfa`](AccessTfaPath::get)<br>`access().tfa().get()` | list of [`AccessTfaItem`] | … |  |
-//! | [`POST /access/tfa`](AccessTfaPath::post)<br>`access().tfa().post(response)` | [`AccessTfa`] |  | Until 7.4 |
-//! | [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get)<br>`access().tfa().userid(userid).get()` | list of [`AccessTfaUseridItem`] | own user or User.Modify or Sys.Audit |  |
-//! | [`POST /access/tfa/{userid}`](AccessTfaUseridPost)<br>`access().tfa().userid(userid).post(type_)` | [`AccessTfaUserid`] | own user or User.Modify |  |
-//! | [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get)<br>`access().tfa().userid(userid).id(id).get()` | [`AccessTfaUseridItem`] | own user or User.Modify or Sys.Audit |  |
-//! | [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut)<br>`access().tfa().userid(userid).id(id).put()` | `()` | own user or User.Modify |  |
-//! | [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete)<br>`access().tfa().userid(userid).id(id).delete()` | `()` | own user or User.Modify |  |
-//! | [`GET /access/ticket`](AccessTicketPath::get)<br>`access().ticket().get()` | `()` | no login |  |
-//! | [`POST /access/ticket`](AccessTicketPost)<br>`access().ticket().post().username(username).password(password)` | [`AccessTicket`] | no login |  |
-//! | [`GET /access/users`](AccessUsersGet)<br>`access().users().get()` | list of [`AccessUsersItem`] | … |  |
-//! | [`POST /access/users`](AccessUsersPost)<br>`access().users().post(userid)` | `()` | Realm.AllocateUser, User.Modify |  |
-//! | [`GET /access/users/{userid}`](AccessUsersUseridPath::get)<br>`access().users().userid(userid).get()` | [`AccessUser`] | User.Modify or Sys.Audit |  |
-//! | [`PUT /access/users/{userid}`](AccessUsersUseridPut)<br>`access().users().userid(userid).put()` | `()` | User.Modify |  |
-//! | [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete)<br>`access().users().userid(userid).delete()` | `()` | Realm.AllocateUser, User.Modify |  |
-//! | [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet)<br>`access().users().userid(userid).tfa().get()` | [`AccessUsersTfa`] | own user or User.Modify or Sys.Audit |  |
-//! | [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get)<br>`access().users().userid(userid).token().get()` | list of [`AccessUsersTokenItem`] | own user or User.Modify |  |
-//! | [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get)<br>`access().users().userid(userid).token().tokenid(tokenid).get()` | [`AccessUsersTokenGet`] | own user or User.Modify |  |
-//! | [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost)<br>`access().users().userid(userid).token().tokenid(tokenid).post()` | [`AccessUsersTokenPost`] | own user or User.Modify |  |
-//! | [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut)<br>`access().users().userid(userid).token().tokenid(tokenid).put()` | [`AccessUsersTokenPut`] | own user or User.Modify |  |
-//! | [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete)<br>`access().users().userid(userid).token().tokenid(tokenid).delete()` | `()` | own user or User.Modify |  |
-//! | [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put)<br>`access().users().userid(userid).unlock_tfa().put()` | `bool` | User.Modify | Since 8.0 |
-//! | [`POST /access/vncticket`](AccessVncticketPost)<br>`access().vncticket().post().authid(authid).vncticket(vncticket).path(path).privs(privs)` | `()` | no login | Since 9.1 |
+//! | [`GET /access`](AccessPath::get)<br><code>access()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
+//! | [`GET /access/acl`](AccessAclPath::get)<br><code>access()<wbr>.acl()<wbr>.get()</code> | list of [`AccessAclItem`] | … |  |
+//! | [`PUT /access/acl`](AccessAclPut)<br><code>access()<wbr>.acl()<wbr>.put()<wbr>.path(path)<wbr>.roles(roles)</code> | `()` | Permissions.Modify |  |
+//! | [`GET /access/domains`](AccessDomainsPath::get)<br><code>access()<wbr>.domains()<wbr>.get()</code> | list of [`AccessDomainsItem`] | no login |  |
+//! | [`POST /access/domains`](AccessDomainsPost)<br><code>access()<wbr>.domains()<wbr>.post()<wbr>.type_(type_)<wbr>.realm(realm)</code> | `()` | Realm.Allocate |  |
+//! | [`GET /access/domains/{realm}`](AccessDomainsRealmPath::get)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.get()</code> | [`AccessDomain`] | Realm.Allocate or Sys.Audit |  |
+//! | [`PUT /access/domains/{realm}`](AccessDomainsRealmPut)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.put()</code> | `()` | Realm.Allocate |  |
+//! | [`DELETE /access/domains/{realm}`](AccessDomainsRealmPath::delete)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.delete()</code> | `()` | Realm.Allocate |  |
+//! | [`POST /access/domains/{realm}/sync`](AccessDomainsRealmSyncPost)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.sync()<wbr>.post()</code> | [`Task`] | Realm.AllocateUser, User.Modify |  |
+//! | [`GET /access/groups`](AccessGroupsPath::get)<br><code>access()<wbr>.groups()<wbr>.get()</code> | list of [`AccessGroupsItem`] | … |  |
+//! | [`POST /access/groups`](AccessGroupsPost)<br><code>access()<wbr>.groups()<wbr>.post(groupid)</code> | `()` | Group.Allocate |  |
+//! | [`GET /access/groups/{groupid}`](AccessGroupsGroupidPath::get)<br><code>access()<wbr>.groups()<wbr>.groupid(groupid)<wbr>.get()</code> | [`AccessGroup`] | Sys.Audit or Group.Allocate |  |
+//! | [`PUT /access/groups/{groupid}`](AccessGroupsGroupidPut)<br><code>access()<wbr>.groups()<wbr>.groupid(groupid)<wbr>.put()</code> | `()` | Group.Allocate |  |
+//! | [`DELETE /access/groups/{groupid}`](AccessGroupsGroupidPath::delete)<br><code>access()<wbr>.groups()<wbr>.groupid(groupid)<wbr>.delete()</code> | `()` | Group.Allocate |  |
+//! | [`GET /access/openid`](AccessOpenidPath::get)<br><code>access()<wbr>.openid()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
+//! | [`POST /access/openid/auth-url`](AccessOpenidAuthUrlPath::post)<br><code>access()<wbr>.openid()<wbr>.auth_url()<wbr>.post()<wbr>.realm(realm)<wbr>.redirect_url(redirect_url)</code> | `String` | no login |  |
+//! | [`POST /access/openid/login`](AccessOpenidLoginPath::post)<br><code>access()<wbr>.openid()<wbr>.login()<wbr>.post()<wbr>.state(state)<wbr>.code(code)<wbr>.redirect_url(redirect_url)</code> | [`AccessOpenidLogin`] | no login |  |
+//! | [`PUT /access/password`](AccessPasswordPut)<br><code>access()<wbr>.password()<wbr>.put()<wbr>.userid(userid)<wbr>.password(password)</code> | `()` | own user or Realm.AllocateUser, User.Modify … |  |
+//! | [`GET /access/permissions`](AccessPermissionsGet)<br><code>access()<wbr>.permissions()<wbr>.get()</code> | map of map of `bool` | … |  |
+//! | [`GET /access/roles`](AccessRolesPath::get)<br><code>access()<wbr>.roles()<wbr>.get()</code> | list of [`AccessRolesItem`] |  |  |
+//! | [`POST /access/roles`](AccessRolesPost)<br><code>access()<wbr>.roles()<wbr>.post(roleid)</code> | `()` | Sys.Modify |  |
+//! | [`GET /access/roles/{roleid}`](AccessRolesRoleidPath::get)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.get()</code> | [`AccessRole`] |  |  |
+//! | [`PUT /access/roles/{roleid}`](AccessRolesRoleidPut)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /access/roles/{roleid}`](AccessRolesRoleidPath::delete)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /access/tfa`](AccessTfaPath::get)<br><code>access()<wbr>.tfa()<wbr>.get()</code> | list of [`AccessTfaItem`] | … |  |
+//! | [`POST /access/tfa`](AccessTfaPath::post)<br><code>access()<wbr>.tfa()<wbr>.post(response)</code> | [`AccessTfa`] |  | Until 7.4 |
+//! | [`GET /access/tfa/{userid}`](AccessTfaUseridPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.get()</code> | list of [`AccessTfaUseridItem`] | own user or User.Modify or Sys.Audit |  |
+//! | [`POST /access/tfa/{userid}`](AccessTfaUseridPost)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.post(type_)</code> | [`AccessTfaUserid`] | own user or User.Modify |  |
+//! | [`GET /access/tfa/{userid}/{id}`](AccessTfaUseridIdPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.get()</code> | [`AccessTfaUseridItem`] | own user or User.Modify or Sys.Audit |  |
+//! | [`PUT /access/tfa/{userid}/{id}`](AccessTfaUseridIdPut)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.put()</code> | `()` | own user or User.Modify |  |
+//! | [`DELETE /access/tfa/{userid}/{id}`](AccessTfaUseridIdDelete)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.delete()</code> | `()` | own user or User.Modify |  |
+//! | [`GET /access/ticket`](AccessTicketPath::get)<br><code>access()<wbr>.ticket()<wbr>.get()</code> | `()` | no login |  |
+//! | [`POST /access/ticket`](AccessTicketPost)<br><code>access()<wbr>.ticket()<wbr>.post()<wbr>.username(username)<wbr>.password(password)</code> | [`AccessTicket`] | no login |  |
+//! | [`GET /access/users`](AccessUsersGet)<br><code>access()<wbr>.users()<wbr>.get()</code> | list of [`AccessUsersItem`] | … |  |
+//! | [`POST /access/users`](AccessUsersPost)<br><code>access()<wbr>.users()<wbr>.post(userid)</code> | `()` | Realm.AllocateUser, User.Modify |  |
+//! | [`GET /access/users/{userid}`](AccessUsersUseridPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.get()</code> | [`AccessUser`] | User.Modify or Sys.Audit |  |
+//! | [`PUT /access/users/{userid}`](AccessUsersUseridPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.put()</code> | `()` | User.Modify |  |
+//! | [`DELETE /access/users/{userid}`](AccessUsersUseridPath::delete)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.delete()</code> | `()` | Realm.AllocateUser, User.Modify |  |
+//! | [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.tfa()<wbr>.get()</code> | [`AccessUsersTfa`] | own user or User.Modify or Sys.Audit |  |
+//! | [`GET /access/users/{userid}/token`](AccessUsersUseridTokenPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.get()</code> | list of [`AccessUsersTokenItem`] | own user or User.Modify |  |
+//! | [`GET /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.get()</code> | [`AccessUsersTokenGet`] | own user or User.Modify |  |
+//! | [`POST /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPost)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.post()</code> | [`AccessUsersTokenPost`] | own user or User.Modify |  |
+//! | [`PUT /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.put()</code> | [`AccessUsersTokenPut`] | own user or User.Modify |  |
+//! | [`DELETE /access/users/{userid}/token/{tokenid}`](AccessUsersUseridTokenTokenidPath::delete)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.delete()</code> | `()` | own user or User.Modify |  |
+//! | [`PUT /access/users/{userid}/unlock-tfa`](AccessUsersUseridUnlockTfaPath::put)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.unlock_tfa()<wbr>.put()</code> | `bool` | User.Modify | Since 8.0 |
+//! | [`POST /access/vncticket`](AccessVncticketPost)<br><code>access()<wbr>.vncticket()<wbr>.post()<wbr>.authid(authid)<wbr>.vncticket(vncticket)<wbr>.path(path)<wbr>.privs(privs)</code> | `()` | no login | Since 9.1 |
 
 use crate::support::*;
 

@@ -3,80 +3,80 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster`](ClusterPath::get)<br>`cluster().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /cluster/backup`](ClusterBackupPath::get)<br>`cluster().backup().get()` | list of [`ClusterBackupItem`] | Sys.Audit |  |
-//! | [`POST /cluster/backup`](ClusterBackupPost)<br>`cluster().backup().post()` | `()` | Sys.Modify … |  |
-//! | [`GET /cluster/backup-info`](ClusterBackupInfoPath::get)<br>`cluster().backup_info().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | root@pam |  |
-//! | [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get)<br>`cluster().backup_info().not_backed_up().get()` | list of [`ClusterBackupInfoNotBackedUpItem`] | Sys.Audit |  |
-//! | [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get)<br>`cluster().backup().id(id).get()` | [`ClusterBackupItem`] | Sys.Audit |  |
-//! | [`PUT /cluster/backup/{id}`](ClusterBackupIdPut)<br>`cluster().backup().id(id).put()` | `()` | Sys.Modify … |  |
-//! | [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete)<br>`cluster().backup().id(id).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get)<br>`cluster().backup().id(id).included_volumes().get()` | [`ClusterBackupIncludedVolumes`] | Sys.Audit |  |
-//! | [`GET /cluster/bulk-action`](ClusterBulkActionPath::get)<br>`cluster().bulk_action().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.1 |
-//! | [`GET /cluster/bulk-action/guest`](ClusterBulkActionGuestPath::get)<br>`cluster().bulk_action().guest().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/migrate`](ClusterBulkActionGuestMigratePost)<br>`cluster().bulk_action().guest().migrate().post(target)` | [`Task`] | …, VM.Migrate or …, VM.Migrate | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/shutdown`](ClusterBulkActionGuestShutdownPost)<br>`cluster().bulk_action().guest().shutdown().post()` | [`Task`] | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/start`](ClusterBulkActionGuestStartPost)<br>`cluster().bulk_action().guest().start().post()` | [`Task`] | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/suspend`](ClusterBulkActionGuestSuspendPost)<br>`cluster().bulk_action().guest().suspend().post()` | [`Task`] | …, VM.PowerMgmt or …, VM.PowerMgmt … | Since 9.1 |
-//! | [`GET /cluster/config`](ClusterConfigPath::get)<br>`cluster().config().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit |  |
-//! | [`POST /cluster/config`](ClusterConfigPost)<br>`cluster().config().post(clustername)` | [`Task`] | root@pam |  |
-//! | [`GET /cluster/config/apiversion`](ClusterConfigApiversionPath::get)<br>`cluster().config().apiversion().get()` | `i64` | Sys.Audit |  |
-//! | [`GET /cluster/config/join`](ClusterConfigJoinGet)<br>`cluster().config().join().get()` | [`ClusterConfigJoin`] | Sys.Audit |  |
-//! | [`POST /cluster/config/join`](ClusterConfigJoinPost)<br>`cluster().config().join().post().hostname(hostname).fingerprint(fingerprint).password(password)` | [`Task`] | root@pam |  |
-//! | [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get)<br>`cluster().config().nodes().get()` | list of [`ClusterConfigNodesItem`] | Sys.Audit |  |
-//! | [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost)<br>`cluster().config().nodes().node(node).post()` | [`ClusterConfigNode`] | root@pam |  |
-//! | [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete)<br>`cluster().config().nodes().node(node).delete()` | `()` | root@pam |  |
-//! | [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get)<br>`cluster().config().qdevice().get()` | [`ClusterConfigQdevice`] | Sys.Audit |  |
-//! | [`GET /cluster/config/totem`](ClusterConfigTotemPath::get)<br>`cluster().config().totem().get()` | [`ClusterConfigTotem`], or `None` | Sys.Audit |  |
-//! | [`GET /cluster/jobs`](ClusterJobsPath::get)<br>`cluster().jobs().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
-//! | [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get)<br>`cluster().jobs().realm_sync().get()` | list of [`ClusterJobsRealmSyncItem`] | Sys.Audit | Since 8.0 |
-//! | [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get)<br>`cluster().jobs().realm_sync().id(id).get()` | [`ClusterJobsRealmSync`] | Sys.Audit | Since 8.0 |
-//! | [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost)<br>`cluster().jobs().realm_sync().id(id).post(schedule)` | `()` | Realm.AllocateUser, User.Modify | Since 8.0 |
-//! | [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut)<br>`cluster().jobs().realm_sync().id(id).put(schedule)` | `()` | Realm.AllocateUser, User.Modify | Since 8.0 |
-//! | [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete)<br>`cluster().jobs().realm_sync().id(id).delete()` | `()` | Sys.Modify | Since 8.0 |
-//! | [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet)<br>`cluster().jobs().schedule_analyze().get(schedule)` | list of [`ClusterJobsScheduleAnalyzeItem`] |  |  |
-//! | [`GET /cluster/log`](ClusterLogGet)<br>`cluster().log().get()` | list of [`ClusterLogItem`] | … |  |
-//! | [`GET /cluster/mapping`](ClusterMappingPath::get)<br>`cluster().mapping().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.0 |
-//! | [`GET /cluster/mapping/dir`](ClusterMappingDirGet)<br>`cluster().mapping().dir().get()` | list of [`ClusterMappingDirItem`] | … | Since 8.4 |
-//! | [`POST /cluster/mapping/dir`](ClusterMappingDirPost)<br>`cluster().mapping().dir().post().id(id).map(map)` | `()` | Mapping.Modify | Since 8.4 |
-//! | [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get)<br>`cluster().mapping().dir().id(id).get()` | [`ClusterMappingDir`] | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.4 |
-//! | [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut)<br>`cluster().mapping().dir().id(id).put()` | `()` | Mapping.Modify | Since 8.4 |
-//! | [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete)<br>`cluster().mapping().dir().id(id).delete()` | `()` | Mapping.Modify | Since 8.4 |
-//! | [`GET /cluster/mapping/pci`](ClusterMappingPciGet)<br>`cluster().mapping().pci().get()` | list of [`ClusterMappingPciItem`] | … | Since 8.0 |
-//! | [`POST /cluster/mapping/pci`](ClusterMappingPciPost)<br>`cluster().mapping().pci().post().id(id).map(map)` | `()` | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get)<br>`cluster().mapping().pci().id(id).get()` | [`ClusterMappingPci`] | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.0 |
-//! | [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut)<br>`cluster().mapping().pci().id(id).put()` | `()` | Mapping.Modify | Since 8.0 |
-//! | [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete)<br>`cluster().mapping().pci().id(id).delete()` | `()` | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/mapping/usb`](ClusterMappingUsbGet)<br>`cluster().mapping().usb().get()` | list of [`ClusterMappingUsbItem`] | … | Since 8.0 |
-//! | [`POST /cluster/mapping/usb`](ClusterMappingUsbPost)<br>`cluster().mapping().usb().post().id(id).map(map)` | `()` | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get)<br>`cluster().mapping().usb().id(id).get()` | [`ClusterMappingUsb`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 8.0 |
-//! | [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut)<br>`cluster().mapping().usb().id(id).put(map)` | `()` | Mapping.Modify | Since 8.0 |
-//! | [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete)<br>`cluster().mapping().usb().id(id).delete()` | `()` | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/metrics`](ClusterMetricsPath::get)<br>`cluster().metrics().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /cluster/metrics/export`](ClusterMetricsExportGet)<br>`cluster().metrics().export().get()` | [`ClusterMetricsExport`] | Sys.Audit | Since 8.3 |
-//! | [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get)<br>`cluster().metrics().server().get()` | list of [`ClusterMetricsServerItem`] | Sys.Audit |  |
-//! | [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get)<br>`cluster().metrics().server().id(id).get()` | [`ClusterMetricsServer`] | Sys.Audit |  |
-//! | [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost)<br>`cluster().metrics().server().id(id).post().type_(type_).server(server).port(port)` | `()` | Sys.Modify |  |
-//! | [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut)<br>`cluster().metrics().server().id(id).put(server, port)` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete)<br>`cluster().metrics().server().id(id).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/nextid`](ClusterNextidGet)<br>`cluster().nextid().get()` | `u32` |  |  |
-//! | [`GET /cluster/options`](ClusterOptionsPath::get)<br>`cluster().options().get()` | [`ClusterOptions`] | Sys.Audit |  |
-//! | [`PUT /cluster/options`](ClusterOptionsPut)<br>`cluster().options().put()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/qemu`](ClusterQemuPath::get)<br>`cluster().qemu().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.2 |
-//! | [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet)<br>`cluster().qemu().cpu_flags().get()` | list of [`QemuCpuFlag`](super::types::QemuCpuFlag) | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get)<br>`cluster().qemu().custom_cpu_models().get()` | list of [`ClusterQemuCustomCpuModelsItem`] | … | Since 9.2 |
-//! | [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost)<br>`cluster().qemu().custom_cpu_models().post().cputype(cputype).reported_model(reported_model)` | `()` | Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).get()` | [`ClusterQemuCustomCpuModelsItem`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
-//! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).put()` | `()` | Mapping.Modify | Since 9.2 |
-//! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).delete()` | `()` | Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/replication`](ClusterReplicationPath::get)<br>`cluster().replication().get()` | list of [`ClusterReplicationItem`] | … |  |
-//! | [`POST /cluster/replication`](ClusterReplicationPost)<br>`cluster().replication().post().type_(type_).id(id).target(target)` | `()` | VM.Replicate |  |
-//! | [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get)<br>`cluster().replication().id(id).get()` | [`ClusterReplication`] | VM.Audit |  |
-//! | [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut)<br>`cluster().replication().id(id).put()` | `()` | VM.Replicate |  |
-//! | [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete)<br>`cluster().replication().id(id).delete()` | `()` | VM.Replicate |  |
-//! | [`GET /cluster/resources`](ClusterResourcesGet)<br>`cluster().resources().get()` | list of [`ClusterResourcesItem`] | … |  |
-//! | [`GET /cluster/status`](ClusterStatusPath::get)<br>`cluster().status().get()` | list of [`ClusterStatusItem`] | Sys.Audit |  |
-//! | [`GET /cluster/tasks`](ClusterTasksPath::get)<br>`cluster().tasks().get()` | list of [`ClusterTasksItem`] | … |  |
+//! | [`GET /cluster`](ClusterPath::get)<br><code>cluster()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /cluster/backup`](ClusterBackupPath::get)<br><code>cluster()<wbr>.backup()<wbr>.get()</code> | list of [`ClusterBackupItem`] | Sys.Audit |  |
+//! | [`POST /cluster/backup`](ClusterBackupPost)<br><code>cluster()<wbr>.backup()<wbr>.post()</code> | `()` | Sys.Modify … |  |
+//! | [`GET /cluster/backup-info`](ClusterBackupInfoPath::get)<br><code>cluster()<wbr>.backup_info()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | root@pam |  |
+//! | [`GET /cluster/backup-info/not-backed-up`](ClusterBackupInfoNotBackedUpPath::get)<br><code>cluster()<wbr>.backup_info()<wbr>.not_backed_up()<wbr>.get()</code> | list of [`ClusterBackupInfoNotBackedUpItem`] | Sys.Audit |  |
+//! | [`GET /cluster/backup/{id}`](ClusterBackupIdPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.get()</code> | [`ClusterBackupItem`] | Sys.Audit |  |
+//! | [`PUT /cluster/backup/{id}`](ClusterBackupIdPut)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.put()</code> | `()` | Sys.Modify … |  |
+//! | [`DELETE /cluster/backup/{id}`](ClusterBackupIdPath::delete)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/backup/{id}/included_volumes`](ClusterBackupIdIncludedVolumesPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.included_volumes()<wbr>.get()</code> | [`ClusterBackupIncludedVolumes`] | Sys.Audit |  |
+//! | [`GET /cluster/bulk-action`](ClusterBulkActionPath::get)<br><code>cluster()<wbr>.bulk_action()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.1 |
+//! | [`GET /cluster/bulk-action/guest`](ClusterBulkActionGuestPath::get)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/migrate`](ClusterBulkActionGuestMigratePost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.migrate()<wbr>.post(target)</code> | [`Task`] | …, VM.Migrate or …, VM.Migrate | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/shutdown`](ClusterBulkActionGuestShutdownPost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.shutdown()<wbr>.post()</code> | [`Task`] | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/start`](ClusterBulkActionGuestStartPost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.start()<wbr>.post()</code> | [`Task`] | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/suspend`](ClusterBulkActionGuestSuspendPost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.suspend()<wbr>.post()</code> | [`Task`] | …, VM.PowerMgmt or …, VM.PowerMgmt … | Since 9.1 |
+//! | [`GET /cluster/config`](ClusterConfigPath::get)<br><code>cluster()<wbr>.config()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit |  |
+//! | [`POST /cluster/config`](ClusterConfigPost)<br><code>cluster()<wbr>.config()<wbr>.post(clustername)</code> | [`Task`] | root@pam |  |
+//! | [`GET /cluster/config/apiversion`](ClusterConfigApiversionPath::get)<br><code>cluster()<wbr>.config()<wbr>.apiversion()<wbr>.get()</code> | `i64` | Sys.Audit |  |
+//! | [`GET /cluster/config/join`](ClusterConfigJoinGet)<br><code>cluster()<wbr>.config()<wbr>.join()<wbr>.get()</code> | [`ClusterConfigJoin`] | Sys.Audit |  |
+//! | [`POST /cluster/config/join`](ClusterConfigJoinPost)<br><code>cluster()<wbr>.config()<wbr>.join()<wbr>.post()<wbr>.hostname(hostname)<wbr>.fingerprint(fingerprint)<wbr>.password(password)</code> | [`Task`] | root@pam |  |
+//! | [`GET /cluster/config/nodes`](ClusterConfigNodesPath::get)<br><code>cluster()<wbr>.config()<wbr>.nodes()<wbr>.get()</code> | list of [`ClusterConfigNodesItem`] | Sys.Audit |  |
+//! | [`POST /cluster/config/nodes/{node}`](ClusterConfigNodesNodePost)<br><code>cluster()<wbr>.config()<wbr>.nodes()<wbr>.node(node)<wbr>.post()</code> | [`ClusterConfigNode`] | root@pam |  |
+//! | [`DELETE /cluster/config/nodes/{node}`](ClusterConfigNodesNodePath::delete)<br><code>cluster()<wbr>.config()<wbr>.nodes()<wbr>.node(node)<wbr>.delete()</code> | `()` | root@pam |  |
+//! | [`GET /cluster/config/qdevice`](ClusterConfigQdevicePath::get)<br><code>cluster()<wbr>.config()<wbr>.qdevice()<wbr>.get()</code> | [`ClusterConfigQdevice`] | Sys.Audit |  |
+//! | [`GET /cluster/config/totem`](ClusterConfigTotemPath::get)<br><code>cluster()<wbr>.config()<wbr>.totem()<wbr>.get()</code> | [`ClusterConfigTotem`], or `None` | Sys.Audit |  |
+//! | [`GET /cluster/jobs`](ClusterJobsPath::get)<br><code>cluster()<wbr>.jobs()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) |  |  |
+//! | [`GET /cluster/jobs/realm-sync`](ClusterJobsRealmSyncPath::get)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.get()</code> | list of [`ClusterJobsRealmSyncItem`] | Sys.Audit | Since 8.0 |
+//! | [`GET /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::get)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.get()</code> | [`ClusterJobsRealmSync`] | Sys.Audit | Since 8.0 |
+//! | [`POST /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPost)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.post(schedule)</code> | `()` | Realm.AllocateUser, User.Modify | Since 8.0 |
+//! | [`PUT /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPut)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.put(schedule)</code> | `()` | Realm.AllocateUser, User.Modify | Since 8.0 |
+//! | [`DELETE /cluster/jobs/realm-sync/{id}`](ClusterJobsRealmSyncIdPath::delete)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.delete()</code> | `()` | Sys.Modify | Since 8.0 |
+//! | [`GET /cluster/jobs/schedule-analyze`](ClusterJobsScheduleAnalyzeGet)<br><code>cluster()<wbr>.jobs()<wbr>.schedule_analyze()<wbr>.get(schedule)</code> | list of [`ClusterJobsScheduleAnalyzeItem`] |  |  |
+//! | [`GET /cluster/log`](ClusterLogGet)<br><code>cluster()<wbr>.log()<wbr>.get()</code> | list of [`ClusterLogItem`] | … |  |
+//! | [`GET /cluster/mapping`](ClusterMappingPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 8.0 |
+//! | [`GET /cluster/mapping/dir`](ClusterMappingDirGet)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.get()</code> | list of [`ClusterMappingDirItem`] | … | Since 8.4 |
+//! | [`POST /cluster/mapping/dir`](ClusterMappingDirPost)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.post()<wbr>.id(id)<wbr>.map(map)</code> | `()` | Mapping.Modify | Since 8.4 |
+//! | [`GET /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.id(id)<wbr>.get()</code> | [`ClusterMappingDir`] | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.4 |
+//! | [`PUT /cluster/mapping/dir/{id}`](ClusterMappingDirIdPut)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.id(id)<wbr>.put()</code> | `()` | Mapping.Modify | Since 8.4 |
+//! | [`DELETE /cluster/mapping/dir/{id}`](ClusterMappingDirIdPath::delete)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.id(id)<wbr>.delete()</code> | `()` | Mapping.Modify | Since 8.4 |
+//! | [`GET /cluster/mapping/pci`](ClusterMappingPciGet)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.get()</code> | list of [`ClusterMappingPciItem`] | … | Since 8.0 |
+//! | [`POST /cluster/mapping/pci`](ClusterMappingPciPost)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.post()<wbr>.id(id)<wbr>.map(map)</code> | `()` | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.id(id)<wbr>.get()</code> | [`ClusterMappingPci`] | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.0 |
+//! | [`PUT /cluster/mapping/pci/{id}`](ClusterMappingPciIdPut)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.id(id)<wbr>.put()</code> | `()` | Mapping.Modify | Since 8.0 |
+//! | [`DELETE /cluster/mapping/pci/{id}`](ClusterMappingPciIdPath::delete)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.id(id)<wbr>.delete()</code> | `()` | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/mapping/usb`](ClusterMappingUsbGet)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.get()</code> | list of [`ClusterMappingUsbItem`] | … | Since 8.0 |
+//! | [`POST /cluster/mapping/usb`](ClusterMappingUsbPost)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.post()<wbr>.id(id)<wbr>.map(map)</code> | `()` | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.id(id)<wbr>.get()</code> | [`ClusterMappingUsb`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 8.0 |
+//! | [`PUT /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPut)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.id(id)<wbr>.put(map)</code> | `()` | Mapping.Modify | Since 8.0 |
+//! | [`DELETE /cluster/mapping/usb/{id}`](ClusterMappingUsbIdPath::delete)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.id(id)<wbr>.delete()</code> | `()` | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/metrics`](ClusterMetricsPath::get)<br><code>cluster()<wbr>.metrics()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /cluster/metrics/export`](ClusterMetricsExportGet)<br><code>cluster()<wbr>.metrics()<wbr>.export()<wbr>.get()</code> | [`ClusterMetricsExport`] | Sys.Audit | Since 8.3 |
+//! | [`GET /cluster/metrics/server`](ClusterMetricsServerPath::get)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.get()</code> | list of [`ClusterMetricsServerItem`] | Sys.Audit |  |
+//! | [`GET /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::get)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.get()</code> | [`ClusterMetricsServer`] | Sys.Audit |  |
+//! | [`POST /cluster/metrics/server/{id}`](ClusterMetricsServerIdPost)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.post()<wbr>.type_(type_)<wbr>.server(server)<wbr>.port(port)</code> | `()` | Sys.Modify |  |
+//! | [`PUT /cluster/metrics/server/{id}`](ClusterMetricsServerIdPut)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.put(server, port)</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/metrics/server/{id}`](ClusterMetricsServerIdPath::delete)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/nextid`](ClusterNextidGet)<br><code>cluster()<wbr>.nextid()<wbr>.get()</code> | `u32` |  |  |
+//! | [`GET /cluster/options`](ClusterOptionsPath::get)<br><code>cluster()<wbr>.options()<wbr>.get()</code> | [`ClusterOptions`] | Sys.Audit |  |
+//! | [`PUT /cluster/options`](ClusterOptionsPut)<br><code>cluster()<wbr>.options()<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/qemu`](ClusterQemuPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  | Since 9.2 |
+//! | [`GET /cluster/qemu/cpu-flags`](ClusterQemuCpuFlagsGet)<br><code>cluster()<wbr>.qemu()<wbr>.cpu_flags()<wbr>.get()</code> | list of [`QemuCpuFlag`](super::types::QemuCpuFlag) | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.get()</code> | list of [`ClusterQemuCustomCpuModelsItem`] | … | Since 9.2 |
+//! | [`POST /cluster/qemu/custom-cpu-models`](ClusterQemuCustomCpuModelsPost)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.post()<wbr>.cputype(cputype)<wbr>.reported_model(reported_model)</code> | `()` | Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.get()</code> | [`ClusterQemuCustomCpuModelsItem`] | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
+//! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePut)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.put()</code> | `()` | Mapping.Modify | Since 9.2 |
+//! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](ClusterQemuCustomCpuModelsCputypePath::delete)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.delete()</code> | `()` | Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/replication`](ClusterReplicationPath::get)<br><code>cluster()<wbr>.replication()<wbr>.get()</code> | list of [`ClusterReplicationItem`] | … |  |
+//! | [`POST /cluster/replication`](ClusterReplicationPost)<br><code>cluster()<wbr>.replication()<wbr>.post()<wbr>.type_(type_)<wbr>.id(id)<wbr>.target(target)</code> | `()` | VM.Replicate |  |
+//! | [`GET /cluster/replication/{id}`](ClusterReplicationIdPath::get)<br><code>cluster()<wbr>.replication()<wbr>.id(id)<wbr>.get()</code> | [`ClusterReplication`] | VM.Audit |  |
+//! | [`PUT /cluster/replication/{id}`](ClusterReplicationIdPut)<br><code>cluster()<wbr>.replication()<wbr>.id(id)<wbr>.put()</code> | `()` | VM.Replicate |  |
+//! | [`DELETE /cluster/replication/{id}`](ClusterReplicationIdDelete)<br><code>cluster()<wbr>.replication()<wbr>.id(id)<wbr>.delete()</code> | `()` | VM.Replicate |  |
+//! | [`GET /cluster/resources`](ClusterResourcesGet)<br><code>cluster()<wbr>.resources()<wbr>.get()</code> | list of [`ClusterResourcesItem`] | … |  |
+//! | [`GET /cluster/status`](ClusterStatusPath::get)<br><code>cluster()<wbr>.status()<wbr>.get()</code> | list of [`ClusterStatusItem`] | Sys.Audit |  |
+//! | [`GET /cluster/tasks`](ClusterTasksPath::get)<br><code>cluster()<wbr>.tasks()<wbr>.get()</code> | list of [`ClusterTasksItem`] | … |  |
 
 use crate::support::*;
 

@@ -3,21 +3,21 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/acme`](ClusterAcmePath::get)<br>`cluster().acme().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get)<br>`cluster().acme().account().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`POST /cluster/acme/account`](ClusterAcmeAccountPost)<br>`cluster().acme().account().post(contact)` | [`Task`] | root@pam |  |
-//! | [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get)<br>`cluster().acme().account().name(name).get()` | [`ClusterAcmeAccount`] | root@pam |  |
-//! | [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut)<br>`cluster().acme().account().name(name).put()` | [`Task`] | root@pam |  |
-//! | [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete)<br>`cluster().acme().account().name(name).delete()` | [`Task`] | root@pam |  |
-//! | [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get)<br>`cluster().acme().challenge_schema().get()` | list of [`ClusterAcmeChallengeSchemaItem`] |  |  |
-//! | [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get)<br>`cluster().acme().directories().get()` | list of [`ClusterAcmeDirectoriesItem`] |  |  |
-//! | [`GET /cluster/acme/meta`](ClusterAcmeMetaGet)<br>`cluster().acme().meta().get()` | [`ClusterAcmeMeta`] | Sys.Audit | Since 8.1 |
-//! | [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet)<br>`cluster().acme().plugins().get()` | list of [`ClusterAcmePluginsItem`] | Sys.Modify |  |
-//! | [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost)<br>`cluster().acme().plugins().post().type_(type_).id(id)` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get)<br>`cluster().acme().plugins().id(id).get()` | [`ClusterAcmePluginsItem`] | Sys.Modify |  |
-//! | [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut)<br>`cluster().acme().plugins().id(id).put()` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete)<br>`cluster().acme().plugins().id(id).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/acme/tos`](ClusterAcmeTosGet)<br>`cluster().acme().tos().get()` | `String`, or `None` |  |  |
+//! | [`GET /cluster/acme`](ClusterAcmePath::get)<br><code>cluster()<wbr>.acme()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /cluster/acme/account`](ClusterAcmeAccountPath::get)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`POST /cluster/acme/account`](ClusterAcmeAccountPost)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.post(contact)</code> | [`Task`] | root@pam |  |
+//! | [`GET /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::get)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.get()</code> | [`ClusterAcmeAccount`] | root@pam |  |
+//! | [`PUT /cluster/acme/account/{name}`](ClusterAcmeAccountNamePut)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.put()</code> | [`Task`] | root@pam |  |
+//! | [`DELETE /cluster/acme/account/{name}`](ClusterAcmeAccountNamePath::delete)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | root@pam |  |
+//! | [`GET /cluster/acme/challenge-schema`](ClusterAcmeChallengeSchemaPath::get)<br><code>cluster()<wbr>.acme()<wbr>.challenge_schema()<wbr>.get()</code> | list of [`ClusterAcmeChallengeSchemaItem`] |  |  |
+//! | [`GET /cluster/acme/directories`](ClusterAcmeDirectoriesPath::get)<br><code>cluster()<wbr>.acme()<wbr>.directories()<wbr>.get()</code> | list of [`ClusterAcmeDirectoriesItem`] |  |  |
+//! | [`GET /cluster/acme/meta`](ClusterAcmeMetaGet)<br><code>cluster()<wbr>.acme()<wbr>.meta()<wbr>.get()</code> | [`ClusterAcmeMeta`] | Sys.Audit | Since 8.1 |
+//! | [`GET /cluster/acme/plugins`](ClusterAcmePluginsGet)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.get()</code> | list of [`ClusterAcmePluginsItem`] | Sys.Modify |  |
+//! | [`POST /cluster/acme/plugins`](ClusterAcmePluginsPost)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.post()<wbr>.type_(type_)<wbr>.id(id)</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::get)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.get()</code> | [`ClusterAcmePluginsItem`] | Sys.Modify |  |
+//! | [`PUT /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPut)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/acme/plugins/{id}`](ClusterAcmePluginsIdPath::delete)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/acme/tos`](ClusterAcmeTosGet)<br><code>cluster()<wbr>.acme()<wbr>.tos()<wbr>.get()</code> | `String`, or `None` |  |  |
 
 use crate::support::*;
 

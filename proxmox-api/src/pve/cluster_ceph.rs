@@ -3,13 +3,13 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/ceph`](ClusterCephPath::get)<br>`cluster().ceph().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get)<br>`cluster().ceph().flags().get()` | list of [`ClusterCephFlagsItem`] | Sys.Audit |  |
-//! | [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut)<br>`cluster().ceph().flags().put()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get)<br>`cluster().ceph().flags().flag(flag).get()` | `bool` | Sys.Audit |  |
-//! | [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put)<br>`cluster().ceph().flags().flag(flag).put(value)` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet)<br>`cluster().ceph().metadata().get()` | [`ClusterCephMetadata`] | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /cluster/ceph/status`](ClusterCephStatusPath::get)<br>`cluster().ceph().status().get()` | [`CephStatus`](super::types::CephStatus) | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /cluster/ceph`](ClusterCephPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /cluster/ceph/flags`](ClusterCephFlagsPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.get()</code> | list of [`ClusterCephFlagsItem`] | Sys.Audit |  |
+//! | [`PUT /cluster/ceph/flags`](ClusterCephFlagsPut)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.put()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.flag(flag)<wbr>.get()</code> | `bool` | Sys.Audit |  |
+//! | [`PUT /cluster/ceph/flags/{flag}`](ClusterCephFlagsFlagPath::put)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.flag(flag)<wbr>.put(value)</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/ceph/metadata`](ClusterCephMetadataGet)<br><code>cluster()<wbr>.ceph()<wbr>.metadata()<wbr>.get()</code> | [`ClusterCephMetadata`] | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /cluster/ceph/status`](ClusterCephStatusPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.status()<wbr>.get()</code> | [`CephStatus`](super::types::CephStatus) | Sys.Audit or Datastore.Audit |  |
 
 use crate::support::*;
 

@@ -3,37 +3,37 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/firewall`](ClusterFirewallPath::get)<br>`cluster().firewall().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get)<br>`cluster().firewall().aliases().get()` | list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost)<br>`cluster().firewall().aliases().post().name(name).cidr(cidr)` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get)<br>`cluster().firewall().aliases().name(name).get()` | [`FirewallAlias`](super::types::FirewallAlias) | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut)<br>`cluster().firewall().aliases().name(name).put(cidr)` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete)<br>`cluster().firewall().aliases().name(name).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get)<br>`cluster().firewall().groups().get()` | list of [`ClusterFirewallGroupsItem`] |  |  |
-//! | [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost)<br>`cluster().firewall().groups().post(group)` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get)<br>`cluster().firewall().groups().group(group).get()` | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost)<br>`cluster().firewall().groups().group(group).post().type_(type_).action(action)` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete)<br>`cluster().firewall().groups().group(group).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get)<br>`cluster().firewall().groups().group(group).pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut)<br>`cluster().firewall().groups().group(group).pos(pos).put()` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete)<br>`cluster().firewall().groups().group(group).pos(pos).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get)<br>`cluster().firewall().ipset().get()` | list of [`FirewallIpset`](super::types::FirewallIpset) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost)<br>`cluster().firewall().ipset().post(name)` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get)<br>`cluster().firewall().ipset().name(name).get()` | list of [`FirewallIpsetItem`](super::types::FirewallIpsetItem) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost)<br>`cluster().firewall().ipset().name(name).post(cidr)` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete)<br>`cluster().firewall().ipset().name(name).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get)<br>`cluster().firewall().ipset().name(name).cidr(cidr).get()` | [`FirewallIpsetEntry`](super::types::FirewallIpsetEntry) | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut)<br>`cluster().firewall().ipset().name(name).cidr(cidr).put()` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete)<br>`cluster().firewall().ipset().name(name).cidr(cidr).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get)<br>`cluster().firewall().macros().get()` | list of [`ClusterFirewallMacrosItem`] |  |  |
-//! | [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get)<br>`cluster().firewall().options().get()` | [`ClusterFirewallOptions`] | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut)<br>`cluster().firewall().options().put()` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet)<br>`cluster().firewall().refs().get()` | list of [`ClusterFirewallRefsItem`] | Sys.Audit |  |
-//! | [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get)<br>`cluster().firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost)<br>`cluster().firewall().rules().post().type_(type_).action(action)` | `()` | Sys.Modify |  |
-//! | [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get)<br>`cluster().firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut)<br>`cluster().firewall().rules().pos(pos).put()` | `()` | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete)<br>`cluster().firewall().rules().pos(pos).delete()` | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall`](ClusterFirewallPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /cluster/firewall/aliases`](ClusterFirewallAliasesPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.get()</code> | list of [`FirewallAliasesItem`](super::types::FirewallAliasesItem) | Sys.Audit |  |
+//! | [`POST /cluster/firewall/aliases`](ClusterFirewallAliasesPost)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.post()<wbr>.name(name)<wbr>.cidr(cidr)</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePath::get)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.get()</code> | [`FirewallAlias`](super::types::FirewallAlias) | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNamePut)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.put(cidr)</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/aliases/{name}`](ClusterFirewallAliasesNameDelete)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/groups`](ClusterFirewallGroupsPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.get()</code> | list of [`ClusterFirewallGroupsItem`] |  |  |
+//! | [`POST /cluster/firewall/groups`](ClusterFirewallGroupsPost)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.post(group)</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.get()</code> | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
+//! | [`POST /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPost)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/groups/{group}`](ClusterFirewallGroupsGroupPath::delete)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.pos(pos)<wbr>.get()</code> | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosPut)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.pos(pos)<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/groups/{group}/{pos}`](ClusterFirewallGroupsGroupPosDelete)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.pos(pos)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/ipset`](ClusterFirewallIpsetPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.get()</code> | list of [`FirewallIpset`](super::types::FirewallIpset) | Sys.Audit |  |
+//! | [`POST /cluster/firewall/ipset`](ClusterFirewallIpsetPost)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.post(name)</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePath::get)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.get()</code> | list of [`FirewallIpsetItem`](super::types::FirewallIpsetItem) | Sys.Audit |  |
+//! | [`POST /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNamePost)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.post(cidr)</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/ipset/{name}`](ClusterFirewallIpsetNameDelete)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.get()</code> | [`FirewallIpsetEntry`](super::types::FirewallIpsetEntry) | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrPut)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](ClusterFirewallIpsetNameCidrDelete)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/macros`](ClusterFirewallMacrosPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.macros()<wbr>.get()</code> | list of [`ClusterFirewallMacrosItem`] |  |  |
+//! | [`GET /cluster/firewall/options`](ClusterFirewallOptionsPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | [`ClusterFirewallOptions`] | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/options`](ClusterFirewallOptionsPut)<br><code>cluster()<wbr>.firewall()<wbr>.options()<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/refs`](ClusterFirewallRefsGet)<br><code>cluster()<wbr>.firewall()<wbr>.refs()<wbr>.get()</code> | list of [`ClusterFirewallRefsItem`] | Sys.Audit |  |
+//! | [`GET /cluster/firewall/rules`](ClusterFirewallRulesPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
+//! | [`POST /cluster/firewall/rules`](ClusterFirewallRulesPost)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> | `()` | Sys.Modify |  |
+//! | [`GET /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosPut)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/rules/{pos}`](ClusterFirewallRulesPosDelete)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> | `()` | Sys.Modify |  |
 
 use crate::support::*;
 

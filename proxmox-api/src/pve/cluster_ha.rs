@@ -3,29 +3,29 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/ha`](ClusterHaPath::get)<br>`cluster().ha().get()` | list of [`IdEntry`](super::types::IdEntry) | Sys.Audit |  |
-//! | [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get)<br>`cluster().ha().groups().get()` | list of [`ClusterHaGroupsItem`] | Sys.Audit |  |
-//! | [`POST /cluster/ha/groups`](ClusterHaGroupsPost)<br>`cluster().ha().groups().post().group(group).nodes(nodes)` | `()` | Sys.Console |  |
-//! | [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get)<br>`cluster().ha().groups().group(group).get()` | [`ClusterHaGroupsItem`] | Sys.Audit |  |
-//! | [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut)<br>`cluster().ha().groups().group(group).put()` | `()` | Sys.Console |  |
-//! | [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete)<br>`cluster().ha().groups().group(group).delete()` | `()` | Sys.Console |  |
-//! | [`GET /cluster/ha/resources`](ClusterHaResourcesGet)<br>`cluster().ha().resources().get()` | list of [`ClusterHaResourcesItem`] | Sys.Audit |  |
-//! | [`POST /cluster/ha/resources`](ClusterHaResourcesPost)<br>`cluster().ha().resources().post(sid)` | `()` | Sys.Console |  |
-//! | [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get)<br>`cluster().ha().resources().sid(sid).get()` | [`ClusterHaResource`] | Sys.Audit |  |
-//! | [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut)<br>`cluster().ha().resources().sid(sid).put()` | `()` | Sys.Console |  |
-//! | [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete)<br>`cluster().ha().resources().sid(sid).delete()` | `()` | Sys.Console |  |
-//! | [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post)<br>`cluster().ha().resources().sid(sid).migrate().post(node)` | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
-//! | [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post)<br>`cluster().ha().resources().sid(sid).relocate().post(node)` | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
-//! | [`GET /cluster/ha/rules`](ClusterHaRulesGet)<br>`cluster().ha().rules().get()` | list of [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
-//! | [`POST /cluster/ha/rules`](ClusterHaRulesPost)<br>`cluster().ha().rules().post().type_(type_).rule(rule).resources(resources)` | `()` | Sys.Console | Since 9.0 |
-//! | [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get)<br>`cluster().ha().rules().rule(rule).get()` | [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
-//! | [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut)<br>`cluster().ha().rules().rule(rule).put(type_)` | `()` | Sys.Console | Since 9.0 |
-//! | [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete)<br>`cluster().ha().rules().rule(rule).delete()` | `()` | Sys.Console | Since 9.0 |
-//! | [`GET /cluster/ha/status`](ClusterHaStatusPath::get)<br>`cluster().ha().status().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`POST /cluster/ha/status/arm-ha`](ClusterHaStatusArmHaPath::post)<br>`cluster().ha().status().arm_ha().post()` | `()` | Sys.Console | Since 9.1 |
-//! | [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get)<br>`cluster().ha().status().current().get()` | list of [`ClusterHaStatusCurrentItem`] | Sys.Audit |  |
-//! | [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post)<br>`cluster().ha().status().disarm_ha().post(resource_mode)` | `()` | Sys.Console | Since 9.1 |
-//! | [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get)<br>`cluster().ha().status().manager_status().get()` | [`ClusterHaStatusManagerStatus`] | Sys.Audit |  |
+//! | [`GET /cluster/ha`](ClusterHaPath::get)<br><code>cluster()<wbr>.ha()<wbr>.get()</code> | list of [`IdEntry`](super::types::IdEntry) | Sys.Audit |  |
+//! | [`GET /cluster/ha/groups`](ClusterHaGroupsPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.get()</code> | list of [`ClusterHaGroupsItem`] | Sys.Audit |  |
+//! | [`POST /cluster/ha/groups`](ClusterHaGroupsPost)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.post()<wbr>.group(group)<wbr>.nodes(nodes)</code> | `()` | Sys.Console |  |
+//! | [`GET /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.get()</code> | [`ClusterHaGroupsItem`] | Sys.Audit |  |
+//! | [`PUT /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPut)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.put()</code> | `()` | Sys.Console |  |
+//! | [`DELETE /cluster/ha/groups/{group}`](ClusterHaGroupsGroupPath::delete)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.delete()</code> | `()` | Sys.Console |  |
+//! | [`GET /cluster/ha/resources`](ClusterHaResourcesGet)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.get()</code> | list of [`ClusterHaResourcesItem`] | Sys.Audit |  |
+//! | [`POST /cluster/ha/resources`](ClusterHaResourcesPost)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.post(sid)</code> | `()` | Sys.Console |  |
+//! | [`GET /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPath::get)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.get()</code> | [`ClusterHaResource`] | Sys.Audit |  |
+//! | [`PUT /cluster/ha/resources/{sid}`](ClusterHaResourcesSidPut)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.put()</code> | `()` | Sys.Console |  |
+//! | [`DELETE /cluster/ha/resources/{sid}`](ClusterHaResourcesSidDelete)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.delete()</code> | `()` | Sys.Console |  |
+//! | [`POST /cluster/ha/resources/{sid}/migrate`](ClusterHaResourcesSidMigratePath::post)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.migrate()<wbr>.post(node)</code> | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
+//! | [`POST /cluster/ha/resources/{sid}/relocate`](ClusterHaResourcesSidRelocatePath::post)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.relocate()<wbr>.post(node)</code> | [`ClusterHaResourcesMigrate`], or `None` | Sys.Console |  |
+//! | [`GET /cluster/ha/rules`](ClusterHaRulesGet)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.get()</code> | list of [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
+//! | [`POST /cluster/ha/rules`](ClusterHaRulesPost)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.rule(rule)<wbr>.resources(resources)</code> | `()` | Sys.Console | Since 9.0 |
+//! | [`GET /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::get)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.get()</code> | [`ClusterHaRulesItem`] | Sys.Audit | Since 9.0 |
+//! | [`PUT /cluster/ha/rules/{rule}`](ClusterHaRulesRulePut)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.put(type_)</code> | `()` | Sys.Console | Since 9.0 |
+//! | [`DELETE /cluster/ha/rules/{rule}`](ClusterHaRulesRulePath::delete)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.delete()</code> | `()` | Sys.Console | Since 9.0 |
+//! | [`GET /cluster/ha/status`](ClusterHaStatusPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`POST /cluster/ha/status/arm-ha`](ClusterHaStatusArmHaPath::post)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.arm_ha()<wbr>.post()</code> | `()` | Sys.Console | Since 9.1 |
+//! | [`GET /cluster/ha/status/current`](ClusterHaStatusCurrentPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.current()<wbr>.get()</code> | list of [`ClusterHaStatusCurrentItem`] | Sys.Audit |  |
+//! | [`POST /cluster/ha/status/disarm-ha`](ClusterHaStatusDisarmHaPath::post)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.disarm_ha()<wbr>.post(resource_mode)</code> | `()` | Sys.Console | Since 9.1 |
+//! | [`GET /cluster/ha/status/manager_status`](ClusterHaStatusManagerStatusPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.manager_status()<wbr>.get()</code> | [`ClusterHaStatusManagerStatus`] | Sys.Audit |  |
 
 use crate::support::*;
 

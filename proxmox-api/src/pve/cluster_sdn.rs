@@ -3,84 +3,84 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/sdn`](ClusterSdnPath::get)<br>`cluster().sdn().get()` | list of [`IdEntry`](super::types::IdEntry) | SDN.Audit |  |
-//! | [`PUT /cluster/sdn`](ClusterSdnPut)<br>`cluster().sdn().put()` | [`Task`] | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet)<br>`cluster().sdn().controllers().get()` | list of [`ClusterSdnControllersItem`] | … |  |
-//! | [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post().type_(type_).controller(controller)` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet)<br>`cluster().sdn().controllers().controller(controller).get()` | [`ClusterSdnControllersItem`] | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut)<br>`cluster().sdn().controllers().controller(controller).put()` | `()` | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete)<br>`cluster().sdn().controllers().controller(controller).delete()` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dns`](ClusterSdnDnsGet)<br>`cluster().sdn().dns().get()` | list of [`ClusterSdnDnsItem`] | … |  |
-//! | [`POST /cluster/sdn/dns`](ClusterSdnDnsPost)<br>`cluster().sdn().dns().post().type_(type_).dns(dns).url(url).key(key)` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get)<br>`cluster().sdn().dns().dns(dns).get()` | [`ClusterSdnDnsItem`] | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut)<br>`cluster().sdn().dns().dns(dns).put()` | `()` | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete)<br>`cluster().sdn().dns().dns(dns).delete()` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get)<br>`cluster().sdn().dry_run().get(node)` | [`ClusterSdnDryRun`] | Sys.Audit | Since 9.1 |
-//! | [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get)<br>`cluster().sdn().fabrics().get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet)<br>`cluster().sdn().fabrics().all().get()` | [`ClusterSdnFabricsAll`] | … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet)<br>`cluster().sdn().fabrics().fabric().get()` | list of [`ClusterSdnFabricsFabricGetItem`] | … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost)<br>`cluster().sdn().fabrics().fabric().post().protocol(protocol).id(id)` | `()` | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get)<br>`cluster().sdn().fabrics().fabric().id(id).get()` | [`ClusterSdnFabricsFabricGetItem`] | SDN.Audit or SDN.Allocate | Since 9.0 |
-//! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut)<br>`cluster().sdn().fabrics().fabric().id(id).put(protocol)` | `()` | SDN.Allocate | Since 9.0 |
-//! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete)<br>`cluster().sdn().fabrics().fabric().id(id).delete()` | `()` | SDN.Allocate … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet)<br>`cluster().sdn().fabrics().node().get()` | list of [`ClusterSdnFabricsNodeItem`] | … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).get()` | list of [`ClusterSdnFabricsNodeItem`] | SDN.Audit … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).post().protocol(protocol).node_id(node_id)` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).get()` | [`ClusterSdnFabricsNodeItem`] | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
-//! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).put(protocol)` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).delete()` | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet)<br>`cluster().sdn().ipams().get()` | list of [`ClusterSdnIpamsItem`] | … |  |
-//! | [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost)<br>`cluster().sdn().ipams().post().type_(type_).ipam(ipam)` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get)<br>`cluster().sdn().ipams().ipam(ipam).get()` | [`ClusterSdnIpamsItem`] | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut)<br>`cluster().sdn().ipams().ipam(ipam).put()` | `()` | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete)<br>`cluster().sdn().ipams().ipam(ipam).delete()` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get)<br>`cluster().sdn().ipams().ipam(ipam).status().get()` | list of [`ClusterSdnIpamsStatusItem`] | … | Since 8.1 |
-//! | [`POST /cluster/sdn/lock`](ClusterSdnLockPost)<br>`cluster().sdn().lock().post()` | `String` | SDN.Allocate | Since 9.0 |
-//! | [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete)<br>`cluster().sdn().lock().delete()` | `()` | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet)<br>`cluster().sdn().prefix_lists().get()` | list of [`ClusterSdnPrefixListsItem`] | … | Since 9.2 |
-//! | [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost)<br>`cluster().sdn().prefix_lists().post(id)` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get)<br>`cluster().sdn().prefix_lists().id(id).get()` | [`ClusterSdnPrefixListsItem`] | SDN.Audit | Since 9.2 |
-//! | [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut)<br>`cluster().sdn().prefix_lists().id(id).put()` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete)<br>`cluster().sdn().prefix_lists().id(id).delete()` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().get()` | list of [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
-//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost)<br>`cluster().sdn().prefix_lists().id(id).entries().post().action(action).prefix(prefix)` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).get()` | [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
-//! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).put()` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).delete()` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost)<br>`cluster().sdn().rollback().post()` | `()` | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet)<br>`cluster().sdn().route_maps().get()` | list of [`ClusterSdnRouteMapsItem`] | … | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet)<br>`cluster().sdn().route_maps().entries().get()` | list of [`ClusterSdnRouteMapsEntriesItem`] | … | Since 9.2 |
-//! | [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost)<br>`cluster().sdn().route_maps().entries().post().route_map_id(route_map_id).order(order).action(action)` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).get()` | list of [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).get()` | [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
-//! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).put()` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).delete()` | `()` | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet)<br>`cluster().sdn().vnets().get()` | list of [`ClusterSdnVnetsItem`] | … |  |
-//! | [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost)<br>`cluster().sdn().vnets().post().vnet(vnet).zone(zone)` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet)<br>`cluster().sdn().vnets().vnet(vnet).get()` | [`ClusterSdnVnetsItem`] | SDN.Audit or SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut)<br>`cluster().sdn().vnets().vnet(vnet).put()` | `()` | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).delete()` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall`](ClusterSdnVnetsVnetFirewallPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) | root@pam | Since 8.3 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().get()` | [`ClusterSdnVnetsFirewallOptions`] | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().put()` | `()` | SDN.Allocate | Since 8.3 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().post().type_(type_).action(action)` | `()` | SDN.Allocate | Since 8.3 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).put()` | `()` | SDN.Allocate | Since 8.3 |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).delete()` | `()` | SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost)<br>`cluster().sdn().vnets().vnet(vnet).ips().post().zone(zone).ip(ip)` | `()` | SDN.Allocate | Since 8.1 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut)<br>`cluster().sdn().vnets().vnet(vnet).ips().put().zone(zone).ip(ip)` | `()` | SDN.Allocate | Since 8.1 |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete)<br>`cluster().sdn().vnets().vnet(vnet).ips().delete().zone(zone).ip(ip)` | `()` | SDN.Allocate | Since 8.1 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().get()` | list of [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
-//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost)<br>`cluster().sdn().vnets().vnet(vnet).subnets().post().type_(type_).subnet(subnet)` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).get()` | [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).put()` | `()` | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).delete()` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/zones`](ClusterSdnZonesGet)<br>`cluster().sdn().zones().get()` | list of [`ClusterSdnZonesItem`] | … |  |
-//! | [`POST /cluster/sdn/zones`](ClusterSdnZonesPost)<br>`cluster().sdn().zones().post().type_(type_).zone(zone)` | `()` | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet)<br>`cluster().sdn().zones().zone(zone).get()` | [`ClusterSdnZonesItem`] | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut)<br>`cluster().sdn().zones().zone(zone).put()` | `()` | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete)<br>`cluster().sdn().zones().zone(zone).delete()` | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn`](ClusterSdnPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.get()</code> | list of [`IdEntry`](super::types::IdEntry) | SDN.Audit |  |
+//! | [`PUT /cluster/sdn`](ClusterSdnPut)<br><code>cluster()<wbr>.sdn()<wbr>.put()</code> | [`Task`] | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/controllers`](ClusterSdnControllersGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.get()</code> | list of [`ClusterSdnControllersItem`] | … |  |
+//! | [`POST /cluster/sdn/controllers`](ClusterSdnControllersPost)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.post()<wbr>.type_(type_)<wbr>.controller(controller)</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.get()</code> | [`ClusterSdnControllersItem`] | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerPut)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.put()</code> | `()` | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/controllers/{controller}`](ClusterSdnControllersControllerDelete)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dns`](ClusterSdnDnsGet)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.get()</code> | list of [`ClusterSdnDnsItem`] | … |  |
+//! | [`POST /cluster/sdn/dns`](ClusterSdnDnsPost)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.post()<wbr>.type_(type_)<wbr>.dns(dns)<wbr>.url(url)<wbr>.key(key)</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.get()</code> | [`ClusterSdnDnsItem`] | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsPut)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.put()</code> | `()` | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/dns/{dns}`](ClusterSdnDnsDnsDelete)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dry_run()<wbr>.get(node)</code> | [`ClusterSdnDryRun`] | Sys.Audit | Since 9.1 |
+//! | [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.all()<wbr>.get()</code> | [`ClusterSdnFabricsAll`] | … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.get()</code> | list of [`ClusterSdnFabricsFabricGetItem`] | … | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.post()<wbr>.protocol(protocol)<wbr>.id(id)</code> | `()` | SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.get()</code> | [`ClusterSdnFabricsFabricGetItem`] | SDN.Audit or SDN.Allocate | Since 9.0 |
+//! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.put(protocol)</code> | `()` | SDN.Allocate | Since 9.0 |
+//! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.delete()</code> | `()` | SDN.Allocate … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.get()</code> | list of [`ClusterSdnFabricsNodeItem`] | … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.get()</code> | list of [`ClusterSdnFabricsNodeItem`] | SDN.Audit … | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.post()<wbr>.protocol(protocol)<wbr>.node_id(node_id)</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.get()</code> | [`ClusterSdnFabricsNodeItem`] | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
+//! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.put(protocol)</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.delete()</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.get()</code> | list of [`ClusterSdnIpamsItem`] | … |  |
+//! | [`POST /cluster/sdn/ipams`](ClusterSdnIpamsPost)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.post()<wbr>.type_(type_)<wbr>.ipam(ipam)</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.get()</code> | [`ClusterSdnIpamsItem`] | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamPut)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.put()</code> | `()` | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/ipams/{ipam}`](ClusterSdnIpamsIpamDelete)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/ipams/{ipam}/status`](ClusterSdnIpamsIpamStatusPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.status()<wbr>.get()</code> | list of [`ClusterSdnIpamsStatusItem`] | … | Since 8.1 |
+//! | [`POST /cluster/sdn/lock`](ClusterSdnLockPost)<br><code>cluster()<wbr>.sdn()<wbr>.lock()<wbr>.post()</code> | `String` | SDN.Allocate | Since 9.0 |
+//! | [`DELETE /cluster/sdn/lock`](ClusterSdnLockDelete)<br><code>cluster()<wbr>.sdn()<wbr>.lock()<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsGet)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.get()</code> | list of [`ClusterSdnPrefixListsItem`] | … | Since 9.2 |
+//! | [`POST /cluster/sdn/prefix-lists`](ClusterSdnPrefixListsPost)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.post(id)</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.get()</code> | [`ClusterSdnPrefixListsItem`] | SDN.Audit | Since 9.2 |
+//! | [`PUT /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.put()</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`DELETE /cluster/sdn/prefix-lists/{id}`](ClusterSdnPrefixListsIdDelete)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.get()</code> | list of [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
+//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](ClusterSdnPrefixListsIdEntriesPost)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.post()<wbr>.action(action)<wbr>.prefix(prefix)</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.get()</code> | [`ClusterSdnPrefixListsEntriesItem`] | SDN.Audit | Since 9.2 |
+//! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.put()</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`POST /cluster/sdn/rollback`](ClusterSdnRollbackPost)<br><code>cluster()<wbr>.sdn()<wbr>.rollback()<wbr>.post()</code> | `()` | SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/route-maps`](ClusterSdnRouteMapsGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.get()</code> | list of [`ClusterSdnRouteMapsItem`] | … | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.get()</code> | list of [`ClusterSdnRouteMapsEntriesItem`] | … | Since 9.2 |
+//! | [`POST /cluster/sdn/route-maps/entries`](ClusterSdnRouteMapsEntriesPost)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.post()<wbr>.route_map_id(route_map_id)<wbr>.order(order)<wbr>.action(action)</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](ClusterSdnRouteMapsEntriesRouteMapIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.get()</code> | list of [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.get()</code> | [`ClusterSdnRouteMapsEntriesItem`] | SDN.Audit or SDN.Allocate | Since 9.2 |
+//! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.put()</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/vnets`](ClusterSdnVnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.get()</code> | list of [`ClusterSdnVnetsItem`] | … |  |
+//! | [`POST /cluster/sdn/vnets`](ClusterSdnVnetsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.post()<wbr>.vnet(vnet)<wbr>.zone(zone)</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.get()</code> | [`ClusterSdnVnetsItem`] | SDN.Audit or SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.put()</code> | `()` | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}`](ClusterSdnVnetsVnetDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall`](ClusterSdnVnetsVnetFirewallPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | root@pam | Since 8.3 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | [`ClusterSdnVnetsFirewallOptions`] | SDN.Audit or SDN.Allocate | Since 8.3 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](ClusterSdnVnetsVnetFirewallOptionsPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.options()<wbr>.put()</code> | `()` | SDN.Allocate | Since 8.3 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | list of [`FirewallRule`](super::types::FirewallRule) | SDN.Audit or SDN.Allocate | Since 8.3 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](ClusterSdnVnetsVnetFirewallRulesPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> | `()` | SDN.Allocate | Since 8.3 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | [`FirewallRule`](super::types::FirewallRule) | SDN.Audit or SDN.Allocate | Since 8.3 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> | `()` | SDN.Allocate | Since 8.3 |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](ClusterSdnVnetsVnetFirewallRulesPosDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> | `()` | SDN.Allocate | Since 8.3 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.post()<wbr>.zone(zone)<wbr>.ip(ip)</code> | `()` | SDN.Allocate | Since 8.1 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.put()<wbr>.zone(zone)<wbr>.ip(ip)</code> | `()` | SDN.Allocate | Since 8.1 |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](ClusterSdnVnetsVnetIpsDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.delete()<wbr>.zone(zone)<wbr>.ip(ip)</code> | `()` | SDN.Allocate | Since 8.1 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.get()</code> | list of [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
+//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](ClusterSdnVnetsVnetSubnetsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.post()<wbr>.type_(type_)<wbr>.subnet(subnet)</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.get()</code> | [`ClusterSdnVnetsSubnetsItem`] | SDN.Audit or SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.put()</code> | `()` | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](ClusterSdnVnetsVnetSubnetsSubnetDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/zones`](ClusterSdnZonesGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.get()</code> | list of [`ClusterSdnZonesItem`] | … |  |
+//! | [`POST /cluster/sdn/zones`](ClusterSdnZonesPost)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.post()<wbr>.type_(type_)<wbr>.zone(zone)</code> | `()` | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.get()</code> | [`ClusterSdnZonesItem`] | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/zones/{zone}`](ClusterSdnZonesZonePut)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.put()</code> | `()` | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/zones/{zone}`](ClusterSdnZonesZoneDelete)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.delete()</code> | `()` | SDN.Allocate |  |
 
 use crate::support::*;
 

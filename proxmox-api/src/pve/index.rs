@@ -5,690 +5,690 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /access`](super::access::AccessPath::get)<br>`access().get()` | data |  |  |
-//! | [`GET /access/acl`](super::access::AccessAclPath::get)<br>`access().acl().get()` | data | … |  |
-//! | [`PUT /access/acl`](super::access::AccessAclPut)<br>`access().acl().put().path(path).roles(roles)` |  | Permissions.Modify |  |
-//! | [`GET /access/domains`](super::access::AccessDomainsPath::get)<br>`access().domains().get()` | data | no login |  |
-//! | [`POST /access/domains`](super::access::AccessDomainsPost)<br>`access().domains().post().type_(type_).realm(realm)` |  | Realm.Allocate |  |
-//! | [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get)<br>`access().domains().realm(realm).get()` | data | Realm.Allocate or Sys.Audit |  |
-//! | [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut)<br>`access().domains().realm(realm).put()` |  | Realm.Allocate |  |
-//! | [`DELETE /access/domains/{realm}`](super::access::AccessDomainsRealmPath::delete)<br>`access().domains().realm(realm).delete()` |  | Realm.Allocate |  |
-//! | [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost)<br>`access().domains().realm(realm).sync().post()` | task | Realm.AllocateUser, User.Modify |  |
-//! | [`GET /access/groups`](super::access::AccessGroupsPath::get)<br>`access().groups().get()` | data | … |  |
-//! | [`POST /access/groups`](super::access::AccessGroupsPost)<br>`access().groups().post(groupid)` |  | Group.Allocate |  |
-//! | [`GET /access/groups/{groupid}`](super::access::AccessGroupsGroupidPath::get)<br>`access().groups().groupid(groupid).get()` | data | Sys.Audit or Group.Allocate |  |
-//! | [`PUT /access/groups/{groupid}`](super::access::AccessGroupsGroupidPut)<br>`access().groups().groupid(groupid).put()` |  | Group.Allocate |  |
-//! | [`DELETE /access/groups/{groupid}`](super::access::AccessGroupsGroupidPath::delete)<br>`access().groups().groupid(groupid).delete()` |  | Group.Allocate |  |
-//! | [`GET /access/openid`](super::access::AccessOpenidPath::get)<br>`access().openid().get()` | data |  |  |
-//! | [`POST /access/openid/auth-url`](super::access::AccessOpenidAuthUrlPath::post)<br>`access().openid().auth_url().post().realm(realm).redirect_url(redirect_url)` | data | no login |  |
-//! | [`POST /access/openid/login`](super::access::AccessOpenidLoginPath::post)<br>`access().openid().login().post().state(state).code(code).redirect_url(redirect_url)` | data | no login |  |
-//! | [`PUT /access/password`](super::access::AccessPasswordPut)<br>`access().password().put().userid(userid).password(password)` |  | own user or Realm.AllocateUser, User.Modify … |  |
-//! | [`GET /access/permissions`](super::access::AccessPermissionsGet)<br>`access().permissions().get()` | data | … |  |
-//! | [`GET /access/roles`](super::access::AccessRolesPath::get)<br>`access().roles().get()` | data |  |  |
-//! | [`POST /access/roles`](super::access::AccessRolesPost)<br>`access().roles().post(roleid)` |  | Sys.Modify |  |
-//! | [`GET /access/roles/{roleid}`](super::access::AccessRolesRoleidPath::get)<br>`access().roles().roleid(roleid).get()` | data |  |  |
-//! | [`PUT /access/roles/{roleid}`](super::access::AccessRolesRoleidPut)<br>`access().roles().roleid(roleid).put()` |  | Sys.Modify |  |
-//! | [`DELETE /access/roles/{roleid}`](super::access::AccessRolesRoleidPath::delete)<br>`access().roles().roleid(roleid).delete()` |  | Sys.Modify |  |
-//! | [`GET /access/tfa`](super::access::AccessTfaPath::get)<br>`access().tfa().get()` | data | … |  |
-//! | [`POST /access/tfa`](super::access::AccessTfaPath::post)<br>`access().tfa().post(response)` | data |  | Until 7.4 |
-//! | [`GET /access/tfa/{userid}`](super::access::AccessTfaUseridPath::get)<br>`access().tfa().userid(userid).get()` | data | own user or User.Modify or Sys.Audit |  |
-//! | [`POST /access/tfa/{userid}`](super::access::AccessTfaUseridPost)<br>`access().tfa().userid(userid).post(type_)` | data | own user or User.Modify |  |
-//! | [`GET /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdPath::get)<br>`access().tfa().userid(userid).id(id).get()` | data | own user or User.Modify or Sys.Audit |  |
-//! | [`PUT /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdPut)<br>`access().tfa().userid(userid).id(id).put()` |  | own user or User.Modify |  |
-//! | [`DELETE /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdDelete)<br>`access().tfa().userid(userid).id(id).delete()` |  | own user or User.Modify |  |
-//! | [`GET /access/ticket`](super::access::AccessTicketPath::get)<br>`access().ticket().get()` |  | no login |  |
-//! | [`POST /access/ticket`](super::access::AccessTicketPost)<br>`access().ticket().post().username(username).password(password)` | data | no login |  |
-//! | [`GET /access/users`](super::access::AccessUsersGet)<br>`access().users().get()` | data | … |  |
-//! | [`POST /access/users`](super::access::AccessUsersPost)<br>`access().users().post(userid)` |  | Realm.AllocateUser, User.Modify |  |
-//! | [`GET /access/users/{userid}`](super::access::AccessUsersUseridPath::get)<br>`access().users().userid(userid).get()` | data | User.Modify or Sys.Audit |  |
-//! | [`PUT /access/users/{userid}`](super::access::AccessUsersUseridPut)<br>`access().users().userid(userid).put()` |  | User.Modify |  |
-//! | [`DELETE /access/users/{userid}`](super::access::AccessUsersUseridPath::delete)<br>`access().users().userid(userid).delete()` |  | Realm.AllocateUser, User.Modify |  |
-//! | [`GET /access/users/{userid}/tfa`](super::access::AccessUsersUseridTfaGet)<br>`access().users().userid(userid).tfa().get()` | data | own user or User.Modify or Sys.Audit |  |
-//! | [`GET /access/users/{userid}/token`](super::access::AccessUsersUseridTokenPath::get)<br>`access().users().userid(userid).token().get()` | data | own user or User.Modify |  |
-//! | [`GET /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPath::get)<br>`access().users().userid(userid).token().tokenid(tokenid).get()` | data | own user or User.Modify |  |
-//! | [`POST /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPost)<br>`access().users().userid(userid).token().tokenid(tokenid).post()` | data | own user or User.Modify |  |
-//! | [`PUT /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPut)<br>`access().users().userid(userid).token().tokenid(tokenid).put()` | data | own user or User.Modify |  |
-//! | [`DELETE /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPath::delete)<br>`access().users().userid(userid).token().tokenid(tokenid).delete()` |  | own user or User.Modify |  |
-//! | [`PUT /access/users/{userid}/unlock-tfa`](super::access::AccessUsersUseridUnlockTfaPath::put)<br>`access().users().userid(userid).unlock_tfa().put()` | data | User.Modify | Since 8.0 |
-//! | [`POST /access/vncticket`](super::access::AccessVncticketPost)<br>`access().vncticket().post().authid(authid).vncticket(vncticket).path(path).privs(privs)` |  | no login | Since 9.1 |
-//! | [`GET /cluster`](super::cluster::ClusterPath::get)<br>`cluster().get()` | data |  |  |
-//! | [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get)<br>`cluster().acme().get()` | data |  |  |
-//! | [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get)<br>`cluster().acme().account().get()` | data |  |  |
-//! | [`POST /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPost)<br>`cluster().acme().account().post(contact)` | task | root@pam |  |
-//! | [`GET /cluster/acme/account/{name}`](super::cluster_acme::ClusterAcmeAccountNamePath::get)<br>`cluster().acme().account().name(name).get()` | data | root@pam |  |
-//! | [`PUT /cluster/acme/account/{name}`](super::cluster_acme::ClusterAcmeAccountNamePut)<br>`cluster().acme().account().name(name).put()` | task | root@pam |  |
-//! | [`DELETE /cluster/acme/account/{name}`](super::cluster_acme::ClusterAcmeAccountNamePath::delete)<br>`cluster().acme().account().name(name).delete()` | task | root@pam |  |
-//! | [`GET /cluster/acme/challenge-schema`](super::cluster_acme::ClusterAcmeChallengeSchemaPath::get)<br>`cluster().acme().challenge_schema().get()` | data |  |  |
-//! | [`GET /cluster/acme/directories`](super::cluster_acme::ClusterAcmeDirectoriesPath::get)<br>`cluster().acme().directories().get()` | data |  |  |
-//! | [`GET /cluster/acme/meta`](super::cluster_acme::ClusterAcmeMetaGet)<br>`cluster().acme().meta().get()` | data | Sys.Audit | Since 8.1 |
-//! | [`GET /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsGet)<br>`cluster().acme().plugins().get()` | data | Sys.Modify |  |
-//! | [`POST /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsPost)<br>`cluster().acme().plugins().post().type_(type_).id(id)` |  | Sys.Modify |  |
-//! | [`GET /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPath::get)<br>`cluster().acme().plugins().id(id).get()` | data | Sys.Modify |  |
-//! | [`PUT /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPut)<br>`cluster().acme().plugins().id(id).put()` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPath::delete)<br>`cluster().acme().plugins().id(id).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/acme/tos`](super::cluster_acme::ClusterAcmeTosGet)<br>`cluster().acme().tos().get()` | data |  |  |
-//! | [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get)<br>`cluster().backup().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/backup`](super::cluster::ClusterBackupPost)<br>`cluster().backup().post()` |  | Sys.Modify … |  |
-//! | [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get)<br>`cluster().backup_info().get()` | data | root@pam |  |
-//! | [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get)<br>`cluster().backup_info().not_backed_up().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get)<br>`cluster().backup().id(id).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut)<br>`cluster().backup().id(id).put()` |  | Sys.Modify … |  |
-//! | [`DELETE /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::delete)<br>`cluster().backup().id(id).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/backup/{id}/included_volumes`](super::cluster::ClusterBackupIdIncludedVolumesPath::get)<br>`cluster().backup().id(id).included_volumes().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get)<br>`cluster().bulk_action().get()` | data |  | Since 9.1 |
-//! | [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get)<br>`cluster().bulk_action().guest().get()` | data |  | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/migrate`](super::cluster::ClusterBulkActionGuestMigratePost)<br>`cluster().bulk_action().guest().migrate().post(target)` | task | …, VM.Migrate or …, VM.Migrate | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/shutdown`](super::cluster::ClusterBulkActionGuestShutdownPost)<br>`cluster().bulk_action().guest().shutdown().post()` | task | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/start`](super::cluster::ClusterBulkActionGuestStartPost)<br>`cluster().bulk_action().guest().start().post()` | task | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
-//! | [`POST /cluster/bulk-action/guest/suspend`](super::cluster::ClusterBulkActionGuestSuspendPost)<br>`cluster().bulk_action().guest().suspend().post()` | task | …, VM.PowerMgmt or …, VM.PowerMgmt … | Since 9.1 |
-//! | [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get)<br>`cluster().ceph().get()` | data |  |  |
-//! | [`GET /cluster/ceph/flags`](super::cluster_ceph::ClusterCephFlagsPath::get)<br>`cluster().ceph().flags().get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/ceph/flags`](super::cluster_ceph::ClusterCephFlagsPut)<br>`cluster().ceph().flags().put()` | task | Sys.Modify |  |
-//! | [`GET /cluster/ceph/flags/{flag}`](super::cluster_ceph::ClusterCephFlagsFlagPath::get)<br>`cluster().ceph().flags().flag(flag).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/ceph/flags/{flag}`](super::cluster_ceph::ClusterCephFlagsFlagPath::put)<br>`cluster().ceph().flags().flag(flag).put(value)` |  | Sys.Modify |  |
-//! | [`GET /cluster/ceph/metadata`](super::cluster_ceph::ClusterCephMetadataGet)<br>`cluster().ceph().metadata().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get)<br>`cluster().ceph().status().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /cluster/config`](super::cluster::ClusterConfigPath::get)<br>`cluster().config().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/config`](super::cluster::ClusterConfigPost)<br>`cluster().config().post(clustername)` | task | root@pam |  |
-//! | [`GET /cluster/config/apiversion`](super::cluster::ClusterConfigApiversionPath::get)<br>`cluster().config().apiversion().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/config/join`](super::cluster::ClusterConfigJoinGet)<br>`cluster().config().join().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/config/join`](super::cluster::ClusterConfigJoinPost)<br>`cluster().config().join().post().hostname(hostname).fingerprint(fingerprint).password(password)` | task | root@pam |  |
-//! | [`GET /cluster/config/nodes`](super::cluster::ClusterConfigNodesPath::get)<br>`cluster().config().nodes().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/config/nodes/{node}`](super::cluster::ClusterConfigNodesNodePost)<br>`cluster().config().nodes().node(node).post()` | data | root@pam |  |
-//! | [`DELETE /cluster/config/nodes/{node}`](super::cluster::ClusterConfigNodesNodePath::delete)<br>`cluster().config().nodes().node(node).delete()` |  | root@pam |  |
-//! | [`GET /cluster/config/qdevice`](super::cluster::ClusterConfigQdevicePath::get)<br>`cluster().config().qdevice().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/config/totem`](super::cluster::ClusterConfigTotemPath::get)<br>`cluster().config().totem().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get)<br>`cluster().firewall().get()` | data |  |  |
-//! | [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get)<br>`cluster().firewall().aliases().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost)<br>`cluster().firewall().aliases().post().name(name).cidr(cidr)` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get)<br>`cluster().firewall().aliases().name(name).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut)<br>`cluster().firewall().aliases().name(name).put(cidr)` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNameDelete)<br>`cluster().firewall().aliases().name(name).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/groups`](super::cluster_firewall::ClusterFirewallGroupsPath::get)<br>`cluster().firewall().groups().get()` | data |  |  |
-//! | [`POST /cluster/firewall/groups`](super::cluster_firewall::ClusterFirewallGroupsPost)<br>`cluster().firewall().groups().post(group)` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get)<br>`cluster().firewall().groups().group(group).get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost)<br>`cluster().firewall().groups().group(group).post().type_(type_).action(action)` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::delete)<br>`cluster().firewall().groups().group(group).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get)<br>`cluster().firewall().groups().group(group).pos(pos).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut)<br>`cluster().firewall().groups().group(group).pos(pos).put()` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosDelete)<br>`cluster().firewall().groups().group(group).pos(pos).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get)<br>`cluster().firewall().ipset().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPost)<br>`cluster().firewall().ipset().post(name)` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get)<br>`cluster().firewall().ipset().name(name).get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost)<br>`cluster().firewall().ipset().name(name).post(cidr)` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNameDelete)<br>`cluster().firewall().ipset().name(name).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get)<br>`cluster().firewall().ipset().name(name).cidr(cidr).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut)<br>`cluster().firewall().ipset().name(name).cidr(cidr).put()` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrDelete)<br>`cluster().firewall().ipset().name(name).cidr(cidr).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/macros`](super::cluster_firewall::ClusterFirewallMacrosPath::get)<br>`cluster().firewall().macros().get()` | data |  |  |
-//! | [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get)<br>`cluster().firewall().options().get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut)<br>`cluster().firewall().options().put()` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet)<br>`cluster().firewall().refs().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get)<br>`cluster().firewall().rules().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost)<br>`cluster().firewall().rules().post().type_(type_).action(action)` |  | Sys.Modify |  |
-//! | [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get)<br>`cluster().firewall().rules().pos(pos).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut)<br>`cluster().firewall().rules().pos(pos).put()` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosDelete)<br>`cluster().firewall().rules().pos(pos).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get)<br>`cluster().ha().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPath::get)<br>`cluster().ha().groups().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPost)<br>`cluster().ha().groups().post().group(group).nodes(nodes)` |  | Sys.Console |  |
-//! | [`GET /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPath::get)<br>`cluster().ha().groups().group(group).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPut)<br>`cluster().ha().groups().group(group).put()` |  | Sys.Console |  |
-//! | [`DELETE /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPath::delete)<br>`cluster().ha().groups().group(group).delete()` |  | Sys.Console |  |
-//! | [`GET /cluster/ha/resources`](super::cluster_ha::ClusterHaResourcesGet)<br>`cluster().ha().resources().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/ha/resources`](super::cluster_ha::ClusterHaResourcesPost)<br>`cluster().ha().resources().post(sid)` |  | Sys.Console |  |
-//! | [`GET /cluster/ha/resources/{sid}`](super::cluster_ha::ClusterHaResourcesSidPath::get)<br>`cluster().ha().resources().sid(sid).get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/ha/resources/{sid}`](super::cluster_ha::ClusterHaResourcesSidPut)<br>`cluster().ha().resources().sid(sid).put()` |  | Sys.Console |  |
-//! | [`DELETE /cluster/ha/resources/{sid}`](super::cluster_ha::ClusterHaResourcesSidDelete)<br>`cluster().ha().resources().sid(sid).delete()` |  | Sys.Console |  |
-//! | [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post)<br>`cluster().ha().resources().sid(sid).migrate().post(node)` | data | Sys.Console |  |
-//! | [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post)<br>`cluster().ha().resources().sid(sid).relocate().post(node)` | data | Sys.Console |  |
-//! | [`GET /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesGet)<br>`cluster().ha().rules().get()` | data | Sys.Audit | Since 9.0 |
-//! | [`POST /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesPost)<br>`cluster().ha().rules().post().type_(type_).rule(rule).resources(resources)` |  | Sys.Console | Since 9.0 |
-//! | [`GET /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePath::get)<br>`cluster().ha().rules().rule(rule).get()` | data | Sys.Audit | Since 9.0 |
-//! | [`PUT /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePut)<br>`cluster().ha().rules().rule(rule).put(type_)` |  | Sys.Console | Since 9.0 |
-//! | [`DELETE /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePath::delete)<br>`cluster().ha().rules().rule(rule).delete()` |  | Sys.Console | Since 9.0 |
-//! | [`GET /cluster/ha/status`](super::cluster_ha::ClusterHaStatusPath::get)<br>`cluster().ha().status().get()` | data |  |  |
-//! | [`POST /cluster/ha/status/arm-ha`](super::cluster_ha::ClusterHaStatusArmHaPath::post)<br>`cluster().ha().status().arm_ha().post()` |  | Sys.Console | Since 9.1 |
-//! | [`GET /cluster/ha/status/current`](super::cluster_ha::ClusterHaStatusCurrentPath::get)<br>`cluster().ha().status().current().get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/ha/status/disarm-ha`](super::cluster_ha::ClusterHaStatusDisarmHaPath::post)<br>`cluster().ha().status().disarm_ha().post(resource_mode)` |  | Sys.Console | Since 9.1 |
-//! | [`GET /cluster/ha/status/manager_status`](super::cluster_ha::ClusterHaStatusManagerStatusPath::get)<br>`cluster().ha().status().manager_status().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get)<br>`cluster().jobs().get()` | data |  |  |
-//! | [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get)<br>`cluster().jobs().realm_sync().get()` | data | Sys.Audit | Since 8.0 |
-//! | [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get)<br>`cluster().jobs().realm_sync().id(id).get()` | data | Sys.Audit | Since 8.0 |
-//! | [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost)<br>`cluster().jobs().realm_sync().id(id).post(schedule)` |  | Realm.AllocateUser, User.Modify | Since 8.0 |
-//! | [`PUT /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPut)<br>`cluster().jobs().realm_sync().id(id).put(schedule)` |  | Realm.AllocateUser, User.Modify | Since 8.0 |
-//! | [`DELETE /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::delete)<br>`cluster().jobs().realm_sync().id(id).delete()` |  | Sys.Modify | Since 8.0 |
-//! | [`GET /cluster/jobs/schedule-analyze`](super::cluster::ClusterJobsScheduleAnalyzeGet)<br>`cluster().jobs().schedule_analyze().get(schedule)` | data |  |  |
-//! | [`GET /cluster/log`](super::cluster::ClusterLogGet)<br>`cluster().log().get()` | data | … |  |
-//! | [`GET /cluster/mapping`](super::cluster::ClusterMappingPath::get)<br>`cluster().mapping().get()` | data |  | Since 8.0 |
-//! | [`GET /cluster/mapping/dir`](super::cluster::ClusterMappingDirGet)<br>`cluster().mapping().dir().get()` | data | … | Since 8.4 |
-//! | [`POST /cluster/mapping/dir`](super::cluster::ClusterMappingDirPost)<br>`cluster().mapping().dir().post().id(id).map(map)` |  | Mapping.Modify | Since 8.4 |
-//! | [`GET /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPath::get)<br>`cluster().mapping().dir().id(id).get()` | data | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.4 |
-//! | [`PUT /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPut)<br>`cluster().mapping().dir().id(id).put()` |  | Mapping.Modify | Since 8.4 |
-//! | [`DELETE /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPath::delete)<br>`cluster().mapping().dir().id(id).delete()` |  | Mapping.Modify | Since 8.4 |
-//! | [`GET /cluster/mapping/pci`](super::cluster::ClusterMappingPciGet)<br>`cluster().mapping().pci().get()` | data | … | Since 8.0 |
-//! | [`POST /cluster/mapping/pci`](super::cluster::ClusterMappingPciPost)<br>`cluster().mapping().pci().post().id(id).map(map)` |  | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPath::get)<br>`cluster().mapping().pci().id(id).get()` | data | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.0 |
-//! | [`PUT /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPut)<br>`cluster().mapping().pci().id(id).put()` |  | Mapping.Modify | Since 8.0 |
-//! | [`DELETE /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPath::delete)<br>`cluster().mapping().pci().id(id).delete()` |  | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/mapping/usb`](super::cluster::ClusterMappingUsbGet)<br>`cluster().mapping().usb().get()` | data | … | Since 8.0 |
-//! | [`POST /cluster/mapping/usb`](super::cluster::ClusterMappingUsbPost)<br>`cluster().mapping().usb().post().id(id).map(map)` |  | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPath::get)<br>`cluster().mapping().usb().id(id).get()` | data | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 8.0 |
-//! | [`PUT /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPut)<br>`cluster().mapping().usb().id(id).put(map)` |  | Mapping.Modify | Since 8.0 |
-//! | [`DELETE /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPath::delete)<br>`cluster().mapping().usb().id(id).delete()` |  | Mapping.Modify | Since 8.0 |
-//! | [`GET /cluster/metrics`](super::cluster::ClusterMetricsPath::get)<br>`cluster().metrics().get()` | data |  |  |
-//! | [`GET /cluster/metrics/export`](super::cluster::ClusterMetricsExportGet)<br>`cluster().metrics().export().get()` | data | Sys.Audit | Since 8.3 |
-//! | [`GET /cluster/metrics/server`](super::cluster::ClusterMetricsServerPath::get)<br>`cluster().metrics().server().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPath::get)<br>`cluster().metrics().server().id(id).get()` | data | Sys.Audit |  |
-//! | [`POST /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPost)<br>`cluster().metrics().server().id(id).post().type_(type_).server(server).port(port)` |  | Sys.Modify |  |
-//! | [`PUT /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPut)<br>`cluster().metrics().server().id(id).put(server, port)` |  | Sys.Modify |  |
-//! | [`DELETE /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPath::delete)<br>`cluster().metrics().server().id(id).delete()` |  | Sys.Modify |  |
-//! | [`GET /cluster/nextid`](super::cluster::ClusterNextidGet)<br>`cluster().nextid().get()` | data |  |  |
-//! | [`GET /cluster/notifications`](super::cluster_notifications::ClusterNotificationsPath::get)<br>`cluster().notifications().get()` | data |  | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints`](super::cluster_notifications::ClusterNotificationsEndpointsPath::get)<br>`cluster().notifications().endpoints().get()` | data |  | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPath::get)<br>`cluster().notifications().endpoints().gotify().get()` | data | Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPost)<br>`cluster().notifications().endpoints().gotify().post().name(name).server(server).token(token)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePath::get)<br>`cluster().notifications().endpoints().gotify().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`PUT /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePut)<br>`cluster().notifications().endpoints().gotify().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`DELETE /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePath::delete)<br>`cluster().notifications().endpoints().gotify().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/sendmail`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailPath::get)<br>`cluster().notifications().endpoints().sendmail().get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/sendmail`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailPost)<br>`cluster().notifications().endpoints().sendmail().post(name)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePath::get)<br>`cluster().notifications().endpoints().sendmail().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`PUT /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePut)<br>`cluster().notifications().endpoints().sendmail().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePath::delete)<br>`cluster().notifications().endpoints().sendmail().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPath::get)<br>`cluster().notifications().endpoints().smtp().get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`POST /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPost)<br>`cluster().notifications().endpoints().smtp().post().name(name).server(server).from_address(from_address)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePath::get)<br>`cluster().notifications().endpoints().smtp().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`PUT /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePut)<br>`cluster().notifications().endpoints().smtp().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
-//! | [`DELETE /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePath::delete)<br>`cluster().notifications().endpoints().smtp().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPath::get)<br>`cluster().notifications().endpoints().webhook().get()` | data | Mapping.Audit | Since 8.3 |
-//! | [`POST /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPost)<br>`cluster().notifications().endpoints().webhook().post().name(name).method(method).url(url)` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
-//! | [`GET /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePath::get)<br>`cluster().notifications().endpoints().webhook().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.3 |
-//! | [`PUT /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePut)<br>`cluster().notifications().endpoints().webhook().name(name).put()` |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
-//! | [`DELETE /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePath::delete)<br>`cluster().notifications().endpoints().webhook().name(name).delete()` |  | Mapping.Modify | Since 8.3 |
-//! | [`GET /cluster/notifications/matcher-field-values`](super::cluster_notifications::ClusterNotificationsMatcherFieldValuesPath::get)<br>`cluster().notifications().matcher_field_values().get()` | data | Mapping.Modify or Mapping.Audit | Since 8.2 |
-//! | [`GET /cluster/notifications/matcher-fields`](super::cluster_notifications::ClusterNotificationsMatcherFieldsPath::get)<br>`cluster().notifications().matcher_fields().get()` | data | Mapping.Modify or Mapping.Audit | Since 8.2 |
-//! | [`GET /cluster/notifications/matchers`](super::cluster_notifications::ClusterNotificationsMatchersPath::get)<br>`cluster().notifications().matchers().get()` | data | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
-//! | [`POST /cluster/notifications/matchers`](super::cluster_notifications::ClusterNotificationsMatchersPost)<br>`cluster().notifications().matchers().post(name)` |  | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/matchers/{name}`](super::cluster_notifications::ClusterNotificationsMatchersNamePath::get)<br>`cluster().notifications().matchers().name(name).get()` | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
-//! | [`PUT /cluster/notifications/matchers/{name}`](super::cluster_notifications::ClusterNotificationsMatchersNamePut)<br>`cluster().notifications().matchers().name(name).put()` |  | Mapping.Modify | Since 8.1 |
-//! | [`DELETE /cluster/notifications/matchers/{name}`](super::cluster_notifications::ClusterNotificationsMatchersNamePath::delete)<br>`cluster().notifications().matchers().name(name).delete()` |  | Mapping.Modify | Since 8.1 |
-//! | [`GET /cluster/notifications/targets`](super::cluster_notifications::ClusterNotificationsTargetsPath::get)<br>`cluster().notifications().targets().get()` | data | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
-//! | [`POST /cluster/notifications/targets/{name}/test`](super::cluster_notifications::ClusterNotificationsTargetsNameTestPath::post)<br>`cluster().notifications().targets().name(name).test().post()` |  | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
-//! | [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get)<br>`cluster().options().get()` | data | Sys.Audit |  |
-//! | [`PUT /cluster/options`](super::cluster::ClusterOptionsPut)<br>`cluster().options().put()` |  | Sys.Modify |  |
-//! | [`GET /cluster/qemu`](super::cluster::ClusterQemuPath::get)<br>`cluster().qemu().get()` | data |  | Since 9.2 |
-//! | [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet)<br>`cluster().qemu().cpu_flags().get()` | data | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPath::get)<br>`cluster().qemu().custom_cpu_models().get()` | data | … | Since 9.2 |
-//! | [`POST /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPost)<br>`cluster().qemu().custom_cpu_models().post().cputype(cputype).reported_model(reported_model)` |  | Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePath::get)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).get()` | data | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
-//! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePut)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).put()` |  | Mapping.Modify | Since 9.2 |
-//! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePath::delete)<br>`cluster().qemu().custom_cpu_models().cputype(cputype).delete()` |  | Mapping.Modify | Since 9.2 |
-//! | [`GET /cluster/replication`](super::cluster::ClusterReplicationPath::get)<br>`cluster().replication().get()` | data | … |  |
-//! | [`POST /cluster/replication`](super::cluster::ClusterReplicationPost)<br>`cluster().replication().post().type_(type_).id(id).target(target)` |  | VM.Replicate |  |
-//! | [`GET /cluster/replication/{id}`](super::cluster::ClusterReplicationIdPath::get)<br>`cluster().replication().id(id).get()` | data | VM.Audit |  |
-//! | [`PUT /cluster/replication/{id}`](super::cluster::ClusterReplicationIdPut)<br>`cluster().replication().id(id).put()` |  | VM.Replicate |  |
-//! | [`DELETE /cluster/replication/{id}`](super::cluster::ClusterReplicationIdDelete)<br>`cluster().replication().id(id).delete()` |  | VM.Replicate |  |
-//! | [`GET /cluster/resources`](super::cluster::ClusterResourcesGet)<br>`cluster().resources().get()` | data | … |  |
-//! | [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get)<br>`cluster().sdn().get()` | data | SDN.Audit |  |
-//! | [`PUT /cluster/sdn`](super::cluster_sdn::ClusterSdnPut)<br>`cluster().sdn().put()` | task | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersGet)<br>`cluster().sdn().controllers().get()` | data | … |  |
-//! | [`POST /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersPost)<br>`cluster().sdn().controllers().post().type_(type_).controller(controller)` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerGet)<br>`cluster().sdn().controllers().controller(controller).get()` | data | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerPut)<br>`cluster().sdn().controllers().controller(controller).put()` |  | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerDelete)<br>`cluster().sdn().controllers().controller(controller).delete()` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsGet)<br>`cluster().sdn().dns().get()` | data | … |  |
-//! | [`POST /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsPost)<br>`cluster().sdn().dns().post().type_(type_).dns(dns).url(url).key(key)` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsPath::get)<br>`cluster().sdn().dns().dns(dns).get()` | data | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsPut)<br>`cluster().sdn().dns().dns(dns).put()` |  | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsDelete)<br>`cluster().sdn().dns().dns(dns).delete()` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/dry-run`](super::cluster_sdn::ClusterSdnDryRunPath::get)<br>`cluster().sdn().dry_run().get(node)` | data | Sys.Audit | Since 9.1 |
-//! | [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get)<br>`cluster().sdn().fabrics().get()` | data | SDN.Audit | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/all`](super::cluster_sdn::ClusterSdnFabricsAllGet)<br>`cluster().sdn().fabrics().all().get()` | data | … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricGet)<br>`cluster().sdn().fabrics().fabric().get()` | data | … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricPost)<br>`cluster().sdn().fabrics().fabric().post().protocol(protocol).id(id)` |  | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPath::get)<br>`cluster().sdn().fabrics().fabric().id(id).get()` | data | SDN.Audit or SDN.Allocate | Since 9.0 |
-//! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPut)<br>`cluster().sdn().fabrics().fabric().id(id).put(protocol)` |  | SDN.Allocate | Since 9.0 |
-//! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPath::delete)<br>`cluster().sdn().fabrics().fabric().id(id).delete()` |  | SDN.Allocate … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node`](super::cluster_sdn::ClusterSdnFabricsNodeGet)<br>`cluster().sdn().fabrics().node().get()` | data | … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdGet)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).get()` | data | SDN.Audit … | Since 9.0 |
-//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).post().protocol(protocol).node_id(node_id)` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).get()` | data | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
-//! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPut)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).put(protocol)` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br>`cluster().sdn().fabrics().node().fabric_id(fabric_id).node_id(node_id).delete()` |  | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`GET /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsGet)<br>`cluster().sdn().ipams().get()` | data | … |  |
-//! | [`POST /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsPost)<br>`cluster().sdn().ipams().post().type_(type_).ipam(ipam)` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamPath::get)<br>`cluster().sdn().ipams().ipam(ipam).get()` | data | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamPut)<br>`cluster().sdn().ipams().ipam(ipam).put()` |  | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamDelete)<br>`cluster().sdn().ipams().ipam(ipam).delete()` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/ipams/{ipam}/status`](super::cluster_sdn::ClusterSdnIpamsIpamStatusPath::get)<br>`cluster().sdn().ipams().ipam(ipam).status().get()` | data | … | Since 8.1 |
-//! | [`POST /cluster/sdn/lock`](super::cluster_sdn::ClusterSdnLockPost)<br>`cluster().sdn().lock().post()` | data | SDN.Allocate | Since 9.0 |
-//! | [`DELETE /cluster/sdn/lock`](super::cluster_sdn::ClusterSdnLockDelete)<br>`cluster().sdn().lock().delete()` |  | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/prefix-lists`](super::cluster_sdn::ClusterSdnPrefixListsGet)<br>`cluster().sdn().prefix_lists().get()` | data | … | Since 9.2 |
-//! | [`POST /cluster/sdn/prefix-lists`](super::cluster_sdn::ClusterSdnPrefixListsPost)<br>`cluster().sdn().prefix_lists().post(id)` |  | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdPath::get)<br>`cluster().sdn().prefix_lists().id(id).get()` | data | SDN.Audit | Since 9.2 |
-//! | [`PUT /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdPut)<br>`cluster().sdn().prefix_lists().id(id).put()` |  | SDN.Allocate | Since 9.2 |
-//! | [`DELETE /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdDelete)<br>`cluster().sdn().prefix_lists().id(id).delete()` |  | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().get()` | data | SDN.Audit | Since 9.2 |
-//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost)<br>`cluster().sdn().prefix_lists().id(id).entries().post().action(action).prefix(prefix)` |  | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).get()` | data | SDN.Audit | Since 9.2 |
-//! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).put()` |  | SDN.Allocate | Since 9.2 |
-//! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br>`cluster().sdn().prefix_lists().id(id).entries().url_seq(url_seq).delete()` |  | SDN.Allocate | Since 9.2 |
-//! | [`POST /cluster/sdn/rollback`](super::cluster_sdn::ClusterSdnRollbackPost)<br>`cluster().sdn().rollback().post()` |  | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/route-maps`](super::cluster_sdn::ClusterSdnRouteMapsGet)<br>`cluster().sdn().route_maps().get()` | data | … | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesGet)<br>`cluster().sdn().route_maps().entries().get()` | data | … | Since 9.2 |
-//! | [`POST /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesPost)<br>`cluster().sdn().route_maps().entries().post().route_map_id(route_map_id).order(order).action(action)` |  | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdGet)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).get()` | data | SDN.Audit or SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).get()` | data | SDN.Audit or SDN.Allocate | Since 9.2 |
-//! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).put()` |  | SDN.Allocate | Since 9.2 |
-//! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br>`cluster().sdn().route_maps().entries().route_map_id(route_map_id).entry().order(order).delete()` |  | SDN.Allocate | Since 9.2 |
-//! | [`GET /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsGet)<br>`cluster().sdn().vnets().get()` | data | … |  |
-//! | [`POST /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsPost)<br>`cluster().sdn().vnets().post().vnet(vnet).zone(zone)` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetGet)<br>`cluster().sdn().vnets().vnet(vnet).get()` | data | SDN.Audit or SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetPut)<br>`cluster().sdn().vnets().vnet(vnet).put()` |  | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).delete()` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().get()` | data | root@pam | Since 8.3 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().get()` | data | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().options().put()` |  | SDN.Allocate | Since 8.3 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().get()` | data | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().post().type_(type_).action(action)` |  | SDN.Allocate | Since 8.3 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).get()` | data | SDN.Audit or SDN.Allocate | Since 8.3 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).put()` |  | SDN.Allocate | Since 8.3 |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosDelete)<br>`cluster().sdn().vnets().vnet(vnet).firewall().rules().pos(pos).delete()` |  | SDN.Allocate | Since 8.3 |
-//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPost)<br>`cluster().sdn().vnets().vnet(vnet).ips().post().zone(zone).ip(ip)` |  | SDN.Allocate | Since 8.1 |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPut)<br>`cluster().sdn().vnets().vnet(vnet).ips().put().zone(zone).ip(ip)` |  | SDN.Allocate | Since 8.1 |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsDelete)<br>`cluster().sdn().vnets().vnet(vnet).ips().delete().zone(zone).ip(ip)` |  | SDN.Allocate | Since 8.1 |
-//! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().get()` | data | SDN.Audit or SDN.Allocate |  |
-//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost)<br>`cluster().sdn().vnets().vnet(vnet).subnets().post().type_(type_).subnet(subnet)` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetGet)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).get()` | data | SDN.Audit or SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetPut)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).put()` |  | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetDelete)<br>`cluster().sdn().vnets().vnet(vnet).subnets().subnet(subnet).delete()` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet)<br>`cluster().sdn().zones().get()` | data | … |  |
-//! | [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost)<br>`cluster().sdn().zones().post().type_(type_).zone(zone)` |  | SDN.Allocate |  |
-//! | [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet)<br>`cluster().sdn().zones().zone(zone).get()` | data | SDN.Allocate |  |
-//! | [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut)<br>`cluster().sdn().zones().zone(zone).put()` |  | SDN.Allocate |  |
-//! | [`DELETE /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneDelete)<br>`cluster().sdn().zones().zone(zone).delete()` |  | SDN.Allocate |  |
-//! | [`GET /cluster/status`](super::cluster::ClusterStatusPath::get)<br>`cluster().status().get()` | data | Sys.Audit |  |
-//! | [`GET /cluster/tasks`](super::cluster::ClusterTasksPath::get)<br>`cluster().tasks().get()` | data | … |  |
-//! | [`GET /nodes`](super::nodes::NodesPath::get)<br>`nodes().get()` | data | … |  |
-//! | [`GET /nodes/{node}`](super::nodes::NodePath::get)<br>`nodes().node(node).get()` | data |  |  |
-//! | [`GET /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::get)<br>`nodes().node(node).aplinfo().get()` | data |  |  |
-//! | [`POST /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post().storage(storage).template(template)` | task | Datastore.AllocateTemplate |  |
-//! | [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get)<br>`nodes().node(node).apt().get()` | data |  |  |
-//! | [`GET /nodes/{node}/apt/changelog`](super::nodes::NodeAptChangelogGet)<br>`nodes().node(node).apt().changelog().get(name)` | data | Sys.Modify |  |
-//! | [`GET /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPath::get)<br>`nodes().node(node).apt().repositories().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPost)<br>`nodes().node(node).apt().repositories().post(path, index)` |  | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPut)<br>`nodes().node(node).apt().repositories().put(handle)` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/apt/update`](super::nodes::NodeAptUpdatePath::get)<br>`nodes().node(node).apt().update().get()` | data | Sys.Modify |  |
-//! | [`POST /nodes/{node}/apt/update`](super::nodes::NodeAptUpdatePost)<br>`nodes().node(node).apt().update().post()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/apt/versions`](super::nodes::NodeAptVersionsPath::get)<br>`nodes().node(node).apt().versions().get()` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/capabilities`](super::nodes::NodeCapabilitiesPath::get)<br>`nodes().node(node).capabilities().get()` | data |  |  |
-//! | [`GET /nodes/{node}/capabilities/qemu`](super::nodes::NodeCapabilitiesQemuPath::get)<br>`nodes().node(node).capabilities().qemu().get()` | data |  |  |
-//! | [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet)<br>`nodes().node(node).capabilities().qemu().cpu().get()` | data | … |  |
-//! | [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet)<br>`nodes().node(node).capabilities().qemu().cpu_flags().get()` | data |  | Since 9.1 |
-//! | [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet)<br>`nodes().node(node).capabilities().qemu().machines().get()` | data |  |  |
-//! | [`GET /nodes/{node}/capabilities/qemu/migration`](super::nodes::NodeCapabilitiesQemuMigrationPath::get)<br>`nodes().node(node).capabilities().qemu().migration().get()` | data | Sys.Audit | Since 9.0 |
-//! | [`GET /nodes/{node}/ceph`](super::node_ceph::NodeCephPath::get)<br>`nodes().node(node).ceph().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/cfg`](super::node_ceph::NodeCephCfgPath::get)<br>`nodes().node(node).ceph().cfg().get()` | data |  |  |
-//! | [`GET /nodes/{node}/ceph/cfg/db`](super::node_ceph::NodeCephCfgDbPath::get)<br>`nodes().node(node).ceph().cfg().db().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/cfg/raw`](super::node_ceph::NodeCephCfgRawPath::get)<br>`nodes().node(node).ceph().cfg().raw().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/cfg/value`](super::node_ceph::NodeCephCfgValuePath::get)<br>`nodes().node(node).ceph().cfg().value().get(config_keys)` | data | Sys.Audit | Since 8.1 |
-//! | [`GET /nodes/{node}/ceph/cmd-safety`](super::node_ceph::NodeCephCmdSafetyPath::get)<br>`nodes().node(node).ceph().cmd_safety().get().service(service).id(id).action(action)` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/ceph/config`](super::node_ceph::NodeCephConfigPath::get)<br>`nodes().node(node).ceph().config().get()` | data | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`GET /nodes/{node}/ceph/configdb`](super::node_ceph::NodeCephConfigdbPath::get)<br>`nodes().node(node).ceph().configdb().get()` | data | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`GET /nodes/{node}/ceph/crush`](super::node_ceph::NodeCephCrushPath::get)<br>`nodes().node(node).ceph().crush().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/fs`](super::node_ceph::NodeCephFsPath::get)<br>`nodes().node(node).ceph().fs().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/fs/{name}`](super::node_ceph::NodeCephFsNamePost)<br>`nodes().node(node).ceph().fs().name(name).post()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/fs/{name}`](super::node_ceph::NodeCephFsNameDelete)<br>`nodes().node(node).ceph().fs().name(name).delete()` | task | Sys.Modify | Since 9.2 |
-//! | [`POST /nodes/{node}/ceph/init`](super::node_ceph::NodeCephInitPost)<br>`nodes().node(node).ceph().init().post()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet)<br>`nodes().node(node).ceph().log().get()` | data | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/ceph/mds`](super::node_ceph::NodeCephMdsPath::get)<br>`nodes().node(node).ceph().mds().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/mds/{name}`](super::node_ceph::NodeCephMdsNamePost)<br>`nodes().node(node).ceph().mds().name(name).post()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/mds/{name}`](super::node_ceph::NodeCephMdsNamePath::delete)<br>`nodes().node(node).ceph().mds().name(name).delete()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/mgr`](super::node_ceph::NodeCephMgrPath::get)<br>`nodes().node(node).ceph().mgr().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/mgr/{id}`](super::node_ceph::NodeCephMgrIdPath::post)<br>`nodes().node(node).ceph().mgr().id(id).post()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/mgr/{id}`](super::node_ceph::NodeCephMgrIdPath::delete)<br>`nodes().node(node).ceph().mgr().id(id).delete()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/mon`](super::node_ceph::NodeCephMonPath::get)<br>`nodes().node(node).ceph().mon().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/mon/{monid}`](super::node_ceph::NodeCephMonMonidPost)<br>`nodes().node(node).ceph().mon().monid(monid).post()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/mon/{monid}`](super::node_ceph::NodeCephMonMonidPath::delete)<br>`nodes().node(node).ceph().mon().monid(monid).delete()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/osd`](super::node_ceph::NodeCephOsdPath::get)<br>`nodes().node(node).ceph().osd().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/osd`](super::node_ceph::NodeCephOsdPost)<br>`nodes().node(node).ceph().osd().post(dev)` | task | root@pam |  |
-//! | [`GET /nodes/{node}/ceph/osd/{osdid}`](super::node_ceph::NodeCephOsdOsdidPath::get)<br>`nodes().node(node).ceph().osd().osdid(osdid).get()` | data |  |  |
-//! | [`DELETE /nodes/{node}/ceph/osd/{osdid}`](super::node_ceph::NodeCephOsdOsdidDelete)<br>`nodes().node(node).ceph().osd().osdid(osdid).delete()` | task | root@pam |  |
-//! | [`POST /nodes/{node}/ceph/osd/{osdid}/in`](super::node_ceph::NodeCephOsdOsdidInPath::post)<br>`nodes().node(node).ceph().osd().osdid(osdid).in_().post()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](super::node_ceph::NodeCephOsdOsdidLvInfoGet)<br>`nodes().node(node).ceph().osd().osdid(osdid).lv_info().get()` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](super::node_ceph::NodeCephOsdOsdidMetadataPath::get)<br>`nodes().node(node).ceph().osd().osdid(osdid).metadata().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/ceph/osd/{osdid}/out`](super::node_ceph::NodeCephOsdOsdidOutPath::post)<br>`nodes().node(node).ceph().osd().osdid(osdid).out().post()` |  | Sys.Modify |  |
-//! | [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](super::node_ceph::NodeCephOsdOsdidScrubPost)<br>`nodes().node(node).ceph().osd().osdid(osdid).scrub().post()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/pool`](super::node_ceph::NodeCephPoolPath::get)<br>`nodes().node(node).ceph().pool().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/pool`](super::node_ceph::NodeCephPoolPost)<br>`nodes().node(node).ceph().pool().post(name)` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/pool/{name}`](super::node_ceph::NodeCephPoolNamePath::get)<br>`nodes().node(node).ceph().pool().name(name).get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`PUT /nodes/{node}/ceph/pool/{name}`](super::node_ceph::NodeCephPoolNamePut)<br>`nodes().node(node).ceph().pool().name(name).put()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/pool/{name}`](super::node_ceph::NodeCephPoolNameDelete)<br>`nodes().node(node).ceph().pool().name(name).delete()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/pool/{name}/status`](super::node_ceph::NodeCephPoolNameStatusGet)<br>`nodes().node(node).ceph().pool().name(name).status().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/pools`](super::node_ceph::NodeCephPoolsPath::get)<br>`nodes().node(node).ceph().pools().get()` | data | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`POST /nodes/{node}/ceph/pools`](super::node_ceph::NodeCephPoolsPost)<br>`nodes().node(node).ceph().pools().post(name)` | task | Sys.Modify | Until 7.4 |
-//! | [`GET /nodes/{node}/ceph/pools/{name}`](super::node_ceph::NodeCephPoolsNameGet)<br>`nodes().node(node).ceph().pools().name(name).get()` | data | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`PUT /nodes/{node}/ceph/pools/{name}`](super::node_ceph::NodeCephPoolsNamePut)<br>`nodes().node(node).ceph().pools().name(name).put()` | task | Sys.Modify | Until 7.4 |
-//! | [`DELETE /nodes/{node}/ceph/pools/{name}`](super::node_ceph::NodeCephPoolsNameDelete)<br>`nodes().node(node).ceph().pools().name(name).delete()` | task | Sys.Modify | Until 7.4 |
-//! | [`POST /nodes/{node}/ceph/restart`](super::node_ceph::NodeCephRestartPost)<br>`nodes().node(node).ceph().restart().post()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/rules`](super::node_ceph::NodeCephRulesPath::get)<br>`nodes().node(node).ceph().rules().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/start`](super::node_ceph::NodeCephStartPost)<br>`nodes().node(node).ceph().start().post()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get)<br>`nodes().node(node).ceph().status().get()` | data | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/stop`](super::node_ceph::NodeCephStopPost)<br>`nodes().node(node).ceph().stop().post()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/certificates`](super::nodes::NodeCertificatesPath::get)<br>`nodes().node(node).certificates().get()` | data |  |  |
-//! | [`GET /nodes/{node}/certificates/acme`](super::nodes::NodeCertificatesAcmePath::get)<br>`nodes().node(node).certificates().acme().get()` | data |  |  |
-//! | [`POST /nodes/{node}/certificates/acme/certificate`](super::nodes::NodeCertificatesAcmeCertificatePost)<br>`nodes().node(node).certificates().acme().certificate().post()` | task | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/certificates/acme/certificate`](super::nodes::NodeCertificatesAcmeCertificatePut)<br>`nodes().node(node).certificates().acme().certificate().put()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/certificates/acme/certificate`](super::nodes::NodeCertificatesAcmeCertificatePath::delete)<br>`nodes().node(node).certificates().acme().certificate().delete()` | task | Sys.Modify |  |
-//! | [`POST /nodes/{node}/certificates/custom`](super::nodes::NodeCertificatesCustomPost)<br>`nodes().node(node).certificates().custom().post(certificates)` | data | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/certificates/custom`](super::nodes::NodeCertificatesCustomDelete)<br>`nodes().node(node).certificates().custom().delete()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/certificates/info`](super::nodes::NodeCertificatesInfoPath::get)<br>`nodes().node(node).certificates().info().get()` | data |  |  |
-//! | [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet)<br>`nodes().node(node).config().get()` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut)<br>`nodes().node(node).config().put()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/disks`](super::node_disks::NodeDisksPath::get)<br>`nodes().node(node).disks().get()` | data |  |  |
-//! | [`GET /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPath::get)<br>`nodes().node(node).disks().directory().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPost)<br>`nodes().node(node).disks().directory().post().name(name).device(device)` | task | Sys.Modify … |  |
-//! | [`DELETE /nodes/{node}/disks/directory/{name}`](super::node_disks::NodeDisksDirectoryNameDelete)<br>`nodes().node(node).disks().directory().name(name).delete()` | task | Sys.Modify … |  |
-//! | [`POST /nodes/{node}/disks/initgpt`](super::node_disks::NodeDisksInitgptPost)<br>`nodes().node(node).disks().initgpt().post(disk)` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/disks/list`](super::node_disks::NodeDisksListGet)<br>`nodes().node(node).disks().list().get()` | data | Sys.Audit or Sys.Audit |  |
-//! | [`GET /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPath::get)<br>`nodes().node(node).disks().lvm().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPost)<br>`nodes().node(node).disks().lvm().post().name(name).device(device)` | task | Sys.Modify … |  |
-//! | [`DELETE /nodes/{node}/disks/lvm/{name}`](super::node_disks::NodeDisksLvmNameDelete)<br>`nodes().node(node).disks().lvm().name(name).delete()` | task | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPath::get)<br>`nodes().node(node).disks().lvmthin().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPost)<br>`nodes().node(node).disks().lvmthin().post().name(name).device(device)` | task | Sys.Modify … |  |
-//! | [`DELETE /nodes/{node}/disks/lvmthin/{name}`](super::node_disks::NodeDisksLvmthinNameDelete)<br>`nodes().node(node).disks().lvmthin().name(name).delete(volume_group)` | task | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/smart`](super::node_disks::NodeDisksSmartGet)<br>`nodes().node(node).disks().smart().get(disk)` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/disks/wipedisk`](super::node_disks::NodeDisksWipediskPath::put)<br>`nodes().node(node).disks().wipedisk().put(disk)` | task | root@pam |  |
-//! | [`GET /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPath::get)<br>`nodes().node(node).disks().zfs().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post().name(name).raidlevel(raidlevel).devices(devices)` | task | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/zfs/{name}`](super::node_disks::NodeDisksZfsNamePath::get)<br>`nodes().node(node).disks().zfs().name(name).get()` | data | Sys.Audit |  |
-//! | [`DELETE /nodes/{node}/disks/zfs/{name}`](super::node_disks::NodeDisksZfsNameDelete)<br>`nodes().node(node).disks().zfs().name(name).delete()` | task | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/dns`](super::nodes::NodeDnsPath::get)<br>`nodes().node(node).dns().get()` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/dns`](super::nodes::NodeDnsPut)<br>`nodes().node(node).dns().put(search)` |  | Sys.Modify |  |
-//! | [`POST /nodes/{node}/execute`](super::nodes::NodeExecutePath::post)<br>`nodes().node(node).execute().post(commands)` | data | root@pam |  |
-//! | [`GET /nodes/{node}/firewall`](super::node_firewall::NodeFirewallPath::get)<br>`nodes().node(node).firewall().get()` | data |  |  |
-//! | [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet)<br>`nodes().node(node).firewall().log().get()` | data | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get)<br>`nodes().node(node).firewall().options().get()` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut)<br>`nodes().node(node).firewall().options().put()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get)<br>`nodes().node(node).firewall().rules().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost)<br>`nodes().node(node).firewall().rules().post().type_(type_).action(action)` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)<br>`nodes().node(node).firewall().rules().pos(pos).get()` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut)<br>`nodes().node(node).firewall().rules().pos(pos).put()` |  | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosDelete)<br>`nodes().node(node).firewall().rules().pos(pos).delete()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/hardware`](super::nodes::NodeHardwarePath::get)<br>`nodes().node(node).hardware().get()` | data |  |  |
-//! | [`GET /nodes/{node}/hardware/pci`](super::nodes::NodeHardwarePciGet)<br>`nodes().node(node).hardware().pci().get()` | data | Sys.Audit or Sys.Modify |  |
-//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](super::nodes::NodeHardwarePciPciIdOrMappingPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).get()` | data |  | Since 8.3 |
-//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](super::nodes::NodeHardwarePciPciIdOrMappingMdevPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).mdev().get()` | data | Sys.Audit or Sys.Modify | Since 8.3 |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](super::nodes::NodeHardwarePciPciidPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).get()` | data |  | Until 8.2 |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](super::nodes::NodeHardwarePciPciidMdevPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).mdev().get()` | data | Sys.Audit or Sys.Modify | Until 8.2 |
-//! | [`GET /nodes/{node}/hardware/usb`](super::nodes::NodeHardwareUsbPath::get)<br>`nodes().node(node).hardware().usb().get()` | data | Sys.Modify |  |
-//! | [`GET /nodes/{node}/hosts`](super::nodes::NodeHostsPath::get)<br>`nodes().node(node).hosts().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/hosts`](super::nodes::NodeHostsPost)<br>`nodes().node(node).hosts().post(data)` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/journal`](super::nodes::NodeJournalGet)<br>`nodes().node(node).journal().get()` | data | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get)<br>`nodes().node(node).lxc().get()` | data | … |  |
-//! | [`POST /nodes/{node}/lxc`](super::lxc::LxcPost)<br>`nodes().node(node).lxc().post(vmid, ostemplate)` | task | VM.Allocate or VM.Allocate or …, VM.Backup … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get)<br>`nodes().node(node).lxc().vmid(vmid).get()` | data |  |  |
-//! | [`DELETE /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidDelete)<br>`nodes().node(node).lxc().vmid(vmid).delete()` | task | VM.Allocate |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/clone`](super::lxc::LxcVmidClonePost)<br>`nodes().node(node).lxc().vmid(vmid).clone_().post(newid)` | task | VM.Clone, VM.Allocate or VM.Allocate … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet)<br>`nodes().node(node).lxc().vmid(vmid).config().get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut)<br>`nodes().node(node).lxc().vmid(vmid).config().put()` |  | VM.Config.Disk or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.Options … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet)<br>`nodes().node(node).lxc().vmid(vmid).feature().get(feature)` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall`](super::lxc::LxcVmidFirewallPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().get()` | data |  |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().post().name(name).cidr(cidr)` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).put(cidr)` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNameDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().aliases().name(name).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().post(name)` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().name(name).get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().name(name).post(cidr)` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNameDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().name(name).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().name(name).cidr(cidr).get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().name(name).cidr(cidr).put()` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().ipset().name(name).cidr(cidr).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet)<br>`nodes().node(node).lxc().vmid(vmid).firewall().log().get()` | data | VM.Console |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().options().get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().options().put()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet)<br>`nodes().node(node).lxc().vmid(vmid).firewall().refs().get()` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().post().type_(type_).action(action)` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPath::get)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).put()` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosDelete)<br>`nodes().node(node).lxc().vmid(vmid).firewall().rules().pos(pos).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get)<br>`nodes().node(node).lxc().vmid(vmid).interfaces().get()` | data | VM.Audit | Since 8.1 |
-//! | [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet)<br>`nodes().node(node).lxc().vmid(vmid).migrate().get()` | data | VM.Migrate | Since 9.0 |
-//! | [`POST /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).migrate().post(target)` | task | VM.Migrate … |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/move_volume`](super::lxc::LxcVmidMoveVolumePost)<br>`nodes().node(node).lxc().vmid(vmid).move_volume().post(volume)` | task | VM.Config.Disk … |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost)<br>`nodes().node(node).lxc().vmid(vmid).mtunnel().post()` | data | VM.Allocate, Sys.Incoming … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).lxc().vmid(vmid).mtunnelwebsocket().get().socket(socket).ticket(ticket)` | data | … |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get)<br>`nodes().node(node).lxc().vmid(vmid).pending().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost)<br>`nodes().node(node).lxc().vmid(vmid).remote_migrate().post().target_endpoint(target_endpoint).target_storage(target_storage).target_bridge(target_bridge)` | task | VM.Migrate |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](super::lxc::LxcVmidResizePut)<br>`nodes().node(node).lxc().vmid(vmid).resize().put().disk(disk).size(size)` | task | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet)<br>`nodes().node(node).lxc().vmid(vmid).rrd().get().ds(ds).timeframe(timeframe)` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet)<br>`nodes().node(node).lxc().vmid(vmid).rrddata().get(timeframe)` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](super::lxc::LxcVmidSnapshotPath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/snapshot`](super::lxc::LxcVmidSnapshotPost)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().post(snapname)` | task | VM.Snapshot |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).get()` | data |  |  |
-//! | [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnameDelete)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).delete()` | task | VM.Snapshot |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).config().get()` | data | VM.Snapshot or VM.Snapshot.Rollback or VM.Audit |  |
-//! | [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPut)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).config().put()` |  | VM.Snapshot |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](super::lxc::LxcVmidSnapshotSnapnameRollbackPost)<br>`nodes().node(node).lxc().vmid(vmid).snapshot().snapname(snapname).rollback().post()` | task | VM.Snapshot or VM.Snapshot.Rollback |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost)<br>`nodes().node(node).lxc().vmid(vmid).spiceproxy().post()` | data | VM.Console |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get)<br>`nodes().node(node).lxc().vmid(vmid).status().get()` | data |  |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get)<br>`nodes().node(node).lxc().vmid(vmid).status().current().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/status/reboot`](super::lxc::LxcVmidStatusRebootPost)<br>`nodes().node(node).lxc().vmid(vmid).status().reboot().post()` | task | VM.PowerMgmt |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/status/resume`](super::lxc::LxcVmidStatusResumePath::post)<br>`nodes().node(node).lxc().vmid(vmid).status().resume().post()` | task | VM.PowerMgmt |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/status/shutdown`](super::lxc::LxcVmidStatusShutdownPost)<br>`nodes().node(node).lxc().vmid(vmid).status().shutdown().post()` | task | VM.PowerMgmt |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/status/start`](super::lxc::LxcVmidStatusStartPost)<br>`nodes().node(node).lxc().vmid(vmid).status().start().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/status/stop`](super::lxc::LxcVmidStatusStopPost)<br>`nodes().node(node).lxc().vmid(vmid).status().stop().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/status/suspend`](super::lxc::LxcVmidStatusSuspendPath::post)<br>`nodes().node(node).lxc().vmid(vmid).status().suspend().post()` | task | VM.PowerMgmt |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/template`](super::lxc::LxcVmidTemplatePath::post)<br>`nodes().node(node).lxc().vmid(vmid).template().post()` |  | VM.Allocate |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post)<br>`nodes().node(node).lxc().vmid(vmid).termproxy().post()` | data | VM.Console |  |
-//! | [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost)<br>`nodes().node(node).lxc().vmid(vmid).vncproxy().post()` | data | VM.Console |  |
-//! | [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get)<br>`nodes().node(node).lxc().vmid(vmid).vncwebsocket().get(port, vncticket)` | data | VM.Console, … |  |
-//! | [`POST /nodes/{node}/migrateall`](super::nodes::NodeMigrateallPost)<br>`nodes().node(node).migrateall().post(target)` | task | VM.Migrate or …, VM.Migrate |  |
-//! | [`GET /nodes/{node}/netstat`](super::nodes::NodeNetstatPath::get)<br>`nodes().node(node).netstat().get()` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet)<br>`nodes().node(node).network().get()` | data | … |  |
-//! | [`POST /nodes/{node}/network`](super::nodes::NodeNetworkPost)<br>`nodes().node(node).network().post().type_(type_).iface(iface)` |  | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/network`](super::nodes::NodeNetworkPut)<br>`nodes().node(node).network().put()` | task | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/network`](super::nodes::NodeNetworkPath::delete)<br>`nodes().node(node).network().delete()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get)<br>`nodes().node(node).network().iface(iface).get()` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePut)<br>`nodes().node(node).network().iface(iface).put(type_)` |  | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::delete)<br>`nodes().node(node).network().iface(iface).delete()` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/qemu`](super::qemu::QemuGet)<br>`nodes().node(node).qemu().get()` | data | … |  |
-//! | [`POST /nodes/{node}/qemu`](super::qemu::QemuPost)<br>`nodes().node(node).qemu().post(vmid)` | task | VM.Allocate or VM.Allocate or …, VM.Backup … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get)<br>`nodes().node(node).qemu().vmid(vmid).get()` | data |  |  |
-//! | [`DELETE /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidDelete)<br>`nodes().node(node).qemu().vmid(vmid).delete()` | task | VM.Allocate … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent`](super::qemu::QemuVmidAgentPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get()` | data |  |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent`](super::qemu::QemuVmidAgentPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().post(command)` | data | VM.GuestAgent.Unrestricted or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](super::qemu::QemuVmidAgentExecPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().exec().post()` | data | VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](super::qemu::QemuVmidAgentExecStatusPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().exec_status().get(pid)` | data | VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](super::qemu::QemuVmidAgentFileReadGet)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_read().get(file)` | data | VM.GuestAgent.FileRead or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](super::qemu::QemuVmidAgentFileWritePost)<br>`nodes().node(node).qemu().vmid(vmid).agent().file_write().post().file(file).content(content)` |  | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](super::qemu::QemuVmidAgentFsfreezeFreezePath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_freeze().post()` | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](super::qemu::QemuVmidAgentFsfreezeStatusPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_status().post()` | data | VM.GuestAgent.Audit or VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](super::qemu::QemuVmidAgentFsfreezeThawPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fsfreeze_thaw().post()` | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](super::qemu::QemuVmidAgentFstrimPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().fstrim().post()` | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](super::qemu::QemuVmidAgentGetFsinfoPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_fsinfo().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](super::qemu::QemuVmidAgentGetHostNamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_host_name().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](super::qemu::QemuVmidAgentGetMemoryBlockInfoPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_memory_block_info().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](super::qemu::QemuVmidAgentGetMemoryBlocksPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_memory_blocks().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](super::qemu::QemuVmidAgentGetOsinfoPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_osinfo().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](super::qemu::QemuVmidAgentGetTimePath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_time().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](super::qemu::QemuVmidAgentGetTimezonePath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_timezone().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](super::qemu::QemuVmidAgentGetUsersPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_users().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](super::qemu::QemuVmidAgentGetVcpusPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().get_vcpus().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/info`](super::qemu::QemuVmidAgentInfoPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().info().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).agent().network_get_interfaces().get()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](super::qemu::QemuVmidAgentPingPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().ping().post()` | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](super::qemu::QemuVmidAgentSetUserPasswordPost)<br>`nodes().node(node).qemu().vmid(vmid).agent().set_user_password().post().username(username).password(password)` | data | VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](super::qemu::QemuVmidAgentShutdownPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().shutdown().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](super::qemu::QemuVmidAgentSuspendDiskPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_disk().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](super::qemu::QemuVmidAgentSuspendHybridPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_hybrid().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](super::qemu::QemuVmidAgentSuspendRamPath::post)<br>`nodes().node(node).qemu().vmid(vmid).agent().suspend_ram().post()` | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/clone`](super::qemu::QemuVmidClonePost)<br>`nodes().node(node).qemu().vmid(vmid).clone_().post(newid)` | task | VM.Clone, VM.Allocate or VM.Allocate … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](super::qemu::QemuVmidCloudinitPath::get)<br>`nodes().node(node).qemu().vmid(vmid).cloudinit().get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](super::qemu::QemuVmidCloudinitPath::put)<br>`nodes().node(node).qemu().vmid(vmid).cloudinit().put()` |  | VM.Config.Cloudinit |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](super::qemu::QemuVmidCloudinitDumpPath::get)<br>`nodes().node(node).qemu().vmid(vmid).cloudinit().dump().get(type_)` | data | VM.Audit … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet)<br>`nodes().node(node).qemu().vmid(vmid).config().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost)<br>`nodes().node(node).qemu().vmid(vmid).config().post()` | task | VM.Config.Disk or VM.Config.CDROM or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.HWType or VM.Config.Options or VM.Config.Cloudinit … |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut)<br>`nodes().node(node).qemu().vmid(vmid).config().put()` |  | VM.Config.Disk or VM.Config.CDROM or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.HWType or VM.Config.Options or VM.Config.Cloudinit … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](super::qemu::QemuVmidDbusVmstatePath::post)<br>`nodes().node(node).qemu().vmid(vmid).dbus_vmstate().post(action)` |  | VM.Migrate | Since 9.0 |
-//! | [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet)<br>`nodes().node(node).qemu().vmid(vmid).feature().get(feature)` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall`](super::qemu::QemuVmidFirewallPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().get()` | data |  |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().post().name(name).cidr(cidr)` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).put(cidr)` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNameDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().aliases().name(name).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().post(name)` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().name(name).get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().name(name).post(cidr)` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNameDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().name(name).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().name(name).cidr(cidr).get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().name(name).cidr(cidr).put()` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().ipset().name(name).cidr(cidr).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet)<br>`nodes().node(node).qemu().vmid(vmid).firewall().log().get()` | data | VM.Console |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().options().get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().options().put()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet)<br>`nodes().node(node).qemu().vmid(vmid).firewall().refs().get()` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().post().type_(type_).action(action)` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPath::get)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).get()` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).put()` |  | VM.Config.Network |  |
-//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosDelete)<br>`nodes().node(node).qemu().vmid(vmid).firewall().rules().pos(pos).delete()` |  | VM.Config.Network |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet)<br>`nodes().node(node).qemu().vmid(vmid).migrate().get()` | data | VM.Migrate |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigratePost)<br>`nodes().node(node).qemu().vmid(vmid).migrate().post(target)` | task | VM.Migrate … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/monitor`](super::qemu::QemuVmidMonitorPath::post)<br>`nodes().node(node).qemu().vmid(vmid).monitor().post(command)` | data | Sys.Audit or Sys.Modify … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/move_disk`](super::qemu::QemuVmidMoveDiskPost)<br>`nodes().node(node).qemu().vmid(vmid).move_disk().post(disk)` | task | VM.Config.Disk … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost)<br>`nodes().node(node).qemu().vmid(vmid).mtunnel().post()` | data | VM.Allocate, Sys.Incoming … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get)<br>`nodes().node(node).qemu().vmid(vmid).mtunnelwebsocket().get().socket(socket).ticket(ticket)` | data | … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get)<br>`nodes().node(node).qemu().vmid(vmid).pending().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost)<br>`nodes().node(node).qemu().vmid(vmid).remote_migrate().post().target_endpoint(target_endpoint).target_storage(target_storage).target_bridge(target_bridge)` | task | VM.Migrate |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/resize`](super::qemu::QemuVmidResizePut)<br>`nodes().node(node).qemu().vmid(vmid).resize().put().disk(disk).size(size)` | task | VM.Config.Disk, Datastore.AllocateSpace … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet)<br>`nodes().node(node).qemu().vmid(vmid).rrd().get().ds(ds).timeframe(timeframe)` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet)<br>`nodes().node(node).qemu().vmid(vmid).rrddata().get(timeframe)` | data | VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](super::qemu::QemuVmidSendkeyPut)<br>`nodes().node(node).qemu().vmid(vmid).sendkey().put(key)` |  | VM.Console … |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot`](super::qemu::QemuVmidSnapshotPath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/snapshot`](super::qemu::QemuVmidSnapshotPost)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().post(snapname)` | task | VM.Snapshot |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).get()` | data |  |  |
-//! | [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnameDelete)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).delete()` | task | VM.Snapshot |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).config().get()` | data | VM.Snapshot or VM.Snapshot.Rollback or VM.Audit |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPut)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).config().put()` |  | VM.Snapshot |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](super::qemu::QemuVmidSnapshotSnapnameRollbackPost)<br>`nodes().node(node).qemu().vmid(vmid).snapshot().snapname(snapname).rollback().post()` | task | VM.Snapshot or VM.Snapshot.Rollback … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost)<br>`nodes().node(node).qemu().vmid(vmid).spiceproxy().post()` | data | VM.Console |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/status`](super::qemu::QemuVmidStatusPath::get)<br>`nodes().node(node).qemu().vmid(vmid).status().get()` | data |  |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get)<br>`nodes().node(node).qemu().vmid(vmid).status().current().get()` | data | VM.Audit |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/reboot`](super::qemu::QemuVmidStatusRebootPost)<br>`nodes().node(node).qemu().vmid(vmid).status().reboot().post()` | task | VM.PowerMgmt |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/reset`](super::qemu::QemuVmidStatusResetPost)<br>`nodes().node(node).qemu().vmid(vmid).status().reset().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/resume`](super::qemu::QemuVmidStatusResumePost)<br>`nodes().node(node).qemu().vmid(vmid).status().resume().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/shutdown`](super::qemu::QemuVmidStatusShutdownPost)<br>`nodes().node(node).qemu().vmid(vmid).status().shutdown().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/start`](super::qemu::QemuVmidStatusStartPost)<br>`nodes().node(node).qemu().vmid(vmid).status().start().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/stop`](super::qemu::QemuVmidStatusStopPost)<br>`nodes().node(node).qemu().vmid(vmid).status().stop().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/status/suspend`](super::qemu::QemuVmidStatusSuspendPost)<br>`nodes().node(node).qemu().vmid(vmid).status().suspend().post()` | task | VM.PowerMgmt … |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/template`](super::qemu::QemuVmidTemplatePost)<br>`nodes().node(node).qemu().vmid(vmid).template().post()` | task | VM.Allocate |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost)<br>`nodes().node(node).qemu().vmid(vmid).termproxy().post()` | data | VM.Console |  |
-//! | [`PUT /nodes/{node}/qemu/{vmid}/unlink`](super::qemu::QemuVmidUnlinkPut)<br>`nodes().node(node).qemu().vmid(vmid).unlink().put(idlist)` |  | VM.Config.Disk |  |
-//! | [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost)<br>`nodes().node(node).qemu().vmid(vmid).vncproxy().post()` | data | VM.Console |  |
-//! | [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get)<br>`nodes().node(node).qemu().vmid(vmid).vncwebsocket().get(port, vncticket)` | data | VM.Console, … |  |
-//! | [`GET /nodes/{node}/query-oci-repo-tags`](super::nodes::NodeQueryOciRepoTagsPath::get)<br>`nodes().node(node).query_oci_repo_tags().get(reference)` | data | Sys.AccessNetwork | Since 9.1 |
-//! | [`GET /nodes/{node}/query-url-metadata`](super::nodes::NodeQueryUrlMetadataGet)<br>`nodes().node(node).query_url_metadata().get(url)` | data | Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
-//! | [`GET /nodes/{node}/replication`](super::nodes::NodeReplicationGet)<br>`nodes().node(node).replication().get()` | data | … |  |
-//! | [`GET /nodes/{node}/replication/{id}`](super::nodes::NodeReplicationIdPath::get)<br>`nodes().node(node).replication().id(id).get()` | data |  |  |
-//! | [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet)<br>`nodes().node(node).replication().id(id).log().get()` | data | VM.Audit or Sys.Audit |  |
-//! | [`POST /nodes/{node}/replication/{id}/schedule_now`](super::nodes::NodeReplicationIdScheduleNowPath::post)<br>`nodes().node(node).replication().id(id).schedule_now().post()` | data | VM.Replicate |  |
-//! | [`GET /nodes/{node}/replication/{id}/status`](super::nodes::NodeReplicationIdStatusPath::get)<br>`nodes().node(node).replication().id(id).status().get()` | data | VM.Audit |  |
-//! | [`GET /nodes/{node}/report`](super::nodes::NodeReportPath::get)<br>`nodes().node(node).report().get()` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet)<br>`nodes().node(node).rrd().get().ds(ds).timeframe(timeframe)` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet)<br>`nodes().node(node).rrddata().get(timeframe)` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/scan`](super::nodes::NodeScanPath::get)<br>`nodes().node(node).scan().get()` | data |  |  |
-//! | [`GET /nodes/{node}/scan/cifs`](super::nodes::NodeScanCifsGet)<br>`nodes().node(node).scan().cifs().get(server)` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/glusterfs`](super::nodes::NodeScanGlusterfsPath::get)<br>`nodes().node(node).scan().glusterfs().get(server)` | data | Datastore.Allocate | Until 8.4 |
-//! | [`GET /nodes/{node}/scan/iscsi`](super::nodes::NodeScanIscsiPath::get)<br>`nodes().node(node).scan().iscsi().get(portal)` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/lvm`](super::nodes::NodeScanLvmPath::get)<br>`nodes().node(node).scan().lvm().get()` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/lvmthin`](super::nodes::NodeScanLvmthinPath::get)<br>`nodes().node(node).scan().lvmthin().get(vg)` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/nfs`](super::nodes::NodeScanNfsPath::get)<br>`nodes().node(node).scan().nfs().get(server)` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/pbs`](super::nodes::NodeScanPbsGet)<br>`nodes().node(node).scan().pbs().get().server(server).username(username).password(password)` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/zfs`](super::nodes::NodeScanZfsPath::get)<br>`nodes().node(node).scan().zfs().get()` | data | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/sdn`](super::node_sdn::NodeSdnPath::get)<br>`nodes().node(node).sdn().get()` | data |  |  |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}`](super::node_sdn::NodeSdnFabricsFabricPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](super::node_sdn::NodeSdnFabricsFabricInterfacesPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).interfaces().get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](super::node_sdn::NodeSdnFabricsFabricNeighborsPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).neighbors().get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](super::node_sdn::NodeSdnFabricsFabricRoutesPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).routes().get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/vnets/{vnet}`](super::node_sdn::NodeSdnVnetsVnetPath::get)<br>`nodes().node(node).sdn().vnets().vnet(vnet).get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](super::node_sdn::NodeSdnVnetsVnetMacVrfPath::get)<br>`nodes().node(node).sdn().vnets().vnet(vnet).mac_vrf().get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/zones`](super::node_sdn::NodeSdnZonesPath::get)<br>`nodes().node(node).sdn().zones().get()` | data |  |  |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}`](super::node_sdn::NodeSdnZonesZonePath::get)<br>`nodes().node(node).sdn().zones().zone(zone).get()` | data | SDN.Audit |  |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](super::node_sdn::NodeSdnZonesZoneBridgesPath::get)<br>`nodes().node(node).sdn().zones().zone(zone).bridges().get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}/content`](super::node_sdn::NodeSdnZonesZoneContentPath::get)<br>`nodes().node(node).sdn().zones().zone(zone).content().get()` | data | SDN.Audit |  |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](super::node_sdn::NodeSdnZonesZoneIpVrfPath::get)<br>`nodes().node(node).sdn().zones().zone(zone).ip_vrf().get()` | data | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/services`](super::nodes::NodeServicesPath::get)<br>`nodes().node(node).services().get()` | data | Sys.Audit |  |
-//! | [`GET /nodes/{node}/services/{service}`](super::nodes::NodeServicesServicePath::get)<br>`nodes().node(node).services().service(service).get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/services/{service}/reload`](super::nodes::NodeServicesServiceReloadPath::post)<br>`nodes().node(node).services().service(service).reload().post()` | task | Sys.Modify |  |
-//! | [`POST /nodes/{node}/services/{service}/restart`](super::nodes::NodeServicesServiceRestartPath::post)<br>`nodes().node(node).services().service(service).restart().post()` | task | Sys.Modify |  |
-//! | [`POST /nodes/{node}/services/{service}/start`](super::nodes::NodeServicesServiceStartPath::post)<br>`nodes().node(node).services().service(service).start().post()` | task | Sys.Modify |  |
-//! | [`GET /nodes/{node}/services/{service}/state`](super::nodes::NodeServicesServiceStatePath::get)<br>`nodes().node(node).services().service(service).state().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/services/{service}/stop`](super::nodes::NodeServicesServiceStopPath::post)<br>`nodes().node(node).services().service(service).stop().post()` | task | Sys.Modify |  |
-//! | [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost)<br>`nodes().node(node).spiceshell().post()` | data | Sys.Console … |  |
-//! | [`POST /nodes/{node}/startall`](super::nodes::NodeStartallPost)<br>`nodes().node(node).startall().post()` | task | VM.PowerMgmt or …, VM.PowerMgmt |  |
-//! | [`GET /nodes/{node}/status`](super::nodes::NodeStatusPath::get)<br>`nodes().node(node).status().get()` | data | Sys.Audit |  |
-//! | [`POST /nodes/{node}/status`](super::nodes::NodeStatusPath::post)<br>`nodes().node(node).status().post(command)` |  | Sys.PowerMgmt |  |
-//! | [`POST /nodes/{node}/stopall`](super::nodes::NodeStopallPost)<br>`nodes().node(node).stopall().post()` | task | VM.PowerMgmt or …, VM.PowerMgmt |  |
-//! | [`GET /nodes/{node}/storage`](super::node_storage::NodeStorageGet)<br>`nodes().node(node).storage().get()` | data | … |  |
-//! | [`GET /nodes/{node}/storage/{storage}`](super::node_storage::NodeStorageStoragePath::get)<br>`nodes().node(node).storage().storage(storage).get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentGet)<br>`nodes().node(node).storage().storage(storage).content().get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost)<br>`nodes().node(node).storage().storage(storage).content().post().vmid(vmid).filename(filename).size(size)` | data | Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePath::get)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).get()` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`POST /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePost)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).post(target)` | task | root@pam |  |
-//! | [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePut)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).put()` |  | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumeDelete)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).delete()` | task | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
-//! | [`POST /nodes/{node}/storage/{storage}/download-url`](super::node_storage::NodeStorageStorageDownloadUrlPost)<br>`nodes().node(node).storage().storage(storage).download_url().post().url(url).content(content).filename(filename)` | task | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](super::node_storage::NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get().volume(volume).filepath(filepath)` | bytes | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/list`](super::node_storage::NodeStorageStorageFileRestoreListPath::get)<br>`nodes().node(node).storage().storage(storage).file_restore().list().get().volume(volume).filepath(filepath)` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`GET /nodes/{node}/storage/{storage}/identity`](super::node_storage::NodeStorageStorageIdentityPath::get)<br>`nodes().node(node).storage().storage(storage).identity().get()` | data | Datastore.Audit or Datastore.AllocateSpace | Since 9.2 |
-//! | [`GET /nodes/{node}/storage/{storage}/import-metadata`](super::node_storage::NodeStorageStorageImportMetadataPath::get)<br>`nodes().node(node).storage().storage(storage).import_metadata().get(volume)` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk | Since 8.1 |
-//! | [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](super::node_storage::NodeStorageStorageOciRegistryPullPost)<br>`nodes().node(node).storage().storage(storage).oci_registry_pull().post(reference)` | task | Datastore.AllocateTemplate, Sys.AccessNetwork | Since 9.1 |
-//! | [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet)<br>`nodes().node(node).storage().storage(storage).prunebackups().get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete)<br>`nodes().node(node).storage().storage(storage).prunebackups().delete()` | task | …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet)<br>`nodes().node(node).storage().storage(storage).rrd().get().ds(ds).timeframe(timeframe)` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet)<br>`nodes().node(node).storage().storage(storage).rrddata().get(timeframe)` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`GET /nodes/{node}/storage/{storage}/status`](super::node_storage::NodeStorageStorageStatusPath::get)<br>`nodes().node(node).storage().storage(storage).status().get()` | data | Datastore.Audit or Datastore.AllocateSpace |  |
-//! | [`POST /nodes/{node}/storage/{storage}/upload`](super::node_storage::NodeStorageStorageUploadPost)<br>`nodes().node(node).storage().storage(storage).upload().post().content(content).filename(filename)` | task | Datastore.AllocateTemplate |  |
-//! | [`GET /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::get)<br>`nodes().node(node).subscription().get()` | data | … |  |
-//! | [`POST /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPost)<br>`nodes().node(node).subscription().post()` |  | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::put)<br>`nodes().node(node).subscription().put(key)` |  | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::delete)<br>`nodes().node(node).subscription().delete()` |  | Sys.Modify |  |
-//! | [`POST /nodes/{node}/suspendall`](super::nodes::NodeSuspendallPost)<br>`nodes().node(node).suspendall().post()` | task | VM.PowerMgmt, VM.Config.Disk or …, VM.PowerMgmt | Since 8.1 |
-//! | [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet)<br>`nodes().node(node).syslog().get()` | data | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/tasks`](super::nodes::NodeTasksGet)<br>`nodes().node(node).tasks().get()` | data | … |  |
-//! | [`GET /nodes/{node}/tasks/{upid}`](super::nodes::NodeTasksUpidPath::get)<br>`nodes().node(node).tasks().upid(upid).get()` | data |  |  |
-//! | [`DELETE /nodes/{node}/tasks/{upid}`](super::nodes::NodeTasksUpidPath::delete)<br>`nodes().node(node).tasks().upid(upid).delete()` |  | … or Sys.Modify |  |
-//! | [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet)<br>`nodes().node(node).tasks().upid(upid).log().get()` | data | … or Sys.Audit |  |
-//! | [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get)<br>`nodes().node(node).tasks().upid(upid).status().get()` | data | … or Sys.Audit |  |
-//! | [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost)<br>`nodes().node(node).termproxy().post()` | data | Sys.Console |  |
-//! | [`GET /nodes/{node}/time`](super::nodes::NodeTimePath::get)<br>`nodes().node(node).time().get()` | data | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/time`](super::nodes::NodeTimePath::put)<br>`nodes().node(node).time().put(timezone)` |  | Sys.Modify |  |
-//! | [`GET /nodes/{node}/version`](super::nodes::NodeVersionPath::get)<br>`nodes().node(node).version().get()` | data |  |  |
-//! | [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost)<br>`nodes().node(node).vncshell().post()` | data | Sys.Console … |  |
-//! | [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get)<br>`nodes().node(node).vncwebsocket().get(port, vncticket)` | data | Sys.Console, … |  |
-//! | [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost)<br>`nodes().node(node).vzdump().post()` | task | … |  |
-//! | [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet)<br>`nodes().node(node).vzdump().defaults().get()` | data | … |  |
-//! | [`GET /nodes/{node}/vzdump/extractconfig`](super::nodes::NodeVzdumpExtractconfigPath::get)<br>`nodes().node(node).vzdump().extractconfig().get(volume)` | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`POST /nodes/{node}/wakeonlan`](super::nodes::NodeWakeonlanPath::post)<br>`nodes().node(node).wakeonlan().post()` | data | Sys.PowerMgmt |  |
-//! | [`GET /pools`](super::pools::PoolsGet)<br>`pools().get()` | data | … |  |
-//! | [`POST /pools`](super::pools::PoolsPost)<br>`pools().post(poolid)` |  | Pool.Allocate |  |
-//! | [`PUT /pools`](super::pools::PoolsPut)<br>`pools().put(poolid)` |  | Pool.Allocate … | Since 8.1 |
-//! | [`DELETE /pools`](super::pools::PoolsPath::delete)<br>`pools().delete(poolid)` |  | Pool.Allocate | Since 8.1 |
-//! | [`GET /pools/{poolid}`](super::pools::PoolsPoolidGet)<br>`pools().poolid(poolid).get()` | data | Pool.Audit |  |
-//! | [`PUT /pools/{poolid}`](super::pools::PoolsPoolidPut)<br>`pools().poolid(poolid).put()` |  | Pool.Allocate … |  |
-//! | [`DELETE /pools/{poolid}`](super::pools::PoolsPoolidPath::delete)<br>`pools().poolid(poolid).delete()` |  | Pool.Allocate |  |
-//! | [`GET /storage`](super::storage::StorageGet)<br>`storage().get()` | data | … |  |
-//! | [`POST /storage`](super::storage::StoragePost)<br>`storage().post().type_(type_).storage(storage)` | data | Datastore.Allocate |  |
-//! | [`GET /storage/{storage}`](super::storage::StorageStoragePath::get)<br>`storage().storage(storage).get()` | data | Datastore.Allocate |  |
-//! | [`PUT /storage/{storage}`](super::storage::StorageStoragePut)<br>`storage().storage(storage).put()` | data | Datastore.Allocate |  |
-//! | [`DELETE /storage/{storage}`](super::storage::StorageStoragePath::delete)<br>`storage().storage(storage).delete()` |  | Datastore.Allocate |  |
-//! | [`GET /version`](super::version::VersionPath::get)<br>`version().get()` | data |  |  |
+//! | [`GET /access`](super::access::AccessPath::get)<br><code>access()<wbr>.get()</code> | data |  |  |
+//! | [`GET /access/acl`](super::access::AccessAclPath::get)<br><code>access()<wbr>.acl()<wbr>.get()</code> | data | … |  |
+//! | [`PUT /access/acl`](super::access::AccessAclPut)<br><code>access()<wbr>.acl()<wbr>.put()<wbr>.path(path)<wbr>.roles(roles)</code> |  | Permissions.Modify |  |
+//! | [`GET /access/domains`](super::access::AccessDomainsPath::get)<br><code>access()<wbr>.domains()<wbr>.get()</code> | data | no login |  |
+//! | [`POST /access/domains`](super::access::AccessDomainsPost)<br><code>access()<wbr>.domains()<wbr>.post()<wbr>.type_(type_)<wbr>.realm(realm)</code> |  | Realm.Allocate |  |
+//! | [`GET /access/domains/{realm}`](super::access::AccessDomainsRealmPath::get)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.get()</code> | data | Realm.Allocate or Sys.Audit |  |
+//! | [`PUT /access/domains/{realm}`](super::access::AccessDomainsRealmPut)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.put()</code> |  | Realm.Allocate |  |
+//! | [`DELETE /access/domains/{realm}`](super::access::AccessDomainsRealmPath::delete)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.delete()</code> |  | Realm.Allocate |  |
+//! | [`POST /access/domains/{realm}/sync`](super::access::AccessDomainsRealmSyncPost)<br><code>access()<wbr>.domains()<wbr>.realm(realm)<wbr>.sync()<wbr>.post()</code> | task | Realm.AllocateUser, User.Modify |  |
+//! | [`GET /access/groups`](super::access::AccessGroupsPath::get)<br><code>access()<wbr>.groups()<wbr>.get()</code> | data | … |  |
+//! | [`POST /access/groups`](super::access::AccessGroupsPost)<br><code>access()<wbr>.groups()<wbr>.post(groupid)</code> |  | Group.Allocate |  |
+//! | [`GET /access/groups/{groupid}`](super::access::AccessGroupsGroupidPath::get)<br><code>access()<wbr>.groups()<wbr>.groupid(groupid)<wbr>.get()</code> | data | Sys.Audit or Group.Allocate |  |
+//! | [`PUT /access/groups/{groupid}`](super::access::AccessGroupsGroupidPut)<br><code>access()<wbr>.groups()<wbr>.groupid(groupid)<wbr>.put()</code> |  | Group.Allocate |  |
+//! | [`DELETE /access/groups/{groupid}`](super::access::AccessGroupsGroupidPath::delete)<br><code>access()<wbr>.groups()<wbr>.groupid(groupid)<wbr>.delete()</code> |  | Group.Allocate |  |
+//! | [`GET /access/openid`](super::access::AccessOpenidPath::get)<br><code>access()<wbr>.openid()<wbr>.get()</code> | data |  |  |
+//! | [`POST /access/openid/auth-url`](super::access::AccessOpenidAuthUrlPath::post)<br><code>access()<wbr>.openid()<wbr>.auth_url()<wbr>.post()<wbr>.realm(realm)<wbr>.redirect_url(redirect_url)</code> | data | no login |  |
+//! | [`POST /access/openid/login`](super::access::AccessOpenidLoginPath::post)<br><code>access()<wbr>.openid()<wbr>.login()<wbr>.post()<wbr>.state(state)<wbr>.code(code)<wbr>.redirect_url(redirect_url)</code> | data | no login |  |
+//! | [`PUT /access/password`](super::access::AccessPasswordPut)<br><code>access()<wbr>.password()<wbr>.put()<wbr>.userid(userid)<wbr>.password(password)</code> |  | own user or Realm.AllocateUser, User.Modify … |  |
+//! | [`GET /access/permissions`](super::access::AccessPermissionsGet)<br><code>access()<wbr>.permissions()<wbr>.get()</code> | data | … |  |
+//! | [`GET /access/roles`](super::access::AccessRolesPath::get)<br><code>access()<wbr>.roles()<wbr>.get()</code> | data |  |  |
+//! | [`POST /access/roles`](super::access::AccessRolesPost)<br><code>access()<wbr>.roles()<wbr>.post(roleid)</code> |  | Sys.Modify |  |
+//! | [`GET /access/roles/{roleid}`](super::access::AccessRolesRoleidPath::get)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.get()</code> | data |  |  |
+//! | [`PUT /access/roles/{roleid}`](super::access::AccessRolesRoleidPut)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`DELETE /access/roles/{roleid}`](super::access::AccessRolesRoleidPath::delete)<br><code>access()<wbr>.roles()<wbr>.roleid(roleid)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /access/tfa`](super::access::AccessTfaPath::get)<br><code>access()<wbr>.tfa()<wbr>.get()</code> | data | … |  |
+//! | [`POST /access/tfa`](super::access::AccessTfaPath::post)<br><code>access()<wbr>.tfa()<wbr>.post(response)</code> | data |  | Until 7.4 |
+//! | [`GET /access/tfa/{userid}`](super::access::AccessTfaUseridPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.get()</code> | data | own user or User.Modify or Sys.Audit |  |
+//! | [`POST /access/tfa/{userid}`](super::access::AccessTfaUseridPost)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.post(type_)</code> | data | own user or User.Modify |  |
+//! | [`GET /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdPath::get)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.get()</code> | data | own user or User.Modify or Sys.Audit |  |
+//! | [`PUT /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdPut)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.put()</code> |  | own user or User.Modify |  |
+//! | [`DELETE /access/tfa/{userid}/{id}`](super::access::AccessTfaUseridIdDelete)<br><code>access()<wbr>.tfa()<wbr>.userid(userid)<wbr>.id(id)<wbr>.delete()</code> |  | own user or User.Modify |  |
+//! | [`GET /access/ticket`](super::access::AccessTicketPath::get)<br><code>access()<wbr>.ticket()<wbr>.get()</code> |  | no login |  |
+//! | [`POST /access/ticket`](super::access::AccessTicketPost)<br><code>access()<wbr>.ticket()<wbr>.post()<wbr>.username(username)<wbr>.password(password)</code> | data | no login |  |
+//! | [`GET /access/users`](super::access::AccessUsersGet)<br><code>access()<wbr>.users()<wbr>.get()</code> | data | … |  |
+//! | [`POST /access/users`](super::access::AccessUsersPost)<br><code>access()<wbr>.users()<wbr>.post(userid)</code> |  | Realm.AllocateUser, User.Modify |  |
+//! | [`GET /access/users/{userid}`](super::access::AccessUsersUseridPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.get()</code> | data | User.Modify or Sys.Audit |  |
+//! | [`PUT /access/users/{userid}`](super::access::AccessUsersUseridPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.put()</code> |  | User.Modify |  |
+//! | [`DELETE /access/users/{userid}`](super::access::AccessUsersUseridPath::delete)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.delete()</code> |  | Realm.AllocateUser, User.Modify |  |
+//! | [`GET /access/users/{userid}/tfa`](super::access::AccessUsersUseridTfaGet)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.tfa()<wbr>.get()</code> | data | own user or User.Modify or Sys.Audit |  |
+//! | [`GET /access/users/{userid}/token`](super::access::AccessUsersUseridTokenPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.get()</code> | data | own user or User.Modify |  |
+//! | [`GET /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPath::get)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.get()</code> | data | own user or User.Modify |  |
+//! | [`POST /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPost)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.post()</code> | data | own user or User.Modify |  |
+//! | [`PUT /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPut)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.put()</code> | data | own user or User.Modify |  |
+//! | [`DELETE /access/users/{userid}/token/{tokenid}`](super::access::AccessUsersUseridTokenTokenidPath::delete)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.token()<wbr>.tokenid(tokenid)<wbr>.delete()</code> |  | own user or User.Modify |  |
+//! | [`PUT /access/users/{userid}/unlock-tfa`](super::access::AccessUsersUseridUnlockTfaPath::put)<br><code>access()<wbr>.users()<wbr>.userid(userid)<wbr>.unlock_tfa()<wbr>.put()</code> | data | User.Modify | Since 8.0 |
+//! | [`POST /access/vncticket`](super::access::AccessVncticketPost)<br><code>access()<wbr>.vncticket()<wbr>.post()<wbr>.authid(authid)<wbr>.vncticket(vncticket)<wbr>.path(path)<wbr>.privs(privs)</code> |  | no login | Since 9.1 |
+//! | [`GET /cluster`](super::cluster::ClusterPath::get)<br><code>cluster()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/acme`](super::cluster_acme::ClusterAcmePath::get)<br><code>cluster()<wbr>.acme()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPath::get)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.get()</code> | data |  |  |
+//! | [`POST /cluster/acme/account`](super::cluster_acme::ClusterAcmeAccountPost)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.post(contact)</code> | task | root@pam |  |
+//! | [`GET /cluster/acme/account/{name}`](super::cluster_acme::ClusterAcmeAccountNamePath::get)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.get()</code> | data | root@pam |  |
+//! | [`PUT /cluster/acme/account/{name}`](super::cluster_acme::ClusterAcmeAccountNamePut)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.put()</code> | task | root@pam |  |
+//! | [`DELETE /cluster/acme/account/{name}`](super::cluster_acme::ClusterAcmeAccountNamePath::delete)<br><code>cluster()<wbr>.acme()<wbr>.account()<wbr>.name(name)<wbr>.delete()</code> | task | root@pam |  |
+//! | [`GET /cluster/acme/challenge-schema`](super::cluster_acme::ClusterAcmeChallengeSchemaPath::get)<br><code>cluster()<wbr>.acme()<wbr>.challenge_schema()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/acme/directories`](super::cluster_acme::ClusterAcmeDirectoriesPath::get)<br><code>cluster()<wbr>.acme()<wbr>.directories()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/acme/meta`](super::cluster_acme::ClusterAcmeMetaGet)<br><code>cluster()<wbr>.acme()<wbr>.meta()<wbr>.get()</code> | data | Sys.Audit | Since 8.1 |
+//! | [`GET /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsGet)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.get()</code> | data | Sys.Modify |  |
+//! | [`POST /cluster/acme/plugins`](super::cluster_acme::ClusterAcmePluginsPost)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.post()<wbr>.type_(type_)<wbr>.id(id)</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPath::get)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.get()</code> | data | Sys.Modify |  |
+//! | [`PUT /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPut)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/acme/plugins/{id}`](super::cluster_acme::ClusterAcmePluginsIdPath::delete)<br><code>cluster()<wbr>.acme()<wbr>.plugins()<wbr>.id(id)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/acme/tos`](super::cluster_acme::ClusterAcmeTosGet)<br><code>cluster()<wbr>.acme()<wbr>.tos()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/backup`](super::cluster::ClusterBackupPath::get)<br><code>cluster()<wbr>.backup()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/backup`](super::cluster::ClusterBackupPost)<br><code>cluster()<wbr>.backup()<wbr>.post()</code> |  | Sys.Modify … |  |
+//! | [`GET /cluster/backup-info`](super::cluster::ClusterBackupInfoPath::get)<br><code>cluster()<wbr>.backup_info()<wbr>.get()</code> | data | root@pam |  |
+//! | [`GET /cluster/backup-info/not-backed-up`](super::cluster::ClusterBackupInfoNotBackedUpPath::get)<br><code>cluster()<wbr>.backup_info()<wbr>.not_backed_up()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/backup/{id}`](super::cluster::ClusterBackupIdPut)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.put()</code> |  | Sys.Modify … |  |
+//! | [`DELETE /cluster/backup/{id}`](super::cluster::ClusterBackupIdPath::delete)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/backup/{id}/included_volumes`](super::cluster::ClusterBackupIdIncludedVolumesPath::get)<br><code>cluster()<wbr>.backup()<wbr>.id(id)<wbr>.included_volumes()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/bulk-action`](super::cluster::ClusterBulkActionPath::get)<br><code>cluster()<wbr>.bulk_action()<wbr>.get()</code> | data |  | Since 9.1 |
+//! | [`GET /cluster/bulk-action/guest`](super::cluster::ClusterBulkActionGuestPath::get)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.get()</code> | data |  | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/migrate`](super::cluster::ClusterBulkActionGuestMigratePost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.migrate()<wbr>.post(target)</code> | task | …, VM.Migrate or …, VM.Migrate | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/shutdown`](super::cluster::ClusterBulkActionGuestShutdownPost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.shutdown()<wbr>.post()</code> | task | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/start`](super::cluster::ClusterBulkActionGuestStartPost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.start()<wbr>.post()</code> | task | …, VM.PowerMgmt or …, VM.PowerMgmt | Since 9.1 |
+//! | [`POST /cluster/bulk-action/guest/suspend`](super::cluster::ClusterBulkActionGuestSuspendPost)<br><code>cluster()<wbr>.bulk_action()<wbr>.guest()<wbr>.suspend()<wbr>.post()</code> | task | …, VM.PowerMgmt or …, VM.PowerMgmt … | Since 9.1 |
+//! | [`GET /cluster/ceph`](super::cluster_ceph::ClusterCephPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/ceph/flags`](super::cluster_ceph::ClusterCephFlagsPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/ceph/flags`](super::cluster_ceph::ClusterCephFlagsPut)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.put()</code> | task | Sys.Modify |  |
+//! | [`GET /cluster/ceph/flags/{flag}`](super::cluster_ceph::ClusterCephFlagsFlagPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.flag(flag)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/ceph/flags/{flag}`](super::cluster_ceph::ClusterCephFlagsFlagPath::put)<br><code>cluster()<wbr>.ceph()<wbr>.flags()<wbr>.flag(flag)<wbr>.put(value)</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/ceph/metadata`](super::cluster_ceph::ClusterCephMetadataGet)<br><code>cluster()<wbr>.ceph()<wbr>.metadata()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /cluster/ceph/status`](super::cluster_ceph::ClusterCephStatusPath::get)<br><code>cluster()<wbr>.ceph()<wbr>.status()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /cluster/config`](super::cluster::ClusterConfigPath::get)<br><code>cluster()<wbr>.config()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/config`](super::cluster::ClusterConfigPost)<br><code>cluster()<wbr>.config()<wbr>.post(clustername)</code> | task | root@pam |  |
+//! | [`GET /cluster/config/apiversion`](super::cluster::ClusterConfigApiversionPath::get)<br><code>cluster()<wbr>.config()<wbr>.apiversion()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/config/join`](super::cluster::ClusterConfigJoinGet)<br><code>cluster()<wbr>.config()<wbr>.join()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/config/join`](super::cluster::ClusterConfigJoinPost)<br><code>cluster()<wbr>.config()<wbr>.join()<wbr>.post()<wbr>.hostname(hostname)<wbr>.fingerprint(fingerprint)<wbr>.password(password)</code> | task | root@pam |  |
+//! | [`GET /cluster/config/nodes`](super::cluster::ClusterConfigNodesPath::get)<br><code>cluster()<wbr>.config()<wbr>.nodes()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/config/nodes/{node}`](super::cluster::ClusterConfigNodesNodePost)<br><code>cluster()<wbr>.config()<wbr>.nodes()<wbr>.node(node)<wbr>.post()</code> | data | root@pam |  |
+//! | [`DELETE /cluster/config/nodes/{node}`](super::cluster::ClusterConfigNodesNodePath::delete)<br><code>cluster()<wbr>.config()<wbr>.nodes()<wbr>.node(node)<wbr>.delete()</code> |  | root@pam |  |
+//! | [`GET /cluster/config/qdevice`](super::cluster::ClusterConfigQdevicePath::get)<br><code>cluster()<wbr>.config()<wbr>.qdevice()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/config/totem`](super::cluster::ClusterConfigTotemPath::get)<br><code>cluster()<wbr>.config()<wbr>.totem()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/firewall`](super::cluster_firewall::ClusterFirewallPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/firewall/aliases`](super::cluster_firewall::ClusterFirewallAliasesPost)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.post()<wbr>.name(name)<wbr>.cidr(cidr)</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePath::get)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNamePut)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.put(cidr)</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/aliases/{name}`](super::cluster_firewall::ClusterFirewallAliasesNameDelete)<br><code>cluster()<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/groups`](super::cluster_firewall::ClusterFirewallGroupsPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.get()</code> | data |  |  |
+//! | [`POST /cluster/firewall/groups`](super::cluster_firewall::ClusterFirewallGroupsPost)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.post(group)</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPost)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/groups/{group}`](super::cluster_firewall::ClusterFirewallGroupsGroupPath::delete)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.pos(pos)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosPut)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.pos(pos)<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/groups/{group}/{pos}`](super::cluster_firewall::ClusterFirewallGroupsGroupPosDelete)<br><code>cluster()<wbr>.firewall()<wbr>.groups()<wbr>.group(group)<wbr>.pos(pos)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/firewall/ipset`](super::cluster_firewall::ClusterFirewallIpsetPost)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.post(name)</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePath::get)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNamePost)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.post(cidr)</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/ipset/{name}`](super::cluster_firewall::ClusterFirewallIpsetNameDelete)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrPut)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/ipset/{name}/{cidr}`](super::cluster_firewall::ClusterFirewallIpsetNameCidrDelete)<br><code>cluster()<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/macros`](super::cluster_firewall::ClusterFirewallMacrosPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.macros()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/options`](super::cluster_firewall::ClusterFirewallOptionsPut)<br><code>cluster()<wbr>.firewall()<wbr>.options()<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/refs`](super::cluster_firewall::ClusterFirewallRefsGet)<br><code>cluster()<wbr>.firewall()<wbr>.refs()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/firewall/rules`](super::cluster_firewall::ClusterFirewallRulesPost)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPath::get)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosPut)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/firewall/rules/{pos}`](super::cluster_firewall::ClusterFirewallRulesPosDelete)<br><code>cluster()<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/ha`](super::cluster_ha::ClusterHaPath::get)<br><code>cluster()<wbr>.ha()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/ha/groups`](super::cluster_ha::ClusterHaGroupsPost)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.post()<wbr>.group(group)<wbr>.nodes(nodes)</code> |  | Sys.Console |  |
+//! | [`GET /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPath::get)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPut)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.put()</code> |  | Sys.Console |  |
+//! | [`DELETE /cluster/ha/groups/{group}`](super::cluster_ha::ClusterHaGroupsGroupPath::delete)<br><code>cluster()<wbr>.ha()<wbr>.groups()<wbr>.group(group)<wbr>.delete()</code> |  | Sys.Console |  |
+//! | [`GET /cluster/ha/resources`](super::cluster_ha::ClusterHaResourcesGet)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/ha/resources`](super::cluster_ha::ClusterHaResourcesPost)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.post(sid)</code> |  | Sys.Console |  |
+//! | [`GET /cluster/ha/resources/{sid}`](super::cluster_ha::ClusterHaResourcesSidPath::get)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/ha/resources/{sid}`](super::cluster_ha::ClusterHaResourcesSidPut)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.put()</code> |  | Sys.Console |  |
+//! | [`DELETE /cluster/ha/resources/{sid}`](super::cluster_ha::ClusterHaResourcesSidDelete)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.delete()</code> |  | Sys.Console |  |
+//! | [`POST /cluster/ha/resources/{sid}/migrate`](super::cluster_ha::ClusterHaResourcesSidMigratePath::post)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.migrate()<wbr>.post(node)</code> | data | Sys.Console |  |
+//! | [`POST /cluster/ha/resources/{sid}/relocate`](super::cluster_ha::ClusterHaResourcesSidRelocatePath::post)<br><code>cluster()<wbr>.ha()<wbr>.resources()<wbr>.sid(sid)<wbr>.relocate()<wbr>.post(node)</code> | data | Sys.Console |  |
+//! | [`GET /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesGet)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.get()</code> | data | Sys.Audit | Since 9.0 |
+//! | [`POST /cluster/ha/rules`](super::cluster_ha::ClusterHaRulesPost)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.rule(rule)<wbr>.resources(resources)</code> |  | Sys.Console | Since 9.0 |
+//! | [`GET /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePath::get)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.get()</code> | data | Sys.Audit | Since 9.0 |
+//! | [`PUT /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePut)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.put(type_)</code> |  | Sys.Console | Since 9.0 |
+//! | [`DELETE /cluster/ha/rules/{rule}`](super::cluster_ha::ClusterHaRulesRulePath::delete)<br><code>cluster()<wbr>.ha()<wbr>.rules()<wbr>.rule(rule)<wbr>.delete()</code> |  | Sys.Console | Since 9.0 |
+//! | [`GET /cluster/ha/status`](super::cluster_ha::ClusterHaStatusPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.get()</code> | data |  |  |
+//! | [`POST /cluster/ha/status/arm-ha`](super::cluster_ha::ClusterHaStatusArmHaPath::post)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.arm_ha()<wbr>.post()</code> |  | Sys.Console | Since 9.1 |
+//! | [`GET /cluster/ha/status/current`](super::cluster_ha::ClusterHaStatusCurrentPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.current()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/ha/status/disarm-ha`](super::cluster_ha::ClusterHaStatusDisarmHaPath::post)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.disarm_ha()<wbr>.post(resource_mode)</code> |  | Sys.Console | Since 9.1 |
+//! | [`GET /cluster/ha/status/manager_status`](super::cluster_ha::ClusterHaStatusManagerStatusPath::get)<br><code>cluster()<wbr>.ha()<wbr>.status()<wbr>.manager_status()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/jobs`](super::cluster::ClusterJobsPath::get)<br><code>cluster()<wbr>.jobs()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/jobs/realm-sync`](super::cluster::ClusterJobsRealmSyncPath::get)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.get()</code> | data | Sys.Audit | Since 8.0 |
+//! | [`GET /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::get)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.get()</code> | data | Sys.Audit | Since 8.0 |
+//! | [`POST /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPost)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.post(schedule)</code> |  | Realm.AllocateUser, User.Modify | Since 8.0 |
+//! | [`PUT /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPut)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.put(schedule)</code> |  | Realm.AllocateUser, User.Modify | Since 8.0 |
+//! | [`DELETE /cluster/jobs/realm-sync/{id}`](super::cluster::ClusterJobsRealmSyncIdPath::delete)<br><code>cluster()<wbr>.jobs()<wbr>.realm_sync()<wbr>.id(id)<wbr>.delete()</code> |  | Sys.Modify | Since 8.0 |
+//! | [`GET /cluster/jobs/schedule-analyze`](super::cluster::ClusterJobsScheduleAnalyzeGet)<br><code>cluster()<wbr>.jobs()<wbr>.schedule_analyze()<wbr>.get(schedule)</code> | data |  |  |
+//! | [`GET /cluster/log`](super::cluster::ClusterLogGet)<br><code>cluster()<wbr>.log()<wbr>.get()</code> | data | … |  |
+//! | [`GET /cluster/mapping`](super::cluster::ClusterMappingPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.get()</code> | data |  | Since 8.0 |
+//! | [`GET /cluster/mapping/dir`](super::cluster::ClusterMappingDirGet)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.get()</code> | data | … | Since 8.4 |
+//! | [`POST /cluster/mapping/dir`](super::cluster::ClusterMappingDirPost)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.post()<wbr>.id(id)<wbr>.map(map)</code> |  | Mapping.Modify | Since 8.4 |
+//! | [`GET /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.id(id)<wbr>.get()</code> | data | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.4 |
+//! | [`PUT /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPut)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.id(id)<wbr>.put()</code> |  | Mapping.Modify | Since 8.4 |
+//! | [`DELETE /cluster/mapping/dir/{id}`](super::cluster::ClusterMappingDirIdPath::delete)<br><code>cluster()<wbr>.mapping()<wbr>.dir()<wbr>.id(id)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.4 |
+//! | [`GET /cluster/mapping/pci`](super::cluster::ClusterMappingPciGet)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.get()</code> | data | … | Since 8.0 |
+//! | [`POST /cluster/mapping/pci`](super::cluster::ClusterMappingPciPost)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.post()<wbr>.id(id)<wbr>.map(map)</code> |  | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.id(id)<wbr>.get()</code> | data | Mapping.Use or Mapping.Modify or Mapping.Audit | Since 8.0 |
+//! | [`PUT /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPut)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.id(id)<wbr>.put()</code> |  | Mapping.Modify | Since 8.0 |
+//! | [`DELETE /cluster/mapping/pci/{id}`](super::cluster::ClusterMappingPciIdPath::delete)<br><code>cluster()<wbr>.mapping()<wbr>.pci()<wbr>.id(id)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/mapping/usb`](super::cluster::ClusterMappingUsbGet)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.get()</code> | data | … | Since 8.0 |
+//! | [`POST /cluster/mapping/usb`](super::cluster::ClusterMappingUsbPost)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.post()<wbr>.id(id)<wbr>.map(map)</code> |  | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPath::get)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.id(id)<wbr>.get()</code> | data | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 8.0 |
+//! | [`PUT /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPut)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.id(id)<wbr>.put(map)</code> |  | Mapping.Modify | Since 8.0 |
+//! | [`DELETE /cluster/mapping/usb/{id}`](super::cluster::ClusterMappingUsbIdPath::delete)<br><code>cluster()<wbr>.mapping()<wbr>.usb()<wbr>.id(id)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.0 |
+//! | [`GET /cluster/metrics`](super::cluster::ClusterMetricsPath::get)<br><code>cluster()<wbr>.metrics()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/metrics/export`](super::cluster::ClusterMetricsExportGet)<br><code>cluster()<wbr>.metrics()<wbr>.export()<wbr>.get()</code> | data | Sys.Audit | Since 8.3 |
+//! | [`GET /cluster/metrics/server`](super::cluster::ClusterMetricsServerPath::get)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPath::get)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPost)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.post()<wbr>.type_(type_)<wbr>.server(server)<wbr>.port(port)</code> |  | Sys.Modify |  |
+//! | [`PUT /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPut)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.put(server, port)</code> |  | Sys.Modify |  |
+//! | [`DELETE /cluster/metrics/server/{id}`](super::cluster::ClusterMetricsServerIdPath::delete)<br><code>cluster()<wbr>.metrics()<wbr>.server()<wbr>.id(id)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/nextid`](super::cluster::ClusterNextidGet)<br><code>cluster()<wbr>.nextid()<wbr>.get()</code> | data |  |  |
+//! | [`GET /cluster/notifications`](super::cluster_notifications::ClusterNotificationsPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.get()</code> | data |  | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints`](super::cluster_notifications::ClusterNotificationsEndpointsPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.get()</code> | data |  | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.gotify()<wbr>.get()</code> | data | Mapping.Audit | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/gotify`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyPost)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.gotify()<wbr>.post()<wbr>.name(name)<wbr>.server(server)<wbr>.token(token)</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.gotify()<wbr>.name(name)<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`PUT /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePut)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.gotify()<wbr>.name(name)<wbr>.put()</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`DELETE /cluster/notifications/endpoints/gotify/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePath::delete)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.gotify()<wbr>.name(name)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/sendmail`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.sendmail()<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/sendmail`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailPost)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.sendmail()<wbr>.post(name)</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.sendmail()<wbr>.name(name)<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`PUT /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePut)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.sendmail()<wbr>.name(name)<wbr>.put()</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`DELETE /cluster/notifications/endpoints/sendmail/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePath::delete)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.sendmail()<wbr>.name(name)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.smtp()<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`POST /cluster/notifications/endpoints/smtp`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpPost)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.smtp()<wbr>.post()<wbr>.name(name)<wbr>.server(server)<wbr>.from_address(from_address)</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.smtp()<wbr>.name(name)<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`PUT /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePut)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.smtp()<wbr>.name(name)<wbr>.put()</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.1 |
+//! | [`DELETE /cluster/notifications/endpoints/smtp/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePath::delete)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.smtp()<wbr>.name(name)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.1 |
+//! | [`GET /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.webhook()<wbr>.get()</code> | data | Mapping.Audit | Since 8.3 |
+//! | [`POST /cluster/notifications/endpoints/webhook`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookPost)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.webhook()<wbr>.post()<wbr>.name(name)<wbr>.method(method)<wbr>.url(url)</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
+//! | [`GET /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePath::get)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.webhook()<wbr>.name(name)<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.3 |
+//! | [`PUT /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePut)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.webhook()<wbr>.name(name)<wbr>.put()</code> |  | Mapping.Modify, Sys.Audit, Sys.Modify or Sys.AccessNetwork | Since 8.3 |
+//! | [`DELETE /cluster/notifications/endpoints/webhook/{name}`](super::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePath::delete)<br><code>cluster()<wbr>.notifications()<wbr>.endpoints()<wbr>.webhook()<wbr>.name(name)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.3 |
+//! | [`GET /cluster/notifications/matcher-field-values`](super::cluster_notifications::ClusterNotificationsMatcherFieldValuesPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.matcher_field_values()<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.2 |
+//! | [`GET /cluster/notifications/matcher-fields`](super::cluster_notifications::ClusterNotificationsMatcherFieldsPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.matcher_fields()<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.2 |
+//! | [`GET /cluster/notifications/matchers`](super::cluster_notifications::ClusterNotificationsMatchersPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.matchers()<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
+//! | [`POST /cluster/notifications/matchers`](super::cluster_notifications::ClusterNotificationsMatchersPost)<br><code>cluster()<wbr>.notifications()<wbr>.matchers()<wbr>.post(name)</code> |  | Mapping.Modify | Since 8.1 |
+//! | [`GET /cluster/notifications/matchers/{name}`](super::cluster_notifications::ClusterNotificationsMatchersNamePath::get)<br><code>cluster()<wbr>.notifications()<wbr>.matchers()<wbr>.name(name)<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit | Since 8.1 |
+//! | [`PUT /cluster/notifications/matchers/{name}`](super::cluster_notifications::ClusterNotificationsMatchersNamePut)<br><code>cluster()<wbr>.notifications()<wbr>.matchers()<wbr>.name(name)<wbr>.put()</code> |  | Mapping.Modify | Since 8.1 |
+//! | [`DELETE /cluster/notifications/matchers/{name}`](super::cluster_notifications::ClusterNotificationsMatchersNamePath::delete)<br><code>cluster()<wbr>.notifications()<wbr>.matchers()<wbr>.name(name)<wbr>.delete()</code> |  | Mapping.Modify | Since 8.1 |
+//! | [`GET /cluster/notifications/targets`](super::cluster_notifications::ClusterNotificationsTargetsPath::get)<br><code>cluster()<wbr>.notifications()<wbr>.targets()<wbr>.get()</code> | data | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
+//! | [`POST /cluster/notifications/targets/{name}/test`](super::cluster_notifications::ClusterNotificationsTargetsNameTestPath::post)<br><code>cluster()<wbr>.notifications()<wbr>.targets()<wbr>.name(name)<wbr>.test()<wbr>.post()</code> |  | Mapping.Modify or Mapping.Audit or Mapping.Use | Since 8.1 |
+//! | [`GET /cluster/options`](super::cluster::ClusterOptionsPath::get)<br><code>cluster()<wbr>.options()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /cluster/options`](super::cluster::ClusterOptionsPut)<br><code>cluster()<wbr>.options()<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`GET /cluster/qemu`](super::cluster::ClusterQemuPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.get()</code> | data |  | Since 9.2 |
+//! | [`GET /cluster/qemu/cpu-flags`](super::cluster::ClusterQemuCpuFlagsGet)<br><code>cluster()<wbr>.qemu()<wbr>.cpu_flags()<wbr>.get()</code> | data | Sys.Audit or Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.get()</code> | data | … | Since 9.2 |
+//! | [`POST /cluster/qemu/custom-cpu-models`](super::cluster::ClusterQemuCustomCpuModelsPost)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.post()<wbr>.cputype(cputype)<wbr>.reported_model(reported_model)</code> |  | Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePath::get)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.get()</code> | data | Mapping.Audit or Mapping.Use or Mapping.Modify | Since 9.2 |
+//! | [`PUT /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePut)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.put()</code> |  | Mapping.Modify | Since 9.2 |
+//! | [`DELETE /cluster/qemu/custom-cpu-models/{cputype}`](super::cluster::ClusterQemuCustomCpuModelsCputypePath::delete)<br><code>cluster()<wbr>.qemu()<wbr>.custom_cpu_models()<wbr>.cputype(cputype)<wbr>.delete()</code> |  | Mapping.Modify | Since 9.2 |
+//! | [`GET /cluster/replication`](super::cluster::ClusterReplicationPath::get)<br><code>cluster()<wbr>.replication()<wbr>.get()</code> | data | … |  |
+//! | [`POST /cluster/replication`](super::cluster::ClusterReplicationPost)<br><code>cluster()<wbr>.replication()<wbr>.post()<wbr>.type_(type_)<wbr>.id(id)<wbr>.target(target)</code> |  | VM.Replicate |  |
+//! | [`GET /cluster/replication/{id}`](super::cluster::ClusterReplicationIdPath::get)<br><code>cluster()<wbr>.replication()<wbr>.id(id)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /cluster/replication/{id}`](super::cluster::ClusterReplicationIdPut)<br><code>cluster()<wbr>.replication()<wbr>.id(id)<wbr>.put()</code> |  | VM.Replicate |  |
+//! | [`DELETE /cluster/replication/{id}`](super::cluster::ClusterReplicationIdDelete)<br><code>cluster()<wbr>.replication()<wbr>.id(id)<wbr>.delete()</code> |  | VM.Replicate |  |
+//! | [`GET /cluster/resources`](super::cluster::ClusterResourcesGet)<br><code>cluster()<wbr>.resources()<wbr>.get()</code> | data | … |  |
+//! | [`GET /cluster/sdn`](super::cluster_sdn::ClusterSdnPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.get()</code> | data | SDN.Audit |  |
+//! | [`PUT /cluster/sdn`](super::cluster_sdn::ClusterSdnPut)<br><code>cluster()<wbr>.sdn()<wbr>.put()</code> | task | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.get()</code> | data | … |  |
+//! | [`POST /cluster/sdn/controllers`](super::cluster_sdn::ClusterSdnControllersPost)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.post()<wbr>.type_(type_)<wbr>.controller(controller)</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerGet)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.get()</code> | data | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerPut)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.put()</code> |  | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/controllers/{controller}`](super::cluster_sdn::ClusterSdnControllersControllerDelete)<br><code>cluster()<wbr>.sdn()<wbr>.controllers()<wbr>.controller(controller)<wbr>.delete()</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsGet)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.get()</code> | data | … |  |
+//! | [`POST /cluster/sdn/dns`](super::cluster_sdn::ClusterSdnDnsPost)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.post()<wbr>.type_(type_)<wbr>.dns(dns)<wbr>.url(url)<wbr>.key(key)</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.get()</code> | data | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsPut)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.put()</code> |  | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/dns/{dns}`](super::cluster_sdn::ClusterSdnDnsDnsDelete)<br><code>cluster()<wbr>.sdn()<wbr>.dns()<wbr>.dns(dns)<wbr>.delete()</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/dry-run`](super::cluster_sdn::ClusterSdnDryRunPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dry_run()<wbr>.get(node)</code> | data | Sys.Audit | Since 9.1 |
+//! | [`GET /cluster/sdn/fabrics`](super::cluster_sdn::ClusterSdnFabricsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.get()</code> | data | SDN.Audit | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/all`](super::cluster_sdn::ClusterSdnFabricsAllGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.all()<wbr>.get()</code> | data | … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.get()</code> | data | … | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/fabric`](super::cluster_sdn::ClusterSdnFabricsFabricPost)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.post()<wbr>.protocol(protocol)<wbr>.id(id)</code> |  | SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate | Since 9.0 |
+//! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.put(protocol)</code> |  | SDN.Allocate | Since 9.0 |
+//! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](super::cluster_sdn::ClusterSdnFabricsFabricIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.delete()</code> |  | SDN.Allocate … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node`](super::cluster_sdn::ClusterSdnFabricsNodeGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.get()</code> | data | … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.get()</code> | data | SDN.Audit … | Since 9.0 |
+//! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.post()<wbr>.protocol(protocol)<wbr>.node_id(node_id)</code> |  | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
+//! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.put(protocol)</code> |  | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](super::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.delete()</code> |  | SDN.Allocate, Sys.Modify | Since 9.0 |
+//! | [`GET /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsGet)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.get()</code> | data | … |  |
+//! | [`POST /cluster/sdn/ipams`](super::cluster_sdn::ClusterSdnIpamsPost)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.post()<wbr>.type_(type_)<wbr>.ipam(ipam)</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.get()</code> | data | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamPut)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.put()</code> |  | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/ipams/{ipam}`](super::cluster_sdn::ClusterSdnIpamsIpamDelete)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.delete()</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/ipams/{ipam}/status`](super::cluster_sdn::ClusterSdnIpamsIpamStatusPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.ipam(ipam)<wbr>.status()<wbr>.get()</code> | data | … | Since 8.1 |
+//! | [`POST /cluster/sdn/lock`](super::cluster_sdn::ClusterSdnLockPost)<br><code>cluster()<wbr>.sdn()<wbr>.lock()<wbr>.post()</code> | data | SDN.Allocate | Since 9.0 |
+//! | [`DELETE /cluster/sdn/lock`](super::cluster_sdn::ClusterSdnLockDelete)<br><code>cluster()<wbr>.sdn()<wbr>.lock()<wbr>.delete()</code> |  | SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/prefix-lists`](super::cluster_sdn::ClusterSdnPrefixListsGet)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.get()</code> | data | … | Since 9.2 |
+//! | [`POST /cluster/sdn/prefix-lists`](super::cluster_sdn::ClusterSdnPrefixListsPost)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.post(id)</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.get()</code> | data | SDN.Audit | Since 9.2 |
+//! | [`PUT /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.put()</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`DELETE /cluster/sdn/prefix-lists/{id}`](super::cluster_sdn::ClusterSdnPrefixListsIdDelete)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.delete()</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.get()</code> | data | SDN.Audit | Since 9.2 |
+//! | [`POST /cluster/sdn/prefix-lists/{id}/entries`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.post()<wbr>.action(action)<wbr>.prefix(prefix)</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.get()</code> | data | SDN.Audit | Since 9.2 |
+//! | [`PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPut)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.put()</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`](super::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqDelete)<br><code>cluster()<wbr>.sdn()<wbr>.prefix_lists()<wbr>.id(id)<wbr>.entries()<wbr>.url_seq(url_seq)<wbr>.delete()</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`POST /cluster/sdn/rollback`](super::cluster_sdn::ClusterSdnRollbackPost)<br><code>cluster()<wbr>.sdn()<wbr>.rollback()<wbr>.post()</code> |  | SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/route-maps`](super::cluster_sdn::ClusterSdnRouteMapsGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.get()</code> | data | … | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.get()</code> | data | … | Since 9.2 |
+//! | [`POST /cluster/sdn/route-maps/entries`](super::cluster_sdn::ClusterSdnRouteMapsEntriesPost)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.post()<wbr>.route_map_id(route_map_id)<wbr>.order(order)<wbr>.action(action)</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate | Since 9.2 |
+//! | [`PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.put()</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`](super::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete)<br><code>cluster()<wbr>.sdn()<wbr>.route_maps()<wbr>.entries()<wbr>.route_map_id(route_map_id)<wbr>.entry()<wbr>.order(order)<wbr>.delete()</code> |  | SDN.Allocate | Since 9.2 |
+//! | [`GET /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.get()</code> | data | … |  |
+//! | [`POST /cluster/sdn/vnets`](super::cluster_sdn::ClusterSdnVnetsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.post()<wbr>.vnet(vnet)<wbr>.zone(zone)</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.put()</code> |  | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}`](super::cluster_sdn::ClusterSdnVnetsVnetDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.delete()</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.get()</code> | data | root@pam | Since 8.3 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate | Since 8.3 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/options`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.options()<wbr>.put()</code> |  | SDN.Allocate | Since 8.3 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate | Since 8.3 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/firewall/rules`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> |  | SDN.Allocate | Since 8.3 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate | Since 8.3 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> |  | SDN.Allocate | Since 8.3 |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`](super::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> |  | SDN.Allocate | Since 8.3 |
+//! | [`POST /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.post()<wbr>.zone(zone)<wbr>.ip(ip)</code> |  | SDN.Allocate | Since 8.1 |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.put()<wbr>.zone(zone)<wbr>.ip(ip)</code> |  | SDN.Allocate | Since 8.1 |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/ips`](super::cluster_sdn::ClusterSdnVnetsVnetIpsDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.ips()<wbr>.delete()<wbr>.zone(zone)<wbr>.ip(ip)</code> |  | SDN.Allocate | Since 8.1 |
+//! | [`GET /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate |  |
+//! | [`POST /cluster/sdn/vnets/{vnet}/subnets`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.post()<wbr>.type_(type_)<wbr>.subnet(subnet)</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetGet)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.get()</code> | data | SDN.Audit or SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetPut)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.put()</code> |  | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`](super::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetDelete)<br><code>cluster()<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.subnets()<wbr>.subnet(subnet)<wbr>.delete()</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.get()</code> | data | … |  |
+//! | [`POST /cluster/sdn/zones`](super::cluster_sdn::ClusterSdnZonesPost)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.post()<wbr>.type_(type_)<wbr>.zone(zone)</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneGet)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.get()</code> | data | SDN.Allocate |  |
+//! | [`PUT /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZonePut)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.put()</code> |  | SDN.Allocate |  |
+//! | [`DELETE /cluster/sdn/zones/{zone}`](super::cluster_sdn::ClusterSdnZonesZoneDelete)<br><code>cluster()<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.delete()</code> |  | SDN.Allocate |  |
+//! | [`GET /cluster/status`](super::cluster::ClusterStatusPath::get)<br><code>cluster()<wbr>.status()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /cluster/tasks`](super::cluster::ClusterTasksPath::get)<br><code>cluster()<wbr>.tasks()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes`](super::nodes::NodesPath::get)<br><code>nodes()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes/{node}`](super::nodes::NodePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.aplinfo()<wbr>.get()</code> | data |  |  |
+//! | [`POST /nodes/{node}/aplinfo`](super::nodes::NodeAplinfoPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.aplinfo()<wbr>.post()<wbr>.storage(storage)<wbr>.template(template)</code> | task | Datastore.AllocateTemplate |  |
+//! | [`GET /nodes/{node}/apt`](super::nodes::NodeAptPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/apt/changelog`](super::nodes::NodeAptChangelogGet)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.changelog()<wbr>.get(name)</code> | data | Sys.Modify |  |
+//! | [`GET /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.repositories()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPost)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.repositories()<wbr>.post(path, index)</code> |  | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/apt/repositories`](super::nodes::NodeAptRepositoriesPut)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.repositories()<wbr>.put(handle)</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/apt/update`](super::nodes::NodeAptUpdatePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.update()<wbr>.get()</code> | data | Sys.Modify |  |
+//! | [`POST /nodes/{node}/apt/update`](super::nodes::NodeAptUpdatePost)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.update()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/apt/versions`](super::nodes::NodeAptVersionsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.versions()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/capabilities`](super::nodes::NodeCapabilitiesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/capabilities/qemu`](super::nodes::NodeCapabilitiesQemuPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/capabilities/qemu/cpu`](super::nodes::NodeCapabilitiesQemuCpuGet)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.cpu()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](super::nodes::NodeCapabilitiesQemuCpuFlagsGet)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.cpu_flags()<wbr>.get()</code> | data |  | Since 9.1 |
+//! | [`GET /nodes/{node}/capabilities/qemu/machines`](super::nodes::NodeCapabilitiesQemuMachinesGet)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.machines()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/capabilities/qemu/migration`](super::nodes::NodeCapabilitiesQemuMigrationPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.migration()<wbr>.get()</code> | data | Sys.Audit | Since 9.0 |
+//! | [`GET /nodes/{node}/ceph`](super::node_ceph::NodeCephPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cfg`](super::node_ceph::NodeCephCfgPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/ceph/cfg/db`](super::node_ceph::NodeCephCfgDbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.db()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cfg/raw`](super::node_ceph::NodeCephCfgRawPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.raw()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cfg/value`](super::node_ceph::NodeCephCfgValuePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.value()<wbr>.get(config_keys)</code> | data | Sys.Audit | Since 8.1 |
+//! | [`GET /nodes/{node}/ceph/cmd-safety`](super::node_ceph::NodeCephCmdSafetyPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cmd_safety()<wbr>.get()<wbr>.service(service)<wbr>.id(id)<wbr>.action(action)</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/ceph/config`](super::node_ceph::NodeCephConfigPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.config()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`GET /nodes/{node}/ceph/configdb`](super::node_ceph::NodeCephConfigdbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.configdb()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`GET /nodes/{node}/ceph/crush`](super::node_ceph::NodeCephCrushPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.crush()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/fs`](super::node_ceph::NodeCephFsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.fs()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/fs/{name}`](super::node_ceph::NodeCephFsNamePost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.fs()<wbr>.name(name)<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/fs/{name}`](super::node_ceph::NodeCephFsNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.fs()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify | Since 9.2 |
+//! | [`POST /nodes/{node}/ceph/init`](super::node_ceph::NodeCephInitPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.init()<wbr>.post()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/log`](super::node_ceph::NodeCephLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.log()<wbr>.get()</code> | data | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/ceph/mds`](super::node_ceph::NodeCephMdsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mds()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/mds/{name}`](super::node_ceph::NodeCephMdsNamePost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mds()<wbr>.name(name)<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/mds/{name}`](super::node_ceph::NodeCephMdsNamePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mds()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/mgr`](super::node_ceph::NodeCephMgrPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mgr()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/mgr/{id}`](super::node_ceph::NodeCephMgrIdPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mgr()<wbr>.id(id)<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/mgr/{id}`](super::node_ceph::NodeCephMgrIdPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mgr()<wbr>.id(id)<wbr>.delete()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/mon`](super::node_ceph::NodeCephMonPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mon()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/mon/{monid}`](super::node_ceph::NodeCephMonMonidPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mon()<wbr>.monid(monid)<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/mon/{monid}`](super::node_ceph::NodeCephMonMonidPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mon()<wbr>.monid(monid)<wbr>.delete()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/osd`](super::node_ceph::NodeCephOsdPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/osd`](super::node_ceph::NodeCephOsdPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.post(dev)</code> | task | root@pam |  |
+//! | [`GET /nodes/{node}/ceph/osd/{osdid}`](super::node_ceph::NodeCephOsdOsdidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.get()</code> | data |  |  |
+//! | [`DELETE /nodes/{node}/ceph/osd/{osdid}`](super::node_ceph::NodeCephOsdOsdidDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.delete()</code> | task | root@pam |  |
+//! | [`POST /nodes/{node}/ceph/osd/{osdid}/in`](super::node_ceph::NodeCephOsdOsdidInPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.in_()<wbr>.post()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](super::node_ceph::NodeCephOsdOsdidLvInfoGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.lv_info()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](super::node_ceph::NodeCephOsdOsdidMetadataPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.metadata()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/ceph/osd/{osdid}/out`](super::node_ceph::NodeCephOsdOsdidOutPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.out()<wbr>.post()</code> |  | Sys.Modify |  |
+//! | [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](super::node_ceph::NodeCephOsdOsdidScrubPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.scrub()<wbr>.post()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/pool`](super::node_ceph::NodeCephPoolPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/pool`](super::node_ceph::NodeCephPoolPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.post(name)</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/pool/{name}`](super::node_ceph::NodeCephPoolNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`PUT /nodes/{node}/ceph/pool/{name}`](super::node_ceph::NodeCephPoolNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.put()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/pool/{name}`](super::node_ceph::NodeCephPoolNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/pool/{name}/status`](super::node_ceph::NodeCephPoolNameStatusGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.status()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/pools`](super::node_ceph::NodeCephPoolsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`POST /nodes/{node}/ceph/pools`](super::node_ceph::NodeCephPoolsPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.post(name)</code> | task | Sys.Modify | Until 7.4 |
+//! | [`GET /nodes/{node}/ceph/pools/{name}`](super::node_ceph::NodeCephPoolsNameGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.name(name)<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`PUT /nodes/{node}/ceph/pools/{name}`](super::node_ceph::NodeCephPoolsNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.name(name)<wbr>.put()</code> | task | Sys.Modify | Until 7.4 |
+//! | [`DELETE /nodes/{node}/ceph/pools/{name}`](super::node_ceph::NodeCephPoolsNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify | Until 7.4 |
+//! | [`POST /nodes/{node}/ceph/restart`](super::node_ceph::NodeCephRestartPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.restart()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/rules`](super::node_ceph::NodeCephRulesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.rules()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/start`](super::node_ceph::NodeCephStartPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.start()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/status`](super::node_ceph::NodeCephStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.status()<wbr>.get()</code> | data | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/stop`](super::node_ceph::NodeCephStopPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.stop()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/certificates`](super::nodes::NodeCertificatesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/certificates/acme`](super::nodes::NodeCertificatesAcmePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.get()</code> | data |  |  |
+//! | [`POST /nodes/{node}/certificates/acme/certificate`](super::nodes::NodeCertificatesAcmeCertificatePost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/certificates/acme/certificate`](super::nodes::NodeCertificatesAcmeCertificatePut)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.put()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/certificates/acme/certificate`](super::nodes::NodeCertificatesAcmeCertificatePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.delete()</code> | task | Sys.Modify |  |
+//! | [`POST /nodes/{node}/certificates/custom`](super::nodes::NodeCertificatesCustomPost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.post(certificates)</code> | data | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/certificates/custom`](super::nodes::NodeCertificatesCustomDelete)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/certificates/info`](super::nodes::NodeCertificatesInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.info()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/config`](super::nodes::NodeConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/config`](super::nodes::NodeConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/disks`](super::node_disks::NodeDisksPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.directory()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/directory`](super::node_disks::NodeDisksDirectoryPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.directory()<wbr>.post()<wbr>.name(name)<wbr>.device(device)</code> | task | Sys.Modify … |  |
+//! | [`DELETE /nodes/{node}/disks/directory/{name}`](super::node_disks::NodeDisksDirectoryNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.directory()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/initgpt`](super::node_disks::NodeDisksInitgptPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.initgpt()<wbr>.post(disk)</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/disks/list`](super::node_disks::NodeDisksListGet)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.list()<wbr>.get()</code> | data | Sys.Audit or Sys.Audit |  |
+//! | [`GET /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvm()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/lvm`](super::node_disks::NodeDisksLvmPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvm()<wbr>.post()<wbr>.name(name)<wbr>.device(device)</code> | task | Sys.Modify … |  |
+//! | [`DELETE /nodes/{node}/disks/lvm/{name}`](super::node_disks::NodeDisksLvmNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvm()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvmthin()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/lvmthin`](super::node_disks::NodeDisksLvmthinPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvmthin()<wbr>.post()<wbr>.name(name)<wbr>.device(device)</code> | task | Sys.Modify … |  |
+//! | [`DELETE /nodes/{node}/disks/lvmthin/{name}`](super::node_disks::NodeDisksLvmthinNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvmthin()<wbr>.name(name)<wbr>.delete(volume_group)</code> | task | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks/smart`](super::node_disks::NodeDisksSmartGet)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.smart()<wbr>.get(disk)</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/disks/wipedisk`](super::node_disks::NodeDisksWipediskPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.wipedisk()<wbr>.put(disk)</code> | task | root@pam |  |
+//! | [`GET /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/zfs`](super::node_disks::NodeDisksZfsPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.post()<wbr>.name(name)<wbr>.raidlevel(raidlevel)<wbr>.devices(devices)</code> | task | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks/zfs/{name}`](super::node_disks::NodeDisksZfsNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.name(name)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`DELETE /nodes/{node}/disks/zfs/{name}`](super::node_disks::NodeDisksZfsNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.name(name)<wbr>.delete()</code> | task | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/dns`](super::nodes::NodeDnsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.dns()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/dns`](super::nodes::NodeDnsPut)<br><code>nodes()<wbr>.node(node)<wbr>.dns()<wbr>.put(search)</code> |  | Sys.Modify |  |
+//! | [`POST /nodes/{node}/execute`](super::nodes::NodeExecutePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.execute()<wbr>.post(commands)</code> | data | root@pam |  |
+//! | [`GET /nodes/{node}/firewall`](super::node_firewall::NodeFirewallPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/firewall/log`](super::node_firewall::NodeFirewallLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.log()<wbr>.get()</code> | data | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/firewall/options`](super::node_firewall::NodeFirewallOptionsPut)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.options()<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/firewall/rules`](super::node_firewall::NodeFirewallRulesPost)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosPut)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> |  | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/firewall/rules/{pos}`](super::node_firewall::NodeFirewallRulesPosDelete)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/hardware`](super::nodes::NodeHardwarePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/hardware/pci`](super::nodes::NodeHardwarePciGet)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.get()</code> | data | Sys.Audit or Sys.Modify |  |
+//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](super::nodes::NodeHardwarePciPciIdOrMappingPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.get()</code> | data |  | Since 8.3 |
+//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](super::nodes::NodeHardwarePciPciIdOrMappingMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.mdev()<wbr>.get()</code> | data | Sys.Audit or Sys.Modify | Since 8.3 |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](super::nodes::NodeHardwarePciPciidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.get()</code> | data |  | Until 8.2 |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](super::nodes::NodeHardwarePciPciidMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.mdev()<wbr>.get()</code> | data | Sys.Audit or Sys.Modify | Until 8.2 |
+//! | [`GET /nodes/{node}/hardware/usb`](super::nodes::NodeHardwareUsbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.usb()<wbr>.get()</code> | data | Sys.Modify |  |
+//! | [`GET /nodes/{node}/hosts`](super::nodes::NodeHostsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hosts()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/hosts`](super::nodes::NodeHostsPost)<br><code>nodes()<wbr>.node(node)<wbr>.hosts()<wbr>.post(data)</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/journal`](super::nodes::NodeJournalGet)<br><code>nodes()<wbr>.node(node)<wbr>.journal()<wbr>.get()</code> | data | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/lxc`](super::lxc::LxcPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.get()</code> | data | … |  |
+//! | [`POST /nodes/{node}/lxc`](super::lxc::LxcPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.post(vmid, ostemplate)</code> | task | VM.Allocate or VM.Allocate or …, VM.Backup … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.get()</code> | data |  |  |
+//! | [`DELETE /nodes/{node}/lxc/{vmid}`](super::lxc::LxcVmidDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.delete()</code> | task | VM.Allocate |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/clone`](super::lxc::LxcVmidClonePost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.clone_()<wbr>.post(newid)</code> | task | VM.Clone, VM.Allocate or VM.Allocate … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.config()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/config`](super::lxc::LxcVmidConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.config()<wbr>.put()</code> |  | VM.Config.Disk or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.Options … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/feature`](super::lxc::LxcVmidFeatureGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.feature()<wbr>.get(feature)</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall`](super::lxc::LxcVmidFirewallPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/aliases`](super::lxc::LxcVmidFirewallAliasesPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.post()<wbr>.name(name)<wbr>.cidr(cidr)</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.put(cidr)</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`](super::lxc::LxcVmidFirewallAliasesNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset`](super::lxc::LxcVmidFirewallIpsetPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.post(name)</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNamePost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.post(cidr)</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`](super::lxc::LxcVmidFirewallIpsetNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.put()</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`](super::lxc::LxcVmidFirewallIpsetNameCidrDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/log`](super::lxc::LxcVmidFirewallLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.log()<wbr>.get()</code> | data | VM.Console |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/options`](super::lxc::LxcVmidFirewallOptionsPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.options()<wbr>.put()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/refs`](super::lxc::LxcVmidFirewallRefsGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.refs()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/firewall/rules`](super::lxc::LxcVmidFirewallRulesPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`](super::lxc::LxcVmidFirewallRulesPosDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/interfaces`](super::lxc::LxcVmidInterfacesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.interfaces()<wbr>.get()</code> | data | VM.Audit | Since 8.1 |
+//! | [`GET /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigrateGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.migrate()<wbr>.get()</code> | data | VM.Migrate | Since 9.0 |
+//! | [`POST /nodes/{node}/lxc/{vmid}/migrate`](super::lxc::LxcVmidMigratePost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.migrate()<wbr>.post(target)</code> | task | VM.Migrate … |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/move_volume`](super::lxc::LxcVmidMoveVolumePost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.move_volume()<wbr>.post(volume)</code> | task | VM.Config.Disk … |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/mtunnel`](super::lxc::LxcVmidMtunnelPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.mtunnel()<wbr>.post()</code> | data | VM.Allocate, Sys.Incoming … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`](super::lxc::LxcVmidMtunnelwebsocketPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.mtunnelwebsocket()<wbr>.get()<wbr>.socket(socket)<wbr>.ticket(ticket)</code> | data | … |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/pending`](super::lxc::LxcVmidPendingPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.pending()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/remote_migrate`](super::lxc::LxcVmidRemoteMigratePost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.remote_migrate()<wbr>.post()<wbr>.target_endpoint(target_endpoint)<wbr>.target_storage(target_storage)<wbr>.target_bridge(target_bridge)</code> | task | VM.Migrate |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/resize`](super::lxc::LxcVmidResizePut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.resize()<wbr>.put()<wbr>.disk(disk)<wbr>.size(size)</code> | task | VM.Config.Disk, VM.Config.Options, Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/rrd`](super::lxc::LxcVmidRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/rrddata`](super::lxc::LxcVmidRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.rrddata()<wbr>.get(timeframe)</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot`](super::lxc::LxcVmidSnapshotPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/snapshot`](super::lxc::LxcVmidSnapshotPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.post(snapname)</code> | task | VM.Snapshot |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.get()</code> | data |  |  |
+//! | [`DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`](super::lxc::LxcVmidSnapshotSnapnameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.delete()</code> | task | VM.Snapshot |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.config()<wbr>.get()</code> | data | VM.Snapshot or VM.Snapshot.Rollback or VM.Audit |  |
+//! | [`PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`](super::lxc::LxcVmidSnapshotSnapnameConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.config()<wbr>.put()</code> |  | VM.Snapshot |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`](super::lxc::LxcVmidSnapshotSnapnameRollbackPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.rollback()<wbr>.post()</code> | task | VM.Snapshot or VM.Snapshot.Rollback |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/spiceproxy`](super::lxc::LxcVmidSpiceproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.spiceproxy()<wbr>.post()</code> | data | VM.Console |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/status`](super::lxc::LxcVmidStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/status/current`](super::lxc::LxcVmidStatusCurrentPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.current()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/status/reboot`](super::lxc::LxcVmidStatusRebootPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.reboot()<wbr>.post()</code> | task | VM.PowerMgmt |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/status/resume`](super::lxc::LxcVmidStatusResumePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.resume()<wbr>.post()</code> | task | VM.PowerMgmt |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/status/shutdown`](super::lxc::LxcVmidStatusShutdownPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.shutdown()<wbr>.post()</code> | task | VM.PowerMgmt |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/status/start`](super::lxc::LxcVmidStatusStartPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.start()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/status/stop`](super::lxc::LxcVmidStatusStopPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.stop()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/status/suspend`](super::lxc::LxcVmidStatusSuspendPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.status()<wbr>.suspend()<wbr>.post()</code> | task | VM.PowerMgmt |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/template`](super::lxc::LxcVmidTemplatePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.template()<wbr>.post()</code> |  | VM.Allocate |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/termproxy`](super::lxc::LxcVmidTermproxyPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.termproxy()<wbr>.post()</code> | data | VM.Console |  |
+//! | [`POST /nodes/{node}/lxc/{vmid}/vncproxy`](super::lxc::LxcVmidVncproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.vncproxy()<wbr>.post()</code> | data | VM.Console |  |
+//! | [`GET /nodes/{node}/lxc/{vmid}/vncwebsocket`](super::lxc::LxcVmidVncwebsocketPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.lxc()<wbr>.vmid(vmid)<wbr>.vncwebsocket()<wbr>.get(port, vncticket)</code> | data | VM.Console, … |  |
+//! | [`POST /nodes/{node}/migrateall`](super::nodes::NodeMigrateallPost)<br><code>nodes()<wbr>.node(node)<wbr>.migrateall()<wbr>.post(target)</code> | task | VM.Migrate or …, VM.Migrate |  |
+//! | [`GET /nodes/{node}/netstat`](super::nodes::NodeNetstatPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.netstat()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/network`](super::nodes::NodeNetworkGet)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.get()</code> | data | … |  |
+//! | [`POST /nodes/{node}/network`](super::nodes::NodeNetworkPost)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.post()<wbr>.type_(type_)<wbr>.iface(iface)</code> |  | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/network`](super::nodes::NodeNetworkPut)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.put()</code> | task | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/network`](super::nodes::NodeNetworkPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePut)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.put(type_)</code> |  | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/network/{iface}`](super::nodes::NodeNetworkIfacePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/qemu`](super::qemu::QemuGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.get()</code> | data | … |  |
+//! | [`POST /nodes/{node}/qemu`](super::qemu::QemuPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.post(vmid)</code> | task | VM.Allocate or VM.Allocate or …, VM.Backup … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.get()</code> | data |  |  |
+//! | [`DELETE /nodes/{node}/qemu/{vmid}`](super::qemu::QemuVmidDelete)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.delete()</code> | task | VM.Allocate … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent`](super::qemu::QemuVmidAgentPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get()</code> | data |  |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent`](super::qemu::QemuVmidAgentPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.post(command)</code> | data | VM.GuestAgent.Unrestricted or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/exec`](super::qemu::QemuVmidAgentExecPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.exec()<wbr>.post()</code> | data | VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/exec-status`](super::qemu::QemuVmidAgentExecStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.exec_status()<wbr>.get(pid)</code> | data | VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/file-read`](super::qemu::QemuVmidAgentFileReadGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.file_read()<wbr>.get(file)</code> | data | VM.GuestAgent.FileRead or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/file-write`](super::qemu::QemuVmidAgentFileWritePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.file_write()<wbr>.post()<wbr>.file(file)<wbr>.content(content)</code> |  | VM.GuestAgent.FileWrite or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`](super::qemu::QemuVmidAgentFsfreezeFreezePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_freeze()<wbr>.post()</code> | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`](super::qemu::QemuVmidAgentFsfreezeStatusPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_status()<wbr>.post()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`](super::qemu::QemuVmidAgentFsfreezeThawPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fsfreeze_thaw()<wbr>.post()</code> | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/fstrim`](super::qemu::QemuVmidAgentFstrimPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.fstrim()<wbr>.post()</code> | data | VM.GuestAgent.FileSystemMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`](super::qemu::QemuVmidAgentGetFsinfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_fsinfo()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`](super::qemu::QemuVmidAgentGetHostNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_host_name()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`](super::qemu::QemuVmidAgentGetMemoryBlockInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_memory_block_info()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`](super::qemu::QemuVmidAgentGetMemoryBlocksPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_memory_blocks()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`](super::qemu::QemuVmidAgentGetOsinfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_osinfo()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-time`](super::qemu::QemuVmidAgentGetTimePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_time()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`](super::qemu::QemuVmidAgentGetTimezonePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_timezone()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-users`](super::qemu::QemuVmidAgentGetUsersPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_users()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`](super::qemu::QemuVmidAgentGetVcpusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.get_vcpus()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/info`](super::qemu::QemuVmidAgentInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.info()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`](super::qemu::QemuVmidAgentNetworkGetInterfacesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.network_get_interfaces()<wbr>.get()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/ping`](super::qemu::QemuVmidAgentPingPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.ping()<wbr>.post()</code> | data | VM.GuestAgent.Audit or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`](super::qemu::QemuVmidAgentSetUserPasswordPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.set_user_password()<wbr>.post()<wbr>.username(username)<wbr>.password(password)</code> | data | VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/shutdown`](super::qemu::QemuVmidAgentShutdownPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.shutdown()<wbr>.post()</code> | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`](super::qemu::QemuVmidAgentSuspendDiskPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_disk()<wbr>.post()</code> | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`](super::qemu::QemuVmidAgentSuspendHybridPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_hybrid()<wbr>.post()</code> | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`](super::qemu::QemuVmidAgentSuspendRamPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.agent()<wbr>.suspend_ram()<wbr>.post()</code> | data | VM.PowerMgmt or VM.GuestAgent.Unrestricted |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/clone`](super::qemu::QemuVmidClonePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.clone_()<wbr>.post(newid)</code> | task | VM.Clone, VM.Allocate or VM.Allocate … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/cloudinit`](super::qemu::QemuVmidCloudinitPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/cloudinit`](super::qemu::QemuVmidCloudinitPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.put()</code> |  | VM.Config.Cloudinit |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`](super::qemu::QemuVmidCloudinitDumpPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.cloudinit()<wbr>.dump()<wbr>.get(type_)</code> | data | VM.Audit … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.post()</code> | task | VM.Config.Disk or VM.Config.CDROM or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.HWType or VM.Config.Options or VM.Config.Cloudinit … |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/config`](super::qemu::QemuVmidConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.config()<wbr>.put()</code> |  | VM.Config.Disk or VM.Config.CDROM or VM.Config.CPU or VM.Config.Memory or VM.Config.Network or VM.Config.HWType or VM.Config.Options or VM.Config.Cloudinit … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`](super::qemu::QemuVmidDbusVmstatePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.dbus_vmstate()<wbr>.post(action)</code> |  | VM.Migrate | Since 9.0 |
+//! | [`GET /nodes/{node}/qemu/{vmid}/feature`](super::qemu::QemuVmidFeatureGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.feature()<wbr>.get(feature)</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall`](super::qemu::QemuVmidFirewallPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/aliases`](super::qemu::QemuVmidFirewallAliasesPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.post()<wbr>.name(name)<wbr>.cidr(cidr)</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.put(cidr)</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`](super::qemu::QemuVmidFirewallAliasesNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.aliases()<wbr>.name(name)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset`](super::qemu::QemuVmidFirewallIpsetPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.post(name)</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNamePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.post(cidr)</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`](super::qemu::QemuVmidFirewallIpsetNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.put()</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`](super::qemu::QemuVmidFirewallIpsetNameCidrDelete)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.ipset()<wbr>.name(name)<wbr>.cidr(cidr)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/log`](super::qemu::QemuVmidFirewallLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.log()<wbr>.get()</code> | data | VM.Console |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/options`](super::qemu::QemuVmidFirewallOptionsPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.options()<wbr>.put()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/refs`](super::qemu::QemuVmidFirewallRefsGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.refs()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/firewall/rules`](super::qemu::QemuVmidFirewallRulesPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> |  | VM.Config.Network |  |
+//! | [`DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`](super::qemu::QemuVmidFirewallRulesPosDelete)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> |  | VM.Config.Network |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigrateGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.migrate()<wbr>.get()</code> | data | VM.Migrate |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/migrate`](super::qemu::QemuVmidMigratePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.migrate()<wbr>.post(target)</code> | task | VM.Migrate … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/monitor`](super::qemu::QemuVmidMonitorPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.monitor()<wbr>.post(command)</code> | data | Sys.Audit or Sys.Modify … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/move_disk`](super::qemu::QemuVmidMoveDiskPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.move_disk()<wbr>.post(disk)</code> | task | VM.Config.Disk … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/mtunnel`](super::qemu::QemuVmidMtunnelPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.mtunnel()<wbr>.post()</code> | data | VM.Allocate, Sys.Incoming … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`](super::qemu::QemuVmidMtunnelwebsocketPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.mtunnelwebsocket()<wbr>.get()<wbr>.socket(socket)<wbr>.ticket(ticket)</code> | data | … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/pending`](super::qemu::QemuVmidPendingPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.pending()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/remote_migrate`](super::qemu::QemuVmidRemoteMigratePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.remote_migrate()<wbr>.post()<wbr>.target_endpoint(target_endpoint)<wbr>.target_storage(target_storage)<wbr>.target_bridge(target_bridge)</code> | task | VM.Migrate |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/resize`](super::qemu::QemuVmidResizePut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.resize()<wbr>.put()<wbr>.disk(disk)<wbr>.size(size)</code> | task | VM.Config.Disk, Datastore.AllocateSpace … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/rrd`](super::qemu::QemuVmidRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/rrddata`](super::qemu::QemuVmidRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.rrddata()<wbr>.get(timeframe)</code> | data | VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/sendkey`](super::qemu::QemuVmidSendkeyPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.sendkey()<wbr>.put(key)</code> |  | VM.Console … |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot`](super::qemu::QemuVmidSnapshotPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/snapshot`](super::qemu::QemuVmidSnapshotPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.post(snapname)</code> | task | VM.Snapshot |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.get()</code> | data |  |  |
+//! | [`DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`](super::qemu::QemuVmidSnapshotSnapnameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.delete()</code> | task | VM.Snapshot |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.config()<wbr>.get()</code> | data | VM.Snapshot or VM.Snapshot.Rollback or VM.Audit |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`](super::qemu::QemuVmidSnapshotSnapnameConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.config()<wbr>.put()</code> |  | VM.Snapshot |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`](super::qemu::QemuVmidSnapshotSnapnameRollbackPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.snapshot()<wbr>.snapname(snapname)<wbr>.rollback()<wbr>.post()</code> | task | VM.Snapshot or VM.Snapshot.Rollback … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/spiceproxy`](super::qemu::QemuVmidSpiceproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.spiceproxy()<wbr>.post()</code> | data | VM.Console |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/status`](super::qemu::QemuVmidStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/status/current`](super::qemu::QemuVmidStatusCurrentPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.current()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/reboot`](super::qemu::QemuVmidStatusRebootPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.reboot()<wbr>.post()</code> | task | VM.PowerMgmt |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/reset`](super::qemu::QemuVmidStatusResetPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.reset()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/resume`](super::qemu::QemuVmidStatusResumePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.resume()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/shutdown`](super::qemu::QemuVmidStatusShutdownPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.shutdown()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/start`](super::qemu::QemuVmidStatusStartPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.start()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/stop`](super::qemu::QemuVmidStatusStopPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.stop()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/status/suspend`](super::qemu::QemuVmidStatusSuspendPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.status()<wbr>.suspend()<wbr>.post()</code> | task | VM.PowerMgmt … |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/template`](super::qemu::QemuVmidTemplatePost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.template()<wbr>.post()</code> | task | VM.Allocate |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/termproxy`](super::qemu::QemuVmidTermproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.termproxy()<wbr>.post()</code> | data | VM.Console |  |
+//! | [`PUT /nodes/{node}/qemu/{vmid}/unlink`](super::qemu::QemuVmidUnlinkPut)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.unlink()<wbr>.put(idlist)</code> |  | VM.Config.Disk |  |
+//! | [`POST /nodes/{node}/qemu/{vmid}/vncproxy`](super::qemu::QemuVmidVncproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.vncproxy()<wbr>.post()</code> | data | VM.Console |  |
+//! | [`GET /nodes/{node}/qemu/{vmid}/vncwebsocket`](super::qemu::QemuVmidVncwebsocketPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.qemu()<wbr>.vmid(vmid)<wbr>.vncwebsocket()<wbr>.get(port, vncticket)</code> | data | VM.Console, … |  |
+//! | [`GET /nodes/{node}/query-oci-repo-tags`](super::nodes::NodeQueryOciRepoTagsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.query_oci_repo_tags()<wbr>.get(reference)</code> | data | Sys.AccessNetwork | Since 9.1 |
+//! | [`GET /nodes/{node}/query-url-metadata`](super::nodes::NodeQueryUrlMetadataGet)<br><code>nodes()<wbr>.node(node)<wbr>.query_url_metadata()<wbr>.get(url)</code> | data | Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
+//! | [`GET /nodes/{node}/replication`](super::nodes::NodeReplicationGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes/{node}/replication/{id}`](super::nodes::NodeReplicationIdPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/replication/{id}/log`](super::nodes::NodeReplicationIdLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.log()<wbr>.get()</code> | data | VM.Audit or Sys.Audit |  |
+//! | [`POST /nodes/{node}/replication/{id}/schedule_now`](super::nodes::NodeReplicationIdScheduleNowPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.schedule_now()<wbr>.post()</code> | data | VM.Replicate |  |
+//! | [`GET /nodes/{node}/replication/{id}/status`](super::nodes::NodeReplicationIdStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.status()<wbr>.get()</code> | data | VM.Audit |  |
+//! | [`GET /nodes/{node}/report`](super::nodes::NodeReportPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.report()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/rrd`](super::nodes::NodeRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/rrddata`](super::nodes::NodeRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.rrddata()<wbr>.get(timeframe)</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/scan`](super::nodes::NodeScanPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/scan/cifs`](super::nodes::NodeScanCifsGet)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.cifs()<wbr>.get(server)</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/glusterfs`](super::nodes::NodeScanGlusterfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.glusterfs()<wbr>.get(server)</code> | data | Datastore.Allocate | Until 8.4 |
+//! | [`GET /nodes/{node}/scan/iscsi`](super::nodes::NodeScanIscsiPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.iscsi()<wbr>.get(portal)</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/lvm`](super::nodes::NodeScanLvmPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.lvm()<wbr>.get()</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/lvmthin`](super::nodes::NodeScanLvmthinPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.lvmthin()<wbr>.get(vg)</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/nfs`](super::nodes::NodeScanNfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.nfs()<wbr>.get(server)</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/pbs`](super::nodes::NodeScanPbsGet)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.pbs()<wbr>.get()<wbr>.server(server)<wbr>.username(username)<wbr>.password(password)</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/zfs`](super::nodes::NodeScanZfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.zfs()<wbr>.get()</code> | data | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/sdn`](super::node_sdn::NodeSdnPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}`](super::node_sdn::NodeSdnFabricsFabricPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](super::node_sdn::NodeSdnFabricsFabricInterfacesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.interfaces()<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](super::node_sdn::NodeSdnFabricsFabricNeighborsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.neighbors()<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](super::node_sdn::NodeSdnFabricsFabricRoutesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.routes()<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/vnets/{vnet}`](super::node_sdn::NodeSdnVnetsVnetPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](super::node_sdn::NodeSdnVnetsVnetMacVrfPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.mac_vrf()<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/zones`](super::node_sdn::NodeSdnZonesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.get()</code> | data |  |  |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}`](super::node_sdn::NodeSdnZonesZonePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.get()</code> | data | SDN.Audit |  |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](super::node_sdn::NodeSdnZonesZoneBridgesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.bridges()<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}/content`](super::node_sdn::NodeSdnZonesZoneContentPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.content()<wbr>.get()</code> | data | SDN.Audit |  |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](super::node_sdn::NodeSdnZonesZoneIpVrfPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.ip_vrf()<wbr>.get()</code> | data | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/services`](super::nodes::NodeServicesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`GET /nodes/{node}/services/{service}`](super::nodes::NodeServicesServicePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/services/{service}/reload`](super::nodes::NodeServicesServiceReloadPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.reload()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`POST /nodes/{node}/services/{service}/restart`](super::nodes::NodeServicesServiceRestartPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.restart()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`POST /nodes/{node}/services/{service}/start`](super::nodes::NodeServicesServiceStartPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.start()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`GET /nodes/{node}/services/{service}/state`](super::nodes::NodeServicesServiceStatePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.state()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/services/{service}/stop`](super::nodes::NodeServicesServiceStopPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.stop()<wbr>.post()</code> | task | Sys.Modify |  |
+//! | [`POST /nodes/{node}/spiceshell`](super::nodes::NodeSpiceshellPost)<br><code>nodes()<wbr>.node(node)<wbr>.spiceshell()<wbr>.post()</code> | data | Sys.Console … |  |
+//! | [`POST /nodes/{node}/startall`](super::nodes::NodeStartallPost)<br><code>nodes()<wbr>.node(node)<wbr>.startall()<wbr>.post()</code> | task | VM.PowerMgmt or …, VM.PowerMgmt |  |
+//! | [`GET /nodes/{node}/status`](super::nodes::NodeStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.status()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`POST /nodes/{node}/status`](super::nodes::NodeStatusPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.status()<wbr>.post(command)</code> |  | Sys.PowerMgmt |  |
+//! | [`POST /nodes/{node}/stopall`](super::nodes::NodeStopallPost)<br><code>nodes()<wbr>.node(node)<wbr>.stopall()<wbr>.post()</code> | task | VM.PowerMgmt or …, VM.PowerMgmt |  |
+//! | [`GET /nodes/{node}/storage`](super::node_storage::NodeStorageGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes/{node}/storage/{storage}`](super::node_storage::NodeStorageStoragePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.get()</code> | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.get()</code> | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`POST /nodes/{node}/storage/{storage}/content`](super::node_storage::NodeStorageStorageContentPost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.post()<wbr>.vmid(vmid)<wbr>.filename(filename)<wbr>.size(size)</code> | data | Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.get()</code> | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`POST /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.post(target)</code> | task | root@pam |  |
+//! | [`PUT /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumePut)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.put()</code> |  | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](super::node_storage::NodeStorageStorageContentVolumeDelete)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.delete()</code> | task | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
+//! | [`POST /nodes/{node}/storage/{storage}/download-url`](super::node_storage::NodeStorageStorageDownloadUrlPost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.download_url()<wbr>.post()<wbr>.url(url)<wbr>.content(content)<wbr>.filename(filename)</code> | task | Datastore.AllocateTemplate, Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](super::node_storage::NodeStorageStorageFileRestoreDownloadGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.file_restore()<wbr>.download()<wbr>.get()<wbr>.volume(volume)<wbr>.filepath(filepath)</code> | bytes | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/list`](super::node_storage::NodeStorageStorageFileRestoreListPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.file_restore()<wbr>.list()<wbr>.get()<wbr>.volume(volume)<wbr>.filepath(filepath)</code> | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`GET /nodes/{node}/storage/{storage}/identity`](super::node_storage::NodeStorageStorageIdentityPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.identity()<wbr>.get()</code> | data | Datastore.Audit or Datastore.AllocateSpace | Since 9.2 |
+//! | [`GET /nodes/{node}/storage/{storage}/import-metadata`](super::node_storage::NodeStorageStorageImportMetadataPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.import_metadata()<wbr>.get(volume)</code> | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk | Since 8.1 |
+//! | [`POST /nodes/{node}/storage/{storage}/oci-registry-pull`](super::node_storage::NodeStorageStorageOciRegistryPullPost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.oci_registry_pull()<wbr>.post(reference)</code> | task | Datastore.AllocateTemplate, Sys.AccessNetwork | Since 9.1 |
+//! | [`GET /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.prunebackups()<wbr>.get()</code> | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`DELETE /nodes/{node}/storage/{storage}/prunebackups`](super::node_storage::NodeStorageStoragePrunebackupsDelete)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.prunebackups()<wbr>.delete()</code> | task | …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/storage/{storage}/rrd`](super::node_storage::NodeStorageStorageRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/storage/{storage}/rrddata`](super::node_storage::NodeStorageStorageRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.rrddata()<wbr>.get(timeframe)</code> | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`GET /nodes/{node}/storage/{storage}/status`](super::node_storage::NodeStorageStorageStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.status()<wbr>.get()</code> | data | Datastore.Audit or Datastore.AllocateSpace |  |
+//! | [`POST /nodes/{node}/storage/{storage}/upload`](super::node_storage::NodeStorageStorageUploadPost)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.upload()<wbr>.post()<wbr>.content(content)<wbr>.filename(filename)</code> | task | Datastore.AllocateTemplate |  |
+//! | [`GET /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.get()</code> | data | … |  |
+//! | [`POST /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPost)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.post()</code> |  | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.put(key)</code> |  | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/subscription`](super::nodes::NodeSubscriptionPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.delete()</code> |  | Sys.Modify |  |
+//! | [`POST /nodes/{node}/suspendall`](super::nodes::NodeSuspendallPost)<br><code>nodes()<wbr>.node(node)<wbr>.suspendall()<wbr>.post()</code> | task | VM.PowerMgmt, VM.Config.Disk or …, VM.PowerMgmt | Since 8.1 |
+//! | [`GET /nodes/{node}/syslog`](super::nodes::NodeSyslogGet)<br><code>nodes()<wbr>.node(node)<wbr>.syslog()<wbr>.get()</code> | data | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/tasks`](super::nodes::NodeTasksGet)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes/{node}/tasks/{upid}`](super::nodes::NodeTasksUpidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.get()</code> | data |  |  |
+//! | [`DELETE /nodes/{node}/tasks/{upid}`](super::nodes::NodeTasksUpidPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.delete()</code> |  | … or Sys.Modify |  |
+//! | [`GET /nodes/{node}/tasks/{upid}/log`](super::nodes::NodeTasksUpidLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.log()<wbr>.get()</code> | data | … or Sys.Audit |  |
+//! | [`GET /nodes/{node}/tasks/{upid}/status`](super::nodes::NodeTasksUpidStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.status()<wbr>.get()</code> | data | … or Sys.Audit |  |
+//! | [`POST /nodes/{node}/termproxy`](super::nodes::NodeTermproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.termproxy()<wbr>.post()</code> | data | Sys.Console |  |
+//! | [`GET /nodes/{node}/time`](super::nodes::NodeTimePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.time()<wbr>.get()</code> | data | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/time`](super::nodes::NodeTimePath::put)<br><code>nodes()<wbr>.node(node)<wbr>.time()<wbr>.put(timezone)</code> |  | Sys.Modify |  |
+//! | [`GET /nodes/{node}/version`](super::nodes::NodeVersionPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.version()<wbr>.get()</code> | data |  |  |
+//! | [`POST /nodes/{node}/vncshell`](super::nodes::NodeVncshellPost)<br><code>nodes()<wbr>.node(node)<wbr>.vncshell()<wbr>.post()</code> | data | Sys.Console … |  |
+//! | [`GET /nodes/{node}/vncwebsocket`](super::nodes::NodeVncwebsocketPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.vncwebsocket()<wbr>.get(port, vncticket)</code> | data | Sys.Console, … |  |
+//! | [`POST /nodes/{node}/vzdump`](super::nodes::NodeVzdumpPost)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.post()</code> | task | … |  |
+//! | [`GET /nodes/{node}/vzdump/defaults`](super::nodes::NodeVzdumpDefaultsGet)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.defaults()<wbr>.get()</code> | data | … |  |
+//! | [`GET /nodes/{node}/vzdump/extractconfig`](super::nodes::NodeVzdumpExtractconfigPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.extractconfig()<wbr>.get(volume)</code> | data | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`POST /nodes/{node}/wakeonlan`](super::nodes::NodeWakeonlanPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.wakeonlan()<wbr>.post()</code> | data | Sys.PowerMgmt |  |
+//! | [`GET /pools`](super::pools::PoolsGet)<br><code>pools()<wbr>.get()</code> | data | … |  |
+//! | [`POST /pools`](super::pools::PoolsPost)<br><code>pools()<wbr>.post(poolid)</code> |  | Pool.Allocate |  |
+//! | [`PUT /pools`](super::pools::PoolsPut)<br><code>pools()<wbr>.put(poolid)</code> |  | Pool.Allocate … | Since 8.1 |
+//! | [`DELETE /pools`](super::pools::PoolsPath::delete)<br><code>pools()<wbr>.delete(poolid)</code> |  | Pool.Allocate | Since 8.1 |
+//! | [`GET /pools/{poolid}`](super::pools::PoolsPoolidGet)<br><code>pools()<wbr>.poolid(poolid)<wbr>.get()</code> | data | Pool.Audit |  |
+//! | [`PUT /pools/{poolid}`](super::pools::PoolsPoolidPut)<br><code>pools()<wbr>.poolid(poolid)<wbr>.put()</code> |  | Pool.Allocate … |  |
+//! | [`DELETE /pools/{poolid}`](super::pools::PoolsPoolidPath::delete)<br><code>pools()<wbr>.poolid(poolid)<wbr>.delete()</code> |  | Pool.Allocate |  |
+//! | [`GET /storage`](super::storage::StorageGet)<br><code>storage()<wbr>.get()</code> | data | … |  |
+//! | [`POST /storage`](super::storage::StoragePost)<br><code>storage()<wbr>.post()<wbr>.type_(type_)<wbr>.storage(storage)</code> | data | Datastore.Allocate |  |
+//! | [`GET /storage/{storage}`](super::storage::StorageStoragePath::get)<br><code>storage()<wbr>.storage(storage)<wbr>.get()</code> | data | Datastore.Allocate |  |
+//! | [`PUT /storage/{storage}`](super::storage::StorageStoragePut)<br><code>storage()<wbr>.storage(storage)<wbr>.put()</code> | data | Datastore.Allocate |  |
+//! | [`DELETE /storage/{storage}`](super::storage::StorageStoragePath::delete)<br><code>storage()<wbr>.storage(storage)<wbr>.delete()</code> |  | Datastore.Allocate |  |
+//! | [`GET /version`](super::version::VersionPath::get)<br><code>version()<wbr>.get()</code> | data |  |  |
 

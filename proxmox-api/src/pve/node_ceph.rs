@@ -3,54 +3,54 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /nodes/{node}/ceph`](NodeCephPath::get)<br>`nodes().node(node).ceph().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/cfg`](NodeCephCfgPath::get)<br>`nodes().node(node).ceph().cfg().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get)<br>`nodes().node(node).ceph().cfg().db().get()` | list of [`NodeCephCfgDbItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/cfg/raw`](NodeCephCfgRawPath::get)<br>`nodes().node(node).ceph().cfg().raw().get()` | `String` | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/cfg/value`](NodeCephCfgValuePath::get)<br>`nodes().node(node).ceph().cfg().value().get(config_keys)` | map of map of `String` | Sys.Audit | Since 8.1 |
-//! | [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get)<br>`nodes().node(node).ceph().cmd_safety().get().service(service).id(id).action(action)` | [`NodeCephCmdSafety`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/ceph/config`](NodeCephConfigPath::get)<br>`nodes().node(node).ceph().config().get()` | `String` | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get)<br>`nodes().node(node).ceph().configdb().get()` | list of [`NodeCephConfigdbItem`] | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`GET /nodes/{node}/ceph/crush`](NodeCephCrushPath::get)<br>`nodes().node(node).ceph().crush().get()` | `String` | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get)<br>`nodes().node(node).ceph().fs().get()` | list of [`NodeCephFsItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost)<br>`nodes().node(node).ceph().fs().name(name).post()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete)<br>`nodes().node(node).ceph().fs().name(name).delete()` | [`Task`] | Sys.Modify | Since 9.2 |
-//! | [`POST /nodes/{node}/ceph/init`](NodeCephInitPost)<br>`nodes().node(node).ceph().init().post()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/log`](NodeCephLogGet)<br>`nodes().node(node).ceph().log().get()` | list of [`LogLine`](super::types::LogLine) | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get)<br>`nodes().node(node).ceph().mds().get()` | list of [`NodeCephMdsItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost)<br>`nodes().node(node).ceph().mds().name(name).post()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete)<br>`nodes().node(node).ceph().mds().name(name).delete()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get)<br>`nodes().node(node).ceph().mgr().get()` | list of [`NodeCephMgrItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post)<br>`nodes().node(node).ceph().mgr().id(id).post()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete)<br>`nodes().node(node).ceph().mgr().id(id).delete()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get)<br>`nodes().node(node).ceph().mon().get()` | list of [`NodeCephMonItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost)<br>`nodes().node(node).ceph().mon().monid(monid).post()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete)<br>`nodes().node(node).ceph().mon().monid(monid).delete()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get)<br>`nodes().node(node).ceph().osd().get()` | [`NodeCephOsd`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost)<br>`nodes().node(node).ceph().osd().post(dev)` | [`Task`] | root@pam |  |
-//! | [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get)<br>`nodes().node(node).ceph().osd().osdid(osdid).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete)<br>`nodes().node(node).ceph().osd().osdid(osdid).delete()` | [`Task`] | root@pam |  |
-//! | [`POST /nodes/{node}/ceph/osd/{osdid}/in`](NodeCephOsdOsdidInPath::post)<br>`nodes().node(node).ceph().osd().osdid(osdid).in_().post()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet)<br>`nodes().node(node).ceph().osd().osdid(osdid).lv_info().get()` | [`NodeCephOsdLvInfo`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get)<br>`nodes().node(node).ceph().osd().osdid(osdid).metadata().get()` | [`NodeCephOsdMetadata`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/ceph/osd/{osdid}/out`](NodeCephOsdOsdidOutPath::post)<br>`nodes().node(node).ceph().osd().osdid(osdid).out().post()` | `()` | Sys.Modify |  |
-//! | [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](NodeCephOsdOsdidScrubPost)<br>`nodes().node(node).ceph().osd().osdid(osdid).scrub().post()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get)<br>`nodes().node(node).ceph().pool().get()` | list of [`NodeCephPoolItem`] | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost)<br>`nodes().node(node).ceph().pool().post(name)` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get)<br>`nodes().node(node).ceph().pool().name(name).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
-//! | [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut)<br>`nodes().node(node).ceph().pool().name(name).put()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete)<br>`nodes().node(node).ceph().pool().name(name).delete()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet)<br>`nodes().node(node).ceph().pool().name(name).status().get()` | [`NodeCephPool`] | Sys.Audit or Datastore.Audit |  |
-//! | [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get)<br>`nodes().node(node).ceph().pools().get()` | list of [`NodeCephPoolItem`] | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost)<br>`nodes().node(node).ceph().pools().post(name)` | [`Task`] | Sys.Modify | Until 7.4 |
-//! | [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet)<br>`nodes().node(node).ceph().pools().name(name).get()` | [`NodeCephPool`] | Sys.Audit or Datastore.Audit | Until 7.4 |
-//! | [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut)<br>`nodes().node(node).ceph().pools().name(name).put()` | [`Task`] | Sys.Modify | Until 7.4 |
-//! | [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete)<br>`nodes().node(node).ceph().pools().name(name).delete()` | [`Task`] | Sys.Modify | Until 7.4 |
-//! | [`POST /nodes/{node}/ceph/restart`](NodeCephRestartPost)<br>`nodes().node(node).ceph().restart().post()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/rules`](NodeCephRulesPath::get)<br>`nodes().node(node).ceph().rules().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/start`](NodeCephStartPost)<br>`nodes().node(node).ceph().start().post()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/ceph/status`](NodeCephStatusPath::get)<br>`nodes().node(node).ceph().status().get()` | [`CephStatus`](super::types::CephStatus) | Sys.Audit or Datastore.Audit |  |
-//! | [`POST /nodes/{node}/ceph/stop`](NodeCephStopPost)<br>`nodes().node(node).ceph().stop().post()` | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph`](NodeCephPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cfg`](NodeCephCfgPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/ceph/cfg/db`](NodeCephCfgDbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.db()<wbr>.get()</code> | list of [`NodeCephCfgDbItem`] | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cfg/raw`](NodeCephCfgRawPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.raw()<wbr>.get()</code> | `String` | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/cfg/value`](NodeCephCfgValuePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cfg()<wbr>.value()<wbr>.get(config_keys)</code> | map of map of `String` | Sys.Audit | Since 8.1 |
+//! | [`GET /nodes/{node}/ceph/cmd-safety`](NodeCephCmdSafetyPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.cmd_safety()<wbr>.get()<wbr>.service(service)<wbr>.id(id)<wbr>.action(action)</code> | [`NodeCephCmdSafety`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/ceph/config`](NodeCephConfigPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.config()<wbr>.get()</code> | `String` | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`GET /nodes/{node}/ceph/configdb`](NodeCephConfigdbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.configdb()<wbr>.get()</code> | list of [`NodeCephConfigdbItem`] | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`GET /nodes/{node}/ceph/crush`](NodeCephCrushPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.crush()<wbr>.get()</code> | `String` | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/fs`](NodeCephFsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.fs()<wbr>.get()</code> | list of [`NodeCephFsItem`] | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/fs/{name}`](NodeCephFsNamePost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.fs()<wbr>.name(name)<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/fs/{name}`](NodeCephFsNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.fs()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify | Since 9.2 |
+//! | [`POST /nodes/{node}/ceph/init`](NodeCephInitPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.init()<wbr>.post()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/log`](NodeCephLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.log()<wbr>.get()</code> | list of [`LogLine`](super::types::LogLine) | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/ceph/mds`](NodeCephMdsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mds()<wbr>.get()</code> | list of [`NodeCephMdsItem`] | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mds()<wbr>.name(name)<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/mds/{name}`](NodeCephMdsNamePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mds()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/mgr`](NodeCephMgrPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mgr()<wbr>.get()</code> | list of [`NodeCephMgrItem`] | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mgr()<wbr>.id(id)<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/mgr/{id}`](NodeCephMgrIdPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mgr()<wbr>.id(id)<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/mon`](NodeCephMonPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mon()<wbr>.get()</code> | list of [`NodeCephMonItem`] | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mon()<wbr>.monid(monid)<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/mon/{monid}`](NodeCephMonMonidPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.mon()<wbr>.monid(monid)<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/osd`](NodeCephOsdPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.get()</code> | [`NodeCephOsd`] | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/osd`](NodeCephOsdPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.post(dev)</code> | [`Task`] | root@pam |  |
+//! | [`GET /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`DELETE /nodes/{node}/ceph/osd/{osdid}`](NodeCephOsdOsdidDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.delete()</code> | [`Task`] | root@pam |  |
+//! | [`POST /nodes/{node}/ceph/osd/{osdid}/in`](NodeCephOsdOsdidInPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.in_()<wbr>.post()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/osd/{osdid}/lv-info`](NodeCephOsdOsdidLvInfoGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.lv_info()<wbr>.get()</code> | [`NodeCephOsdLvInfo`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/ceph/osd/{osdid}/metadata`](NodeCephOsdOsdidMetadataPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.metadata()<wbr>.get()</code> | [`NodeCephOsdMetadata`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/ceph/osd/{osdid}/out`](NodeCephOsdOsdidOutPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.out()<wbr>.post()</code> | `()` | Sys.Modify |  |
+//! | [`POST /nodes/{node}/ceph/osd/{osdid}/scrub`](NodeCephOsdOsdidScrubPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.osd()<wbr>.osdid(osdid)<wbr>.scrub()<wbr>.post()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/pool`](NodeCephPoolPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.get()</code> | list of [`NodeCephPoolItem`] | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/pool`](NodeCephPoolPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.post(name)</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
+//! | [`PUT /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.put()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/ceph/pool/{name}`](NodeCephPoolNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/pool/{name}/status`](NodeCephPoolNameStatusGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pool()<wbr>.name(name)<wbr>.status()<wbr>.get()</code> | [`NodeCephPool`] | Sys.Audit or Datastore.Audit |  |
+//! | [`GET /nodes/{node}/ceph/pools`](NodeCephPoolsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.get()</code> | list of [`NodeCephPoolItem`] | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`POST /nodes/{node}/ceph/pools`](NodeCephPoolsPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.post(name)</code> | [`Task`] | Sys.Modify | Until 7.4 |
+//! | [`GET /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameGet)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.name(name)<wbr>.get()</code> | [`NodeCephPool`] | Sys.Audit or Datastore.Audit | Until 7.4 |
+//! | [`PUT /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNamePut)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.name(name)<wbr>.put()</code> | [`Task`] | Sys.Modify | Until 7.4 |
+//! | [`DELETE /nodes/{node}/ceph/pools/{name}`](NodeCephPoolsNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.pools()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify | Until 7.4 |
+//! | [`POST /nodes/{node}/ceph/restart`](NodeCephRestartPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.restart()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/rules`](NodeCephRulesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.rules()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/start`](NodeCephStartPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.start()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/ceph/status`](NodeCephStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.status()<wbr>.get()</code> | [`CephStatus`](super::types::CephStatus) | Sys.Audit or Datastore.Audit |  |
+//! | [`POST /nodes/{node}/ceph/stop`](NodeCephStopPost)<br><code>nodes()<wbr>.node(node)<wbr>.ceph()<wbr>.stop()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
 
 use crate::support::*;
 

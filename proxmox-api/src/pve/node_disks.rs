@@ -3,24 +3,24 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /nodes/{node}/disks`](NodeDisksPath::get)<br>`nodes().node(node).disks().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get)<br>`nodes().node(node).disks().directory().get()` | list of [`NodeDisksDirectoryItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost)<br>`nodes().node(node).disks().directory().post().name(name).device(device)` | [`Task`] | Sys.Modify … |  |
-//! | [`DELETE /nodes/{node}/disks/directory/{name}`](NodeDisksDirectoryNameDelete)<br>`nodes().node(node).disks().directory().name(name).delete()` | [`Task`] | Sys.Modify … |  |
-//! | [`POST /nodes/{node}/disks/initgpt`](NodeDisksInitgptPost)<br>`nodes().node(node).disks().initgpt().post(disk)` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/disks/list`](NodeDisksListGet)<br>`nodes().node(node).disks().list().get()` | list of [`NodeDisksListItem`] | Sys.Audit or Sys.Audit |  |
-//! | [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get)<br>`nodes().node(node).disks().lvm().get()` | [`NodeDisksLvm`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost)<br>`nodes().node(node).disks().lvm().post().name(name).device(device)` | [`Task`] | Sys.Modify … |  |
-//! | [`DELETE /nodes/{node}/disks/lvm/{name}`](NodeDisksLvmNameDelete)<br>`nodes().node(node).disks().lvm().name(name).delete()` | [`Task`] | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get)<br>`nodes().node(node).disks().lvmthin().get()` | list of [`NodeDisksLvmthinItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost)<br>`nodes().node(node).disks().lvmthin().post().name(name).device(device)` | [`Task`] | Sys.Modify … |  |
-//! | [`DELETE /nodes/{node}/disks/lvmthin/{name}`](NodeDisksLvmthinNameDelete)<br>`nodes().node(node).disks().lvmthin().name(name).delete(volume_group)` | [`Task`] | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet)<br>`nodes().node(node).disks().smart().get(disk)` | [`NodeDisksSmart`] | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put)<br>`nodes().node(node).disks().wipedisk().put(disk)` | [`Task`] | root@pam |  |
-//! | [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get)<br>`nodes().node(node).disks().zfs().get()` | list of [`NodeDisksZfsItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost)<br>`nodes().node(node).disks().zfs().post().name(name).raidlevel(raidlevel).devices(devices)` | [`Task`] | Sys.Modify … |  |
-//! | [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get)<br>`nodes().node(node).disks().zfs().name(name).get()` | [`NodeDisksZfs`] | Sys.Audit |  |
-//! | [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete)<br>`nodes().node(node).disks().zfs().name(name).delete()` | [`Task`] | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks`](NodeDisksPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/disks/directory`](NodeDisksDirectoryPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.directory()<wbr>.get()</code> | list of [`NodeDisksDirectoryItem`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/directory`](NodeDisksDirectoryPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.directory()<wbr>.post()<wbr>.name(name)<wbr>.device(device)</code> | [`Task`] | Sys.Modify … |  |
+//! | [`DELETE /nodes/{node}/disks/directory/{name}`](NodeDisksDirectoryNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.directory()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify … |  |
+//! | [`POST /nodes/{node}/disks/initgpt`](NodeDisksInitgptPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.initgpt()<wbr>.post(disk)</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/disks/list`](NodeDisksListGet)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.list()<wbr>.get()</code> | list of [`NodeDisksListItem`] | Sys.Audit or Sys.Audit |  |
+//! | [`GET /nodes/{node}/disks/lvm`](NodeDisksLvmPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvm()<wbr>.get()</code> | [`NodeDisksLvm`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/lvm`](NodeDisksLvmPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvm()<wbr>.post()<wbr>.name(name)<wbr>.device(device)</code> | [`Task`] | Sys.Modify … |  |
+//! | [`DELETE /nodes/{node}/disks/lvm/{name}`](NodeDisksLvmNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvm()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvmthin()<wbr>.get()</code> | list of [`NodeDisksLvmthinItem`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/lvmthin`](NodeDisksLvmthinPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvmthin()<wbr>.post()<wbr>.name(name)<wbr>.device(device)</code> | [`Task`] | Sys.Modify … |  |
+//! | [`DELETE /nodes/{node}/disks/lvmthin/{name}`](NodeDisksLvmthinNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.lvmthin()<wbr>.name(name)<wbr>.delete(volume_group)</code> | [`Task`] | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks/smart`](NodeDisksSmartGet)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.smart()<wbr>.get(disk)</code> | [`NodeDisksSmart`] | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/disks/wipedisk`](NodeDisksWipediskPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.wipedisk()<wbr>.put(disk)</code> | [`Task`] | root@pam |  |
+//! | [`GET /nodes/{node}/disks/zfs`](NodeDisksZfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.get()</code> | list of [`NodeDisksZfsItem`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/disks/zfs`](NodeDisksZfsPost)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.post()<wbr>.name(name)<wbr>.raidlevel(raidlevel)<wbr>.devices(devices)</code> | [`Task`] | Sys.Modify … |  |
+//! | [`GET /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNamePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.name(name)<wbr>.get()</code> | [`NodeDisksZfs`] | Sys.Audit |  |
+//! | [`DELETE /nodes/{node}/disks/zfs/{name}`](NodeDisksZfsNameDelete)<br><code>nodes()<wbr>.node(node)<wbr>.disks()<wbr>.zfs()<wbr>.name(name)<wbr>.delete()</code> | [`Task`] | Sys.Modify … |  |
 
 use crate::support::*;
 

@@ -3,15 +3,15 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /nodes/{node}/firewall`](NodeFirewallPath::get)<br>`nodes().node(node).firewall().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/firewall/log`](NodeFirewallLogGet)<br>`nodes().node(node).firewall().log().get()` | list of [`LogLine`](super::types::LogLine) | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get)<br>`nodes().node(node).firewall().options().get()` | [`NodeFirewallOptions`] | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut)<br>`nodes().node(node).firewall().options().put()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get)<br>`nodes().node(node).firewall().rules().get()` | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost)<br>`nodes().node(node).firewall().rules().post().type_(type_).action(action)` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get)<br>`nodes().node(node).firewall().rules().pos(pos).get()` | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut)<br>`nodes().node(node).firewall().rules().pos(pos).put()` | `()` | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete)<br>`nodes().node(node).firewall().rules().pos(pos).delete()` | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/firewall`](NodeFirewallPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/firewall/log`](NodeFirewallLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.log()<wbr>.get()</code> | list of [`LogLine`](super::types::LogLine) | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/firewall/options`](NodeFirewallOptionsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.options()<wbr>.get()</code> | [`NodeFirewallOptions`] | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/firewall/options`](NodeFirewallOptionsPut)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.options()<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/firewall/rules`](NodeFirewallRulesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.get()</code> | list of [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
+//! | [`POST /nodes/{node}/firewall/rules`](NodeFirewallRulesPost)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.post()<wbr>.type_(type_)<wbr>.action(action)</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.get()</code> | [`FirewallRule`](super::types::FirewallRule) | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosPut)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/firewall/rules/{pos}`](NodeFirewallRulesPosDelete)<br><code>nodes()<wbr>.node(node)<wbr>.firewall()<wbr>.rules()<wbr>.pos(pos)<wbr>.delete()</code> | `()` | Sys.Modify |  |
 
 use crate::support::*;
 

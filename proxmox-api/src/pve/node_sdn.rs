@@ -3,18 +3,18 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /nodes/{node}/sdn`](NodeSdnPath::get)<br>`nodes().node(node).sdn().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}`](NodeSdnFabricsFabricPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).interfaces().get()` | list of [`NodeSdnFabricsInterfacesItem`] | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).neighbors().get()` | list of [`NodeSdnFabricsNeighborsItem`] | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get)<br>`nodes().node(node).sdn().fabrics().fabric(fabric).routes().get()` | list of [`NodeSdnFabricsRoutesItem`] | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/vnets/{vnet}`](NodeSdnVnetsVnetPath::get)<br>`nodes().node(node).sdn().vnets().vnet(vnet).get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get)<br>`nodes().node(node).sdn().vnets().vnet(vnet).mac_vrf().get()` | list of [`NodeSdnVnetsMacVrfItem`] | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get)<br>`nodes().node(node).sdn().zones().get()` | list of [`NodeSdnZonesItem`] |  |  |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}`](NodeSdnZonesZonePath::get)<br>`nodes().node(node).sdn().zones().zone(zone).get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit |  |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get)<br>`nodes().node(node).sdn().zones().zone(zone).bridges().get()` | list of [`NodeSdnZonesBridgesItem`] | SDN.Audit | Since 9.1 |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get)<br>`nodes().node(node).sdn().zones().zone(zone).content().get()` | list of [`NodeSdnZonesContentItem`] | SDN.Audit |  |
-//! | [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get)<br>`nodes().node(node).sdn().zones().zone(zone).ip_vrf().get()` | list of [`NodeSdnZonesIpVrfItem`] | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn`](NodeSdnPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}`](NodeSdnFabricsFabricPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`](NodeSdnFabricsFabricInterfacesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.interfaces()<wbr>.get()</code> | list of [`NodeSdnFabricsInterfacesItem`] | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`](NodeSdnFabricsFabricNeighborsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.neighbors()<wbr>.get()</code> | list of [`NodeSdnFabricsNeighborsItem`] | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/fabrics/{fabric}/routes`](NodeSdnFabricsFabricRoutesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric(fabric)<wbr>.routes()<wbr>.get()</code> | list of [`NodeSdnFabricsRoutesItem`] | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/vnets/{vnet}`](NodeSdnVnetsVnetPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`](NodeSdnVnetsVnetMacVrfPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.vnets()<wbr>.vnet(vnet)<wbr>.mac_vrf()<wbr>.get()</code> | list of [`NodeSdnVnetsMacVrfItem`] | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/zones`](NodeSdnZonesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.get()</code> | list of [`NodeSdnZonesItem`] |  |  |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}`](NodeSdnZonesZonePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit |  |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}/bridges`](NodeSdnZonesZoneBridgesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.bridges()<wbr>.get()</code> | list of [`NodeSdnZonesBridgesItem`] | SDN.Audit | Since 9.1 |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}/content`](NodeSdnZonesZoneContentPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.content()<wbr>.get()</code> | list of [`NodeSdnZonesContentItem`] | SDN.Audit |  |
+//! | [`GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`](NodeSdnZonesZoneIpVrfPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.sdn()<wbr>.zones()<wbr>.zone(zone)<wbr>.ip_vrf()<wbr>.get()</code> | list of [`NodeSdnZonesIpVrfItem`] | SDN.Audit | Since 9.1 |
 
 use crate::support::*;
 

@@ -3,108 +3,108 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /nodes`](NodesPath::get)<br>`nodes().get()` | list of [`NodesItem`] | … |  |
-//! | [`GET /nodes/{node}`](NodePath::get)<br>`nodes().node(node).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get)<br>`nodes().node(node).aplinfo().get()` | list of [`NodeAplinfoItem`] |  |  |
-//! | [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post)<br>`nodes().node(node).aplinfo().post().storage(storage).template(template)` | [`Task`] | Datastore.AllocateTemplate |  |
-//! | [`GET /nodes/{node}/apt`](NodeAptPath::get)<br>`nodes().node(node).apt().get()` | list of [`IdEntry`](super::types::IdEntry) |  |  |
-//! | [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet)<br>`nodes().node(node).apt().changelog().get(name)` | `String` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get)<br>`nodes().node(node).apt().repositories().get()` | [`NodeAptRepositories`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost)<br>`nodes().node(node).apt().repositories().post(path, index)` | `()` | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut)<br>`nodes().node(node).apt().repositories().put(handle)` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get)<br>`nodes().node(node).apt().update().get()` | list of [`NodeAptUpdateItem`] | Sys.Modify |  |
-//! | [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost)<br>`nodes().node(node).apt().update().post()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get)<br>`nodes().node(node).apt().versions().get()` | list of [`NodeAptVersionsItem`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/capabilities`](NodeCapabilitiesPath::get)<br>`nodes().node(node).capabilities().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/capabilities/qemu`](NodeCapabilitiesQemuPath::get)<br>`nodes().node(node).capabilities().qemu().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet)<br>`nodes().node(node).capabilities().qemu().cpu().get()` | list of [`NodeCapabilitiesQemuCpuItem`] | … |  |
-//! | [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](NodeCapabilitiesQemuCpuFlagsGet)<br>`nodes().node(node).capabilities().qemu().cpu_flags().get()` | list of [`QemuCpuFlag`](super::types::QemuCpuFlag) |  | Since 9.1 |
-//! | [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet)<br>`nodes().node(node).capabilities().qemu().machines().get()` | list of [`NodeCapabilitiesQemuMachinesItem`] |  |  |
-//! | [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get)<br>`nodes().node(node).capabilities().qemu().migration().get()` | [`NodeCapabilitiesQemuMigration`] | Sys.Audit | Since 9.0 |
-//! | [`GET /nodes/{node}/certificates`](NodeCertificatesPath::get)<br>`nodes().node(node).certificates().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/certificates/acme`](NodeCertificatesAcmePath::get)<br>`nodes().node(node).certificates().acme().get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost)<br>`nodes().node(node).certificates().acme().certificate().post()` | [`Task`] | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut)<br>`nodes().node(node).certificates().acme().certificate().put()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete)<br>`nodes().node(node).certificates().acme().certificate().delete()` | [`Task`] | Sys.Modify |  |
-//! | [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost)<br>`nodes().node(node).certificates().custom().post(certificates)` | [`NodeCertificatesInfoItem`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete)<br>`nodes().node(node).certificates().custom().delete()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get)<br>`nodes().node(node).certificates().info().get()` | list of [`NodeCertificatesInfoItem`] |  |  |
-//! | [`GET /nodes/{node}/config`](NodeConfigGet)<br>`nodes().node(node).config().get()` | [`NodeConfig`] | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/config`](NodeConfigPut)<br>`nodes().node(node).config().put()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/dns`](NodeDnsPath::get)<br>`nodes().node(node).dns().get()` | [`NodeDns`] | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/dns`](NodeDnsPut)<br>`nodes().node(node).dns().put(search)` | `()` | Sys.Modify |  |
-//! | [`POST /nodes/{node}/execute`](NodeExecutePath::post)<br>`nodes().node(node).execute().post(commands)` | list of [`NodeExecuteItem`] | root@pam |  |
-//! | [`GET /nodes/{node}/hardware`](NodeHardwarePath::get)<br>`nodes().node(node).hardware().get()` | list of [`NodeHardwareItem`] |  |  |
-//! | [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet)<br>`nodes().node(node).hardware().pci().get()` | list of [`NodeHardwarePciItem`] | Sys.Audit or Sys.Modify |  |
-//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).get()` | list of [`MethodEntry`] |  | Since 8.3 |
-//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get)<br>`nodes().node(node).hardware().pci().pci_id_or_mapping(pci_id_or_mapping).mdev().get()` | list of [`NodeHardwarePciPciIdOrMappingMdevItem`] | Sys.Audit or Sys.Modify | Since 8.3 |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).get()` | list of [`MethodEntry`] |  | Until 8.2 |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).mdev().get()` | list of [`NodeHardwarePciPciidMdevItem`] | Sys.Audit or Sys.Modify | Until 8.2 |
-//! | [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get)<br>`nodes().node(node).hardware().usb().get()` | list of [`NodeHardwareUsbItem`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/hosts`](NodeHostsPath::get)<br>`nodes().node(node).hosts().get()` | [`NodeHosts`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/hosts`](NodeHostsPost)<br>`nodes().node(node).hosts().post(data)` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/journal`](NodeJournalGet)<br>`nodes().node(node).journal().get()` | list of `String` | Sys.Syslog |  |
-//! | [`POST /nodes/{node}/migrateall`](NodeMigrateallPost)<br>`nodes().node(node).migrateall().post(target)` | [`Task`] | VM.Migrate or …, VM.Migrate |  |
-//! | [`GET /nodes/{node}/netstat`](NodeNetstatPath::get)<br>`nodes().node(node).netstat().get()` | list of [`NodeNetstatItem`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/network`](NodeNetworkGet)<br>`nodes().node(node).network().get()` | list of [`NodeNetworkItem`] | … |  |
-//! | [`POST /nodes/{node}/network`](NodeNetworkPost)<br>`nodes().node(node).network().post().type_(type_).iface(iface)` | `()` | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/network`](NodeNetworkPut)<br>`nodes().node(node).network().put()` | [`Task`] | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete)<br>`nodes().node(node).network().delete()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get)<br>`nodes().node(node).network().iface(iface).get()` | [`NodeNetwork`] | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut)<br>`nodes().node(node).network().iface(iface).put(type_)` | `()` | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete)<br>`nodes().node(node).network().iface(iface).delete()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get)<br>`nodes().node(node).query_oci_repo_tags().get(reference)` | list of `String` | Sys.AccessNetwork | Since 9.1 |
-//! | [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet)<br>`nodes().node(node).query_url_metadata().get(url)` | [`NodeQueryUrlMetadata`] | Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
-//! | [`GET /nodes/{node}/replication`](NodeReplicationGet)<br>`nodes().node(node).replication().get()` | list of [`NodeReplicationItem`] | … |  |
-//! | [`GET /nodes/{node}/replication/{id}`](NodeReplicationIdPath::get)<br>`nodes().node(node).replication().id(id).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`GET /nodes/{node}/replication/{id}/log`](NodeReplicationIdLogGet)<br>`nodes().node(node).replication().id(id).log().get()` | list of [`LogLine`](super::types::LogLine) | VM.Audit or Sys.Audit |  |
-//! | [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post)<br>`nodes().node(node).replication().id(id).schedule_now().post()` | `String` | VM.Replicate |  |
-//! | [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get)<br>`nodes().node(node).replication().id(id).status().get()` | [`NodeReplicationItem`] | VM.Audit |  |
-//! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br>`nodes().node(node).report().get()` | `String` | Sys.Audit |  |
-//! | [`GET /nodes/{node}/rrd`](NodeRrdGet)<br>`nodes().node(node).rrd().get().ds(ds).timeframe(timeframe)` | [`RrdImage`](super::types::RrdImage) | Sys.Audit |  |
-//! | [`GET /nodes/{node}/rrddata`](NodeRrddataGet)<br>`nodes().node(node).rrddata().get(timeframe)` | list of [`NodeRrddataItem`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/scan`](NodeScanPath::get)<br>`nodes().node(node).scan().get()` | list of [`MethodEntry`] |  |  |
-//! | [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet)<br>`nodes().node(node).scan().cifs().get(server)` | list of [`NodeScanCifsItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get)<br>`nodes().node(node).scan().glusterfs().get(server)` | list of [`NodeScanGlusterfsItem`] | Datastore.Allocate | Until 8.4 |
-//! | [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get)<br>`nodes().node(node).scan().iscsi().get(portal)` | list of [`NodeScanIscsiItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get)<br>`nodes().node(node).scan().lvm().get()` | list of [`NodeScanLvmItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get)<br>`nodes().node(node).scan().lvmthin().get(vg)` | list of [`NodeScanLvmthinItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get)<br>`nodes().node(node).scan().nfs().get(server)` | list of [`NodeScanNfsItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet)<br>`nodes().node(node).scan().pbs().get().server(server).username(username).password(password)` | list of [`NodeScanPbsItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get)<br>`nodes().node(node).scan().zfs().get()` | list of [`NodeScanZfsItem`] | Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/services`](NodeServicesPath::get)<br>`nodes().node(node).services().get()` | list of [`NodeServicesItem`] | Sys.Audit |  |
-//! | [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get)<br>`nodes().node(node).services().service(service).get()` | list of [`SubdirEntry`](super::types::SubdirEntry) | Sys.Audit |  |
-//! | [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post)<br>`nodes().node(node).services().service(service).reload().post()` | [`Task`] | Sys.Modify |  |
-//! | [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post)<br>`nodes().node(node).services().service(service).restart().post()` | [`Task`] | Sys.Modify |  |
-//! | [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post)<br>`nodes().node(node).services().service(service).start().post()` | [`Task`] | Sys.Modify |  |
-//! | [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get)<br>`nodes().node(node).services().service(service).state().get()` | [`NodeServicesItem`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post)<br>`nodes().node(node).services().service(service).stop().post()` | [`Task`] | Sys.Modify |  |
-//! | [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost)<br>`nodes().node(node).spiceshell().post()` | [`SpiceConfig`](super::types::SpiceConfig) | Sys.Console … |  |
-//! | [`POST /nodes/{node}/startall`](NodeStartallPost)<br>`nodes().node(node).startall().post()` | [`Task`] | VM.PowerMgmt or …, VM.PowerMgmt |  |
-//! | [`GET /nodes/{node}/status`](NodeStatusPath::get)<br>`nodes().node(node).status().get()` | [`NodeStatus`] | Sys.Audit |  |
-//! | [`POST /nodes/{node}/status`](NodeStatusPath::post)<br>`nodes().node(node).status().post(command)` | `()` | Sys.PowerMgmt |  |
-//! | [`POST /nodes/{node}/stopall`](NodeStopallPost)<br>`nodes().node(node).stopall().post()` | [`Task`] | VM.PowerMgmt or …, VM.PowerMgmt |  |
-//! | [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get)<br>`nodes().node(node).subscription().get()` | [`NodeSubscription`] | … |  |
-//! | [`POST /nodes/{node}/subscription`](NodeSubscriptionPost)<br>`nodes().node(node).subscription().post()` | `()` | Sys.Modify |  |
-//! | [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put)<br>`nodes().node(node).subscription().put(key)` | `()` | Sys.Modify |  |
-//! | [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete)<br>`nodes().node(node).subscription().delete()` | `()` | Sys.Modify |  |
-//! | [`POST /nodes/{node}/suspendall`](NodeSuspendallPost)<br>`nodes().node(node).suspendall().post()` | [`Task`] | VM.PowerMgmt, VM.Config.Disk or …, VM.PowerMgmt | Since 8.1 |
-//! | [`GET /nodes/{node}/syslog`](NodeSyslogGet)<br>`nodes().node(node).syslog().get()` | list of [`LogLine`](super::types::LogLine) | Sys.Syslog |  |
-//! | [`GET /nodes/{node}/tasks`](NodeTasksGet)<br>`nodes().node(node).tasks().get()` | list of [`NodeTasksItem`] | … |  |
-//! | [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get)<br>`nodes().node(node).tasks().upid(upid).get()` | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
-//! | [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete)<br>`nodes().node(node).tasks().upid(upid).delete()` | `()` | … or Sys.Modify |  |
-//! | [`GET /nodes/{node}/tasks/{upid}/log`](NodeTasksUpidLogGet)<br>`nodes().node(node).tasks().upid(upid).log().get()` | list of [`LogLine`](super::types::LogLine) | … or Sys.Audit |  |
-//! | [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get)<br>`nodes().node(node).tasks().upid(upid).status().get()` | [`NodeTasksStatus`] | … or Sys.Audit |  |
-//! | [`POST /nodes/{node}/termproxy`](NodeTermproxyPost)<br>`nodes().node(node).termproxy().post()` | [`Termproxy`](super::types::Termproxy) | Sys.Console |  |
-//! | [`GET /nodes/{node}/time`](NodeTimePath::get)<br>`nodes().node(node).time().get()` | [`NodeTime`] | Sys.Audit |  |
-//! | [`PUT /nodes/{node}/time`](NodeTimePath::put)<br>`nodes().node(node).time().put(timezone)` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/version`](NodeVersionPath::get)<br>`nodes().node(node).version().get()` | [`NodeVersion`] |  |  |
-//! | [`POST /nodes/{node}/vncshell`](NodeVncshellPost)<br>`nodes().node(node).vncshell().post()` | [`Vncproxy`](super::types::Vncproxy) | Sys.Console … |  |
-//! | [`GET /nodes/{node}/vncwebsocket`](NodeVncwebsocketPath::get)<br>`nodes().node(node).vncwebsocket().get(port, vncticket)` | [`VncWebsocket`](super::types::VncWebsocket) | Sys.Console, … |  |
-//! | [`POST /nodes/{node}/vzdump`](NodeVzdumpPost)<br>`nodes().node(node).vzdump().post()` | [`Task`] | … |  |
-//! | [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet)<br>`nodes().node(node).vzdump().defaults().get()` | [`NodeVzdumpDefaults`] | … |  |
-//! | [`GET /nodes/{node}/vzdump/extractconfig`](NodeVzdumpExtractconfigPath::get)<br>`nodes().node(node).vzdump().extractconfig().get(volume)` | `String` | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
-//! | [`POST /nodes/{node}/wakeonlan`](NodeWakeonlanPath::post)<br>`nodes().node(node).wakeonlan().post()` | `MacAddr` | Sys.PowerMgmt |  |
+//! | [`GET /nodes`](NodesPath::get)<br><code>nodes()<wbr>.get()</code> | list of [`NodesItem`] | … |  |
+//! | [`GET /nodes/{node}`](NodePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/aplinfo`](NodeAplinfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.aplinfo()<wbr>.get()</code> | list of [`NodeAplinfoItem`] |  |  |
+//! | [`POST /nodes/{node}/aplinfo`](NodeAplinfoPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.aplinfo()<wbr>.post()<wbr>.storage(storage)<wbr>.template(template)</code> | [`Task`] | Datastore.AllocateTemplate |  |
+//! | [`GET /nodes/{node}/apt`](NodeAptPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.get()</code> | list of [`IdEntry`](super::types::IdEntry) |  |  |
+//! | [`GET /nodes/{node}/apt/changelog`](NodeAptChangelogGet)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.changelog()<wbr>.get(name)</code> | `String` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/apt/repositories`](NodeAptRepositoriesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.repositories()<wbr>.get()</code> | [`NodeAptRepositories`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/apt/repositories`](NodeAptRepositoriesPost)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.repositories()<wbr>.post(path, index)</code> | `()` | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/apt/repositories`](NodeAptRepositoriesPut)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.repositories()<wbr>.put(handle)</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/apt/update`](NodeAptUpdatePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.update()<wbr>.get()</code> | list of [`NodeAptUpdateItem`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/apt/update`](NodeAptUpdatePost)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.update()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/apt/versions`](NodeAptVersionsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.apt()<wbr>.versions()<wbr>.get()</code> | list of [`NodeAptVersionsItem`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/capabilities`](NodeCapabilitiesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/capabilities/qemu`](NodeCapabilitiesQemuPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/capabilities/qemu/cpu`](NodeCapabilitiesQemuCpuGet)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.cpu()<wbr>.get()</code> | list of [`NodeCapabilitiesQemuCpuItem`] | … |  |
+//! | [`GET /nodes/{node}/capabilities/qemu/cpu-flags`](NodeCapabilitiesQemuCpuFlagsGet)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.cpu_flags()<wbr>.get()</code> | list of [`QemuCpuFlag`](super::types::QemuCpuFlag) |  | Since 9.1 |
+//! | [`GET /nodes/{node}/capabilities/qemu/machines`](NodeCapabilitiesQemuMachinesGet)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.machines()<wbr>.get()</code> | list of [`NodeCapabilitiesQemuMachinesItem`] |  |  |
+//! | [`GET /nodes/{node}/capabilities/qemu/migration`](NodeCapabilitiesQemuMigrationPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.capabilities()<wbr>.qemu()<wbr>.migration()<wbr>.get()</code> | [`NodeCapabilitiesQemuMigration`] | Sys.Audit | Since 9.0 |
+//! | [`GET /nodes/{node}/certificates`](NodeCertificatesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/certificates/acme`](NodeCertificatesAcmePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`POST /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePut)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.put()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/certificates/acme/certificate`](NodeCertificatesAcmeCertificatePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.acme()<wbr>.certificate()<wbr>.delete()</code> | [`Task`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/certificates/custom`](NodeCertificatesCustomPost)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.post(certificates)</code> | [`NodeCertificatesInfoItem`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/certificates/custom`](NodeCertificatesCustomDelete)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.custom()<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/certificates/info`](NodeCertificatesInfoPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.certificates()<wbr>.info()<wbr>.get()</code> | list of [`NodeCertificatesInfoItem`] |  |  |
+//! | [`GET /nodes/{node}/config`](NodeConfigGet)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.get()</code> | [`NodeConfig`] | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/config`](NodeConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/dns`](NodeDnsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.dns()<wbr>.get()</code> | [`NodeDns`] | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/dns`](NodeDnsPut)<br><code>nodes()<wbr>.node(node)<wbr>.dns()<wbr>.put(search)</code> | `()` | Sys.Modify |  |
+//! | [`POST /nodes/{node}/execute`](NodeExecutePath::post)<br><code>nodes()<wbr>.node(node)<wbr>.execute()<wbr>.post(commands)</code> | list of [`NodeExecuteItem`] | root@pam |  |
+//! | [`GET /nodes/{node}/hardware`](NodeHardwarePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.get()</code> | list of [`NodeHardwareItem`] |  |  |
+//! | [`GET /nodes/{node}/hardware/pci`](NodeHardwarePciGet)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.get()</code> | list of [`NodeHardwarePciItem`] | Sys.Audit or Sys.Modify |  |
+//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`](NodeHardwarePciPciIdOrMappingPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.get()</code> | list of [`MethodEntry`] |  | Since 8.3 |
+//! | [`GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`](NodeHardwarePciPciIdOrMappingMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pci_id_or_mapping(pci_id_or_mapping)<wbr>.mdev()<wbr>.get()</code> | list of [`NodeHardwarePciPciIdOrMappingMdevItem`] | Sys.Audit or Sys.Modify | Since 8.3 |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.get()</code> | list of [`MethodEntry`] |  | Until 8.2 |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}/mdev`](NodeHardwarePciPciidMdevPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.mdev()<wbr>.get()</code> | list of [`NodeHardwarePciPciidMdevItem`] | Sys.Audit or Sys.Modify | Until 8.2 |
+//! | [`GET /nodes/{node}/hardware/usb`](NodeHardwareUsbPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.usb()<wbr>.get()</code> | list of [`NodeHardwareUsbItem`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/hosts`](NodeHostsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hosts()<wbr>.get()</code> | [`NodeHosts`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/hosts`](NodeHostsPost)<br><code>nodes()<wbr>.node(node)<wbr>.hosts()<wbr>.post(data)</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/journal`](NodeJournalGet)<br><code>nodes()<wbr>.node(node)<wbr>.journal()<wbr>.get()</code> | list of `String` | Sys.Syslog |  |
+//! | [`POST /nodes/{node}/migrateall`](NodeMigrateallPost)<br><code>nodes()<wbr>.node(node)<wbr>.migrateall()<wbr>.post(target)</code> | [`Task`] | VM.Migrate or …, VM.Migrate |  |
+//! | [`GET /nodes/{node}/netstat`](NodeNetstatPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.netstat()<wbr>.get()</code> | list of [`NodeNetstatItem`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/network`](NodeNetworkGet)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.get()</code> | list of [`NodeNetworkItem`] | … |  |
+//! | [`POST /nodes/{node}/network`](NodeNetworkPost)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.post()<wbr>.type_(type_)<wbr>.iface(iface)</code> | `()` | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/network`](NodeNetworkPut)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.put()</code> | [`Task`] | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/network`](NodeNetworkPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.get()</code> | [`NodeNetwork`] | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/network/{iface}`](NodeNetworkIfacePut)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.put(type_)</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/network/{iface}`](NodeNetworkIfacePath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.network()<wbr>.iface(iface)<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/query-oci-repo-tags`](NodeQueryOciRepoTagsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.query_oci_repo_tags()<wbr>.get(reference)</code> | list of `String` | Sys.AccessNetwork | Since 9.1 |
+//! | [`GET /nodes/{node}/query-url-metadata`](NodeQueryUrlMetadataGet)<br><code>nodes()<wbr>.node(node)<wbr>.query_url_metadata()<wbr>.get(url)</code> | [`NodeQueryUrlMetadata`] | Sys.Audit, Sys.Modify or Sys.AccessNetwork |  |
+//! | [`GET /nodes/{node}/replication`](NodeReplicationGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.get()</code> | list of [`NodeReplicationItem`] | … |  |
+//! | [`GET /nodes/{node}/replication/{id}`](NodeReplicationIdPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`GET /nodes/{node}/replication/{id}/log`](NodeReplicationIdLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.log()<wbr>.get()</code> | list of [`LogLine`](super::types::LogLine) | VM.Audit or Sys.Audit |  |
+//! | [`POST /nodes/{node}/replication/{id}/schedule_now`](NodeReplicationIdScheduleNowPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.schedule_now()<wbr>.post()</code> | `String` | VM.Replicate |  |
+//! | [`GET /nodes/{node}/replication/{id}/status`](NodeReplicationIdStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.replication()<wbr>.id(id)<wbr>.status()<wbr>.get()</code> | [`NodeReplicationItem`] | VM.Audit |  |
+//! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.report()<wbr>.get()</code> | `String` | Sys.Audit |  |
+//! | [`GET /nodes/{node}/rrd`](NodeRrdGet)<br><code>nodes()<wbr>.node(node)<wbr>.rrd()<wbr>.get()<wbr>.ds(ds)<wbr>.timeframe(timeframe)</code> | [`RrdImage`](super::types::RrdImage) | Sys.Audit |  |
+//! | [`GET /nodes/{node}/rrddata`](NodeRrddataGet)<br><code>nodes()<wbr>.node(node)<wbr>.rrddata()<wbr>.get(timeframe)</code> | list of [`NodeRrddataItem`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/scan`](NodeScanPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.get()</code> | list of [`MethodEntry`] |  |  |
+//! | [`GET /nodes/{node}/scan/cifs`](NodeScanCifsGet)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.cifs()<wbr>.get(server)</code> | list of [`NodeScanCifsItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/glusterfs`](NodeScanGlusterfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.glusterfs()<wbr>.get(server)</code> | list of [`NodeScanGlusterfsItem`] | Datastore.Allocate | Until 8.4 |
+//! | [`GET /nodes/{node}/scan/iscsi`](NodeScanIscsiPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.iscsi()<wbr>.get(portal)</code> | list of [`NodeScanIscsiItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/lvm`](NodeScanLvmPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.lvm()<wbr>.get()</code> | list of [`NodeScanLvmItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/lvmthin`](NodeScanLvmthinPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.lvmthin()<wbr>.get(vg)</code> | list of [`NodeScanLvmthinItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/nfs`](NodeScanNfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.nfs()<wbr>.get(server)</code> | list of [`NodeScanNfsItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/pbs`](NodeScanPbsGet)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.pbs()<wbr>.get()<wbr>.server(server)<wbr>.username(username)<wbr>.password(password)</code> | list of [`NodeScanPbsItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/scan/zfs`](NodeScanZfsPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.scan()<wbr>.zfs()<wbr>.get()</code> | list of [`NodeScanZfsItem`] | Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/services`](NodeServicesPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.get()</code> | list of [`NodeServicesItem`] | Sys.Audit |  |
+//! | [`GET /nodes/{node}/services/{service}`](NodeServicesServicePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | Sys.Audit |  |
+//! | [`POST /nodes/{node}/services/{service}/reload`](NodeServicesServiceReloadPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.reload()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/services/{service}/restart`](NodeServicesServiceRestartPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.restart()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/services/{service}/start`](NodeServicesServiceStartPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.start()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`GET /nodes/{node}/services/{service}/state`](NodeServicesServiceStatePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.state()<wbr>.get()</code> | [`NodeServicesItem`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/services/{service}/stop`](NodeServicesServiceStopPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.services()<wbr>.service(service)<wbr>.stop()<wbr>.post()</code> | [`Task`] | Sys.Modify |  |
+//! | [`POST /nodes/{node}/spiceshell`](NodeSpiceshellPost)<br><code>nodes()<wbr>.node(node)<wbr>.spiceshell()<wbr>.post()</code> | [`SpiceConfig`](super::types::SpiceConfig) | Sys.Console … |  |
+//! | [`POST /nodes/{node}/startall`](NodeStartallPost)<br><code>nodes()<wbr>.node(node)<wbr>.startall()<wbr>.post()</code> | [`Task`] | VM.PowerMgmt or …, VM.PowerMgmt |  |
+//! | [`GET /nodes/{node}/status`](NodeStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.status()<wbr>.get()</code> | [`NodeStatus`] | Sys.Audit |  |
+//! | [`POST /nodes/{node}/status`](NodeStatusPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.status()<wbr>.post(command)</code> | `()` | Sys.PowerMgmt |  |
+//! | [`POST /nodes/{node}/stopall`](NodeStopallPost)<br><code>nodes()<wbr>.node(node)<wbr>.stopall()<wbr>.post()</code> | [`Task`] | VM.PowerMgmt or …, VM.PowerMgmt |  |
+//! | [`GET /nodes/{node}/subscription`](NodeSubscriptionPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.get()</code> | [`NodeSubscription`] | … |  |
+//! | [`POST /nodes/{node}/subscription`](NodeSubscriptionPost)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.post()</code> | `()` | Sys.Modify |  |
+//! | [`PUT /nodes/{node}/subscription`](NodeSubscriptionPath::put)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.put(key)</code> | `()` | Sys.Modify |  |
+//! | [`DELETE /nodes/{node}/subscription`](NodeSubscriptionPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.subscription()<wbr>.delete()</code> | `()` | Sys.Modify |  |
+//! | [`POST /nodes/{node}/suspendall`](NodeSuspendallPost)<br><code>nodes()<wbr>.node(node)<wbr>.suspendall()<wbr>.post()</code> | [`Task`] | VM.PowerMgmt, VM.Config.Disk or …, VM.PowerMgmt | Since 8.1 |
+//! | [`GET /nodes/{node}/syslog`](NodeSyslogGet)<br><code>nodes()<wbr>.node(node)<wbr>.syslog()<wbr>.get()</code> | list of [`LogLine`](super::types::LogLine) | Sys.Syslog |  |
+//! | [`GET /nodes/{node}/tasks`](NodeTasksGet)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.get()</code> | list of [`NodeTasksItem`] | … |  |
+//! | [`GET /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.get()</code> | list of [`DirectoryEntry`](super::types::DirectoryEntry) |  |  |
+//! | [`DELETE /nodes/{node}/tasks/{upid}`](NodeTasksUpidPath::delete)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.delete()</code> | `()` | … or Sys.Modify |  |
+//! | [`GET /nodes/{node}/tasks/{upid}/log`](NodeTasksUpidLogGet)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.log()<wbr>.get()</code> | list of [`LogLine`](super::types::LogLine) | … or Sys.Audit |  |
+//! | [`GET /nodes/{node}/tasks/{upid}/status`](NodeTasksUpidStatusPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.tasks()<wbr>.upid(upid)<wbr>.status()<wbr>.get()</code> | [`NodeTasksStatus`] | … or Sys.Audit |  |
+//! | [`POST /nodes/{node}/termproxy`](NodeTermproxyPost)<br><code>nodes()<wbr>.node(node)<wbr>.termproxy()<wbr>.post()</code> | [`Termproxy`](super::types::Termproxy) | Sys.Console |  |
+//! | [`GET /nodes/{node}/time`](NodeTimePath::get)<br><code>nodes()<wbr>.node(node)<wbr>.time()<wbr>.get()</code> | [`NodeTime`] | Sys.Audit |  |
+//! | [`PUT /nodes/{node}/time`](NodeTimePath::put)<br><code>nodes()<wbr>.node(node)<wbr>.time()<wbr>.put(timezone)</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/version`](NodeVersionPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.version()<wbr>.get()</code> | [`NodeVersion`] |  |  |
+//! | [`POST /nodes/{node}/vncshell`](NodeVncshellPost)<br><code>nodes()<wbr>.node(node)<wbr>.vncshell()<wbr>.post()</code> | [`Vncproxy`](super::types::Vncproxy) | Sys.Console … |  |
+//! | [`GET /nodes/{node}/vncwebsocket`](NodeVncwebsocketPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.vncwebsocket()<wbr>.get(port, vncticket)</code> | [`VncWebsocket`](super::types::VncWebsocket) | Sys.Console, … |  |
+//! | [`POST /nodes/{node}/vzdump`](NodeVzdumpPost)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.post()</code> | [`Task`] | … |  |
+//! | [`GET /nodes/{node}/vzdump/defaults`](NodeVzdumpDefaultsGet)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.defaults()<wbr>.get()</code> | [`NodeVzdumpDefaults`] | … |  |
+//! | [`GET /nodes/{node}/vzdump/extractconfig`](NodeVzdumpExtractconfigPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.extractconfig()<wbr>.get(volume)</code> | `String` | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`POST /nodes/{node}/wakeonlan`](NodeWakeonlanPath::post)<br><code>nodes()<wbr>.node(node)<wbr>.wakeonlan()<wbr>.post()</code> | `MacAddr` | Sys.PowerMgmt |  |
 
 use crate::support::*;
 

@@ -3,13 +3,13 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /pools`](PoolsGet)<br>`pools().get()` | list of [`PoolsItem`] | … |  |
-//! | [`POST /pools`](PoolsPost)<br>`pools().post(poolid)` | `()` | Pool.Allocate |  |
-//! | [`PUT /pools`](PoolsPut)<br>`pools().put(poolid)` | `()` | Pool.Allocate … | Since 8.1 |
-//! | [`DELETE /pools`](PoolsPath::delete)<br>`pools().delete(poolid)` | `()` | Pool.Allocate | Since 8.1 |
-//! | [`GET /pools/{poolid}`](PoolsPoolidGet)<br>`pools().poolid(poolid).get()` | [`Pool`] | Pool.Audit |  |
-//! | [`PUT /pools/{poolid}`](PoolsPoolidPut)<br>`pools().poolid(poolid).put()` | `()` | Pool.Allocate … |  |
-//! | [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete)<br>`pools().poolid(poolid).delete()` | `()` | Pool.Allocate |  |
+//! | [`GET /pools`](PoolsGet)<br><code>pools()<wbr>.get()</code> | list of [`PoolsItem`] | … |  |
+//! | [`POST /pools`](PoolsPost)<br><code>pools()<wbr>.post(poolid)</code> | `()` | Pool.Allocate |  |
+//! | [`PUT /pools`](PoolsPut)<br><code>pools()<wbr>.put(poolid)</code> | `()` | Pool.Allocate … | Since 8.1 |
+//! | [`DELETE /pools`](PoolsPath::delete)<br><code>pools()<wbr>.delete(poolid)</code> | `()` | Pool.Allocate | Since 8.1 |
+//! | [`GET /pools/{poolid}`](PoolsPoolidGet)<br><code>pools()<wbr>.poolid(poolid)<wbr>.get()</code> | [`Pool`] | Pool.Audit |  |
+//! | [`PUT /pools/{poolid}`](PoolsPoolidPut)<br><code>pools()<wbr>.poolid(poolid)<wbr>.put()</code> | `()` | Pool.Allocate … |  |
+//! | [`DELETE /pools/{poolid}`](PoolsPoolidPath::delete)<br><code>pools()<wbr>.poolid(poolid)<wbr>.delete()</code> | `()` | Pool.Allocate |  |
 
 use crate::support::*;
 

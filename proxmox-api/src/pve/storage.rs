@@ -3,11 +3,11 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /storage`](StorageGet)<br>`storage().get()` | list of [`StorageItem`] | … |  |
-//! | [`POST /storage`](StoragePost)<br>`storage().post().type_(type_).storage(storage)` | [`Storage`] | Datastore.Allocate |  |
-//! | [`GET /storage/{storage}`](StorageStoragePath::get)<br>`storage().storage(storage).get()` | [`StorageItem`] | Datastore.Allocate |  |
-//! | [`PUT /storage/{storage}`](StorageStoragePut)<br>`storage().storage(storage).put()` | [`Storage`] | Datastore.Allocate |  |
-//! | [`DELETE /storage/{storage}`](StorageStoragePath::delete)<br>`storage().storage(storage).delete()` | `()` | Datastore.Allocate |  |
+//! | [`GET /storage`](StorageGet)<br><code>storage()<wbr>.get()</code> | list of [`StorageItem`] | … |  |
+//! | [`POST /storage`](StoragePost)<br><code>storage()<wbr>.post()<wbr>.type_(type_)<wbr>.storage(storage)</code> | [`Storage`] | Datastore.Allocate |  |
+//! | [`GET /storage/{storage}`](StorageStoragePath::get)<br><code>storage()<wbr>.storage(storage)<wbr>.get()</code> | [`StorageItem`] | Datastore.Allocate |  |
+//! | [`PUT /storage/{storage}`](StorageStoragePut)<br><code>storage()<wbr>.storage(storage)<wbr>.put()</code> | [`Storage`] | Datastore.Allocate |  |
+//! | [`DELETE /storage/{storage}`](StorageStoragePath::delete)<br><code>storage()<wbr>.storage(storage)<wbr>.delete()</code> | `()` | Datastore.Allocate |  |
 
 use crate::support::*;
 
