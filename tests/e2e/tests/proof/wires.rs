@@ -165,11 +165,12 @@ async fn the_simulator_accepts_every_call() {
             let call = (wire.build)();
             let mut request = client.request::<Value>(call.method(), call.path());
             for (name, value) in call.params().iter() {
+                if let Some((own, kind)) = visit.kind.filter(|(own, _)| *own == name) {
+                    request = request.param(own, kind);
+                    continue;
+                }
                 request = match value {
                     _ if !visit.parameters.contains(name) => request,
-                    _ if name == "type" && visit.kind.is_some() => {
-                        request.param(name, visit.kind.unwrap_or_default())
-                    }
                     ParamValue::One(text) => request.param(name, text.as_str()),
                     value => request.param(name, value.texts().to_vec()),
                 };
@@ -195,10 +196,8 @@ async fn the_simulator_accepts_every_call() {
             accepted += 1;
             *statuses.entry(seen.status).or_default() += 1;
             let sent = wire.parameters.iter();
-            let own = |p: &&Parameter| !(p.name == "type" && visit.kind.is_some());
-            for parameter in sent
-                .filter(|p| visit.parameters.contains(p.name))
-                .filter(own)
+            let replaced = |name: &str| visit.kind.is_some_and(|(own, _)| own == name);
+            for parameter in sent.filter(|p| visit.parameters.contains(p.name) && !replaced(p.name))
             {
                 arrived += 1;
                 let came = seen.params.get(parameter.name).unwrap_or(&Value::Null);
@@ -224,15 +223,76 @@ struct Visit {
     wire: &'static Wire,
     release: &'static str,
     parameters: BTreeSet<&'static str>,
-    /// The type of section instead of the wire's.
-    kind: Option<&'static str>,
+    /// A parameter that says what kind of object it is about, and the kind to say instead.
+    kind: Option<(&'static str, &'static str)>,
 }
 
-/// A call of the newest release with all that it knows, and one for each parameter it no longer knows.
+/// Parameters that only some kinds of objects have: the parameter that says which kind it is, and what is only for others
+/// than the one that the wire names, by a kind that has it.
+fn of_other_kinds(
+    wire: &'static Wire,
+) -> Option<(&'static str, BTreeMap<&'static str, BTreeSet<&'static str>>)> {
+    let facts = crate::releases::facts(wire.release);
+    let (method, path) = wire.endpoint.split_once(' ')?;
+    let endpoint = facts.endpoints.get(path)?.get(&method.parse().ok()?)?;
+    let schemas = &endpoint.parameters.properties;
+    let kinds_of = |name: &str| {
+        let schema = schemas.get(name)?;
+        Some((
+            schema.type_property.clone()?,
+            schema.instance_types.clone()?,
+        ))
+    };
+    let mut others: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut which = None;
+    for parameter in wire.parameters.iter().filter(|p| p.known) {
+        let Some((property, kinds)) = kinds_of(parameter.name) else {
+            continue;
+        };
+        let property = wire.parameters.iter().find(|p| p.name == property)?;
+        let Sent::One(own) = property.sent else {
+            continue;
+        };
+        if !kinds.iter().any(|kind| kind == own) {
+            let known = schemas.get(property.name)?.values.clone()?;
+            let kind = kinds.into_iter().find(|kind| known.contains(kind))?;
+            others
+                .entry(String::leak(kind))
+                .or_default()
+                .insert(parameter.name);
+            which = Some(property.name);
+        }
+    }
+    Some((which?, others))
+}
+
+/// A call of the newest release with all that it knows, one for each kind of object that has parameters of its own, and
+/// one for each parameter the newest release no longer knows.
 fn visits_of(wire: &'static Wire) -> Vec<Visit> {
     let known = wire.parameters.iter().filter(|p| p.known);
     let mut parameters: BTreeSet<&str> = known.map(|p| p.name).collect();
-    let mut visits = foreign(wire, &mut parameters);
+    let mut visits = Vec::new();
+    if let Some((property, others)) = of_other_kinds(wire) {
+        let facts = crate::releases::facts(wire.release);
+        let required = |name: &str| {
+            let (method, path) = wire.endpoint.split_once(' ')?;
+            let endpoint = facts.endpoints.get(path)?.get(&method.parse().ok()?)?;
+            let schema = endpoint.parameters.properties.get(name)?;
+            let always = !schema.optional && schema.instance_types.is_none();
+            (always && schema.one_of.is_none()).then_some(())
+        };
+        for (kind, own) in others {
+            let needed =
+                |name: &&str| *name == property || own.contains(*name) || required(name).is_some();
+            visits.push(Visit {
+                wire,
+                release: wire.release,
+                parameters: parameters.iter().copied().filter(needed).collect(),
+                kind: Some((property, kind)),
+            });
+            parameters.retain(|name| !own.contains(name));
+        }
+    }
     if let Some((_, apart)) = APART.iter().find(|(key, _)| *key == wire.endpoint) {
         let facts = crate::releases::facts(wire.release);
         let required = |name: &&str| {
@@ -284,41 +344,6 @@ fn visits_of(wire: &'static Wire) -> Vec<Visit> {
     visits
 }
 
-/// Takes out the parameters that sections of the wire's type do not have, for a call of another type.
-fn foreign(wire: &'static Wire, parameters: &mut BTreeSet<&'static str>) -> Vec<Visit> {
-    let facts = crate::releases::facts(wire.release);
-    let schemas = wire.endpoint.split_once(' ').and_then(|(method, path)| {
-        let endpoint = facts.endpoints.get(path)?.get(&method.parse().ok()?)?;
-        Some(&endpoint.parameters.properties)
-    });
-    let schemas = schemas.expect("an endpoint of its release");
-    let sent = |name: &str| wire.parameters.iter().find(|p| p.name == name);
-    let Some(Sent::One(kind)) = sent("type").map(|parameter| &parameter.sent) else {
-        return Vec::new();
-    };
-    let mut others: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for name in parameters.clone() {
-        let schema = schemas.get(name);
-        let schema = schema.filter(|schema| schema.type_property.as_deref() == Some("type"));
-        let kinds = schema.and_then(|schema| schema.instance_types.as_ref());
-        if let Some(other) = kinds.filter(|kinds| !kinds.iter().any(|own| own == kind)) {
-            parameters.remove(name);
-            others.entry(&other[0]).or_default().insert(name);
-        }
-    }
-    let required = |name: &&str| schemas.get(*name).is_some_and(|schema| !schema.optional);
-    let visits = others.into_iter().map(|(kind, mut names)| {
-        names.extend(parameters.iter().copied().filter(required));
-        Visit {
-            wire,
-            release: wire.release,
-            parameters: names,
-            kind: Some(kind),
-        }
-    });
-    visits.collect()
-}
-
 /// Parameters that the server takes only without others, so that they are sent in a call of their own.
 const APART: &[(&str, &[&str])] = &[(
     "POST /nodes/{node}/qemu/{vmid}/move_disk",
@@ -326,7 +351,10 @@ const APART: &[(&str, &[&str])] = &[(
 )];
 
 /// Parameters that the handler wants although the schema calls them optional.
-const TOGETHER: &[(&str, &str)] = &[("POST /nodes/{node}/vzdump", "vmid")];
+const TOGETHER: &[(&str, &str)] = &[
+    ("POST /cluster/backup", "schedule"),
+    ("POST /nodes/{node}/vzdump", "vmid"),
+];
 
 /// Endpoints that take no form.
 const NO_FORM: &[(&str, &str)] = &[(
@@ -342,12 +370,19 @@ fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
             let mut names = wire.parameters.iter().map(|parameter| parameter.name);
             names.any(|name| matches!(name, "password" | "ticket" | "vncticket"))
         }
-        403 => api.message().contains("pool 'pool1' does not exist"),
-        404 | 501 => false,
+        403 => api.message().contains("(pool '") && api.message().contains("' does not exist"),
+        404 => api.message().contains("not found"),
+        501 => false,
         _ => {
             let about = [
                 "already exists",
                 "no such task",
+                // The sample is a role that there is.
+                "'PVE' namespace",
+                "No such job",
+                "No such storage",
+                "no such alias",
+                "no such IP/Network",
                 "unknown option 'item1'",
                 // A name that has to fit to what is in the file.
                 "wrong file extension",
