@@ -11,6 +11,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::calls::modifiers;
+use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::http::Head;
 use crate::world::World;
@@ -686,6 +687,30 @@ impl Access {
     }
 }
 
+/// The path as permissions are looked up at; `None` where it can be none.
+fn permission_path(text: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
+    if text.is_empty() || !text.chars().all(fits) {
+        return None;
+    }
+    let parts = text.split('/').filter(|part| !part.is_empty());
+    Some(parts.fold(String::new(), |path, part| path + "/" + part)).map(|path| {
+        if path.is_empty() {
+            "/".to_owned()
+        } else {
+            path
+        }
+    })
+}
+
+/// What is no user name ends a call before its parameters are looked at.
+fn check_user_name(userid: &str) -> ApiResult<()> {
+    match crate::formats::check("pve-userid", userid) {
+        Some(Err(text)) => Err(ApiError::die(text.trim_end())),
+        _ => Ok(()),
+    }
+}
+
 impl World {
     /// The privileges somebody has at a path, those that come with a pool included.
     pub(crate) fn privileges(&self, who: &Identity, path: &str) -> BTreeSet<String> {
@@ -704,13 +729,20 @@ impl World {
         held
     }
 
-    /// Whether an endpoint's rule lets somebody in; the text of the refusal if not.
+    fn check_user_exists(&self, userid: &str) -> ApiResult<()> {
+        match self.access.users.contains_key(userid) {
+            true => Ok(()),
+            false => Err(ApiError::die(format!("no such user ('{userid}')"))),
+        }
+    }
+
+    /// Whether an endpoint's rule lets somebody in.
     pub(crate) fn check(
         &self,
         who: &Identity,
         check: &Check,
         params: &BTreeMap<String, String>,
-    ) -> Result<(), String> {
+    ) -> ApiResult<()> {
         let fill = |path: &str| -> String {
             path.split('/')
                 .map(
@@ -722,17 +754,15 @@ impl World {
                 .collect::<Vec<_>>()
                 .join("/")
         };
+        let refuse = |text: &str| Err(ApiError::permission(text));
+        let userid = params.get("userid").map_or("", String::as_str);
         match check {
             Check::Or(choices) => {
-                let mut refusal = Ok(());
-                for choice in choices {
-                    let verdict = self.check(who, choice, params);
-                    if verdict.is_ok() {
-                        return verdict;
-                    }
-                    refusal = verdict;
+                let mut verdicts = choices.iter().map(|choice| self.check(who, choice, params));
+                match verdicts.any(|verdict| verdict.is_ok()) {
+                    true => Ok(()),
+                    false => refuse(""),
                 }
-                refusal
             }
             Check::And(all) => all
                 .iter()
@@ -747,41 +777,42 @@ impl World {
                     .as_ref()
                     .is_some_and(|name| !params.contains_key(name))
                 {
-                    return Ok(());
+                    return refuse("");
                 }
-                let path = fill(path);
-                let has = self.privileges(who, &path);
+                // Nobody has anything at what is no path, root's tokens included.
+                let path = permission_path(&fill(path));
+                let has = path
+                    .as_ref()
+                    .map(|path| self.privileges(who, path))
+                    .unwrap_or_default();
+                let path = path.unwrap_or_default();
                 if *any {
                     if privileges.iter().any(|p| has.contains(p)) {
                         return Ok(());
                     }
-                    return Err(format!("{path}, {}", privileges.join("|")));
+                    return refuse(&format!("{path}, {}", privileges.join("|")));
                 }
                 match privileges.iter().find(|p| !has.contains(*p)) {
-                    Some(missing) => Err(format!("{path}, {missing}")),
+                    Some(missing) => refuse(&format!("{path}, {missing}")),
                     None => Ok(()),
                 }
             }
             Check::UserIdParam(name) if name == "self" => {
-                if params
-                    .get("userid")
-                    .is_some_and(|userid| *userid == who.user)
-                {
-                    Ok(())
-                } else {
-                    Err(String::new())
+                check_user_name(userid)?;
+                self.check_user_exists(userid)?;
+                match who.full() == userid {
+                    true => Ok(()),
+                    false => refuse(""),
                 }
             }
             Check::UserIdParam(_) => {
-                let realm = params
-                    .get("userid")
-                    .and_then(|id| id.rsplit_once('@'))
-                    .map_or("", |(_, realm)| realm);
+                check_user_name(userid)?;
+                let realm = userid.rsplit_once('@').map_or("", |(_, realm)| realm);
                 let path = format!("/access/realm/{realm}");
                 if self.privileges(who, &path).contains("Realm.AllocateUser") {
                     Ok(())
                 } else {
-                    Err(format!("{path}, Realm.AllocateUser"))
+                    refuse(&format!("{path}, Realm.AllocateUser"))
                 }
             }
             Check::UserIdGroup {
@@ -792,7 +823,11 @@ impl World {
                     let has = self.privileges(who, path);
                     privileges.iter().any(|p| has.contains(p))
                 };
-                let refusal = |path: &str| Err(format!("{path}, {}", privileges.join("|")));
+                let creates = groups_param.as_deref() == Some("create");
+                if !creates {
+                    self.check_user_exists(userid)?;
+                }
+                let refusal = |path: &str| refuse(&format!("{path}, {}", privileges.join("|")));
                 if may("/access/groups") {
                     return Ok(());
                 }
@@ -809,15 +844,13 @@ impl World {
                         }
                     }
                 }
-                let userid = params.get("userid").map_or("", String::as_str);
                 let mut groups = self.access.groups.iter();
                 let member = groups.any(|(name, group)| {
                     group.users.contains(userid) && may(&format!("/access/groups/{name}"))
                 });
-                if groups_param.as_deref() == Some("create") || member {
-                    Ok(())
-                } else {
-                    Err(String::new())
+                match creates || member {
+                    true => Ok(()),
+                    false => refuse(""),
                 }
             }
             Check::PermModify(path) => {
@@ -832,7 +865,7 @@ impl World {
                 if wanted.iter().any(|p| has.contains(*p)) {
                     Ok(())
                 } else {
-                    Err(format!("{path}, {}", wanted.join("|")))
+                    refuse(&format!("{path}, {}", wanted.join("|")))
                 }
             }
             Check::UserParam(_) | Check::Roles(_) => Ok(()),

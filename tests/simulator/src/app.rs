@@ -507,6 +507,7 @@ impl App {
 
         let validator = Validator {
             formats: self.schema.formats(),
+            major: self.schema.release().major,
         };
         let errors = validator.request(&found.endpoint.parameters, &mut params);
         if !errors.0.is_empty() {
@@ -626,9 +627,7 @@ impl App {
             return Ok(());
         };
         let texts = calls::texts(params);
-        world
-            .check(who, check, &texts)
-            .map_err(|text| ApiError::permission(&text))
+        world.check(who, check, &texts)
     }
 
     /// Passes the call to the node it names, as far as there is one.
@@ -888,6 +887,15 @@ fn is_upload(method: Method, segments: &[String]) -> bool {
     method == Method::Post && matches!(parts.as_slice(), ["nodes", _, "storage", _, "upload"])
 }
 
+/// What the indexes of guests tell, which is less than there is, and not all of it is there.
+const VM_INDEX: &str = "config cloudinit pending status unlink vncproxy termproxy migrate resize move rrd rrddata monitor \
+    agent snapshot spiceproxy sendkey firewall mtunnel remote_migrate";
+const VM_STATUS_INDEX: &str = "current start stop reset shutdown suspend reboot";
+const CT_INDEX: &str = "config pending status vncproxy termproxy vncwebsocket spiceproxy migrate clone rrd rrddata firewall \
+    snapshot resize interfaces";
+const CT_STATUS_INDEX: &str = "current start stop shutdown reboot migrate";
+const FIREWALL_INDEX: &str = "rules aliases ipset refs options";
+
 /// The answer of a directory index: the literal children of the path.
 fn directory(
     returns: &proxmox_codegen::facts::Schema,
@@ -904,14 +912,26 @@ fn directory(
     {
         return None;
     }
-    let children = schema.children(segments);
-    if children.is_empty() {
+    let told = match segments {
+        ["nodes", _, "qemu", _] => Some(VM_INDEX),
+        ["nodes", _, "qemu", _, "status"] => Some(VM_STATUS_INDEX),
+        ["nodes", _, "lxc", _] => Some(CT_INDEX),
+        ["nodes", _, "lxc", _, "status"] => Some(CT_STATUS_INDEX),
+        ["nodes", _, "qemu" | "lxc", _, "firewall"] => Some(FIREWALL_INDEX),
+        _ => None,
+    };
+    let names: Vec<String> = match told {
+        Some(told) => {
+            let there = schema.children(segments);
+            let told = told.split_whitespace().map(str::to_owned);
+            // This one was renamed, but not here.
+            told.filter(|name| name == "move" || there.contains(name))
+                .collect()
+        }
+        None => schema.children(segments),
+    };
+    if names.is_empty() {
         return None;
     }
-    Some(
-        children
-            .into_iter()
-            .map(|child| json!({ key: child }))
-            .collect(),
-    )
+    Some(names.into_iter().map(|name| json!({ key: name })).collect())
 }

@@ -156,6 +156,11 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             "Value does not look like a valid absolute path. These symbols are currently not allowed in path: ;,=()"
                 .into(),
         ),
+        "pve-storage-path-in-property-string" => (
+            is("/[^;,=()]+", v),
+            "Value does not look like a valid absolute path. These symbols are currently not allowed in path: ;,=()"
+                .into(),
+        ),
         "disk-size" => (
             is(r"\d+(\.\d+)?([KMGT](iB)?)?", v),
             format!("value does not look like a valid disk size: {v}"),
@@ -263,7 +268,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             _ => (false, format!("invalid replication job id '{v}'")),
         },
         "pve-calendar-event" => (
-            is(r"[a-zA-Z0-9*/:.,\-\s]+", v) && !v.trim().is_empty(),
+            calendar_event(v),
             format!("invalid calendar event '{v}'"),
         ),
         "pve-day-of-week" => (
@@ -311,12 +316,18 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "pve-vlan-id-or-range" => return Some(vlans(v)),
         "pve-fw-sport-spec" | "pve-fw-dport-spec" => return Some(verdict_of(ports(v))),
-        "pve-fw-protocol-spec" => (is(r"[A-Za-z0-9\-]*", v), format!("unknown protocol '{v}'")),
+        "pve-fw-protocol-spec" => (
+            v.is_empty() || protocol(v),
+            format!("unknown protocol '{v}'"),
+        ),
         "pve-fw-icmp-type-spec" => (
             is(r"[A-Za-z0-9/\-]*", v),
             format!("invalid icmp-type value '{v}'"),
         ),
-        "pve-fw-addr-spec" => return Some(verdict_of(addresses(v))),
+        "pve-fw-addr-spec" => match addresses(v) {
+            Ok(_) => (true, String::new()),
+            Err(error) => (false, error),
+        },
         "pve-acme-domain" => (
             is(r"(?^i:[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)+)", v),
             format!("value '{v}' does not look like a valid domain name!"),
@@ -391,6 +402,185 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         _ => return None,
     };
     Some(verdict)
+}
+
+/// Whether a text is a calendar event: days of the week, a date and a time, each of which may be left out, or a word for
+/// a common one.
+fn calendar_event(text: &str) -> bool {
+    const WORDS: [&str; 10] = [
+        "minutely",
+        "hourly",
+        "daily",
+        "weekly",
+        "monthly",
+        "yearly",
+        "annually",
+        "quarterly",
+        "semiannually",
+        "semi-annually",
+    ];
+    const DAYS: [&str; 7] = [
+        "sunday",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+    ];
+    let parts: Vec<&str> = text.split_whitespace().collect();
+    if let [word] = parts.as_slice()
+        && WORDS.iter().any(|own| own.eq_ignore_ascii_case(word))
+    {
+        return true;
+    }
+    let day = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.len() >= 3 && DAYS.iter().any(|day| text == *day || text == day[..3])
+    };
+    let days = |text: &&&str| {
+        text.split(',')
+            .all(|part| part.split("..").all(day) && part.split("..").count() <= 2)
+    };
+    // A value, a range or all of them, perhaps repeated by a step.
+    let unit = |text: &str| {
+        text.split(',').all(|part| {
+            let (value, step) = part.split_once('/').unwrap_or((part, "1"));
+            let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            digits(step)
+                && (value == "*" || value.split("..").count() <= 2 && value.split("..").all(digits))
+        })
+    };
+    let mut rest = parts.as_slice();
+    if let Some(first) = rest.first()
+        && days(&first)
+    {
+        rest = &rest[1..];
+    }
+    let date = |text: &str| (2..=3).contains(&text.split('-').count()) && text.split('-').all(unit);
+    let time = |text: &str| text.split(':').count() <= 3 && text.split(':').all(unit);
+    match rest {
+        [] => !parts.is_empty(),
+        [one] => date(one) || time(one),
+        [first, second] => date(first) && time(second),
+        _ => false,
+    }
+}
+
+/// Which version of IP the addresses of a firewall rule are of, if they are addresses rather than a name; or why they
+/// are refused.
+pub(crate) fn addresses(text: &str) -> Result<Option<u8>, String> {
+    if text.starts_with('+') && is(r"\+\S+", text) {
+        return match text.len() > 65 {
+            true => Err("ipset name too long".into()),
+            false => Ok(None),
+        };
+    }
+    if is(r"(?:dc/|guest/)?[A-Za-z][A-Za-z0-9\-_]+", text) {
+        return match text.len() > 64 {
+            true => Err("alias name too long".into()),
+            false => Ok(None),
+        };
+    }
+    if text.ends_with(',') {
+        return Err("extraneous commas in list".into());
+    }
+    let (mut version, mut ranged) = (None, false);
+    for item in text.split(',') {
+        let own = address(item).map_err(|error| format!("invalid IP address: {error}"))?;
+        ranged |= item.contains('-');
+        if version.is_some_and(|version| version != own) {
+            return Err(format!(
+                "detected mixed ipv4/ipv6 addresses in address list '{text}'"
+            ));
+        }
+        version = Some(own);
+    }
+    if ranged && text.contains(',') {
+        return Err("you can't use a range in a list".into());
+    }
+    Ok(version)
+}
+
+/// The version of one address, of a network, or of a range of them.
+fn address(text: &str) -> Result<u8, String> {
+    if let Some((from, to)) = text.split_once('-') {
+        let (first, last) = (single_address(from)?, single_address(to)?);
+        return match first > last {
+            true => Err(format!(
+                "Begin address is greater than End address {from} - {to}"
+            )),
+            false => Ok(version_of(first)),
+        };
+    }
+    let Some((ip, length)) = text.split_once('/') else {
+        return single_address(text).map(version_of);
+    };
+    let ip = single_address(ip)?;
+    let (bits, wide) = match ip {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
+        IpAddr::V6(ip) => (ip.to_bits(), 128),
+    };
+    let Some(length) = length.parse::<u32>().ok() else {
+        return Err(format!("Invalid prefix {length}"));
+    };
+    if length > wide {
+        return Err(format!(
+            "Prefix length {length} is longer than IP address ({wide})"
+        ));
+    }
+    let host = wide - length;
+    if host > 0 && bits << (128 - host) != 0 {
+        let width = if wide == 32 { 32 } else { 128 };
+        return Err(format!("Invalid prefix {bits:0width$b}/{length}"));
+    }
+    Ok(version_of(ip))
+}
+
+fn version_of(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 4 } else { 6 }
+}
+
+fn single_address(text: &str) -> Result<IpAddr, String> {
+    if text.contains(':') {
+        if text.matches("::").count() > 1 {
+            return Err(format!("Invalid address {text} (More than one :: pattern)"));
+        }
+        return text
+            .parse()
+            .map_err(|_| format!("Invalid IP address {text}"));
+    }
+    if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(format!("Invalid chars in IP {text}"));
+    }
+    let quads: Vec<&str> = text.split('.').collect();
+    if let Some(quad) = quads
+        .iter()
+        .find(|quad| quad.parse::<u32>().is_ok_and(|n| n > 255))
+    {
+        return Err(format!("Invalid quad in IP address {text} - {quad}"));
+    }
+    // What is left out at the end is zero.
+    let mut full = text.trim_end_matches('.').to_owned();
+    for _ in quads.len()..4 {
+        full.push_str(".0");
+    }
+    full.parse()
+        .map_err(|_| format!("Invalid IP address {text}"))
+}
+
+/// Whether Debian's list of protocols has one of this name or number; the firewall adds a name of its own.
+fn protocol(name: &str) -> bool {
+    const KNOWN: &str = "ip=0 hopopt=0 icmp=1 igmp=2 ggp=3 ipencap=4 st=5 tcp=6 egp=8 igp=9 pup=12 udp=17 hmp=20 xns-idp=22 \
+        rdp=27 iso-tp4=29 dccp=33 xtp=36 ddp=37 idpr-cmtp=38 ipv6=41 ipv6-route=43 ipv6-frag=44 idrp=45 \
+        rsvp=46 gre=47 esp=50 ah=51 skip=57 ipv6-icmp=58 ipv6-nonxt=59 ipv6-opts=60 rspf=73 vmtp=81 eigrp=88 \
+        ospf=89 ax.25=93 ipip=94 etherip=97 encap=98 pim=103 ipcomp=108 vrrp=112 l2tp=115 isis=124 sctp=132 \
+        fc=133 mobility-header=135 udplite=136 mpls-in-ip=137 manet=138 hip=139 shim6=140 wesp=141 rohc=142 \
+        ethernet=143 mptcp=262 icmpv6=58";
+    let mut known = KNOWN
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='));
+    known.any(|(own, number)| own == name || number == name)
 }
 
 /// Why a list of connection tracking helpers is refused.
@@ -529,71 +719,6 @@ fn ports(list: &str) -> Result<(), String> {
         return Err("too many entries in port list (> 15 numbers)".into());
     }
     Ok(())
-}
-
-/// A set, an alias, or addresses, networks and ranges of one family.
-fn addresses(list: &str) -> Result<(), String> {
-    if list.starts_with('+') && is(r"\+\S+", list) {
-        return match list.len() > 65 {
-            true => Err("ipset name too long".into()),
-            false => Ok(()),
-        };
-    }
-    if is(r"(?:dc/|guest/)?[A-Za-z][A-Za-z0-9\-_]+", list) {
-        return match list.len() > 64 {
-            true => Err("alias name too long".into()),
-            false => Ok(()),
-        };
-    }
-    if list.ends_with(',') {
-        return Err(COMMAS.into());
-    }
-    let mut family = None;
-    let elements: Vec<&str> = list.split(',').filter(|_| !list.is_empty()).collect();
-    for element in &elements {
-        let (address, rest) = match element.split_once(['/', '-']) {
-            Some((address, rest)) => (address, Some(rest)),
-            None => (*element, None),
-        };
-        let wrong = || format!("invalid IP address: Cannot determine IP version for {element}");
-        let own: IpAddr = address.parse().map_err(|_| wrong())?;
-        let fine = match rest {
-            None => true,
-            Some(rest) if element.contains('/') => {
-                let bits = if own.is_ipv4() { 32 } else { 128 };
-                rest.parse::<u8>()
-                    .is_ok_and(|length| length <= bits && host_part(own, length) == 0)
-            }
-            Some(rest) => rest
-                .parse::<IpAddr>()
-                .is_ok_and(|end| end.is_ipv4() == own.is_ipv4() && own <= end),
-        };
-        if !fine {
-            return Err(format!("invalid IP address: {element}"));
-        }
-        if family.is_some_and(|family| family != own.is_ipv4()) {
-            return Err(format!(
-                "detected mixed ipv4/ipv6 addresses in address list '{list}'"
-            ));
-        }
-        family = Some(own.is_ipv4());
-    }
-    if elements.len() > 1 && elements.iter().any(|element| element.contains('-')) {
-        return Err("you can't use a range in a list".into());
-    }
-    Ok(())
-}
-
-/// The bits of an address that a network of this length leaves to its hosts.
-fn host_part(address: IpAddr, length: u8) -> u128 {
-    let (bits, width) = match address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
-        IpAddr::V6(address) => (address.to_bits(), 128),
-    };
-    match u32::from(width - length) {
-        128 => bits,
-        free => bits & ((1 << free) - 1),
-    }
 }
 
 /// One entry of a mapping between ids of a format: `1`, one id, or two.

@@ -102,7 +102,10 @@ pub(crate) fn print(schemas: &Schemas, keys: &BTreeMap<String, String>) -> Strin
     {
         parts.push(value);
     }
-    parts.extend(left.iter().map(|(key, value)| format!("{key}={value}")));
+    let needed = |key: &str| schemas.get(key).is_some_and(|schema| !schema.optional);
+    let (first, last): (Vec<_>, Vec<_>) = left.iter().partition(|(key, _)| needed(key));
+    let spelled = first.into_iter().chain(last);
+    parts.extend(spelled.map(|(key, value)| format!("{key}={value}")));
     parts.join(",")
 }
 

@@ -71,8 +71,13 @@ impl Errors {
     }
 }
 
+const UNDEFINED: &str =
+    "property is not defined in schema and the schema does not allow additional properties";
+
 pub(crate) struct Validator<'a> {
     pub(crate) formats: &'a BTreeMap<String, Schemas>,
+    /// Major version of the release, for texts that changed.
+    pub(crate) major: u8,
 }
 
 impl Validator<'_> {
@@ -130,10 +135,7 @@ impl Validator<'_> {
             let schema = known.or_else(|| lookup(schemas, name));
             let Some(schema) = schema.filter(|schema| of_this_type(schema, values)) else {
                 match additional {
-                    Some(Additional::Allowed(false)) => errors.add(
-                        &at(name),
-                        "property is not defined in schema and the schema does not allow additional properties",
-                    ),
+                    Some(Additional::Allowed(false)) => errors.add(&at(name), UNDEFINED),
                     Some(Additional::Schema(schema)) => {
                         self.value(&at(name), schema, value, values, errors);
                     }
@@ -147,10 +149,11 @@ impl Validator<'_> {
             if let Some(required) = &schema.requires
                 && !values.contains_key(required)
             {
-                errors.add(
-                    &at(required),
-                    format!("missing property required by '{}'", at(name)),
-                );
+                let text = match self.major {
+                    0..9 => format!("missing property - '{}' requires this property", at(name)),
+                    _ => format!("missing property required by '{}'", at(name)),
+                };
+                errors.add(&at(required), text);
             }
         }
     }
@@ -285,7 +288,10 @@ impl Validator<'_> {
     fn format(&self, path: &str, format: &Format, text: &str) -> Result<(), String> {
         match format {
             Format::List(_) => Ok(()),
-            Format::Name(name) if !self.formats.contains_key(name) => {
+            // The order of starting has a parser of its own.
+            Format::Name(name)
+                if !self.formats.contains_key(name) || name == "pve-startup-order" =>
+            {
                 formats::check(name, text).unwrap_or(Ok(()))
             }
             format => self.keys(path, format, text).map(drop),
@@ -487,7 +493,10 @@ mod tests {
 
     fn check(schemas: Schemas, params: &[(&str, Param)]) -> BTreeMap<String, String> {
         let formats = BTreeMap::new();
-        let validator = Validator { formats: &formats };
+        let validator = Validator {
+            formats: &formats,
+            major: 9,
+        };
         let mut params = params
             .iter()
             .map(|(k, v)| ((*k).to_owned(), v.clone()))

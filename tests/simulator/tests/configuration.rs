@@ -123,9 +123,10 @@ async fn firewall_names() {
         column(&get(&pve, &format!("{base}/aliases")).await, "name"),
         ["net"]
     );
+    let gone = ask(&pve, "GET", &format!("{base}/aliases/lan"), "").await;
     assert_eq!(
-        reason(&pve, "GET", &format!("{base}/aliases/lan"), "").await,
-        "no such alias 'lan'"
+        (gone.status, &gone.json()["errors"]["name"]),
+        (400, &json!("no such alias"))
     );
 
     did(&pve, "POST", &format!("{base}/ipset"), "name=bad").await;
@@ -174,7 +175,7 @@ async fn firewall_names() {
             &get(&pve, "/nodes/pve1/qemu/100/firewall/refs").await,
             "ref"
         ),
-        ["dc/net", "+dc/worse"]
+        ["+worse", "net"]
     );
     did(&pve, "DELETE", &format!("{base}/ipset/worse"), "force=1").await;
     assert_eq!(get(&pve, &format!("{base}/ipset")).await, json!([]));
@@ -318,10 +319,10 @@ async fn networks_are_planned_and_then_applied() {
         "zone=z1&type=simple&mtu=1400",
     )
     .await;
-    did(&pve, "POST", "/cluster/sdn/vnets", "vnet=v1&zone=z1&tag=7").await;
+    did(&pve, "POST", "/cluster/sdn/vnets", "vnet=v1&zone=z1").await;
     assert_eq!(
         reason(&pve, "POST", "/cluster/sdn/vnets", "vnet=v2&zone=zz").await,
-        "no such zone 'zz'"
+        "create sdn vnet object failed: cannot lookup undefined type!"
     );
     did(
         &pve,
@@ -365,13 +366,13 @@ async fn networks_are_planned_and_then_applied() {
     );
     assert_eq!(
         reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
-        "zone 'z1' is used by vnet 'v1'"
+        "delete sdn zone object failed: zone z1 is used by vnet v1"
     );
     did(&pve, "POST", "/cluster/sdn/rollback", "").await;
     assert_eq!(get(&pve, &format!("{zones}/z1")).await["mtu"], 1400);
     assert_eq!(
         reason(&pve, "DELETE", "/cluster/sdn/vnets/v1", "").await,
-        "vnet 'v1' is not empty"
+        "delete sdn vnet object failed: 400 Parameter verification failed."
     );
     did(
         &pve,
@@ -388,7 +389,7 @@ async fn networks_are_planned_and_then_applied() {
     did(&pve, "DELETE", &format!("{zones}/z1"), "").await;
     assert_eq!(
         reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
-        "sdn 'z1' does not exist"
+        "delete sdn zone object failed: sdn 'z1' does not exist"
     );
 }
 

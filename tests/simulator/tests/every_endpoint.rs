@@ -202,9 +202,16 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
             && (says(b"unknown option 'item1'")
                 || says(b"upid\":")
                 || says(b"does not exist")
-                || says(b"security groups not allowed")
                 || says(b"wrong file extension")
+                || says(b"invalid rule type 'group' for rule_env 'group'")
+                || says(b"'PVE' namespace")
+                || says(b"neither 'starttime' nor 'schedule' were set")
+                || says(b"No such job")
+                || says(b"No such storage")
+                || says(b"no such alias")
+                || says(b"no such IP/Network")
                 || says(b"already exists"))
+            || answer.status == 404 && says(b"not found")
             || answer.status == 401
                 && ["invalid PVEVNC ticket", "invalid PVETUNNEL ticket"]
                     .iter()

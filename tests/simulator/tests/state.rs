@@ -531,13 +531,15 @@ async fn locked_guests_refuse_now_or_in_the_task() {
         "OK"
     );
     pve.set_lock(100, Some("backup"));
-    let put = ask(&pve, "PUT", "/nodes/pve1/qemu/100/config", "cores=2").await;
-    assert_eq!(
-        (put.status, put.reason.as_str()),
-        (500, "VM is locked (backup)")
-    );
+    for method in ["PUT", "POST"] {
+        let answer = ask(&pve, method, "/nodes/pve1/qemu/100/config", "cores=2").await;
+        assert_eq!(
+            (answer.status, answer.reason.as_str()),
+            (500, "VM is locked (backup)"),
+            "{method}"
+        );
+    }
     for (method, path, form) in [
-        ("POST", "/nodes/pve1/qemu/100/config", "cores=2"),
         ("POST", "/nodes/pve1/qemu/100/status/start", ""),
         ("DELETE", "/nodes/pve1/qemu/100", ""),
     ] {

@@ -53,8 +53,15 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
 }
 
 /// The paths a permission listing shows unasked.
-const SHOWN: [&str; 7] = [
-    "/", "/access", "/nodes", "/pool", "/sdn", "/storage", "/vms",
+const SHOWN: [&str; 8] = [
+    "/",
+    "/access",
+    "/access/groups",
+    "/nodes",
+    "/pool",
+    "/sdn",
+    "/storage",
+    "/vms",
 ];
 
 pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
@@ -82,8 +89,14 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     let mut answer = Map::new();
     for path in paths {
         let privileges = access.privileges(&who, &path);
-        if !privileges.is_empty() {
-            let held: Map<String, Value> = privileges.into_iter().map(|p| (p, json!(1))).collect();
+        if !privileges.is_empty() || call.text("path").is_some() {
+            // Whether they hold below it, too.
+            let here = |rule: &&Rule| rule.path == path && who.full().starts_with(&rule.who);
+            let stays = access.rules.iter().filter(here).any(|rule| !rule.propagate);
+            let held: Map<String, Value> = privileges
+                .into_iter()
+                .map(|privilege| (privilege, json!(u8::from(!stays))))
+                .collect();
             answer.insert(path, Value::Object(held));
         }
     }
@@ -141,7 +154,12 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
     let rows = shown.map(|(userid, user)| {
         let mut row = user_json(user);
         row.insert("userid".into(), json!(userid));
-        row.insert("realm-type".into(), json!(userid.rsplit('@').next()));
+        let realm = userid.rsplit('@').next().unwrap_or("");
+        let realms = call.world.records.get("/access/domains");
+        let mut realms = realms.into_iter().flatten();
+        if let Some((_, realm)) = realms.find(|(own, _)| own == realm) {
+            row.insert("realm-type".into(), json!(realm.get("type")));
+        }
         if full {
             row.insert(
                 "groups".into(),
@@ -319,8 +337,14 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
         };
         let mut info = token_json(&token);
         // The value just given comes back as the text it was.
-        info.insert("privsep".into(), json!(privsep.as_deref().unwrap_or("1")));
-        info.remove("expire");
+        match &privsep {
+            Some(given) => info.insert("privsep".into(), json!(given)),
+            None => info.insert("privsep".into(), json!(1)),
+        };
+        match expire {
+            Some(given) => info.insert("expire".into(), json!(given.to_string())),
+            None => info.remove("expire"),
+        };
         user.tokens.insert(id.clone(), token);
         return Ok(Reply::data(json!({
             "full-tokenid": format!("{userid}!{id}"),
@@ -341,8 +365,12 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
         Method::Put => {
             token.comment = comment.or(token.comment.take());
             token.expire = expire.unwrap_or(token.expire);
-            token.privsep = privsep.map_or(token.privsep, |text| text == "1");
-            Ok(Reply::data(token_json(token)))
+            token.privsep = privsep.as_ref().map_or(token.privsep, |text| text == "1");
+            let mut row = token_json(token);
+            if let Some(given) = privsep {
+                row.insert("privsep".into(), json!(given));
+            }
+            Ok(Reply::data(row))
         }
         _ => Ok(Reply::data(token_json(token))),
     }
@@ -438,6 +466,13 @@ fn wanted_privileges(call: &Call<'_>) -> ApiResult<std::collections::BTreeSet<St
 
 pub(super) fn role_create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("roleid");
+    let reserved = id
+        .get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case("PVE"));
+    if reserved && call.world.schema.release().major >= 8 {
+        let text = "cannot use role ID starting with the (case-insensitive) 'PVE' namespace";
+        return Err(ApiError::parameter("roleid", text));
+    }
     let privileges = wanted_privileges(call)?;
     if call.world.access.roles.contains_key(&id) {
         return Err(ApiError::die(format!(

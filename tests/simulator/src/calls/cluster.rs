@@ -132,6 +132,25 @@ pub(super) fn cluster_status(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows))
 }
 
+/// A guest as the cluster knows it.
+pub(super) fn guest_row(world: &World, vmid: u32, guest: &Guest) -> Map<String, Value> {
+    let mut row = world.guest_json(vmid, guest);
+    row.retain(|key, _| {
+        !matches!(key.as_str(), "qmpstatus" | "pid" | "maxswap" | "swap")
+            && !key.starts_with("pressure")
+    });
+    for key in ["diskread", "diskwrite"] {
+        row.entry(key).or_insert_with(|| json!(0));
+    }
+    let cpus = row.remove("cpus").unwrap_or_default();
+    row.insert("maxcpu".into(), cpus);
+    row.insert("id".into(), json!(format!("{}/{vmid}", guest.kind.api())));
+    row.insert("type".into(), json!(guest.kind.api()));
+    row.insert("node".into(), json!(guest.node));
+    row.insert("template".into(), json!(u8::from(guest.template())));
+    row
+}
+
 pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
     let world = &call.world;
     let wanted = call.text("type");
@@ -142,16 +161,7 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
             if !call.may(&format!("/vms/{vmid}"), "VM.Audit") {
                 continue;
             }
-            let mut row = world.guest_json(*vmid, guest);
-            for key in ["qmpstatus", "pid", "maxswap", "swap"] {
-                row.remove(key);
-            }
-            let cpus = row.remove("cpus").unwrap_or_default();
-            row.insert("maxcpu".into(), cpus);
-            row.insert("id".into(), json!(format!("{}/{vmid}", guest.kind.api())));
-            row.insert("type".into(), json!(guest.kind.api()));
-            row.insert("node".into(), json!(guest.node));
-            row.insert("template".into(), json!(u8::from(guest.template())));
+            let mut row = guest_row(world, *vmid, guest);
             if let Some(pool) = &guest.pool {
                 row.insert("pool".into(), json!(pool));
             }

@@ -3,9 +3,10 @@
 use proxmox_codegen::facts::{Method, Type};
 use serde_json::{Map, Value, json};
 
-use super::records::{Row, listed};
+use super::records::Row;
 use super::{Call, Reply};
 use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
 use crate::guest::{Guest, GuestEffect, Kind};
 use crate::schema::returns_type;
 use crate::world::{Effect, Plan, World};
@@ -83,6 +84,15 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         .text("sid")
         .filter(|_| call.path.starts_with(RESOURCES))
     {
+        let unknown = !sid.contains(':')
+            && sid
+                .parse()
+                .is_ok_and(|vmid: u32| !call.world.guests.contains_key(&vmid));
+        if unknown {
+            return Some(Err(ApiError::die(format!(
+                "unable to detect SID from VMID - VM/CT {sid} does not exist"
+            ))));
+        }
         let sid = full_id(call.world, sid);
         call.params
             .insert("sid".into(), crate::params::Param::Text(sid));
@@ -92,9 +102,16 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Method::Get, "/cluster/ha/groups") if migrated => Err(ApiError::die(
             "cannot index groups: ha groups have been migrated to rules",
         )),
-        (Method::Post, "/cluster/ha/groups") if migrated => Err(ApiError::die(
-            "cannot create group: ha groups have been migrated to rules",
-        )),
+        (method, "/cluster/ha/groups" | "/cluster/ha/groups/{group}") if migrated => {
+            let doing = match method {
+                Method::Post => "create",
+                Method::Put => "update",
+                Method::Delete => "delete",
+                Method::Get => "read",
+            };
+            let text = format!("cannot {doing} group: ha groups have been migrated to rules");
+            Err(ApiError::die(text))
+        }
         (Method::Get, "/cluster/ha/status/current") => Ok(Reply::data(status(call.world))),
         (Method::Get, "/cluster/ha/status/manager_status") => Ok(Reply::data(manager(call.world))),
         (
@@ -110,33 +127,96 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> Ap
         RESOURCES => {
             let guest = vmid_of(id).and_then(|vmid| call.world.guests.get(&vmid));
             let Some(guest) = guest else {
-                return Err(ApiError::die(format!("resource '{id}': no such guest")));
+                return Err(ApiError::die(format!(
+                    "resource '{id}' does not exist in cluster"
+                )));
             };
             let kind = if guest.kind == Kind::Lxc { "ct" } else { "vm" };
             if !id.starts_with(&format!("{kind}:")) {
-                return Err(ApiError::die(format!("resource '{id}' is of type {kind}")));
+                let wanted = if kind == "ct" {
+                    "virtual machine"
+                } else {
+                    "container"
+                };
+                return Err(ApiError::die(format!(
+                    "resource '{id}' - guest with ID {} is not a {wanted}",
+                    vmid_of(id).unwrap_or(0)
+                )));
             }
             row.entry("state".to_owned())
                 .or_insert_with(|| json!("started"));
             row.insert("type".into(), json!(kind));
         }
-        "/cluster/ha/rules" => {
-            for sid in listed(call.params.get("resources")) {
-                let known = call
-                    .world
-                    .records
-                    .get(RESOURCES)
-                    .is_some_and(|rows| rows.iter().any(|(own, _)| *own == sid));
-                if !known {
-                    return Err(ApiError::die(format!(
-                        "rule '{id}' names unknown resource '{sid}'"
-                    )));
-                }
-            }
-        }
         _ => {}
     }
     Ok(())
+}
+
+/// Looks at a rule as it will be.
+pub(super) fn verify(call: &Call<'_>, id: &str, row: &Row, creates: bool) -> ApiResult<()> {
+    let doing = match creates {
+        true => "create ha rule",
+        false => "update HA rules",
+    };
+    let refuse = |text: String| Err(ApiError::die(format!("{doing} failed: {text}")));
+    let invalid =
+        |name: &str, text: &str| refuse(format!("400 Rule '{id}' is invalid.\n{name}: {text}"));
+    let list = |name: &str| -> Vec<&str> {
+        let text = row.get(name).and_then(Value::as_str).unwrap_or("");
+        split_list(text).collect()
+    };
+    let (resources, nodes) = (list("resources"), list("nodes"));
+    let managed =
+        |sid: &&str| vmid_of(sid).is_some_and(|vmid| call.world.ha_resource(vmid).is_some());
+    let unmanaged: Vec<&str> = resources
+        .iter()
+        .copied()
+        .filter(|sid| !managed(sid))
+        .collect();
+    if !unmanaged.is_empty() {
+        return refuse(format!(
+            "cannot use unmanaged resource(s) {}.",
+            unmanaged.join(", ")
+        ));
+    }
+    let name = |node: &&str| node.split(':').next().unwrap_or("").to_owned();
+    let unknown: Vec<String> = nodes
+        .iter()
+        .map(name)
+        .filter(|node| call.world.node(node).is_none())
+        .collect();
+    if !unknown.is_empty() {
+        return refuse(format!(
+            "cannot use non-existent node(s) {}.",
+            unknown.join(", ")
+        ));
+    }
+    let kind = |row: &Row| row.get("type").and_then(Value::as_str).map(str::to_owned);
+    match kind(row).as_deref() {
+        Some("resource-affinity") if resources.len() < 2 => invalid(
+            "resources",
+            "rule is ineffective as there are less than two resources",
+        ),
+        Some("node-affinity") => {
+            let others = call.world.records.get("/cluster/ha/rules");
+            let mut others = others.into_iter().flatten().filter(|(own, other)| {
+                own != id && kind(other).as_deref() == Some("node-affinity")
+            });
+            let taken = others.find_map(|(_, other)| {
+                let text = other.get("resources")?.as_str()?;
+                let sid = split_list(text).find(|sid| resources.contains(sid))?;
+                Some(sid.to_owned())
+            });
+            match taken {
+                Some(sid) => invalid(
+                    "resources",
+                    &format!("resource '{sid}' is already used in another node affinity rule"),
+                ),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Brings a guest to the state asked for.
@@ -263,15 +343,11 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (sid, target) = (call.owned("sid"), call.owned("node"));
     let vmid = vmid_of(&sid).filter(|vmid| call.world.ha_resource(*vmid).is_some());
     let Some(vmid) = vmid else {
-        return Err(ApiError::die(format!("no such resource '{sid}'")));
+        return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };
-    if call.world.node(&target).is_none() {
-        return Err(ApiError::die(format!("no such node '{target}'")));
-    }
-    if !send_to(call, vmid, &target) {
-        return Err(ApiError::die(format!(
-            "resource '{sid}' is on node '{target}' already"
-        )));
+    // The order is taken down; the manager finds out later that there is no such node.
+    if call.world.node(&target).is_some() {
+        send_to(call, vmid, &target);
     }
     Ok(Reply::data(
         if returns_type(&call.endpoint.returns) == Type::Null {

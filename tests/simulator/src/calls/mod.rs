@@ -20,6 +20,7 @@ pub(crate) mod records;
 mod rights;
 mod rules;
 mod sdn;
+mod sections;
 mod snapshots;
 mod storage;
 mod tasks;
@@ -279,6 +280,7 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Post, "/nodes/{node}/storage/{storage}/download-url") => storage::download(call),
         (Post, "/nodes/{node}/storage/{storage}/upload") => storage::upload(call),
+        (Get, "/nodes/{node}/vzdump/extractconfig") => storage::saved_config(call),
         (Post, "/nodes/{node}/vzdump") => backup::start(call),
         (Get, "/nodes/{node}/vzdump/extractconfig") => backup::config(call),
         (Get, "/nodes/{node}/storage/{storage}/prunebackups") => backup::prune_preview(call),

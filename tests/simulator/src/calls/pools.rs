@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::records::Row;
-use super::{Call, Reply};
+use super::{Call, Reply, cluster};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::world::{Edit, World};
@@ -33,13 +33,7 @@ fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
         .guests
         .iter()
         .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && wanted(guest.kind.api()))
-        .map(|(vmid, guest)| {
-            let mut row = world.guest_json(*vmid, guest);
-            row.insert("id".into(), json!(format!("{}/{vmid}", guest.kind.api())));
-            row.insert("type".into(), json!(guest.kind.api()));
-            row.insert("node".into(), json!(guest.node));
-            Value::Object(row)
-        })
+        .map(|(vmid, guest)| Value::Object(cluster::guest_row(world, *vmid, guest)))
         .collect();
     let held = world.records.get(&storages(pool)).into_iter().flatten();
     for (id, _) in held.filter(|_| wanted("storage")) {

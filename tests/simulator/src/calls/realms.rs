@@ -4,7 +4,7 @@ use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
 use super::records::{Row, check_digest, digest, given};
-use super::{Call, Reply};
+use super::{Call, Reply, sections};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::world::{Edit, World};
@@ -35,7 +35,7 @@ impl World {
 
 fn shown(row: &Row) -> Row {
     row.iter()
-        .filter(|(key, _)| !matches!(key.as_str(), "password" | "client-key"))
+        .filter(|(key, _)| key.as_str() != "password")
         .map(|(key, value)| {
             let flag = matches!(
                 key.as_str(),
@@ -91,6 +91,14 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let mut row = given(call, "realm");
     row.remove("check-connection");
+    let names: Vec<&str> = row
+        .keys()
+        .map(String::as_str)
+        .filter(|name| *name != "type")
+        .collect();
+    if let Err(text) = sections::made(LIST, &kind, &names) {
+        return fail(text);
+    }
     if call.flag("default") {
         prefer(call.world);
     }
@@ -128,13 +136,18 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
         _ => {
             let fail = |text: &str| ApiError::die(format!("update auth server failed: {text}"));
             check_digest(call, &stamp).map_err(|error| fail(error.message.trim_end()))?;
-            let mut row = row.ok_or_else(|| fail(&format!("domain '{realm}' does not exist")))?;
+            let mut row = row.ok_or_else(|| fail("cannot lookup undefined type!"))?;
             let mut new = given(call, "realm");
             new.remove("check-connection");
             if new.is_empty() && !call.params.contains_key("delete") {
                 return Err(fail("no options specified"));
             }
-            for key in split_list(&call.owned("delete")) {
+            let delete = call.owned("delete");
+            let kind = row.get("type").and_then(Value::as_str).unwrap_or("");
+            let names: Vec<&str> = new.keys().map(String::as_str).collect();
+            let deleted: Vec<&str> = split_list(&delete).collect();
+            sections::changed(LIST, kind, &names, &deleted).map_err(|text| fail(&text))?;
+            for key in deleted {
                 row.remove(key);
             }
             row.extend(new);

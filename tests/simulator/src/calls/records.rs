@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proxmox_codegen::facts::{Format, Method, Schema, Schemas, Type};
 use serde_json::{Map, Value, json};
 
-use super::{Call, Reply, ha, network, ports, rules, sdn};
+use super::{Call, Reply, ha, network, ports, rules, sdn, sections};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::Kind;
@@ -45,12 +45,7 @@ const ACTIONS: [&str; 10] = [
 const NETWORK: &str = "/nodes/{node}/network";
 
 /// Lists that a fresh installation has entries in, which are made up here until something is written to them.
-const FILLED: [&str; 4] = [
-    "/cluster/notifications/matchers",
-    "/cluster/notifications/endpoints/sendmail",
-    "/cluster/notifications/targets",
-    "/nodes/{node}/apt/repositories",
-];
+const FILLED: [&str; 1] = ["/nodes/{node}/apt/repositories"];
 
 /// Whether a list starts empty and knows what is in it.
 fn strict(path: &str) -> bool {
@@ -66,145 +61,227 @@ fn plain_options(path: &str) -> bool {
         || path == "/cluster/options"
 }
 
-/// What is said of an entry that is missing or there already; `*` is its id.
+/// What is said of an entry that is missing or there already, by what is done; `*` is its id. A text that starts with
+/// `@` names the parameter it is about, one that starts with `=` has a status of its own, an empty one refuses nothing.
 struct Words {
     list: &'static str,
-    missing: &'static str,
-    /// Where a change says it in another way.
-    unchanged: Option<&'static str>,
-    taken: &'static str,
+    read: &'static str,
+    change: &'static str,
+    remove: &'static str,
+    make: &'static str,
 }
 
 const fn words(
     list: &'static str,
-    missing: &'static str,
-    unchanged: Option<&'static str>,
-    taken: &'static str,
+    read: &'static str,
+    change: &'static str,
+    remove: &'static str,
+    make: &'static str,
 ) -> Words {
     Words {
         list,
-        missing,
-        unchanged,
-        taken,
+        read,
+        change,
+        remove,
+        make,
     }
 }
 
-const WORDS: [Words; 19] = [
+const WORDS: [Words; 23] = [
     words(
         "/cluster/acme/plugins",
         "ACME plugin '*' not defined",
-        Some("ACME plugin ID '*' does not exist"),
+        "ACME plugin ID '*' does not exist",
+        "",
         "ACME plugin ID '*' already exists",
     ),
     words(
         "/cluster/metrics/server",
         "status server entry '*' does not exist",
-        Some("no such server '*'"),
+        "no such server '*'",
+        "cannot lookup undefined type!",
         "Metric server '*' already exists",
     ),
     words(
         "/cluster/mapping/dir",
         "mapping '*' not found",
-        Some("dir ID '*' does not exist"),
-        "dir ID '*' already defined",
+        "update directory mapping failed: dir ID '*' does not exist",
+        "",
+        "create directory mapping failed: dir ID '*' already defined",
     ),
     words(
         "/cluster/mapping/pci",
         "mapping '*' not found",
-        Some("pci ID '*' does not exist"),
-        "pci ID '*' already defined",
+        "update hardware mapping failed: pci ID '*' does not exist",
+        "",
+        "create hardware mapping failed: pci ID '*' already defined",
     ),
     words(
         "/cluster/mapping/usb",
         "mapping '*' not found",
-        Some("usb ID '*' does not exist"),
-        "usb ID '*' already defined",
+        "update hardware mapping failed: usb ID '*' does not exist",
+        "",
+        "create hardware mapping failed: usb ID '*' already defined",
     ),
     words(
         "/cluster/backup",
-        "No such job '*'",
-        Some("no such vzdump job"),
+        "@id No such job '*'",
+        "no such vzdump job",
+        "400 Parameter verification failed.\nid: No such job '*'",
         "Job '*' already exists",
     ),
     words(
         "/cluster/replication",
         "no such replication job '*'",
-        Some("no such job '*'"),
+        "no such job '*'",
+        "no such job '*'",
         "replication job '*' already exists",
     ),
     words(
         "/cluster/qemu/custom-cpu-models",
+        "Custom cputype '*' not found",
         "custom CPU model '*' does not exist",
-        None,
+        "custom CPU model '*' does not exist",
         "custom CPU model '*' already exists",
     ),
     words(
         "/cluster/sdn/zones",
         "sdn '*' does not exist",
-        None,
-        "sdn zone object ID '*' already defined",
+        "update sdn zone object failed: sdn '*' does not exist",
+        "delete sdn zone object failed: sdn '*' does not exist",
+        "create sdn zone object failed: sdn zone object ID '*' already defined",
     ),
     words(
         "/cluster/sdn/vnets",
         "sdn vnet '*' does not exist",
-        None,
-        "sdn vnet object ID '*' already defined",
+        "sdn vnet '*' does not exist",
+        "sdn vnet '*' does not exist",
+        "create sdn vnet object failed: sdn vnet object ID '*' already defined",
     ),
     words(
         "/cluster/sdn/vnets/{vnet}/subnets",
         "sdn subnet '*' does not exist",
-        None,
-        "sdn subnet object ID '*' already defined",
+        "update sdn subnet object failed: sdn subnet '*' does not exist",
+        "",
+        "create sdn subnet object failed: sdn subnet object ID '*' already defined",
     ),
     words(
         "/cluster/sdn/controllers",
         "sdn '*' does not exist",
-        None,
-        "sdn controller object ID '*' already defined",
+        "update sdn controller object failed: sdn '*' does not exist",
+        "delete sdn controller object failed: sdn '*' does not exist",
+        "create sdn controller object failed: sdn controller object ID '*' already defined",
     ),
     words(
         "/cluster/sdn/dns",
         "sdn '*' does not exist",
-        None,
-        "sdn dns object ID '*' already defined",
+        "update sdn dns object failed: sdn '*' does not exist",
+        "delete sdn dns object failed: sdn '*' does not exist",
+        "create sdn dns object failed: sdn dns object ID '*' already defined",
     ),
     words(
         "/cluster/sdn/ipams",
         "sdn '*' does not exist",
-        None,
-        "sdn ipam object ID '*' already defined",
+        "update sdn ipam object failed: sdn '*' does not exist",
+        "delete sdn zone object failed: sdn '*' does not exist",
+        "create sdn ipam object failed: sdn ipam object ID '*' already defined",
     ),
     words(
         "/cluster/ha/resources",
         "no such resource '*'",
-        None,
-        "resource ID '*' already defined",
+        "update resources config failed: no such resource '*'",
+        "cannot delete service '*', not HA managed!",
+        "create resource failed: resource ID '*' already defined",
     ),
     words(
         "/cluster/ha/groups",
         "no such ha group '*'",
-        None,
-        "ha group ID '*' already defined",
+        "no such ha group '*'",
+        "no such ha group '*'",
+        "create ha group failed: ha group ID '*' already defined",
     ),
     words(
         "/cluster/ha/rules",
         "no such ha rule '*'",
-        Some("HA rule '*' does not exist"),
-        "HA rule '*' already defined",
+        "update HA rules failed: HA rule '*' does not exist",
+        "",
+        "create ha rule failed: HA rule '*' already defined",
     ),
     words(
         "/cluster/jobs/realm-sync",
-        "no such realm-sync job '*'",
-        None,
+        "@id No such job '*'",
+        "no such realm-sync job",
+        "400 Parameter verification failed.\nid: No such job '*'",
         "Job '*' already exists",
     ),
     words(
         "/nodes/{node}/network",
         "interface does not exist",
-        None,
+        "interface does not exist",
+        "interface does not exist",
         "interface already exists",
     ),
+    words(
+        ALIASES,
+        "@name no such alias",
+        "@name no such alias",
+        "",
+        "@name alias '*' already exists",
+    ),
+    words(
+        ENTRIES,
+        "@cidr no such IP/Network",
+        "no such entry '*'",
+        "",
+        "@cidr address '*' already exists",
+    ),
+    words(
+        NOTIFIED,
+        "=404 endpoint '*' not found",
+        "=404 endpoint '*' not found",
+        "=404 endpoint '*' not found",
+        "=400 Cannot create '*', an entity with the same name already exists",
+    ),
+    words(
+        MATCHERS,
+        "=404 matcher '*' not found",
+        "=404 matcher '*' not found",
+        "=404 matcher '*' not found",
+        "=400 Cannot create '*', an entity with the same name already exists",
+    ),
 ];
+
+/// Lists that are in several places, by the end of their path.
+const ALIASES: &str = "/firewall/aliases";
+const ENTRIES: &str = "/firewall/ipset/{name}";
+const NOTIFIED: &str = "/cluster/notifications/endpoints/";
+const MATCHERS: &str = "/cluster/notifications/matchers";
+
+fn words_of(list: &str) -> Option<&'static Words> {
+    WORDS.iter().find(|words| {
+        words.list == list
+            || matches!(words.list, ALIASES | ENTRIES) && list.ends_with(words.list)
+            || words.list == NOTIFIED && list.starts_with(NOTIFIED)
+    })
+}
+
+/// The refusal that a text stands for.
+fn refusal(text: &str, id: &str) -> Option<ApiError> {
+    let text = text.replace('*', id);
+    if text.is_empty() {
+        return None;
+    }
+    let marked = |mark: char| text.strip_prefix(mark)?.split_once(' ');
+    if let Some((name, text)) = marked('@') {
+        return Some(ApiError::parameter(name, text));
+    }
+    Some(
+        match marked('=').and_then(|(status, text)| Some((status.parse().ok()?, text))) {
+            Some((status, text)) => ApiError::raise(status, text),
+            None => ApiError::die(text),
+        },
+    )
+}
 
 /// What an entry is called in errors.
 fn noun(list: &str) -> &'static str {
@@ -477,12 +554,27 @@ fn object(keys: &Schemas, text: &str) -> Option<Value> {
     Some(Value::Object(row))
 }
 
-fn missing(list: &List<'_>, id: &str, method: Method) -> ApiError {
-    if let Some(words) = WORDS.iter().find(|words| words.list == list.path) {
-        let changed = words.unchanged.filter(|_| method != Method::Get);
-        return ApiError::die(changed.unwrap_or(words.missing).replace('*', id));
+/// Why nothing can be done with an entry that is not there, unless that is as good as done.
+fn missing(list: &List<'_>, id: &str, method: Method) -> Option<ApiError> {
+    match words_of(list.path) {
+        Some(words) => refusal(
+            match method {
+                Method::Get => words.read,
+                Method::Delete => words.remove,
+                _ => words.change,
+            },
+            id,
+        ),
+        None => Some(ApiError::die(format!("no such {} '{id}'", noun(list.path)))),
     }
-    ApiError::die(format!("no such {} '{id}'", noun(list.path)))
+}
+
+/// The answer to a call about an entry that is not there; `None` where the list may have others.
+fn absent(list: &List<'_>, id: &str, method: Method) -> Option<ApiResult<Reply>> {
+    list.strict.then(|| match missing(list, id, method) {
+        Some(error) => Err(error),
+        None => Ok(Reply::data(Value::Null)),
+    })
 }
 
 fn with_id(list: &List<'_>, id: &str, row: &Row) -> Row {
@@ -548,6 +640,7 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
                 }
                 "/cluster/sdn/vnets/{vnet}/subnets" => {
                     row.insert("id".into(), json!(id));
+                    sdn::ranges(&mut row);
                 }
                 _ => {}
             }
@@ -583,12 +676,39 @@ fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .records
         .get(&place(call, list.path))
         .map_or(&[][..], Vec::as_slice);
-    let Some((_, row)) = rows.iter().find(|(own, _)| *own == id) else {
-        return list.strict.then(|| Err(missing(list, &id, call.method)));
+    let Some(at) = rows.iter().position(|(own, _)| *own == id) else {
+        return absent(list, &id, call.method);
     };
+    let row = &rows[at].1;
     let mut row = Shape::of(call, &schema, list.path).show(&with_id(list, &id, row));
     if stamped(call, list) {
         row.insert("digest".into(), json!(digest(&rows)));
+    }
+    match list.path {
+        "/cluster/ha/rules" => {
+            row.insert("order".into(), json!(at + 1));
+        }
+        "/cluster/sdn/vnets/{vnet}/subnets" => {
+            row.insert("id".into(), json!(id));
+            sdn::ranges(&mut row);
+        }
+        path if path.ends_with(ALIASES) => {
+            row.remove("digest");
+        }
+        // Of one interface less is told, and numbers as numbers.
+        NETWORK => {
+            row.retain(|key, _| !matches!(key.as_str(), "iface" | "exists"));
+            for key in ["active", "priority"] {
+                let number = row
+                    .get(key)
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse::<u32>().ok());
+                if let Some(number) = number {
+                    row.insert(key.to_owned(), json!(number));
+                }
+            }
+        }
+        _ => {}
     }
     Some(Ok(Reply::data(row)))
 }
@@ -601,7 +721,16 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     }
     let key = place(call, list.path);
     let mut row = given(call, list.id);
+    let names: Vec<&str> = row
+        .keys()
+        .map(String::as_str)
+        .filter(|name| *name != "type")
+        .collect();
+    sections::made(list.path, call.text("type").unwrap_or(""), &names).map_err(ApiError::die)?;
     enrich(call, list.path, &id, &mut row)?;
+    if list.path.ends_with(ENTRIES) {
+        needs_set(call, &key, &id)?;
+    }
     let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
     check_digest(call, &stamp)?;
     let old = call.text("rename").map(str::to_owned);
@@ -613,7 +742,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
             Some("groups") if list.path.contains("firewall") => {
                 ApiError::parameter(list.id, format!("Security group '{old}' does not exist"))
             }
-            _ => missing(list, &old, call.method),
+            _ => missing(list, &old, Method::Put).unwrap_or_else(|| ApiError::die("")),
         })?;
         if old != id && at(&id).is_some() {
             return Err(taken(list, &id));
@@ -635,6 +764,12 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     if at(&id).is_some() {
         return Err(taken(list, &id));
     }
+    if list.path.starts_with("/cluster/sdn/") {
+        sdn::verify(call, list.path, &id, &row, true)?;
+    } else if list.path == "/cluster/ha/rules" {
+        ha::verify(call, &id, &row, true)?;
+    }
+    let rows = call.world.records.entry(key.clone()).or_default();
     if list.path == NETWORK {
         ports::check_duplicates(rows, &id, &row)?;
         ports::rejoin(&mut row);
@@ -653,22 +788,37 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(Value::Null))
 }
 
+/// An entry of a set needs the set, and an alias that it names.
+fn needs_set(call: &Call<'_>, key: &str, cidr: &str) -> ApiResult<()> {
+    let has = |list: &str, name: &str| {
+        let mut rows = call.world.records.get(list).into_iter().flatten();
+        rows.any(|(own, _)| own.eq_ignore_ascii_case(name))
+    };
+    let (sets, name) = key.rsplit_once('/').unwrap_or_default();
+    if !has(sets, name) {
+        return Err(ApiError::die(format!("no such IPSet '{name}'")));
+    }
+    let alias = cidr.trim_start_matches("dc/").trim_start_matches("guest/");
+    let place = sets.trim_end_matches("/ipset");
+    let named = alias.starts_with(|c: char| c.is_ascii_alphabetic()) && !alias.contains(':');
+    if named && !has(&format!("{place}/aliases"), alias) && !has("/cluster/firewall/aliases", alias)
+    {
+        return Err(ApiError::die(format!("no such alias '{cidr}'")));
+    }
+    Ok(())
+}
+
 /// Why there can be no second one; the firewall refuses the parameter rather than the call.
 fn taken(list: &List<'_>, id: &str) -> ApiError {
+    if let Some(error) = words_of(list.path).and_then(|words| refusal(words.make, id)) {
+        return error;
+    }
     let text = match list.path.rsplit('/').next().unwrap_or("") {
-        "aliases" => format!("alias '{id}' already exists"),
         "ipset" => format!("IPSet '{id}' already exists"),
-        "{name}" => format!("address '{id}' already exists"),
         "groups" if list.path.contains("firewall") => {
             format!("Security group '{id}' already exists")
         }
-        _ => {
-            let words = WORDS.iter().find(|words| words.list == list.path);
-            return ApiError::die(match words {
-                Some(words) => words.taken.replace('*', id),
-                None => format!("{} '{id}' already defined", noun(list.path)),
-            });
-        }
+        _ => return ApiError::die(format!("{} '{id}' already defined", noun(list.path))),
     };
     ApiError::parameter(list.id, text)
 }
@@ -699,6 +849,7 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
             set("ipversion", json!(if six { 6 } else { 4 }));
         }
         "/cluster/backup" => {
+            verify_backup(call)?;
             set("enabled", json!("1"));
             set("type", json!("vzdump"));
         }
@@ -706,7 +857,7 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
             let (vmid, number) = id.split_once('-').unwrap_or((id, "0"));
             let guest = vmid.parse().ok().and_then(|vmid| world.guests.get(&vmid));
             let Some(guest) = guest else {
-                return Err(ApiError::die(format!("guest {vmid} does not exist")));
+                return Err(ApiError::die(format!("Guest '{vmid}' does not exist.")));
             };
             let target = call.text("target").unwrap_or("");
             if target == guest.node || world.node(target).is_none() {
@@ -738,9 +889,57 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
             set("families", json!(["inet"]));
             set("priority", json!("10"));
         }
+        path if path == MATCHERS || path.starts_with(NOTIFIED) => {
+            set("origin", json!("user-created"));
+        }
         path if path.starts_with("/cluster/ha/") => ha::enrich(call, path, id, row)?,
         path if path.starts_with("/cluster/sdn/") => sdn::enrich(call, path, id, row)?,
         _ => {}
+    }
+    Ok(())
+}
+
+/// Refuses a backup job that says too little or too much. Most of it is looked at under a lock, so that the refusal of a
+/// parameter comes as a text.
+fn verify_backup(call: &Call<'_>) -> ApiResult<()> {
+    let given = |name: &str| call.text(name).is_some_and(|text| !text.is_empty());
+    let set = |name: &str| call.flag(name);
+    if let Some(pool) = call.text("pool").filter(|pool| !pool.is_empty())
+        && !call.world.pools.contains_key(pool)
+    {
+        return Err(ApiError::permission(&format!(
+            "pool '{pool}' does not exist"
+        )));
+    }
+    match (given("schedule"), given("starttime")) {
+        (true, true) => {
+            let text = "'starttime' and 'schedule' cannot both be set";
+            return Err(ApiError::parameter("starttime", text));
+        }
+        (false, false) => {
+            let text = "neither 'starttime' nor 'schedule' were set";
+            return Err(ApiError::parameter("schedule", text));
+        }
+        _ => {}
+    }
+    let refuse = |name: &str, text: &str| {
+        Err(ApiError::die(format!(
+            "400 Parameter verification failed.\n{name}: {text}"
+        )))
+    };
+    let chosen = given("vmid");
+    for (name, also) in [
+        ("all", set("all")),
+        ("exclude", given("exclude")),
+        ("pool", given("pool")),
+    ] {
+        if chosen && also {
+            return refuse(name, "option conflicts with option 'vmid'");
+        }
+    }
+    let everything = set("all") || given("exclude") || set("stop") || given("pool");
+    if !chosen && !everything {
+        return refuse("vmid", "property is missing");
     }
     Ok(())
 }
@@ -757,6 +956,38 @@ fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> ApiResult<()> 
         held.extend(row.clone());
     }
     ports::check(&planned)
+}
+
+/// Refuses what an entry cannot become.
+fn may_change(
+    call: &Call<'_>,
+    list: &List<'_>,
+    id: &str,
+    row: &Row,
+    planned: &Row,
+) -> ApiResult<()> {
+    let names: Vec<&str> = row
+        .keys()
+        .map(String::as_str)
+        .filter(|name| *name != "type")
+        .collect();
+    let delete = call.owned("delete");
+    let deleted: Vec<&str> = split_list(&delete).collect();
+    let kind = field(planned, "type").as_str().unwrap_or("");
+    let doing = match list.path.strip_prefix("/cluster/sdn/") {
+        Some(what) => format!("update sdn {} object failed: ", what.trim_end_matches('s')),
+        None => String::new(),
+    };
+    // The name of this one ends in an s of its own.
+    let doing = doing.replace(" dn object", " dns object");
+    sections::changed(list.path, kind, &names, &deleted)
+        .map_err(|text| ApiError::die(format!("{doing}{text}")))?;
+    if list.path.starts_with("/cluster/sdn/") {
+        sdn::verify(call, list.path, id, planned, false)?;
+    } else if list.path == "/cluster/ha/rules" {
+        ha::verify(call, id, planned, false)?;
+    }
+    Ok(())
 }
 
 fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
@@ -781,9 +1012,25 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     {
         return Some(Err(error));
     }
-    let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
-        return list.strict.then(|| Err(missing(list, &id, call.method)));
+    let Some((_, held)) = rows.iter().find(|(own, _)| *own == id) else {
+        return absent(list, &id, call.method);
     };
+    let mut planned = held.clone();
+    for name in split_list(&delete) {
+        planned.remove(name);
+    }
+    planned.extend(row.clone());
+    if let Err(error) = may_change(call, list, &id, &row, &planned) {
+        return Some(Err(error));
+    }
+    let rows = call.world.records.entry(key.clone()).or_default();
+    let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
+        return absent(list, &id, call.method);
+    };
+    // An alias is written anew.
+    if list.path.ends_with(ALIASES) {
+        held.remove("comment");
+    }
     for name in split_list(&delete) {
         held.remove(name);
     }
@@ -802,7 +1049,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let id = call.owned(list.id);
     let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
     if !rows.iter().any(|(own, _)| *own == id) {
-        return list.strict.then(|| Err(missing(list, &id, call.method)));
+        return absent(list, &id, call.method);
     }
     let below = format!("{key}/{id}");
     let holds = |key: &str| {
@@ -819,10 +1066,16 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         return Some(Err(error));
     }
     if filled && !call.flag("force") {
-        return Some(Err(ApiError::die(format!(
-            "{} '{id}' is not empty",
-            noun(list.path)
-        ))));
+        let text = match list.path {
+            "/cluster/sdn/vnets" => {
+                "delete sdn vnet object failed: 400 Parameter verification failed.\nvnet: Can't delete vnet if subnets \
+                 exists"
+                    .to_owned()
+            }
+            "/cluster/firewall/groups" => format!("Security group '{id}' is not empty"),
+            _ => format!("{} '{id}' is not empty", noun(list.path)),
+        };
+        return Some(Err(ApiError::die(text)));
     }
     let prefix = format!("{below}/");
     call.world
@@ -915,23 +1168,42 @@ fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Method::Get, path) if path.ends_with("/firewall/refs") => {
             let own = place(call, path.strip_suffix("/refs").unwrap_or(path));
             let mut found = Vec::new();
-            for (scope, place) in [("guest", own.as_str()), ("dc", "/cluster/firewall")] {
+            for (scope, place) in [("dc", "/cluster/firewall"), ("guest", own.as_str())] {
                 if scope == "guest" && own == "/cluster/firewall" {
                     continue;
                 }
-                for (kind, list, sign) in [("alias", "aliases", ""), ("ipset", "ipset", "+")] {
+                for (kind, list, sign) in [("ipset", "ipset", "+"), ("alias", "aliases", "")] {
                     if call.text("type").is_some_and(|wanted| wanted != kind) {
                         continue;
                     }
                     for (name, row) in rows(&format!("{place}/{list}")) {
                         let mut entry = json!({
-                            "type": kind, "name": name, "ref": format!("{sign}{scope}/{name}"), "scope": scope,
+                            "type": kind, "name": name, "ref": format!("{sign}{name}"), "scope": scope,
                         });
                         if let Some(comment) = row.get("comment") {
                             entry["comment"] = comment.clone();
                         }
                         found.push(entry);
                     }
+                }
+            }
+            Ok(Reply::data(found))
+        }
+        (Method::Get, "/cluster/notifications/targets") => {
+            let mut found = Vec::new();
+            for (list, rows) in &world.records {
+                let Some(kind) = list.strip_prefix(NOTIFIED) else {
+                    continue;
+                };
+                for (name, row) in rows {
+                    let mut entry =
+                        json!({ "name": name, "type": kind, "origin": field(row, "origin") });
+                    for key in ["comment", "disable"] {
+                        if let Some(value) = row.get(key) {
+                            entry[key] = value.clone();
+                        }
+                    }
+                    found.push(entry);
                 }
             }
             Ok(Reply::data(found))
@@ -1092,6 +1364,18 @@ impl World {
         self.records.insert(
             "/cluster/sdn/ipams".into(),
             vec![("pve".to_owned(), row(&[("type", "pve")]))],
+        );
+        let mut mail = row(&[("comment", "Mail to root@pam"), ("origin", "builtin")]);
+        mail.insert("mailto-user".into(), json!(["root@pam"]));
+        self.records.insert(
+            format!("{NOTIFIED}sendmail"),
+            vec![("mail-to-root".to_owned(), mail)],
+        );
+        let mut matcher = row(&[("mode", "all"), ("origin", "builtin")]);
+        matcher.insert("target".into(), json!(["mail-to-root"]));
+        self.records.insert(
+            MATCHERS.into(),
+            vec![("default-matcher".to_owned(), matcher)],
         );
         self.configure_realms();
         self.apply_sdn();

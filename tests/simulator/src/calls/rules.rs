@@ -48,6 +48,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
                 },
             );
             row.insert("digest".into(), json!(stamp));
+            if let Some(version) = address_version(&row) {
+                row.insert("ipversion".into(), json!(version));
+            }
             Value::Object(row)
         };
         return Ok(Reply::data(if one {
@@ -83,10 +86,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
         verify(call, &key, &merged)?;
     }
     match call.method {
-        Method::Post => {
-            // The server puts a new rule before all others, whatever place it is given.
-            rows.insert(0, (String::new(), row));
-        }
+        // Wherever it is asked for, a new rule comes first.
+        Method::Post => rows.insert(0, (String::new(), row)),
         Method::Delete => {
             rows.remove(pos);
         }
@@ -111,6 +112,14 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     call.world.records.insert(key, rows);
     Ok(Reply::data(Value::Null))
+}
+
+/// Which addresses a rule is about.
+fn address_version(row: &Row) -> Option<u8> {
+    ["source", "dest"]
+        .iter()
+        .filter_map(|name| row.get(*name)?.as_str())
+        .find_map(|text| crate::formats::addresses(text).ok().flatten())
 }
 
 /// The macros of the firewall.
@@ -151,7 +160,10 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
                 return fault("action", format!("unknown action '{action}'"));
             }
         }
-        "group" if grouped => return fault("type", "security groups not allowed".into()),
+        "group" if grouped => {
+            let text = "invalid rule type 'group' for rule_env 'group'";
+            return fault("type", text.into());
+        }
         _ => {}
     }
     let guest = key.starts_with("/guests/");
@@ -230,6 +242,14 @@ fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
         {
             return fault(name, format!("no such alias '{value}'"));
         }
+    }
+    let version =
+        |name: &str| text(name).and_then(|value| crate::formats::addresses(value).ok().flatten());
+    if let (Some(from), Some(to)) = (version("source"), version("dest"))
+        && from != to
+    {
+        let text = "detected mixed ipv4/ipv6 addresses in rule";
+        return fault("dest", text.into());
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Software-defined network: what is planned, and what is in force since it was last applied.
 
+use std::net::IpAddr;
+
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
@@ -22,12 +24,12 @@ fn list_of(path: &str) -> Option<(&str, &'static str)> {
         .find(|(list, id)| path == *list || path == format!("{list}/{{{id}}}"))
 }
 
-/// Whether the virtual network a call names is planned.
+/// Whether the virtual network a call names is in force.
 pub(super) fn has_vnet(call: &Call<'_>) -> bool {
     let vnet = call.text("vnet").unwrap_or("");
     let mut rows = call
         .world
-        .records
+        .sdn_running
         .get("/cluster/sdn/vnets")
         .into_iter()
         .flatten();
@@ -135,6 +137,19 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         _ => {}
     }
     let (list, id) = list_of(call.path)?;
+    if id == "subnet" {
+        let vnet = call.owned("vnet");
+        if !holds(call, "/cluster/sdn/vnets", &vnet) {
+            let text = format!("sdn vnet '{vnet}' does not exist");
+            return Some(Err(ApiError::die(text)));
+        }
+        if call.method == Method::Post
+            && !call.text("subnet").is_some_and(|text| text.contains('/'))
+        {
+            let text = "invalid format - value does not look like a valid CIDR network\n";
+            return Some(Err(ApiError::parameter("subnet", text)));
+        }
+    }
     // The id of a subnet is made of its zone and range; calls may give either.
     if id == "subnet"
         && let Some(given) = call.text("subnet").filter(|given| given.contains('/'))
@@ -168,12 +183,13 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                     .iter()
                     .find(|(name, _)| name == own)
                     .map(|(_, row)| row);
-                let mut entry = shown(id, own, old.unwrap_or(row));
+                let mut entry = shown(id, own, &old.map_or_else(|| identity(row), Row::clone));
+                entry["digest"] = Value::Null;
                 if old != Some(row) {
                     entry["state"] = json!(if old.is_some() { "changed" } else { "new" });
-                    entry["pending"] = shown(id, own, row);
+                    entry["pending"] = pending(old, row);
                 }
-                entry
+                complete(id, entry)
             })
             .collect();
         let gone = running
@@ -181,8 +197,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             .filter(|(own, _)| !planned.iter().any(|(name, _)| name == own));
         rows.extend(gone.map(|(own, row)| {
             let mut entry = shown(id, own, row);
+            entry["digest"] = Value::Null;
             entry["state"] = json!("deleted");
-            entry
+            complete(id, entry)
         }));
         rows
     };
@@ -198,20 +215,76 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     )
 }
 
+/// What says which object it is, and never waits to be put in force.
+const IDENTITY: [&str; 6] = ["type", "cidr", "network", "mask", "subnet", "id"];
+
+/// Of an object that is not in force yet.
+fn identity(row: &Row) -> Row {
+    let subnet = row.contains_key("cidr");
+    row.iter()
+        .filter(|(key, _)| {
+            IDENTITY.contains(&key.as_str()) || subnet && matches!(key.as_str(), "vnet" | "zone")
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// What differs from what is in force.
+fn pending(old: Option<&Row>, row: &Row) -> Value {
+    let base = identity(row);
+    let mut entry: Row = row
+        .iter()
+        .filter(|(key, _)| !base.contains_key(*key))
+        .filter(|(key, value)| old.and_then(|old| old.get(*key)) != Some(*value))
+        .map(|(key, value)| (key.clone(), typed(key, value)))
+        .collect();
+    let gone = old
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !row.contains_key(*key));
+    entry.extend(gone.map(|(key, _)| (key.clone(), json!("deleted"))));
+    Value::Object(entry)
+}
+
+/// Takes apart the ranges of a subnet, as they are read.
+pub(super) fn ranges(row: &mut Row) {
+    let Some(Value::Array(ranges)) = row.get_mut("dhcp-range") else {
+        return;
+    };
+    for range in ranges {
+        let Some(text) = range.as_str() else { continue };
+        let parts: Row = text
+            .split(',')
+            .filter_map(|part| part.split_once('='))
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .collect();
+        *range = Value::Object(parts);
+    }
+}
+
+fn complete(id: &str, mut entry: Value) -> Value {
+    if let Some(row) = entry.as_object_mut().filter(|_| id == "subnet") {
+        row.entry("dhcp-range").or_insert_with(|| json!([]));
+        ranges(row);
+    }
+    entry
+}
+
+fn typed(key: &str, value: &Value) -> Value {
+    let number = value.as_str().and_then(|text| text.parse::<i64>().ok());
+    let typed = matches!(
+        key,
+        "tag" | "vlanaware" | "isolate-ports" | "mtu" | "snat" | "vrf-vxlan" | "vxlan-port" | "asn"
+    );
+    number
+        .filter(|_| typed)
+        .map_or_else(|| value.clone(), Value::from)
+}
+
 fn shown(id: &str, own: &str, row: &Row) -> Value {
     let mut entry: Row = row
         .iter()
-        .map(|(key, value)| {
-            let number = value.as_str().and_then(|text| text.parse::<i64>().ok());
-            let typed = matches!(
-                key.as_str(),
-                "tag" | "vlanaware" | "isolate-ports" | "mtu" | "snat" | "vrf-vxlan" | "vxlan-port"
-            );
-            let value = number
-                .filter(|_| typed)
-                .map_or_else(|| value.clone(), Value::from);
-            (key.clone(), value)
-        })
+        .map(|(key, value)| (key.clone(), typed(key, value)))
         .collect();
     entry.insert(id.to_owned(), json!(own));
     if id == "subnet" {
@@ -239,19 +312,153 @@ fn holds(call: &Call<'_>, list: &str, id: &str) -> bool {
         .is_some_and(|rows| rows.iter().any(|(own, _)| own == id))
 }
 
+/// A refused parameter of what is looked at under the lock: the refusal comes as a text.
+fn refused(doing: &str, problems: &[(&str, String)]) -> ApiError {
+    let mut text = format!("{doing} failed: 400 Parameter verification failed.");
+    for (name, problem) in problems {
+        text.push_str(&format!("\n{name}: {problem}"));
+    }
+    ApiError::die(text)
+}
+
+fn zone_kind<'a>(call: &'a Call<'_>, zone: &str) -> Option<&'a str> {
+    let rows = call.world.records.get("/cluster/sdn/zones")?;
+    let (_, row) = rows.iter().find(|(own, _)| own == zone)?;
+    row.get("type")?.as_str()
+}
+
+/// Looks at an object as it will be; `doing` says what for.
+pub(super) fn verify(
+    call: &Call<'_>,
+    list: &str,
+    id: &str,
+    row: &Row,
+    creates: bool,
+) -> ApiResult<()> {
+    let doing = |what: &str| {
+        let verb = if creates { "create" } else { "update" };
+        format!("{verb} sdn {what} object")
+    };
+    let text = |name: &str| row.get(name).and_then(Value::as_str);
+    match list {
+        "/cluster/sdn/zones" => {
+            let refuse = |problems: &[(&str, String)]| Err(refused(&doing("zone"), problems));
+            if let Some(ipam) = text("ipam").filter(|ipam| !holds(call, "/cluster/sdn/ipams", ipam))
+            {
+                return refuse(&[("ipam", format!("{ipam} not existing"))]);
+            }
+            if let Some(dns) = text("dns").filter(|dns| !holds(call, "/cluster/sdn/dns", dns)) {
+                return refuse(&[("dns", format!("{dns} don't exist"))]);
+            }
+            if text("dnszone").is_some() && text("dns").is_none() {
+                return refuse(&[("dnszone", "missing dns server".into())]);
+            }
+            let fabrics = call.endpoint.parameters.properties.contains_key("fabric");
+            if text("type") == Some("vxlan")
+                && fabrics
+                && text("peers").is_some() == text("fabric").is_some()
+            {
+                let text = "must have exactly one of peers / fabric defined";
+                return refuse(&[("peers", text.into()), ("fabric", text.into())]);
+            }
+            if let Some(controller) = text("controller")
+                && !holds(call, "/cluster/sdn/controllers", controller)
+            {
+                return Err(ApiError::die(format!(
+                    "{} failed: controller {controller} don't exist",
+                    doing("zone")
+                )));
+            }
+            Ok(())
+        }
+        "/cluster/sdn/vnets" => {
+            let zone = text("zone").unwrap_or("");
+            let Some(kind) = zone_kind(call, zone) else {
+                return Err(ApiError::die(format!(
+                    "{} failed: cannot lookup undefined type!",
+                    doing("vnet")
+                )));
+            };
+            let refuse = |text: String| Err(refused(&doing("vnet"), &[("tag", text)]));
+            let Some(tag) = text("tag") else {
+                return match kind {
+                    "vlan" => refuse("missing vlan tag".into()),
+                    "evpn" | "vxlan" => refuse("missing vxlan tag".into()),
+                    _ => Ok(()),
+                };
+            };
+            if kind == "simple" {
+                return refuse("vlan tag is not allowed on simple zone".into());
+            }
+            let rows = call.world.records.get("/cluster/sdn/vnets");
+            let other = rows.into_iter().flatten().find(|(own, row)| {
+                own != id
+                    && row.get("zone") == Some(&json!(zone))
+                    && row.get("tag") == Some(&json!(tag))
+            });
+            match other {
+                Some((vnet, _)) => refuse(format!("tag {tag} already exist in vnet {vnet}")),
+                None => Ok(()),
+            }
+        }
+        "/cluster/sdn/vnets/{vnet}/subnets" => {
+            let refuse = |name: &str, text: String| Err(refused(&doing("subnet"), &[(name, text)]));
+            let vnet = call.owned("vnet");
+            let rows = call.world.records.get("/cluster/sdn/vnets");
+            let aware = rows
+                .into_iter()
+                .flatten()
+                .any(|(own, row)| *own == vnet && row.get("vlanaware") == Some(&json!("1")));
+            if aware {
+                return refuse("vnet", "you can't add a subnet on a vlanaware vnet".into());
+            }
+            let cidr = text("cidr").unwrap_or("");
+            if let Some(gateway) = text("gateway").filter(|ip| !within(ip, cidr)) {
+                return refuse("gateway", format!("{gateway} is not in subnet {cidr}"));
+            }
+            let ranges = row.get("dhcp-range").and_then(Value::as_array);
+            for range in ranges.into_iter().flatten().filter_map(Value::as_str) {
+                for (name, ip) in range.split(',').filter_map(|part| part.split_once('=')) {
+                    if name.ends_with("-address") && !within(ip, cidr) {
+                        let text = format!("{name} {ip} is not in subnet {cidr}");
+                        return refuse("dhcp-range", text);
+                    }
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an address lies in a network.
+fn within(ip: &str, cidr: &str) -> bool {
+    let Some((network, length)) = cidr.split_once('/') else {
+        return false;
+    };
+    let Ok(length) = length.parse::<u32>() else {
+        return false;
+    };
+    let (Ok(ip), Ok(network)) = (ip.parse::<IpAddr>(), network.parse::<IpAddr>()) else {
+        return false;
+    };
+    let bits = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
+        IpAddr::V6(ip) => (ip.to_bits(), 128),
+    };
+    let ((ip, wide), (network, width)) = (bits(ip), bits(network));
+    wide == width && length <= wide && (ip ^ network).checked_shr(wide - length).unwrap_or(0) == 0
+}
+
 pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> ApiResult<()> {
     match list {
         "/cluster/sdn/vnets" => {
-            let zone = call.owned("zone");
-            if !holds(call, "/cluster/sdn/zones", &zone) {
-                return Err(ApiError::die(format!("no such zone '{zone}'")));
-            }
             row.insert("type".into(), json!("vnet"));
         }
         "/cluster/sdn/vnets/{vnet}/subnets" => {
             let vnet = call.owned("vnet");
             if !holds(call, "/cluster/sdn/vnets", &vnet) {
-                return Err(ApiError::die(format!("no such vnet '{vnet}'")));
+                return Err(ApiError::die(format!("sdn vnet '{vnet}' does not exist")));
             }
             row.insert("type".into(), json!("subnet"));
             row.insert("vnet".into(), json!(vnet));
@@ -273,20 +480,15 @@ pub(super) fn enrich(call: &Call<'_>, list: &str, _id: &str, row: &mut Row) -> A
 
 /// Refuses to remove what is in use.
 pub(super) fn may_remove(call: &Call<'_>, list: &str, id: &str) -> ApiResult<()> {
-    if list != "/cluster/sdn/zones" {
-        return Ok(());
-    }
-    let user = call
-        .world
-        .records
-        .get("/cluster/sdn/vnets")
-        .and_then(|rows| {
-            rows.iter()
-                .find(|(_, row)| row.get("zone") == Some(&json!(id)))
-        });
-    match user {
-        Some((vnet, _)) => Err(ApiError::die(format!(
-            "zone '{id}' is used by vnet '{vnet}'"
+    let (users, member, what) = match list {
+        "/cluster/sdn/zones" => ("/cluster/sdn/vnets", "zone", "vnet "),
+        "/cluster/sdn/controllers" => ("/cluster/sdn/zones", "controller", ""),
+        _ => return Ok(()),
+    };
+    let mut rows = call.world.records.get(users).into_iter().flatten();
+    match rows.find(|(_, row)| row.get(member) == Some(&json!(id))) {
+        Some((user, _)) => Err(ApiError::die(format!(
+            "delete sdn {member} object failed: {member} {id} is used by {what}{user}"
         ))),
         None => Ok(()),
     }

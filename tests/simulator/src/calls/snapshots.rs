@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::guests::lock;
 use super::{Call, Reply};
 use crate::error::{ApiError, ApiResult};
-use crate::guest::{GuestEffect, Kind, check_lock, volume_of};
+use crate::guest::{Feature, GuestEffect, Kind, check_lock, volume_of};
 use crate::world::Effect;
 
 pub(super) fn list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
@@ -69,6 +69,12 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     if guest.snapshots.contains_key(&name) {
         return Ok(call.fail(task, vmid, format!("snapshot name '{name}' already used")));
+    }
+    if !call
+        .world
+        .has_feature(Feature::Snapshot, kind, &node, &guest.config, false)
+    {
+        return Ok(call.fail(task, vmid, "snapshot feature is not available".to_owned()));
     }
     let lines = guest
         .config

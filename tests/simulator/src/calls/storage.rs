@@ -3,12 +3,15 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply, cluster};
+use super::{Call, Reply, cluster, sections};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::sample::{mix, number};
 use crate::upload::{checksum, extension_fits, stored_name};
 use crate::world::{Effect, GIB, Storage, Volume, World};
+
+/// Parameters that are no properties of a storage.
+const ACTIONS: [&str; 4] = ["storage", "type", "digest", "delete"];
 
 fn config_json(id: &str, storage: &Storage) -> Value {
     let mut row = json!({
@@ -47,7 +50,13 @@ fn apply(call: &Call<'_>, storage: &mut Storage) {
         match key.as_str() {
             "storage" | "type" | "digest" | "delete" | "password" | "keyring"
             | "encryption-key" | "master-pubkey" => {}
-            "content" => storage.content = split_list(&value).map(str::to_owned).collect(),
+            "content" => {
+                let held = sections::content(&storage.kind, Some(&value));
+                storage.content = match held.and_then(Result::ok) {
+                    Some(held) => held.into_iter().map(str::to_owned).collect(),
+                    None => split_list(&value).map(str::to_owned).collect(),
+                };
+            }
             "shared" => storage.shared = value == "1",
             "disable" => storage.disabled = value == "1",
             "path" => storage.path = Some(value),
@@ -65,12 +74,18 @@ pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
             "create storage failed: storage ID '{id}' already defined"
         )));
     }
-    let content: &[&str] = match kind.as_str() {
-        "dir" | "nfs" | "cifs" | "cephfs" => &["images", "rootdir"],
-        "pbs" => &["backup"],
-        "iscsi" | "iscsidirect" => &["images", "none"],
-        _ => &["images", "rootdir"],
+    let known = call.known();
+    let names: Vec<&str> = known
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !ACTIONS.contains(name))
+        .collect();
+    sections::made("/storage", &kind, &names).map_err(ApiError::die)?;
+    let content = match sections::content(&kind, call.text("content")) {
+        Some(content) => content.map_err(ApiError::die)?,
+        None => vec!["images", "rootdir"],
     };
+    let mounted = matches!(kind.as_str(), "nfs" | "cifs" | "cephfs");
     let mut storage = Storage {
         shared: matches!(
             kind.as_str(),
@@ -79,7 +94,7 @@ pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         kind: kind.clone(),
         content: content.iter().map(|c| (*c).to_owned()).collect(),
         total: 200 * GIB,
-        path: None,
+        path: mounted.then(|| format!("/mnt/pve/{id}")),
         disabled: false,
         settings: std::collections::BTreeMap::new(),
     };
@@ -90,16 +105,31 @@ pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
-    let mut storage = call.world.storage(&id)?.clone();
+    let fail = |text: &str| ApiError::die(format!("update storage failed: {text}"));
+    let mut storage = match call.world.storage(&id) {
+        Ok(storage) => storage.clone(),
+        Err(error) => return Err(fail(error.message.trim_end())),
+    };
     if call
         .text("digest")
         .is_some_and(|given| given != digest(&id, &storage))
     {
-        return Err(ApiError::die(
-            "update storage failed: detected modified configuration - file changed by other user? Try again.",
+        return Err(fail(
+            "detected modified configuration - file changed by other user? Try again.",
         ));
     }
-    for key in split_list(&call.owned("delete")) {
+    let (known, delete) = (call.known(), call.owned("delete"));
+    let names: Vec<&str> = known
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !ACTIONS.contains(name))
+        .collect();
+    let deleted: Vec<&str> = split_list(&delete).collect();
+    sections::changed("/storage", &storage.kind, &names, &deleted).map_err(|text| fail(&text))?;
+    if let Some(content) = sections::content(&storage.kind, call.text("content")) {
+        content.map_err(|text| fail(&text))?;
+    }
+    for key in deleted {
         match key {
             "shared" => storage.shared = false,
             "disable" => storage.disabled = false,
@@ -116,7 +146,12 @@ pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn storage_delete(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
-    call.world.storage(&id)?;
+    call.world.storage(&id).map_err(|error| {
+        ApiError::die(format!(
+            "delete storage failed: {}",
+            error.message.trim_end()
+        ))
+    })?;
     call.world.storages.remove(&id);
     Ok(Reply::data(Value::Null))
 }
@@ -138,6 +173,12 @@ pub(super) fn storage_config(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn storage_row(world: &World, node: &str, id: &str, storage: &Storage) -> Value {
+    if storage.disabled {
+        return json!({
+            "storage": id, "type": storage.kind, "content": storage.content.join(","), "active": 0, "enabled": 0,
+            "shared": u8::from(storage.shared), "total": 0, "used": 0, "avail": 0,
+        });
+    }
     let used = world.used(node, id);
     // Per mille is exact enough for a gauge.
     let share = used
@@ -173,12 +214,15 @@ pub(super) fn storage_list(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn storage_status(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
-    Ok(Reply::data(storage_row(
-        call.world,
-        &node,
-        &id,
-        call.world.storage(&id)?,
-    )))
+    let storage = call
+        .world
+        .storage(&id)
+        .map_err(|_| ApiError::parameter("storage", "No such storage."))?;
+    let mut row = storage_row(call.world, &node, &id, storage);
+    for name in ["storage", "used_fraction"] {
+        row.as_object_mut().and_then(|row| row.remove(name));
+    }
+    Ok(Reply::data(row))
 }
 
 /// As full as it is now, all the time.
@@ -193,7 +237,7 @@ pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
-    call.world.storage(&id)?;
+    let files = call.world.enabled_storage(&id, &node)?.is_file_based();
     let vmid = call.text("vmid").map(|_| call.vmid("vmid"));
     let rows = call
         .world
@@ -213,6 +257,10 @@ pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
             if let Some(notes) = &volume.notes {
                 row["notes"] = json!(notes);
             }
+            if files && matches!(volume.content.as_str(), "images" | "rootdir") {
+                row["used"] = json!(volume.size);
+                row["parent"] = Value::Null;
+            }
             if volume.content == "backup" {
                 row["subtype"] = json!(if volid.contains("vzdump-lxc") { "lxc" } else { "qemu" });
                 row["protected"] = json!(u8::from(volume.protected));
@@ -220,6 +268,20 @@ pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
             row
         });
     Ok(Reply::data(rows.collect::<Value>()))
+}
+
+/// The configuration that a backup was made with.
+pub(super) fn saved_config(call: &Call<'_>) -> ApiResult<Reply> {
+    let (node, volid) = (call.owned("node"), call.owned("volume"));
+    let key = call.world.volume_key(&node, &volid);
+    let saved = match call.world.volumes.get(&key) {
+        Some(volume) => volume.saved.clone().unwrap_or_default(),
+        None => {
+            return Err(ApiError::die(format!("volume '{volid}' does not exist")));
+        }
+    };
+    let lines = saved.iter().map(|(key, value)| format!("{key}: {value}\n"));
+    Ok(Reply::data(lines.collect::<String>()))
 }
 
 pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
@@ -240,10 +302,14 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
         .and_then(|kib| kib.checked_mul(1024))
         .or_else(|| crate::guest::parse_size(&size))
         .ok_or_else(|| ApiError::parameter("size", "unable to parse size"))?;
+    let place = match &storage.path {
+        Some(path) if files => format!("{path}/images/{vmid}/{name}"),
+        _ => volid.clone(),
+    };
     let key = call.world.volume_key(&node, &volid);
     if call.world.volumes.contains_key(&key) {
         return Err(ApiError::die(format!(
-            "disk image '{volid}' already exists"
+            "disk image '{place}' already exists"
         )));
     }
     let created = call.world.now.as_secs();
@@ -287,18 +353,29 @@ pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.text("protected").map(|p| p == "1"),
     );
     let method = call.method;
+    let files = call.world.storage(&id)?.is_file_based();
     let Some(volume) = call.world.volumes.get_mut(&key) else {
-        return Err(ApiError::die(format!(
-            "volume_size_info on '{volid}' failed - no such volume"
-        )));
+        // Of a file that is not there nothing has to be removed, and notes are kept beside it.
+        let backup = volid.contains(":backup/");
+        return match method {
+            Method::Delete if files => {
+                Ok(call.start("imgdel", volid, 0.5, Vec::new(), Effect::Nothing))
+            }
+            Method::Put if files && backup => Ok(Reply::data(Value::Null)),
+            _ => Err(ApiError::die(format!(
+                "volume_size_info on '{volid}' failed - no format"
+            ))),
+        };
     };
     match method {
         Method::Get => {
             let name = volid.split_once(':').map_or("", |(_, name)| name);
-            let directory = if volume.content == "iso" || volume.content == "vztmpl" {
-                "template/"
-            } else {
-                ""
+            let (directory, name) = match (volume.content.as_str(), name.split_once('/')) {
+                ("iso", Some((_, name))) => ("template/iso/", name),
+                ("vztmpl", Some((_, name))) => ("template/cache/", name),
+                ("backup", Some((_, name))) => ("dump/", name),
+                ("images" | "rootdir", _) if files => ("images/", name),
+                _ => ("", name),
             };
             let name = name
                 .strip_prefix("vztmpl/")

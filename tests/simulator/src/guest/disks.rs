@@ -41,7 +41,7 @@ impl World {
             let volume = self
                 .volumes
                 .get(&self.volume_key(node, &file))
-                .ok_or_else(|| format!("volume {file} does not exist"))?;
+                .ok_or_else(|| format!("volume '{file}' does not exist"))?;
             // The size is that of the volume, whatever is said.
             parts.insert("size".into(), print_size(volume.size));
             return Ok((propstring::print(keys, &parts), Vec::new()));
@@ -79,7 +79,9 @@ impl World {
             self.free_volume(storage, vmid, files, &format)
         };
         parts.insert(source.into(), volid.clone());
-        parts.insert("size".into(), print_size(size));
+        if wanted != "cloudinit" {
+            parts.insert("size".into(), print_size(size));
+        }
         let key_of = self.volume_key(node, &volid);
         let created = self.now.as_secs();
         self.made.push(key_of.clone());
@@ -641,12 +643,12 @@ pub(crate) fn as_new_disk(disk: &str, storage: Option<&str>) -> Option<String> {
 }
 
 fn replace_size(disk: &str, size: u64) -> String {
-    let mut parts: Vec<String> = disk
-        .split(',')
-        .filter(|part| !part.starts_with("size="))
-        .map(str::to_owned)
-        .collect();
-    parts.push(format!("size={}", print_size(size)));
+    let size = format!("size={}", print_size(size));
+    let mut parts: Vec<&str> = disk.split(',').collect();
+    match parts.iter_mut().find(|part| part.starts_with("size=")) {
+        Some(part) => *part = &size,
+        None => parts.push(&size),
+    }
     parts.join(",")
 }
 

@@ -220,6 +220,14 @@ impl Guest {
         self.config.get("template").is_some_and(|t| t == "1")
     }
 
+    pub(crate) fn no_start_of_template(&self) -> String {
+        let what = match self.kind {
+            Kind::Qemu => "vm",
+            Kind::Lxc => "CT",
+        };
+        format!("you can't start a {what} if it's a template")
+    }
+
     pub(crate) fn name(&self, vmid: u32) -> String {
         let (key, prefix) = match self.kind {
             Kind::Qemu => ("name", "VM "),
@@ -269,6 +277,29 @@ impl Guest {
                 .map(|(_, value)| value),
         };
         boot.and_then(|value| size_of(value)).unwrap_or(0)
+    }
+
+    /// Takes drives that go out of the boot order, and adds new CD drives to it.
+    fn reorder_boot(&mut self, delete: &[String], set: &Config) {
+        let order = |guest: &Self| -> Option<Vec<String>> {
+            let text = guest.config.get("boot")?.strip_prefix("order=")?;
+            Some(text.split(';').map(str::to_owned).collect())
+        };
+        let Some(mut devices) = order(self).filter(|_| !set.contains_key("boot")) else {
+            return;
+        };
+        let before = devices.clone();
+        devices.retain(|device| !delete.contains(device));
+        for (key, value) in set {
+            let reads = value.contains("media=cdrom") && !is_cloud_init(value);
+            if self.kind.is_disk(key) && reads && !devices.contains(key) {
+                devices.push(key.clone());
+            }
+        }
+        if devices != before && !self.running() {
+            self.config
+                .insert("boot".into(), format!("order={}", devices.join(";")));
+        }
     }
 
     /// The configuration with pending changes as if they were made.
@@ -322,6 +353,8 @@ pub(crate) enum GuestEffect {
     Created {
         start: bool,
     },
+    /// What is done although the guest is locked; the lock stays.
+    IgnoringLock(Box<GuestEffect>),
     Start,
     Stop,
     Reboot,
@@ -550,10 +583,11 @@ impl World {
                     .entry("meta".into())
                     .or_insert_with(|| format!("creation-qemu=10.1.2,ctime={created}"));
                 if !config.contains_key("boot") {
-                    let order = boot_order(&config);
-                    if !order.is_empty() {
-                        config.insert("boot".into(), format!("order={order}"));
-                    }
+                    let order = match boot_order(&config) {
+                        order if order.is_empty() => " ".to_owned(),
+                        order => format!("order={order}"),
+                    };
+                    config.insert("boot".into(), order);
                 }
             }
             Kind::Lxc => {
@@ -601,22 +635,8 @@ impl World {
     pub(crate) fn configure(&mut self, vmid: u32, change: &Change) -> Result<(), String> {
         let guest = self.existing(vmid)?;
         let kind = guest.kind;
-        if change
-            .digest
-            .as_ref()
-            .is_some_and(|given| *given != guest.digest())
-        {
-            return Err(match kind {
-                Kind::Qemu => "checksum mismatch (file change by other user?)".into(),
-                Kind::Lxc => {
-                    "detected modified configuration - file changed by other user? Try again."
-                        .into()
-                }
-            });
-        }
-        if !change.skip_lock {
-            check_lock(guest)?;
-        }
+        may_configure(guest, change)?;
+        fixed(guest, change)?;
         let node = guest.node.clone();
         let asked = |key: &str| change.set.get(key);
         if kind == Kind::Qemu && (asked("memory").is_some() || asked("balloon").is_some()) {
@@ -680,7 +700,15 @@ impl World {
                 freed.push((key.clone(), old));
             }
         }
+        if kind == Kind::Qemu {
+            guest.reorder_boot(&change.delete, &prepared);
+        }
         for (key, value) in prepared {
+            // No text is the same as none.
+            if key == "description" && value.is_empty() {
+                guest.config.remove(&key);
+                continue;
+            }
             if live && !at_once(kind, &key) {
                 guest.pending.insert(key, Some(value));
                 continue;
@@ -730,6 +758,14 @@ impl World {
                     guest.power_on(now, up);
                 }
             }
+            GuestEffect::IgnoringLock(effect) => {
+                let lock = guest.lock.take();
+                let result = self.apply_to_guest(vmid, *effect);
+                if let Some(guest) = self.guests.get_mut(&vmid) {
+                    guest.lock = guest.lock.take().or(lock);
+                }
+                return result;
+            }
             GuestEffect::Start => {
                 if guest.lock.as_deref() == Some("suspended") {
                     guest.lock = None;
@@ -739,10 +775,7 @@ impl World {
                     return Err(format!("{noun} {vmid} already running"));
                 }
                 if guest.template() {
-                    return Err(format!(
-                        "you can't start a {} if it's a template",
-                        noun.to_lowercase()
-                    ));
+                    return Err(guest.no_start_of_template());
                 }
                 guest.apply_pending();
                 guest.power_on(now, up);
@@ -960,7 +993,6 @@ impl World {
                     Some(Type::Integer | Type::Boolean) => {
                         text.parse::<i64>().map(Value::from).ok()
                     }
-                    Some(Type::Number) => serde_json::from_str(text).ok(),
                     _ if key == "cipassword" => Some(json!("**********")),
                     _ => None,
                 };
@@ -999,13 +1031,24 @@ impl World {
                 ("mem", json!(used)),
                 ("netin", json!(traffic)),
                 ("netout", json!(traffic / 2)),
-                ("diskread", json!(traffic * 3)),
-                ("diskwrite", json!(traffic * 2)),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
         if guest.running() {
             row.insert("pid".into(), json!(10_000 + vmid));
+            if self.schema.release().major >= 9 {
+                for name in PRESSURE {
+                    let none = match guest.kind {
+                        Kind::Qemu => json!(0),
+                        Kind::Lxc => json!("0.00"),
+                    };
+                    row.insert(name.to_owned(), none);
+                }
+            }
+        }
+        if guest.running() || guest.kind == Kind::Lxc {
+            row.insert("diskread".into(), json!(traffic * 3));
+            row.insert("diskwrite".into(), json!(traffic * 2));
         }
         if guest.kind == Kind::Qemu {
             row.insert("memhost".into(), json!(used));
@@ -1017,7 +1060,13 @@ impl World {
             row.insert("qmpstatus".into(), json!(state));
         } else {
             row.insert("type".into(), json!("lxc"));
-            row.insert("maxswap".into(), json!(memory));
+            if !guest.config.contains_key("cores")
+                && let Some(node) = self.node(&guest.node)
+            {
+                row.insert("cpus".into(), json!(node.cores));
+            }
+            let swap = guest.config.get("swap").and_then(|text| text.parse().ok());
+            row.insert("maxswap".into(), json!(swap.unwrap_or(512_u64) << 20));
             row.insert("swap".into(), json!(0));
         }
         if guest.template() {
@@ -1036,9 +1085,62 @@ impl World {
     }
 }
 
+/// How long work waits for what it needs.
+const PRESSURE: [&str; 6] = [
+    "pressurecpufull",
+    "pressurecpusome",
+    "pressureiofull",
+    "pressureiosome",
+    "pressurememoryfull",
+    "pressurememorysome",
+];
+
 /// Hundredths as a share of one.
 fn busy_share(busy: u64) -> f64 {
     u32::try_from(busy).map_or(0.0, f64::from) / 400.0
+}
+
+/// Refuses a change of what is locked or has been changed since.
+pub(crate) fn may_configure(guest: &Guest, change: &Change) -> Result<(), String> {
+    let stale = |given: &String| *given != guest.digest();
+    if change.digest.as_ref().is_some_and(stale) {
+        return Err(match guest.kind {
+            Kind::Qemu => "checksum mismatch (file change by other user?)".into(),
+            Kind::Lxc => {
+                "detected modified configuration - file changed by other user? Try again.".into()
+            }
+        });
+    }
+    if !change.skip_lock {
+        check_lock(guest)?;
+    }
+    Ok(())
+}
+
+/// What a container needs or keeps for good.
+fn fixed(guest: &Guest, change: &Change) -> Result<(), String> {
+    if guest.kind == Kind::Qemu {
+        return Ok(());
+    }
+    for key in change
+        .delete
+        .iter()
+        .filter(|key| guest.config.contains_key(*key))
+    {
+        match key.as_str() {
+            "memory" | "rootfs" | "ostype" => {
+                return Err(format!("unable to delete required option '{key}'"));
+            }
+            "unprivileged" => {
+                return Err(format!("unable to delete read-only option: '{key}'"));
+            }
+            _ => {}
+        }
+    }
+    match change.set.contains_key("unprivileged") {
+        true => Err("unable to modify read-only option: 'unprivileged'".into()),
+        false => Ok(()),
+    }
 }
 
 pub(crate) fn check_lock(guest: &Guest) -> Result<(), String> {
@@ -1082,7 +1184,7 @@ fn boot_order(config: &Config) -> String {
         .cloned();
     disks
         .take(1)
-        .chain(cdroms)
+        .chain(cdroms.take(1))
         .chain(nets)
         .collect::<Vec<_>>()
         .join(";")

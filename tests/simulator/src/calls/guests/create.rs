@@ -99,6 +99,81 @@ fn check_import(call: &Call<'_>, key: &str, value: &str) -> ApiResult<()> {
     Err(ApiError::parameter(key, text))
 }
 
+/// Names of files say whose they are; the name of a volume has to be one.
+pub(super) fn check_names(call: &Call<'_>, kind: Kind, given: &Config) -> ApiResult<()> {
+    for (key, value) in given.iter().filter(|(key, _)| kind.is_disk(key)) {
+        let Some((id, name)) = volume_of(value).split_once(':') else {
+            continue;
+        };
+        let files = call.world.storage(id)?.is_file_based();
+        let fresh = name == "cloudinit" || name.parse::<f64>().is_ok();
+        if files && !fresh && !name.contains('/') && !key.starts_with("unused") {
+            return Err(ApiError::die(format!(
+                "unable to parse directory volume name '{name}'"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Kinds of CPU that QEMU or Proxmox VE has.
+const CPU_TYPES: &str = "x86-64-v2 x86-64-v2-AES x86-64-v3 x86-64-v4 \
+    486 a64fx athlon Broadwell Broadwell-IBRS Broadwell-noTSX Broadwell-noTSX-IBRS Cascadelake-Server \
+    Cascadelake-Server-noTSX Cascadelake-Server-v2 Cascadelake-Server-v4 Cascadelake-Server-v5 \
+    ClearwaterForest ClearwaterForest-v2 ClearwaterForest-v3 Conroe Cooperlake Cooperlake-v2 core2duo \
+    coreduo cortex-a35 cortex-a53 cortex-a55 cortex-a57 cortex-a710 cortex-a72 cortex-a76 cortex-a78ae \
+    DiamondRapids EPYC EPYC-Genoa EPYC-Genoa-v2 EPYC-IBPB EPYC-Milan EPYC-Milan-v2 EPYC-Milan-v3 \
+    EPYC-Rome EPYC-Rome-v2 EPYC-Rome-v3 EPYC-Rome-v4 EPYC-Rome-v5 EPYC-Turin EPYC-v3 EPYC-v4 EPYC-v5 \
+    GraniteRapids GraniteRapids-v2 GraniteRapids-v3 GraniteRapids-v4 GraniteRapids-v5 Haswell \
+    Haswell-IBRS Haswell-noTSX Haswell-noTSX-IBRS host Icelake-Client Icelake-Client-noTSX \
+    Icelake-Server Icelake-Server-noTSX Icelake-Server-v3 Icelake-Server-v4 Icelake-Server-v5 \
+    Icelake-Server-v6 Icelake-Server-v7 IvyBridge IvyBridge-IBRS KnightsMill kvm32 kvm64 max Nehalem \
+    Nehalem-IBRS neoverse-n1 neoverse-n2 neoverse-v1 Opteron_G1 Opteron_G2 Opteron_G3 Opteron_G4 \
+    Opteron_G5 Penryn pentium pentium2 pentium3 phenom qemu32 qemu64 SandyBridge SandyBridge-IBRS \
+    SapphireRapids SapphireRapids-v2 SapphireRapids-v3 SapphireRapids-v4 SapphireRapids-v5 \
+    SapphireRapids-v6 SierraForest SierraForest-v2 SierraForest-v3 SierraForest-v4 SierraForest-v5 \
+    Skylake-Client Skylake-Client-IBRS Skylake-Client-noTSX-IBRS Skylake-Client-v4 Skylake-Server \
+    Skylake-Server-IBRS Skylake-Server-noTSX-IBRS Skylake-Server-v4 Skylake-Server-v5 Westmere \
+    Westmere-IBRS";
+
+/// Whether a kind of CPU is one that there is.
+pub(super) fn check_cpu(call: &Call<'_>, given: &Config) -> ApiResult<()> {
+    let Some(text) = given.get("cpu") else {
+        return Ok(());
+    };
+    let kind = text
+        .split(',')
+        .find_map(|part| match part.split_once('=') {
+            None => Some(part),
+            Some(("cputype", kind)) => Some(kind),
+            Some(_) => None,
+        })
+        .unwrap_or("kvm64");
+    let refuse = |error: String| {
+        Err(ApiError::parameter(
+            "cpu",
+            format!("invalid format - {error}\n"),
+        ))
+    };
+    if let Some(name) = kind.strip_prefix("custom-") {
+        let models = call.world.records.get("/cluster/qemu/custom-cpu-models");
+        let known = models
+            .into_iter()
+            .flatten()
+            .any(|(own, _)| own == name || own == kind);
+        return match known {
+            true => Ok(()),
+            false => refuse(format!("Custom cputype '{name}' not found")),
+        };
+    }
+    match CPU_TYPES.split_whitespace().any(|own| own == kind) {
+        true => Ok(()),
+        false => refuse(format!(
+            "Built-in cputype '{kind}' is not defined (missing 'custom-' prefix?)"
+        )),
+    }
+}
+
 /// Whether the disks a virtual machine is given are written as they have to be.
 pub(super) fn check_drives(given: &Config) -> ApiResult<()> {
     for (key, value) in given {
@@ -189,7 +264,9 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
                     return Err(ApiError::die(format!("can't find file '{source}'")));
                 }
             }
+            check_cpu(call, given)?;
             check_storages(call, given)?;
+            check_names(call, kind, given)?;
             check_drives(given)?;
             let verb = if origin.restore { "restore" } else { "create" };
             if let Some(other) = other.filter(|_| same.is_none()) {
@@ -238,6 +315,7 @@ fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiRes
                     return Err(ApiError::parameter("storage", text));
                 }
             }
+            check_names(call, kind, given)?;
             match same.map(check_lock) {
                 Some(Err(error)) => Err(ApiError::die(format!(
                     "unable to restore CT {vmid} - {error}"

@@ -20,6 +20,19 @@ fn in_snapshot(guest: &Guest, volid: &str) -> bool {
     values.any(|value| volume_of(value) == volid)
 }
 
+/// What the server says of a mount point that is not there: nothing is no mount point.
+fn no_mount_point() -> ApiError {
+    let missing = "property is missing and it is not optional".to_owned();
+    ApiError {
+        errors: [
+            ("mp".to_owned(), missing.clone()),
+            ("volume".to_owned(), missing),
+        ]
+        .into(),
+        ..ApiError::die("format error")
+    }
+}
+
 fn is_cdrom(value: &str) -> bool {
     value.contains("media=cdrom") && !is_cloud_init(value)
 }
@@ -74,7 +87,7 @@ fn resizable(
         check_lock(guest).map_err(ApiError::die)?;
         return Err(match kind {
             Kind::Qemu => ApiError::die(format!("disk '{disk}' does not exist")),
-            Kind::Lxc => ApiError::die("unable to parse volume ID ''"),
+            Kind::Lxc => no_mount_point(),
         });
     };
     match kind {
@@ -191,7 +204,7 @@ fn movable(
             )));
         }
         let Some(value) = guest.config.get(disk) else {
-            return die("unable to parse volume ID ''");
+            return Err(no_mount_point());
         };
         if call.flag("delete") && in_snapshot(guest, volume_of(value)) {
             return die("you can't move a volume with snapshots and delete the source");

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::{Call, Reply, agent, cluster, ha, rights, snapshots};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::{Change, Config, Feature, Guest, GuestEffect, Kind, check_lock, volume_of};
+use crate::guest::{
+    Change, Config, Feature, Guest, GuestEffect, Kind, check_lock, may_configure, volume_of,
+};
 use crate::world::{Effect, World};
 
 /// Parameters of create and change calls that are no configuration.
@@ -125,6 +127,22 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Get, "/{vmid}/feature") => feature(call, kind),
         (Post, "/{vmid}/migrate") => migrate::migrate(call, kind),
         (Get, "/{vmid}/rrddata") => rrd(call, kind),
+        (Put, "/{vmid}/sendkey") => match running(call, kind) {
+            Ok(true) => return None,
+            Ok(false) => {
+                let vmid = call.vmid("vmid");
+                Err(ApiError::die(format!("VM {vmid} not running")))
+            }
+            Err(error) => Err(error),
+        },
+        (Post, "/{vmid}/monitor") => match running(call, kind) {
+            Ok(true) => Ok(Reply::data("")),
+            Ok(false) => {
+                let vmid = call.vmid("vmid");
+                Ok(Reply::data(format!("ERROR: VM {vmid} not running\n")))
+            }
+            Err(error) => Err(error),
+        },
         (Get, "/{vmid}/interfaces") => agent::container_interfaces(call),
         (Post, "/{vmid}/agent") => agent::handle(call, ""),
         (_, path) => match path.strip_prefix("/{vmid}/agent/") {
@@ -135,6 +153,11 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
             None => return None,
         },
     })
+}
+
+fn running(call: &Call<'_>, kind: Kind) -> ApiResult<bool> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    Ok(call.world.guest(kind, &node, vmid)?.running())
 }
 
 /// The key of a guest's name.
@@ -302,6 +325,15 @@ pub(super) fn config(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     let mut row = call.world.config_json(kind, &config);
     row.insert("digest".into(), json!(guest.digest()));
+    if let Some(snapshot) = call
+        .text("snapshot")
+        .and_then(|name| guest.snapshots.get(name))
+    {
+        row.insert("snaptime".into(), json!(snapshot.time));
+        if let Some(description) = &snapshot.description {
+            row.insert("description".into(), json!(description));
+        }
+    }
     if let Some(parent) = &guest.parent {
         row.insert("parent".into(), json!(parent));
     }
@@ -333,10 +365,12 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
     if kind == Kind::Qemu {
         create::check_encoded_keys(call)?;
         create::check_drives(&change.set)?;
+        create::check_cpu(call, &change.set)?;
     }
     rights::configure(call, kind)?;
     if kind == Kind::Qemu {
         create::check_storages(call, &change.set)?;
+        create::check_names(call, kind, &change.set)?;
     }
     call.world.guest(kind, &node, vmid)?;
     Ok(change)
@@ -352,6 +386,8 @@ pub(super) fn configure(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
 pub(super) fn configure_later(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let change = change(call, kind)?;
     let vmid = call.vmid("vmid");
+    let guest = call.world.guest(kind, &call.owned("node"), vmid)?;
+    may_configure(guest, &change).map_err(ApiError::die)?;
     if let Err(error) = rights::in_task(call) {
         return Ok(call.fail("qmconfig", vmid, error.message.trim_end().to_owned()));
     }
@@ -420,6 +456,20 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         if guest.running() {
             row.insert("running-qemu".into(), json!("10.1.2"));
             row.insert("running-machine".into(), json!("pc-i440fx-10.1+pve0"));
+            let supported = json!({
+                "pbs-dirty-bitmap": true, "pbs-dirty-bitmap-savevm": true, "pbs-dirty-bitmap-migration": true,
+                "query-bitmap-info": true, "backup-max-workers": true, "pbs-masterkey": true,
+                "pbs-library-version": "1.5.1",
+            });
+            row.insert("proxmox-support".into(), supported);
+            if guest.config.get("balloon").map(String::as_str) != Some("0") {
+                let memory = guest.memory();
+                row.insert("balloon".into(), json!(memory));
+                row.insert(
+                    "ballooninfo".into(),
+                    json!({ "actual": memory, "max_mem": memory }),
+                );
+            }
         }
     }
     Ok(Reply::data(row))
@@ -428,13 +478,13 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 pub(super) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.root_only("skiplock")?;
-    let guest = call.world.guest(kind, &node, vmid)?;
     let noun = kind.noun();
     let task = if kind == Kind::Lxc {
         "vzstart"
     } else {
         "qmstart"
     };
+    let guest = call.world.guest(kind, &node, vmid)?;
     if kind == Kind::Lxc && guest.running() {
         return Err(ApiError::die(format!("CT {vmid} already running")));
     }
@@ -448,10 +498,7 @@ pub(super) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         error = Some(format!("{noun} {vmid} already running"));
     }
     if error.is_none() && guest.template() {
-        error = Some(format!(
-            "you can't start a {} if it's a template",
-            noun.to_lowercase()
-        ));
+        error = Some(guest.no_start_of_template());
     }
     let managed = call.world.ha_state(vmid).is_some();
     match error {
@@ -462,8 +509,16 @@ pub(super) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             vmid,
             1.5,
             Vec::new(),
-            Effect::Guest(vmid, GuestEffect::Start),
+            Effect::Guest(vmid, lenient(call.flag("skiplock"), GuestEffect::Start)),
         )),
+    }
+}
+
+/// Root may have a lock passed over.
+fn lenient(skips: bool, effect: GuestEffect) -> GuestEffect {
+    match skips {
+        true => GuestEffect::IgnoringLock(Box::new(effect)),
+        false => effect,
     }
 }
 
@@ -477,9 +532,14 @@ pub(super) fn power(
 ) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.root_only("skiplock")?;
+    // Whoever says so of a container that is to be started anew says VM.
+    let noun = match effect {
+        GuestEffect::Reboot => "VM",
+        _ => kind.noun(),
+    };
     let guest = call.world.guest(kind, &node, vmid)?;
     if must_run && !guest.running() {
-        return Err(ApiError::die(format!("{} {vmid} not running", kind.noun())));
+        return Err(ApiError::die(format!("{noun} {vmid} not running")));
     }
     let resuming = matches!(effect, GuestEffect::Resume);
     if resuming && !guest.running() && guest.lock.as_deref() != Some("suspended") {
@@ -492,6 +552,7 @@ pub(super) fn power(
     if stops && call.world.ha_state(vmid).is_some() {
         return Ok(ha::hand_on(call, vmid, "hastop", "stopped"));
     }
+    let effect = lenient(call.flag("skiplock"), effect);
     Ok(call.start(task, vmid, seconds, Vec::new(), Effect::Guest(vmid, effect)))
 }
 
@@ -499,6 +560,7 @@ pub(super) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let guest = call.world.guest(kind, &node, vmid)?;
     let noun = kind.noun();
+    check_lock(guest).map_err(ApiError::die)?;
     if guest.template() {
         return Err(ApiError::die("you can't convert a template to a template"));
     }

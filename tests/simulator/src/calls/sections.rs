@@ -1,0 +1,179 @@
+//! Sections of configuration files: what each type of entry has to have, keeps, and may have.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+/// What a section of one type takes; words separated by blanks.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Default)]
+struct Section {
+    required: String,
+    fixed: String,
+    other: String,
+    /// Of a storage: what it can hold, and what it does unless told.
+    content: String,
+    default_content: String,
+}
+
+static SECTIONS: LazyLock<BTreeMap<String, BTreeMap<String, Section>>> =
+    LazyLock::new(|| toml::from_str(include_str!("../sections.toml")).unwrap_or_default());
+
+fn section(list: &str, kind: &str) -> Option<&'static Section> {
+    SECTIONS.get(list)?.get(kind)
+}
+
+fn has(words: &str, word: &str) -> bool {
+    words.split_whitespace().any(|own| own == word)
+}
+
+impl Section {
+    fn takes(&self, name: &str) -> bool {
+        [&self.required, &self.fixed, &self.other]
+            .iter()
+            .any(|words| has(words, name))
+    }
+}
+
+/// Looks for a property that only other types have. What no type has is not for this table to judge.
+fn unexpected<'a>(list: &str, kind: &str, given: &[&'a str]) -> Option<&'a str> {
+    let own = section(list, kind)?;
+    let others = SECTIONS.get(list)?;
+    given
+        .iter()
+        .copied()
+        .find(|name| !own.takes(name) && others.values().any(|other| other.takes(name)))
+}
+
+/// Refuses a new section.
+pub(super) fn made(list: &str, kind: &str, given: &[&str]) -> Result<(), String> {
+    let Some(own) = section(list, kind) else {
+        return Ok(());
+    };
+    if let Some(name) = unexpected(list, kind, given) {
+        return Err(format!("unexpected property '{name}'"));
+    }
+    let mut required = own.required.split_whitespace();
+    match required.find(|name| !given.contains(name)) {
+        Some(name) => Err(format!("missing value for required option '{name}'")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a change of a section.
+pub(super) fn changed(
+    list: &str,
+    kind: &str,
+    given: &[&str],
+    deleted: &[&str],
+) -> Result<(), String> {
+    let Some(own) = section(list, kind) else {
+        return Ok(());
+    };
+    if let Some(name) = given.iter().find(|name| has(&own.fixed, name)) {
+        return Err(format!("can't change value of fixed parameter '{name}'"));
+    }
+    if let Some(name) = unexpected(list, kind, given) {
+        return Err(format!("unexpected property '{name}'"));
+    }
+    for name in deleted {
+        if !own.takes(name) {
+            return Err(format!("no such option '{name}'"));
+        }
+        if has(&own.required, name) {
+            return Err(format!("unable to delete required option '{name}'"));
+        }
+        if has(&own.fixed, name) {
+            return Err(format!("unable to delete fixed option '{name}'"));
+        }
+        if given.contains(name) {
+            return Err(format!(
+                "cannot set and delete property '{name}' at the same time!"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a storage of a type holds of what it is to hold; `None` for a type that is not known.
+pub(super) fn content<'a>(
+    kind: &str,
+    wanted: Option<&'a str>,
+) -> Option<Result<Vec<&'a str>, String>> {
+    let own = section("/storage", kind)?;
+    let Some(wanted) = wanted else {
+        return Some(Ok(own.default_content.split_whitespace().collect()));
+    };
+    let held: Vec<&str> = crate::formats::split_list(wanted)
+        .filter(|content| has(&own.content, content))
+        .collect();
+    if !held.is_empty() {
+        return Some(Ok(held));
+    }
+    Some(match has(&own.content, "none") {
+        true => Ok(vec!["none"]),
+        false => Err("storage does not support content type 'none'".into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proxmox_codegen::facts::Method;
+
+    use super::*;
+    use crate::schema::ApiSchema;
+
+    #[test]
+    fn the_table_reads_and_names_types_and_parameters_that_there_are() {
+        let table: BTreeMap<String, BTreeMap<String, Section>> =
+            toml::from_str(include_str!("../sections.toml")).expect("sections");
+        let schema = ApiSchema::load("9.2").expect("9.2");
+        for (list, types) in &table {
+            let post = schema
+                .endpoint(Method::Post, list)
+                .or_else(|| schema.endpoint(Method::Post, schema.item_of(list)?))
+                .unwrap_or_else(|| panic!("no POST {list}"));
+            let known = post.parameters.properties["type"].values.clone();
+            for (kind, section) in types {
+                assert!(
+                    known.iter().flatten().any(|own| own == kind),
+                    "{list}: no {kind}"
+                );
+                for name in [&section.required, &section.fixed]
+                    .into_iter()
+                    .flat_map(|words| words.split_whitespace())
+                {
+                    // Which path a mount has is told by none of the calls.
+                    let known = post.parameters.properties.contains_key(name) || name == "path";
+                    assert!(known, "{list} {kind}: no {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_section_lacks_or_has_too_much_is_named() {
+        let made = |given: &[&str]| made("/storage", "nfs", given);
+        assert_eq!(made(&["server", "export"]), Ok(()));
+        assert_eq!(
+            made(&["server"]),
+            Err("missing value for required option 'export'".into())
+        );
+        assert_eq!(
+            made(&["server", "export", "vgname"]),
+            Err("unexpected property 'vgname'".into())
+        );
+        let changed = |given: &[&str], deleted: &[&str]| changed("/storage", "nfs", given, deleted);
+        assert_eq!(
+            changed(&["server"], &[]),
+            Err("can't change value of fixed parameter 'server'".into())
+        );
+        assert_eq!(
+            changed(&[], &["nonsense"]),
+            Err("no such option 'nonsense'".into())
+        );
+        assert_eq!(changed(&["options"], &["nodes"]), Ok(()));
+    }
+}
