@@ -1195,8 +1195,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/fabrics/fabric",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -1207,8 +1207,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/fabrics/fabric/{id}",
-        Of::<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>::print,
+        Of::<pve::cluster_sdn::ClusterSdnFabricsFabric>::data,
+        Of::<pve::cluster_sdn::ClusterSdnFabricsFabric>::print,
     ),
     Answer::new(
         "PUT",
@@ -1243,8 +1243,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
-        Of::<pve::cluster_sdn::ClusterSdnFabricsNodeItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnFabricsNodeItem>::print,
+        Of::<pve::cluster_sdn::ClusterSdnFabricsNode>::data,
+        Of::<pve::cluster_sdn::ClusterSdnFabricsNode>::print,
     ),
     Answer::new(
         "PUT",
@@ -4288,12 +4288,6 @@ impl Show for pve::access::AccessUsersTfaTypes {
     }
 }
 
-impl Show for pve::access::AccessUsersTfaUser {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
-    }
-}
-
 impl Show for pve::access::AccessUsersTfa {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -6585,6 +6579,23 @@ impl Show for pve::cluster_sdn::ClusterSdnDryRun {
     }
 }
 
+impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricPending {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("area", &self.area);
+        out.put("csnp_interval", &self.csnp_interval);
+        out.put("hello_interval", &self.hello_interval);
+        out.put("id", &self.id);
+        out.put("ip6_prefix", &self.ip6_prefix);
+        out.put("ip_prefix", &self.ip_prefix);
+        out.put("persistent_keepalive", &self.persistent_keepalive);
+        out.put("protocol", &self.protocol);
+        out.put("redistribute", &self.redistribute);
+        out.put("route_filter", &self.route_filter);
+        out.extra(&self.extra)
+    }
+}
+
 impl Show for pve::cluster_sdn::ClusterSdnFabricsProtocol {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
@@ -6617,10 +6628,12 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricItem {
         out.put("ip6_prefix", &self.ip6_prefix);
         out.put("ip_prefix", &self.ip_prefix);
         out.put("lock-token", &self.lock_token);
+        out.put("pending", &self.pending);
         out.put("persistent_keepalive", &self.persistent_keepalive);
         out.put("protocol", &self.protocol);
         out.put("redistribute", &self.redistribute);
         out.put("route_filter", &self.route_filter);
+        out.put("state", &self.state);
         out.extra(&self.extra)
     }
 }
@@ -6665,6 +6678,24 @@ impl Show for pve::cluster_sdn::FabricPeer {
     }
 }
 
+impl Show for pve::cluster_sdn::ClusterSdnFabricsNodePending {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("allowed_ips", &self.allowed_ips);
+        out.put("endpoint", &self.endpoint);
+        out.put("fabric_id", &self.fabric_id);
+        out.put("interfaces", &self.interfaces);
+        out.put("ip", &self.ip);
+        out.put("ip6", &self.ip6);
+        out.put("node_id", &self.node_id);
+        out.put("peers", &self.peers);
+        out.put("protocol", &self.protocol);
+        out.put("public_key", &self.public_key);
+        out.put("role", &self.role);
+        out.extra(&self.extra)
+    }
+}
+
 impl Show for pve::cluster_sdn::ClusterSdnFabricsRole {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
@@ -6684,9 +6715,11 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeItem {
         out.put("lock-token", &self.lock_token);
         out.put("node_id", &self.node_id);
         out.put("peers", &self.peers);
+        out.put("pending", &self.pending);
         out.put("protocol", &self.protocol);
         out.put("public_key", &self.public_key);
         out.put("role", &self.role);
+        out.put("state", &self.state);
         out.extra(&self.extra)
     }
 }
@@ -6700,7 +6733,7 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsAll {
     }
 }
 
-impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricGetItem {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsFabric {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("area", &self.area);
@@ -6722,6 +6755,26 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricGetItem {
 impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::UnknownValue(_)))
+    }
+}
+
+impl Show for pve::cluster_sdn::ClusterSdnFabricsNode {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("allowed_ips", &self.allowed_ips);
+        out.put("digest", &self.digest);
+        out.put("endpoint", &self.endpoint);
+        out.put("fabric_id", &self.fabric_id);
+        out.put("interfaces", &self.interfaces);
+        out.put("ip", &self.ip);
+        out.put("ip6", &self.ip6);
+        out.put("lock-token", &self.lock_token);
+        out.put("node_id", &self.node_id);
+        out.put("peers", &self.peers);
+        out.put("protocol", &self.protocol);
+        out.put("public_key", &self.public_key);
+        out.put("role", &self.role);
+        out.extra(&self.extra)
     }
 }
 
