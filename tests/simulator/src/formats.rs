@@ -1121,10 +1121,13 @@ mod tests {
                         "192.0.2.1-192.0.2.9,192.0.2.20",
                         "you can't use a range in a list",
                     ),
-                    ("192.0.2.1/24", "invalid IP address: 192.0.2.1/24"),
                     (
-                        "192.0.2",
-                        "invalid IP address: Cannot determine IP version for 192.0.2",
+                        "192.0.2.1/24",
+                        "invalid IP address: Invalid prefix 11000000000000000000001000000001/24",
+                    ),
+                    (
+                        "300.0.2.1",
+                        "invalid IP address: Invalid quad in IP address 300.0.2.1 - 300",
                     ),
                 ],
             ),
