@@ -5703,8 +5703,8 @@ pub struct AccessUsersTfa {
     pub realm: Option<AccessUsersTfaRealm>,
     /// Second-factor kinds the user has set up.
     pub types: Option<Vec<AccessUsersTfaTypes>>,
-    /// Second factor the user has set up; only in the form without `multiple`.
-    pub user: Option<AccessUsersTfaUser>,
+    /// Kinds of second factor the user has set up; without `multiple` at most one.
+    pub user: Option<List>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -5770,24 +5770,6 @@ pub enum AccessUsersTfaTypes {
 
 open_enum_impls!(AccessUsersTfaTypes {
     "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn, "recovery" Recovery,
-});
-
-/// Second factor the user has set up; only in the form without `multiple`.
-///
-/// Given by [`GET /access/users/{userid}/tfa`](AccessUsersUseridTfaGet).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AccessUsersTfaUser {
-    /// The value `oath`.
-    Oath,
-    /// The value `u2f`.
-    U2f,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(AccessUsersTfaUser {
-    "oath" Oath, "u2f" U2f,
 });
 
 /// Settings of one API token; the key is the token ID.

@@ -488,18 +488,38 @@ pub static WRITE_BACKS: &[WriteBack] = &[
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/fabrics/fabric",
-        of: "ClusterSdnFabricsFabricGetItem",
-        write: cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric_get_item,
+        of: "ClusterSdnFabricsFabricItem",
+        write: cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric_item,
+    },
+    WriteBack {
+        endpoint: "POST /cluster/sdn/fabrics/fabric",
+        of: "ClusterSdnFabricsFabric",
+        write: cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/fabrics/fabric/{id}",
-        of: "ClusterSdnFabricsFabricGetItem",
-        write: cluster_sdn_fabrics_fabric_id_put_of_cluster_sdn_fabrics_fabric_get_item,
+        of: "ClusterSdnFabricsFabric",
+        write: cluster_sdn_fabrics_fabric_id_put_of_cluster_sdn_fabrics_fabric,
+    },
+    WriteBack {
+        endpoint: "PUT /cluster/sdn/fabrics/fabric/{id}",
+        of: "ClusterSdnFabricsFabricItem",
+        write: cluster_sdn_fabrics_fabric_id_put_of_cluster_sdn_fabrics_fabric_item,
     },
     WriteBack {
         endpoint: "POST /cluster/sdn/fabrics/node/{fabric_id}",
         of: "ClusterSdnFabricsNodeItem",
         write: cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node_item,
+    },
+    WriteBack {
+        endpoint: "POST /cluster/sdn/fabrics/node/{fabric_id}",
+        of: "ClusterSdnFabricsNode",
+        write: cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node,
+    },
+    WriteBack {
+        endpoint: "PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
+        of: "ClusterSdnFabricsNode",
+        write: cluster_sdn_fabrics_node_fabric_id_node_id_put_of_cluster_sdn_fabrics_node,
     },
     WriteBack {
         endpoint: "PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
@@ -4511,10 +4531,10 @@ fn cluster_sdn_dns_dns_put_of_cluster_sdn_dns_item(
     })
 }
 
-fn cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric_get_item(
+fn cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric_item(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnFabricsFabricGetItem::from_json(answer)?;
+    let value = pve::cluster_sdn::ClusterSdnFabricsFabricItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -4557,10 +4577,99 @@ fn cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric_get_item(
     })
 }
 
-fn cluster_sdn_fabrics_fabric_id_put_of_cluster_sdn_fabrics_fabric_get_item(
+fn cluster_sdn_fabrics_fabric_post_of_cluster_sdn_fabrics_fabric(
     answer: Value,
 ) -> Result<Written, DecodeError> {
-    let value = pve::cluster_sdn::ClusterSdnFabricsFabricGetItem::from_json(answer)?;
+    let value = pve::cluster_sdn::ClusterSdnFabricsFabric::from_json(answer)?;
+    let whole = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .fabric()
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .id("item1")
+        .settings(&value);
+    let unchanged = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .fabric()
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .id("item1")
+        .changes(&value.diff(&value));
+    let mut singly = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .fabric()
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .id("item1");
+    singly = singly.area(&value.area);
+    singly = singly.csnp_interval(&value.csnp_interval);
+    singly = singly.hello_interval(&value.hello_interval);
+    singly = singly.ip6_prefix(&value.ip6_prefix);
+    singly = singly.ip_prefix(&value.ip_prefix);
+    singly = singly.lock_token(&value.lock_token);
+    singly = singly.persistent_keepalive(&value.persistent_keepalive);
+    singly = singly.redistribute(&value.redistribute);
+    singly = singly.route_filter(&value.route_filter);
+    Ok(Written {
+        whole: whole.call().clone(),
+        singly: singly.call().clone(),
+        unchanged: unchanged.call().clone(),
+    })
+}
+
+fn cluster_sdn_fabrics_fabric_id_put_of_cluster_sdn_fabrics_fabric(
+    answer: Value,
+) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::ClusterSdnFabricsFabric::from_json(answer)?;
+    let whole = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .fabric()
+        .id("item1")
+        .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .settings(&value);
+    let unchanged = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .fabric()
+        .id("item1")
+        .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .changes(&value.diff(&value));
+    let mut singly = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .fabric()
+        .id("item1")
+        .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric);
+    singly = singly.area(&value.area);
+    singly = singly.csnp_interval(&value.csnp_interval);
+    singly = singly.hello_interval(&value.hello_interval);
+    singly = singly.ip6_prefix(&value.ip6_prefix);
+    singly = singly.ip_prefix(&value.ip_prefix);
+    singly = singly.lock_token(&value.lock_token);
+    singly = singly.persistent_keepalive(&value.persistent_keepalive);
+    singly = singly.redistribute(&value.redistribute);
+    singly = singly.route_filter(&value.route_filter);
+    Ok(Written {
+        whole: whole.call().clone(),
+        singly: singly.call().clone(),
+        unchanged: unchanged.call().clone(),
+    })
+}
+
+fn cluster_sdn_fabrics_fabric_id_put_of_cluster_sdn_fabrics_fabric_item(
+    answer: Value,
+) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::ClusterSdnFabricsFabricItem::from_json(answer)?;
     let whole = Root::detached()
         .cluster()
         .sdn()
@@ -4633,6 +4742,101 @@ fn cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node_item(
         .post()
         .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
         .node_id("pve1");
+    singly = singly.allowed_ips(&value.allowed_ips);
+    singly = singly.endpoint(&value.endpoint);
+    singly = singly.interfaces(&value.interfaces);
+    singly = singly.ip(&value.ip);
+    singly = singly.ip6(&value.ip6);
+    singly = singly.lock_token(&value.lock_token);
+    singly = singly.peers(&value.peers);
+    singly = singly.public_key(&value.public_key);
+    singly = singly.role(&value.role);
+    Ok(Written {
+        whole: whole.call().clone(),
+        singly: singly.call().clone(),
+        unchanged: unchanged.call().clone(),
+    })
+}
+
+fn cluster_sdn_fabrics_node_fabric_id_post_of_cluster_sdn_fabrics_node(
+    answer: Value,
+) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::ClusterSdnFabricsNode::from_json(answer)?;
+    let whole = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .node()
+        .fabric_id("item1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .node_id("pve1")
+        .settings(&value);
+    let unchanged = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .node()
+        .fabric_id("item1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .node_id("pve1")
+        .changes(&value.diff(&value));
+    let mut singly = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .node()
+        .fabric_id("item1")
+        .post()
+        .protocol(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .node_id("pve1");
+    singly = singly.allowed_ips(&value.allowed_ips);
+    singly = singly.endpoint(&value.endpoint);
+    singly = singly.interfaces(&value.interfaces);
+    singly = singly.ip(&value.ip);
+    singly = singly.ip6(&value.ip6);
+    singly = singly.lock_token(&value.lock_token);
+    singly = singly.peers(&value.peers);
+    singly = singly.public_key(&value.public_key);
+    singly = singly.role(&value.role);
+    Ok(Written {
+        whole: whole.call().clone(),
+        singly: singly.call().clone(),
+        unchanged: unchanged.call().clone(),
+    })
+}
+
+fn cluster_sdn_fabrics_node_fabric_id_node_id_put_of_cluster_sdn_fabrics_node(
+    answer: Value,
+) -> Result<Written, DecodeError> {
+    let value = pve::cluster_sdn::ClusterSdnFabricsNode::from_json(answer)?;
+    let whole = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .node()
+        .fabric_id("item1")
+        .node_id("pve1")
+        .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .settings(&value);
+    let unchanged = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .node()
+        .fabric_id("item1")
+        .node_id("pve1")
+        .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric)
+        .changes(&value.diff(&value));
+    let mut singly = Root::detached()
+        .cluster()
+        .sdn()
+        .fabrics()
+        .node()
+        .fabric_id("item1")
+        .node_id("pve1")
+        .put(pve::cluster_sdn::ClusterSdnFabricsProtocol::Openfabric);
     singly = singly.allowed_ips(&value.allowed_ips);
     singly = singly.endpoint(&value.endpoint);
     singly = singly.interfaces(&value.interfaces);
