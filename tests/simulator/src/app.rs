@@ -174,6 +174,13 @@ impl App {
         world
     }
 
+    /// The world, unless somebody else has it at this moment.
+    pub(crate) fn try_world(&self) -> Option<MutexGuard<'_, World>> {
+        let mut world = self.world.try_lock().ok()?;
+        world.settle(self.clock.now());
+        Some(world)
+    }
+
     pub(crate) fn restore(&self, state: &str) -> Result<(), String> {
         let mut world = self.world();
         // A broken state is found in a world to throw away.

@@ -230,6 +230,12 @@ impl Builder {
         self
     }
 
+    /// Puts an OCI image into the registry that nodes pull from, as `docker.io/library/nginx:1.29`.
+    #[must_use]
+    pub fn oci_image(self, reference: &str) -> Self {
+        self.web_file(format!("oci:{reference}"), vec![0; 1 << 16])
+    }
+
     /// Makes a guest added before run from the start.
     #[must_use]
     pub fn running(mut self, vmid: u32) -> Self {
@@ -433,6 +439,7 @@ impl Builder {
         world.spice_port = spice_address.port();
         world.ca_pem.clone_from(&tls.ca_pem);
         let app = Arc::new(App::new(schema, world, self.clock, self.idle));
+        calls::remote::announce(address.port(), &app, &tls.fingerprint);
         let (stop, stopped) = watch::channel(());
         let acceptor = TlsAcceptor::from(tls.config);
         let viewers = accept(spice, None, Arc::clone(&app), stopped.clone());

@@ -254,6 +254,12 @@ impl Simulator {
         }
     }
 
+    /// What the self-assessment of a node's disk says from now on, as `PASSED` or `FAILED`; pools with a disk that does not
+    /// pass are degraded. Unknown names are ignored.
+    pub fn set_disk_health(&self, node: &str, device: &str, health: &str) {
+        self.app.world().set_disk_health(node, device, health);
+    }
+
     /// The guest agent of a virtual machine: its files, and what programs do there.
     #[must_use]
     pub fn guest_agent(&self, vmid: u32) -> GuestAgent {

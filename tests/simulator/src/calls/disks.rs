@@ -57,6 +57,7 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     let known = matches!(kind, "directory" | "lvm" | "lvmthin" | "zfs");
     Some(match (call.method, kind, item) {
         (Get, "list", false) => list(call),
+        (Get, "smart", false) => smart(call),
         (Post, "initgpt", false) => initialize(call),
         (Put, "wipedisk", false) => wipe(call),
         (Get, _, false) if known => Ok(shown(call, kind)),
@@ -99,6 +100,60 @@ fn disk(call: &Call<'_>, path: &str) -> ApiResult<Row> {
         .find(|(own, row)| own == path || field(row, "by_id_link") == path)
         .map(|(_, row)| row.clone())
         .ok_or_else(|| ApiError::die(format!("unable to get device info for '{path}'")))
+}
+
+/// What a disk says of itself.
+fn smart(call: &Call<'_>) -> ApiResult<Reply> {
+    let disk = disk(call, &call.owned("disk"))?;
+    let health = field(&disk, "health").clone();
+    if call.flag("healthonly") {
+        return Ok(Reply::data(json!({ "health": health })));
+    }
+    if field(&disk, "type") == "nvme" {
+        let text = format!(
+            "Percentage Used: 1%\nHealth: {}\n",
+            health.as_str().unwrap_or("")
+        );
+        return Ok(Reply::data(
+            json!({ "health": health, "type": "text", "text": text }),
+        ));
+    }
+    let failing = health != "PASSED";
+    let value = if failing { 1 } else { 100 };
+    let row = json!({
+        "id": "  5", "name": "Reallocated_Sector_Ct", "value": value, "normalized": value, "worst": value,
+        "threshold": 10, "raw": if failing { "4096" } else { "0" }, "flags": "PO--CK",
+        "fail": if failing { "NOW" } else { "-" },
+    });
+    Ok(Reply::data(
+        json!({ "health": health, "type": "ata", "attributes": [row] }),
+    ))
+}
+
+impl World {
+    /// What a disk of a node says of itself from now on.
+    pub(crate) fn set_disk_health(&mut self, node: &str, device: &str, health: &str) {
+        let rows = self.records.get_mut(&disks(node));
+        for (path, row) in rows.into_iter().flatten() {
+            if path == device {
+                row.insert("health".to_owned(), json!(health));
+            }
+        }
+    }
+}
+
+/// The state of a device of a pool.
+fn state_of(call: &Call<'_>, device: &str) -> &'static str {
+    let broken = disk(call, device).is_ok_and(|disk| field(&disk, "health") != "PASSED");
+    if broken { "FAULTED" } else { "ONLINE" }
+}
+
+/// The state of a pool with these devices.
+fn state_of_pool(call: &Call<'_>, row: &Row) -> &'static str {
+    match devices(row).any(|device| state_of(call, device) != "ONLINE") {
+        true => "DEGRADED",
+        false => "ONLINE",
+    }
 }
 
 fn unused(call: &Call<'_>, path: &str) -> ApiResult<Row> {
@@ -285,7 +340,7 @@ fn shown(call: &Call<'_>, kind: &str) -> Reply {
                 "lv": name, "vg": name, "lv_size": size, "used": 0, "metadata_size": size / 1_000, "metadata_used": 0,
             }),
             _ => json!({
-                "name": name, "size": size, "alloc": 0, "free": size, "frag": 0, "dedup": 1, "health": "ONLINE",
+                "name": name, "size": size, "alloc": 0, "free": size, "frag": 0, "dedup": 1, "health": state_of_pool(call, row),
             }),
         }
     });
@@ -304,10 +359,13 @@ fn pool(call: &Call<'_>) -> ApiResult<Reply> {
         .clone()
         .find(|(own, _)| *own == name)
         .ok_or_else(|| ApiError::die(format!("cannot open '{name}': no such pool")))?;
-    let part = |name: &str| json!({ "name": name, "state": "ONLINE", "read": 0, "write": 0, "cksum": 0, "msg": "" });
-    let mut top = part(&name);
-    top["children"] = devices(row).map(part).collect();
+    let part = |name: &str, state: &str| json!({ "name": name, "state": state, "read": 0, "write": 0, "cksum": 0, "msg": "" });
+    let state = state_of_pool(call, row);
+    let mut top = part(&name, state);
+    top["children"] = devices(row)
+        .map(|device| part(device, state_of(call, device)))
+        .collect();
     Ok(Reply::data(json!({
-        "name": name, "state": "ONLINE", "errors": "No known data errors", "children": [top],
+        "name": name, "state": state, "errors": "No known data errors", "children": [top],
     })))
 }

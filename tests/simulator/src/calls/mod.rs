@@ -17,6 +17,7 @@ mod pools;
 mod ports;
 mod realms;
 pub(crate) mod records;
+pub(crate) mod remote;
 mod rights;
 mod rules;
 mod sdn;
@@ -280,7 +281,8 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Post, "/nodes/{node}/storage/{storage}/download-url") => storage::download(call),
         (Post, "/nodes/{node}/storage/{storage}/upload") => storage::upload(call),
-        (Get, "/nodes/{node}/vzdump/extractconfig") => storage::saved_config(call),
+        (Post, "/nodes/{node}/storage/{storage}/oci-registry-pull") => storage::pull(call),
+        (Get, "/nodes/{node}/query-oci-repo-tags") => storage::tags(call),
         (Post, "/nodes/{node}/vzdump") => backup::start(call),
         (Get, "/nodes/{node}/vzdump/extractconfig") => backup::config(call),
         (Get, "/nodes/{node}/storage/{storage}/prunebackups") => backup::prune_preview(call),

@@ -495,6 +495,63 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(call.start("download", name, 2.0, lines, Effect::All(effects)))
 }
 
+/// `POST /nodes/{node}/storage/{storage}/oci-registry-pull`: what the builder put into the registry.
+pub(super) fn pull(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (node, id, reference) = (
+        call.owned("node"),
+        call.owned("storage"),
+        call.owned("reference"),
+    );
+    let storage = call.world.enabled_storage(&id, &node)?;
+    if !storage.holds("vztmpl") {
+        return Err(ApiError::die(format!(
+            "storage '{id}' is not configured for content-type 'vztmpl'"
+        )));
+    }
+    let given = call.text("filename").unwrap_or(&reference);
+    let name = format!("{}.tar", stored_name(given));
+    let key = call.world.volume_key(&node, &format!("{id}:vztmpl/{name}"));
+    if call.world.volumes.contains_key(&key) {
+        return Err(ApiError::die(format!(
+            "refusing to override existing file '{name}'"
+        )));
+    }
+    let Some(image) = call.world.web.get(&format!("oci:{reference}")) else {
+        let text = format!("reading manifest of docker://{reference}: manifest unknown");
+        return Ok(call.fail("ociregistrypull", name, text));
+    };
+    let volume = Volume {
+        storage: id,
+        content: "vztmpl".into(),
+        format: "tar".into(),
+        size: u64::try_from(image.len()).unwrap_or(u64::MAX),
+        vmid: None,
+        created: call.world.now.as_secs(),
+        notes: None,
+        protected: false,
+        saved: None,
+    };
+    let lines = vec![format!("Copying docker://{reference}")];
+    Ok(call.start(
+        "ociregistrypull",
+        name,
+        2.0,
+        lines,
+        Effect::AddVolume(key, volume),
+    ))
+}
+
+/// `GET /nodes/{node}/query-oci-repo-tags`.
+pub(super) fn tags(call: &Call<'_>) -> ApiResult<Reply> {
+    let start = format!("oci:{}:", call.owned("reference"));
+    let tags = call
+        .world
+        .web
+        .keys()
+        .filter_map(|key| key.strip_prefix(&start));
+    Ok(Reply::data(tags.map(|tag| json!(tag)).collect::<Value>()))
+}
+
 pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id, content) = (
         call.owned("node"),

@@ -15,6 +15,7 @@ use self::disks::size_of;
 pub(crate) use self::disks::{
     Feature, as_new_disk, is_cloud_init, parse_size, parse_volume_name, volume_of,
 };
+use crate::calls::remote::Target;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::inside::{Files, Inside};
@@ -405,6 +406,8 @@ pub(crate) enum GuestEffect {
         /// Which storage becomes which, or one for all.
         storages: String,
     },
+    /// To another cluster.
+    SendAway(Box<Target>),
 }
 
 /// A change of configuration.
@@ -930,6 +933,7 @@ impl World {
                 check_lock(guest)?;
                 self.reassign_disk(vmid, &disk, target, &target_disk)?;
             }
+            GuestEffect::SendAway(target) => self.send_away(vmid, &target)?,
             GuestEffect::Migrate { target, storages } => {
                 guest.lock = None;
                 let from = std::mem::replace(&mut guest.node, target.clone());

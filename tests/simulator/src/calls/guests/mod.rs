@@ -53,6 +53,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Get, "") => guest_list(call, kind),
         (Post, "") => create::create(call, kind),
         (Delete, "/{vmid}") => destroy(call, kind),
+        (Post, "/{vmid}/remote_migrate") => super::remote::migrate(call, kind),
         (Get, "/{vmid}/config") => config(call, kind),
         (Put, "/{vmid}/config") => configure(call, kind),
         (Post, "/{vmid}/config") => configure_later(call, kind),
