@@ -8,10 +8,17 @@ mod support;
 mod backups;
 #[path = "steps/clones.rs"]
 mod clones;
+#[cfg(feature = "console")]
+#[path = "steps/consoles.rs"]
+mod consoles;
+#[path = "steps/container.rs"]
+mod container;
 #[path = "steps/firewall.rs"]
 mod firewall;
 #[path = "steps/ha.rs"]
 mod ha;
+#[path = "steps/health.rs"]
+mod health;
 #[path = "steps/machine.rs"]
 mod machine;
 #[path = "steps/maintenance.rs"]

@@ -19,6 +19,8 @@ mod apply;
 mod backup;
 mod cloud_init;
 mod config;
+#[cfg(feature = "console")]
+mod console;
 mod copy;
 mod disks;
 mod identity;
@@ -54,6 +56,8 @@ pub use apply::{Applied, Apply, ApplyStep, PendingChange};
 pub use backup::{Backup, Restore};
 pub use cloud_init::{CloudInit, ssh_keys};
 pub use config::{Bus, Size};
+#[cfg(feature = "console")]
+pub use console::{Display, GuestConsole};
 pub use copy::{CloneGuest, Cloned, Destroy};
 pub use disks::Disk;
 pub use ids::{allocate, next_free};

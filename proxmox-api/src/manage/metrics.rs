@@ -9,6 +9,7 @@
 //! ```
 
 mod prometheus;
+mod series;
 
 use serde_json::json;
 
@@ -19,6 +20,7 @@ use crate::manage::events::{unix_now, utc};
 use crate::manage::guest::{Guest, Kind, unsigned};
 
 pub use prometheus::{CONTENT_TYPE, Family, MetricType, families, render, scrape};
+pub use series::{Consolidation, Series, SeriesSet, Timeframe, Unit, node_series, storage_series};
 
 /// Figures of a node; see [`node_metrics`]. What the server does not tell is `None`.
 #[derive(Clone, Debug, PartialEq)]

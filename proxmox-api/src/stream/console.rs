@@ -44,7 +44,7 @@ use crate::client::send::{Delivered, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
 use crate::transport::{Duplex, Transport, TransportError, Upgraded, WireRequest};
 use crate::value::Secret;
-use crate::value::decode::decode_data;
+use crate::value::decode::{DecodeError, decode_data};
 use crate::value::encode::{ParamValue, ToParam};
 use crate::value::endpoint::Method;
 
@@ -87,9 +87,159 @@ impl Client {
         Console {
             client: self.clone(),
             place,
-            of_node: vmid.is_none(),
+            of: Of {
+                kind: kind.to_owned(),
+                node: node.to_string(),
+                vmid: vmid.map(|vmid| vmid.to_string()),
+            },
             params: Vec::new(),
         }
+    }
+
+    /// Attaches to a console that was opened elsewhere, with [`Console::open_terminal`] or [`Console::open_vnc`]. The client
+    /// has to be logged in as the same user, or by the same token, as the one that opened it.
+    pub fn attach_console(&self, ticket: ConsoleTicket) -> Attach {
+        Attach {
+            client: self.clone(),
+            ticket,
+        }
+    }
+}
+
+/// Whose console it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Of {
+    kind: String,
+    node: String,
+    vmid: Option<String>,
+}
+
+/// A console that is open on the server and waits, for 40 seconds, to be attached to; see [`Console::open_terminal`]. As a
+/// value it can go to another process: [`ConsoleTicket::to_text`] and `parse` turn it into a text and back. **Whoever has
+/// it and the login of the user can use the console.**
+#[derive(Clone)]
+pub struct ConsoleTicket {
+    of: Of,
+    port: String,
+    user: String,
+    ticket: Secret,
+    password: Option<Secret>,
+}
+
+impl ConsoleTicket {
+    /// The port of the node at which the console waits. Nobody but the server connects to it.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        &self.port
+    }
+
+    /// Who opened it.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The ticket, for programs that speak to the server by themselves.
+    #[must_use]
+    pub fn ticket(&self) -> &Secret {
+        &self.ticket
+    }
+
+    /// The password of a display; `None` for a terminal.
+    #[must_use]
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+
+    /// All of it as one line of text, **with its secrets**, for another process.
+    #[must_use]
+    pub fn to_text(&self) -> Secret {
+        let text = serde_json::json!({
+            "kind": self.of.kind,
+            "node": self.of.node,
+            "vmid": self.of.vmid,
+            "port": self.port,
+            "user": self.user,
+            "ticket": self.ticket.expose(),
+            "password": self.password.as_ref().map(Secret::expose),
+        });
+        Secret::new(text.to_string())
+    }
+}
+
+impl std::str::FromStr for ConsoleTicket {
+    type Err = DecodeError;
+
+    /// Reads what [`ConsoleTicket::to_text`] gave.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let odd = |what: &str| DecodeError::new("ticket", format!("expected {what}"));
+        // What is in the text is not repeated in the error.
+        let value: Value = serde_json::from_str(text).map_err(|_| odd("a console's ticket"))?;
+        let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
+        let needed = |key: &str| text(key).ok_or_else(|| odd(key));
+        Ok(Self {
+            of: Of {
+                kind: needed("kind")?,
+                node: needed("node")?,
+                vmid: text("vmid"),
+            },
+            port: needed("port")?,
+            user: needed("user")?,
+            ticket: Secret::new(needed("ticket")?),
+            password: text("password").map(Secret::new),
+        })
+    }
+}
+
+impl fmt::Debug for ConsoleTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleTicket")
+            .field("of", &self.of)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A console that was opened elsewhere; made by [`Client::attach_console`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is attached to until this is"]
+pub struct Attach {
+    client: Client,
+    ticket: ConsoleTicket,
+}
+
+impl Attach {
+    fn opened(&self) -> (Console, Opened) {
+        let of = &self.ticket.of;
+        let vmid = of.vmid.as_ref().map(|vmid| vmid as &dyn fmt::Display);
+        let console = self.client.console(&of.kind, &of.node, vmid);
+        let name = self.client.name(&console.call(Method::Get, "vncwebsocket"));
+        let data = serde_json::json!({
+            "port": self.ticket.port,
+            "user": self.ticket.user,
+            "ticket": self.ticket.ticket.expose(),
+            "password": self.ticket.password.as_ref().map(Secret::expose),
+        });
+        (console, Opened { name, data })
+    }
+
+    /// Attaches to a terminal, once.
+    ///
+    /// # Errors
+    /// As for [`Console::terminal`]; a refusal if the ticket is too old or was used.
+    pub async fn terminal(&self) -> Result<Terminal, Error> {
+        let (console, opened) = self.opened();
+        console.enter_terminal(opened).await
+    }
+
+    /// Attaches to a display, once.
+    ///
+    /// # Errors
+    /// As for [`Console::vnc`]; a refusal if the ticket is too old or was used.
+    pub async fn vnc(&self) -> Result<Vnc, Error> {
+        let (console, opened) = self.opened();
+        console.enter_vnc(opened).await
     }
 }
 
@@ -100,7 +250,7 @@ impl Client {
 pub struct Console {
     client: Client,
     place: At,
-    of_node: bool,
+    of: Of,
     params: Vec<(String, ParamValue)>,
 }
 
@@ -118,6 +268,49 @@ impl Console {
     /// As for every call; [`Error::Interrupted`] if the terminal does not take the ticket.
     pub async fn terminal(&self) -> Result<Terminal, Error> {
         let opened = self.open("termproxy", &[]).await?;
+        self.enter_terminal(opened).await
+    }
+
+    /// Opens a terminal for somebody else to attach to; see [`Client::attach_console`].
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn open_terminal(&self) -> Result<ConsoleTicket, Error> {
+        let opened = self.open("termproxy", &[]).await?;
+        self.hand_over(&opened, None)
+    }
+
+    /// Opens the display for somebody else to attach to; see [`Client::attach_console`].
+    ///
+    /// # Errors
+    /// As for [`Console::vnc`].
+    pub async fn open_vnc(&self) -> Result<ConsoleTicket, Error> {
+        let opened = self.open(self.display(), &[("websocket", "1")]).await?;
+        let password = match opened.text("password") {
+            Ok(password) => password,
+            Err(_) => opened.text("ticket")?,
+        };
+        self.hand_over(&opened, Some(Secret::new(password)))
+    }
+
+    fn hand_over(&self, opened: &Opened, password: Option<Secret>) -> Result<ConsoleTicket, Error> {
+        Ok(ConsoleTicket {
+            of: self.of.clone(),
+            port: opened.text("port")?,
+            user: opened.text("user")?,
+            ticket: Secret::new(opened.text("ticket")?),
+            password,
+        })
+    }
+
+    fn display(&self) -> &'static str {
+        match self.of.vmid {
+            None => "vncshell",
+            Some(_) => "vncproxy",
+        }
+    }
+
+    async fn enter_terminal(&self, opened: Opened) -> Result<Terminal, Error> {
         let user = opened.text("user")?;
         let ticket = opened.text("ticket")?;
         let socket = self.connect(&opened).await?;
@@ -149,8 +342,11 @@ impl Console {
     /// # Errors
     /// As for every call. A node's display refuses API tokens ([wire protocol §7](crate::guide::wire_protocol)).
     pub async fn vnc(&self) -> Result<Vnc, Error> {
-        let call = if self.of_node { "vncshell" } else { "vncproxy" };
-        let opened = self.open(call, &[("websocket", "1")]).await?;
+        let opened = self.open(self.display(), &[("websocket", "1")]).await?;
+        self.enter_vnc(opened).await
+    }
+
+    async fn enter_vnc(&self, opened: Opened) -> Result<Vnc, Error> {
         // Servers that make no password of its own take the start of the ticket.
         let password = match opened.text("password") {
             Ok(password) => password,
@@ -169,10 +365,9 @@ impl Console {
     /// # Errors
     /// As for every call.
     pub async fn spice(&self) -> Result<SpiceFile, Error> {
-        let call = if self.of_node {
-            "spiceshell"
-        } else {
-            "spiceproxy"
+        let call = match self.of.vmid {
+            None => "spiceshell",
+            Some(_) => "spiceproxy",
         };
         let opened = self.open(call, &[]).await?;
         let Value::Object(data) = opened.data else {
@@ -310,7 +505,7 @@ impl Opened {
     }
 
     fn lacks(&self, what: &str) -> Error {
-        let error = crate::value::decode::DecodeError::new("data", format!("expected {what}"));
+        let error = DecodeError::new("data", format!("expected {what}"));
         Error::decode(self.name.clone(), error)
     }
 }

@@ -150,3 +150,85 @@ async fn a_migration_that_fails_leaves_the_guest_where_it_was() {
         assert_eq!(asked(&simulator, "POST", "/nodes/pve2/qemu/101/migrate"), 0);
     }
 }
+
+#[tokio::test]
+async fn a_guest_moves_to_another_cluster() {
+    use proxmox_api::manage::migration::{Remote, RemoteMigration};
+    use proxmox_simulator::{TOKEN_ID, TOKEN_SECRET};
+
+    for release in RELEASES {
+        let (here, pve) = start(cluster(release).running(101)).await;
+        let (there, other) = start(cluster(release)).await;
+        for vmid in [101, 201] {
+            other
+                .guest(vmid)
+                .destroy()
+                .await
+                .unwrap()
+                .wait()
+                .await
+                .unwrap();
+        }
+        let remote = |secret: &str| {
+            Remote::new("127.0.0.1", format!("{TOKEN_ID}={secret}"))
+                .port(there.address().port())
+                .fingerprint(there.fingerprint())
+        };
+        let wrong = RemoteMigration::of(101, remote("no"), "local-lvm", "vmbr0");
+        let (rest, cause) = left(pve.carry_out(wrong).await);
+        // 7.4 moves virtual machines only in this way.
+        if cause.kind() == Some(proxmox_api::error::ErrorKind::UnknownMethod) {
+            continue;
+        }
+        assert!(
+            rest.is_empty() && cause.to_string().contains("401"),
+            "{release}: {cause}"
+        );
+        let go = RemoteMigration::of(101, remote(TOKEN_SECRET), "local-lvm", "vmbr0");
+        let go = go.map_storage("thin", "fast").number(301).delete_source();
+        let fault = Fault::TaskFails("tunnel broke".into());
+        let path = "/nodes/*/qemu/*/remote_migrate";
+        here.faults().on("POST", path).times(1).respond(fault);
+        let (rest, _) = left(pve.carry_out(go.clone()).await);
+        assert!(rest.is_empty(), "{release}: {rest:?}");
+        let moved = pve.carry_out(go).await;
+        assert_eq!(
+            moved.unwrap_or_else(|error| panic!("{release}: {error}")),
+            301
+        );
+        assert!(pve.guest(101).locate().await.is_err(), "{release}");
+        let arrived = other.guest(301);
+        assert_eq!(
+            arrived.status().await.unwrap().state,
+            PowerState::Running,
+            "{release}"
+        );
+        let disks = arrived.disks().await.unwrap();
+        assert_eq!(disks[1].storage.as_deref(), Some("fast"), "{release}");
+
+        // Without removing the source it stays, stopped; over there the number is taken then.
+        let copy = RemoteMigration::of(201, remote(TOKEN_SECRET), "thin", "vmbr0");
+        if let Err(error) = pve.carry_out(copy.clone()).await {
+            assert_eq!(
+                error.kind(),
+                Some(proxmox_api::error::ErrorKind::UnknownMethod)
+            );
+            continue;
+        }
+        assert_eq!(
+            pve.guest(201).status().await.unwrap().state,
+            PowerState::Stopped
+        );
+        assert_eq!(
+            other.guest(201).disks().await.unwrap()[0]
+                .storage
+                .as_deref(),
+            Some("thin")
+        );
+        let (rest, cause) = left(pve.carry_out(copy).await);
+        assert!(
+            rest.is_empty() && cause.to_string().contains("already exists"),
+            "{cause}"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! The consoles of a guest.
+
+use super::{Guest, Kind};
+use crate::error::Error;
+use crate::stream::console::Console;
+
+/// A way to see a guest and to type into it; see [`Guest::console`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Display {
+    /// Its screen, by [`Console::vnc`].
+    Vnc,
+    /// Its screen, by [`Console::spice`]: it has a graphics card of the kind `qxl`.
+    Spice,
+    /// A terminal, by [`Console::terminal`]: of a container, or of a virtual machine's serial port with this number.
+    Terminal(u8),
+}
+
+/// A guest's console and what it can show; made by [`Guest::console`].
+#[derive(Clone, Debug)]
+#[must_use = "a console does nothing until it is opened"]
+pub struct GuestConsole {
+    console: Console,
+    displays: Vec<Display>,
+}
+
+impl Guest {
+    /// Its console, with the displays that its configuration has, the one that the web interface opens first.
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// use proxmox_api::manage::guest::Display;
+    ///
+    /// let console = pve.guest(101).console().await?;
+    /// match console.displays().first() {
+    ///     Some(Display::Terminal(_)) => drop(console.open().terminal().await?),
+    ///     _ => drop(console.open().vnc().await?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn console(&self) -> Result<GuestConsole, Error> {
+        // A console is opened where the guest is now.
+        let place = self.locate().await?;
+        if place.kind == Kind::Lxc {
+            return Ok(GuestConsole {
+                console: self.client.lxc_console(&place.node, self.vmid),
+                displays: vec![Display::Terminal(0), Display::Vnc],
+            });
+        }
+        let config = self.qemu_config().await?;
+        let vga = config.vga.as_ref().and_then(|vga| vga.type_.as_ref());
+        let vga = vga.map_or("std", |kind| kind.as_str());
+        let mut displays = Vec::new();
+        if vga != "none" && !vga.starts_with("serial") {
+            displays.push(Display::Vnc);
+        }
+        if vga.starts_with("qxl") {
+            displays.insert(0, Display::Spice);
+        }
+        let main = vga
+            .strip_prefix("serial")
+            .and_then(|number| number.parse().ok());
+        displays.extend(main.map(Display::Terminal));
+        let ports = config
+            .serial
+            .iter()
+            .filter(|(_, port)| port.as_str() == "socket");
+        let ports = ports.map(|(number, _)| Display::Terminal(*number));
+        displays.extend(ports.filter(|port| Some(*port) != main.map(Display::Terminal)));
+        Ok(GuestConsole {
+            console: self.client.qemu_console(&place.node, self.vmid),
+            displays,
+        })
+    }
+}
+
+impl GuestConsole {
+    /// What it can show, the one that the web interface opens first.
+    #[must_use]
+    pub fn displays(&self) -> &[Display] {
+        &self.displays
+    }
+
+    /// The console, to be opened in the way of its first display.
+    pub fn open(&self) -> Console {
+        match self.displays.first() {
+            Some(Display::Terminal(number)) => self.terminal(*number),
+            _ => self.console.clone(),
+        }
+    }
+
+    /// The console, with this serial port as its terminal.
+    pub fn terminal(&self, number: u8) -> Console {
+        let has_port = number > 0 || self.displays.first() != Some(&Display::Terminal(0));
+        match has_port && self.displays.contains(&Display::Terminal(number)) {
+            true => self
+                .console
+                .clone()
+                .param("serial", format!("serial{number}")),
+            false => self.console.clone(),
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The health of disks and ZFS pools of nodes, and how full the file systems inside guests are.
+
+use std::fmt;
+
+use super::backups::reachable_nodes;
+use super::guest::{Kind, unsigned};
+use super::inventory::{Inventory, ResourceType};
+use super::metrics::{Family, MetricType};
+use super::work::{Action, State, Subject, Track, Work, some_at_once};
+use crate::client::Client;
+use crate::error::Error;
+
+/// How a disk or pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Health {
+    /// Nothing is wrong.
+    Good,
+    /// The server cannot tell, as for disks of virtual machines and behind some controllers.
+    Unknown,
+    /// It works, with something missing or broken: a pool that lacks a disk or has errors.
+    Degraded,
+    /// It fails, or says that it will soon.
+    Failing,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Good => "good",
+            Self::Unknown => "unknown",
+            Self::Degraded => "degraded",
+            Self::Failing => "failing",
+        })
+    }
+}
+
+/// A physical disk of a node.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct DiskHealth {
+    /// Its device, as `/dev/nvme0n1`.
+    pub device: String,
+    /// Its model.
+    pub model: Option<String>,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What it is used for, as `ZFS` or `LVM`; `None` if it is free.
+    pub used: Option<String>,
+    /// What its self-assessment (SMART) says.
+    pub health: Health,
+    /// How much of its life is left, in percent; `None` for disks that do not wear out or do not tell.
+    pub life_left: Option<f64>,
+    /// Values of its self-assessment that are at or below their thresholds, by their names.
+    pub failed_attributes: Vec<String>,
+}
+
+/// A ZFS pool of a node.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PoolHealth {
+    /// Its name.
+    pub name: String,
+    /// Its state in the words of ZFS, as `ONLINE` or `DEGRADED`.
+    pub state: String,
+    /// What that means.
+    pub health: Health,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// How fragmented its free space is, in percent.
+    pub fragmentation: u64,
+    /// What ZFS says of errors, if there are any.
+    pub errors: Option<String>,
+    /// Devices that are not in order, with their states.
+    pub devices: Vec<(String, String)>,
+}
+
+/// The disks and pools of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct NodeHealth {
+    /// The node.
+    pub node: String,
+    /// Its physical disks.
+    pub disks: Vec<DiskHealth>,
+    /// Its ZFS pools.
+    pub pools: Vec<PoolHealth>,
+}
+
+impl NodeHealth {
+    /// The worst there is.
+    #[must_use]
+    pub fn worst(&self) -> Health {
+        let disks = self.disks.iter().map(|disk| disk.health);
+        let pools = self.pools.iter().map(|pool| pool.health);
+        disks.chain(pools).max().unwrap_or(Health::Good)
+    }
+
+    /// What is not in order, in words.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for disk in self
+            .disks
+            .iter()
+            .filter(|disk| disk.health >= Health::Degraded)
+        {
+            let model = disk.model.as_deref().unwrap_or("disk");
+            let mut text = format!("{} ({model}) is {}", disk.device, disk.health);
+            if !disk.failed_attributes.is_empty() {
+                text = format!("{text}: {}", disk.failed_attributes.join(", "));
+            }
+            problems.push(text);
+        }
+        for pool in self
+            .pools
+            .iter()
+            .filter(|pool| pool.health >= Health::Degraded)
+        {
+            let devices = pool
+                .devices
+                .iter()
+                .map(|(name, state)| format!("{name} {state}"));
+            let devices: Vec<String> = devices.collect();
+            problems.push(format!(
+                "pool {} is {}: {}",
+                pool.name,
+                pool.state,
+                devices.join(", ")
+            ));
+        }
+        problems
+    }
+}
+
+/// Asks all nodes that are there for the health of their disks and pools; see [`Client::carry_out`]. One that is not there
+/// shows as a failed step. Changes nothing, so that a failure leaves nothing.
+///
+/// ```no_run
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::health::CheckHealth;
+///
+/// for node in pve.carry_out(CheckHealth::new()).await? {
+///     println!("{}: {} {:?}", node.node, node.worst(), node.problems());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CheckHealth {
+    node: Option<String>,
+    details: bool,
+}
+
+impl CheckHealth {
+    /// All nodes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only this node.
+    #[must_use]
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// Also reads all values of each disk's self-assessment, which takes a call for each disk and can wake it up.
+    #[must_use]
+    pub fn details(mut self) -> Self {
+        self.details = true;
+        self
+    }
+
+    async fn of(&self, pve: &Client, track: &Track<'_>, node: String) -> Result<NodeHealth, Error> {
+        let subject = Subject::Node(node.clone());
+        let at = pve.api().nodes().node(&node).disks();
+        let mut disks = Vec::new();
+        for row in track.act(&subject, Action::Check, at.list().get()).await? {
+            let mut disk = DiskHealth {
+                health: of_smart(row.health.as_deref()),
+                life_left: row.wearout.as_deref().and_then(|left| left.parse().ok()),
+                model: row.model,
+                serial: row.serial,
+                size: unsigned(Some(row.size)),
+                used: row.used,
+                failed_attributes: Vec::new(),
+                device: row.devpath,
+            };
+            if self.details {
+                let smart = at.smart().get(&disk.device).await?;
+                disk.health = of_smart(smart.health.as_deref());
+                let attributes = smart.attributes.unwrap_or_default().into_iter();
+                let failed = attributes.filter(|one| match (one.normalized, one.threshold) {
+                    (Some(now), Some(least)) => least > 0 && now <= least,
+                    _ => one
+                        .fail
+                        .as_deref()
+                        .is_some_and(|fail| fail != "-" && !fail.is_empty()),
+                });
+                disk.failed_attributes = failed.filter_map(|one| one.name).collect();
+                if !disk.failed_attributes.is_empty() {
+                    disk.health = Health::Failing;
+                }
+            }
+            disks.push(disk);
+        }
+        let mut pools = Vec::new();
+        for row in at.zfs().get().await? {
+            let mut pool = PoolHealth {
+                health: of_pool(&row.health),
+                size: unsigned(Some(row.size)),
+                used: unsigned(Some(row.alloc)),
+                fragmentation: unsigned(Some(row.frag)),
+                state: row.health,
+                name: row.name,
+                errors: None,
+                devices: Vec::new(),
+            };
+            let request = pve.request::<crate::Value>(
+                crate::value::endpoint::Method::Get,
+                format!(
+                    "/nodes/{}/disks/zfs/{}",
+                    crate::value::encode::escape(&node),
+                    crate::value::encode::escape(&pool.name)
+                ),
+            );
+            let found = request.await?;
+            let text = |key: &str| found.get(key).and_then(|text| text.as_str());
+            pool.errors = (text("errors"))
+                .filter(|errors| !errors.starts_with("No known"))
+                .map(str::to_owned);
+            faults(&found, &mut pool.devices);
+            if pool.health == Health::Good && (pool.errors.is_some() || !pool.devices.is_empty()) {
+                pool.health = Health::Degraded;
+            }
+            pools.push(pool);
+        }
+        Ok(NodeHealth { node, disks, pools })
+    }
+}
+
+/// The devices below a part of a pool that are not in order; the tree has as many levels as the pool.
+fn faults(part: &crate::Value, found: &mut Vec<(String, String)>) {
+    let children = part
+        .get("children")
+        .and_then(|children| children.as_array());
+    for child in children.into_iter().flatten() {
+        let text = |key: &str| child.get(key).and_then(|text| text.as_str());
+        let errors = ["read", "write", "cksum"].into_iter().any(|key| {
+            let count = child.get(key);
+            count.is_some_and(|count| match count {
+                crate::Value::Number(count) => count.as_i64() != Some(0),
+                crate::Value::String(count) => !matches!(count.as_str(), "" | "0"),
+                _ => false,
+            })
+        });
+        let leaf = child
+            .get("children")
+            .and_then(|own| own.as_array())
+            .is_none_or(Vec::is_empty);
+        let state = text("state").unwrap_or_default();
+        let bad = !matches!(state, "" | "ONLINE" | "AVAIL" | "INUSE");
+        if let Some(name) = text("name").filter(|_| leaf && (bad || errors)) {
+            let state = if bad { state } else { "has errors" };
+            found.push((name.to_owned(), state.to_owned()));
+        }
+        faults(child, found);
+    }
+}
+
+fn of_smart(text: Option<&str>) -> Health {
+    match text.map(str::to_ascii_uppercase).as_deref() {
+        Some("PASSED" | "OK") => Health::Good,
+        Some(text) if text.contains("FAIL") => Health::Failing,
+        _ => Health::Unknown,
+    }
+}
+
+fn of_pool(state: &str) -> Health {
+    match state {
+        "ONLINE" => Health::Good,
+        "DEGRADED" => Health::Degraded,
+        "FAULTED" | "UNAVAIL" | "SUSPENDED" | "REMOVED" => Health::Failing,
+        _ => Health::Unknown,
+    }
+}
+
+impl Work for CheckHealth {
+    type Done = Vec<NodeHealth>;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
+        let nodes = reachable_nodes(pve, track, Action::Check).await?;
+        let nodes = nodes
+            .into_iter()
+            .filter(|node| self.node.as_ref().is_none_or(|own| own == node));
+        let one = |node| self.of(pve, track, node);
+        match some_at_once(4, nodes, one).await {
+            (found, None) => Ok(found),
+            (_, Some(error)) => Err(error),
+        }
+    }
+}
+
+/// Metrics of all running guests' file systems, as their agents tell them: `pve_guest_file_system_size_bytes` and
+/// `pve_guest_file_system_used_bytes`, labelled by `id`, `mountpoint` and `type`. For [`render`](super::metrics::render),
+/// beside those of [`scrape`](super::metrics::scrape). Of a container, its root file system as the node sees it.
+///
+/// A guest whose agent does not answer shows as a failed step, and has no samples.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct FileSystemMetrics;
+
+impl FileSystemMetrics {
+    /// Those of all running guests.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Work for FileSystemMetrics {
+    type Done = Vec<Family>;
+
+    async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
+        let inventory = Inventory::fetch(pve).await?;
+        let running = (inventory.resources.iter())
+            .filter(|row| row.resource_type == ResourceType::Vm && !row.template)
+            .filter(|row| row.status.as_deref() == Some("running"));
+        let one = |row: &'_ super::inventory::Resource| {
+            let (vmid, kind) = (row.vmid.unwrap_or_default(), row.kind);
+            let (disk, size, id) = (row.disk, row.max_disk, row.id.clone());
+            async move {
+                if kind == Some(Kind::Lxc) {
+                    return Ok(vec![(id, "/".to_owned(), String::new(), size, disk)]);
+                }
+                let systems = match pve.guest(vmid).agent().file_systems().await {
+                    Ok(systems) => systems,
+                    Err(error) => {
+                        let failed = State::Failed(error.to_string());
+                        track.step(&Subject::Guest(vmid), Action::Check, failed);
+                        return Ok(Vec::new());
+                    }
+                };
+                let systems = systems.into_iter().filter_map(|system| {
+                    let (size, used) = system.total.zip(system.used)?;
+                    Some((
+                        id.clone(),
+                        system.mount_point,
+                        system.file_system,
+                        size,
+                        used,
+                    ))
+                });
+                Ok(systems.collect())
+            }
+        };
+        let (rows, _) = some_at_once(8, running, one).await;
+        let gauge = |name, help| Family::new(name, MetricType::Gauge, help);
+        let mut size = gauge(
+            "pve_guest_file_system_size_bytes",
+            "Size of a guest's file system.",
+        );
+        let mut used = gauge("pve_guest_file_system_used_bytes", "Bytes in use on it.");
+        for (id, mount, kind, total, taken) in rows.into_iter().flatten() {
+            let labels = [("id", &*id), ("mountpoint", &*mount), ("type", &*kind)];
+            #[allow(clippy::cast_precision_loss, reason = "that is what metrics are")]
+            let (total, taken) = (total as f64, taken as f64);
+            size.add(&labels, total);
+            used.add(&labels, taken);
+        }
+        Ok(vec![size, used])
+    }
+}
