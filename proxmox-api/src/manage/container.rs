@@ -175,7 +175,10 @@ impl Work for HaveTemplate {
                     track.found(&subject, Action::Fetch);
                     return Ok(volume);
                 }
-                let begin = || at.aplinfo().post(storage, &file.template);
+                let begin = || {
+                    let request = at.aplinfo().post();
+                    request.storage(storage).template(&file.template)
+                };
                 track.task(&subject, Action::Fetch, begin).await?;
                 track.leave(&subject, "was downloaded");
                 Ok(volume)

@@ -329,12 +329,15 @@ impl Work for FileSystemMetrics {
 
     async fn run(self, pve: &Client, track: &Track<'_>) -> Result<Self::Done, Error> {
         let inventory = Inventory::fetch(pve).await?;
-        let running = (inventory.resources.iter())
-            .filter(|row| row.resource_type == ResourceType::Vm && !row.template)
-            .filter(|row| row.status.as_deref() == Some("running"));
-        let one = |row: &'_ super::inventory::Resource| {
+        let mut running = inventory.resources;
+        running.retain(|row| {
+            row.resource_type == ResourceType::Vm
+                && !row.template
+                && row.status.as_deref() == Some("running")
+        });
+        let one = |row: super::inventory::Resource| {
             let (vmid, kind) = (row.vmid.unwrap_or_default(), row.kind);
-            let (disk, size, id) = (row.disk, row.max_disk, row.id.clone());
+            let (disk, size, id) = (row.disk, row.max_disk, row.id);
             async move {
                 if kind == Some(Kind::Lxc) {
                     return Ok(vec![(id, "/".to_owned(), String::new(), size, disk)]);
