@@ -18,15 +18,15 @@
 //! | [`GET /cluster/sdn/dry-run`](ClusterSdnDryRunPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.dry_run()<wbr>.get(node)</code> | [`ClusterSdnDryRun`] | Sys.Audit | Since 9.1 |
 //! | [`GET /cluster/sdn/fabrics`](ClusterSdnFabricsPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.get()</code> | list of [`SubdirEntry`](super::types::SubdirEntry) | SDN.Audit | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.all()<wbr>.get()</code> | [`ClusterSdnFabricsAll`] | … | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.get()</code> | list of [`ClusterSdnFabricsFabricGetItem`] | … | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.get()</code> | list of [`ClusterSdnFabricsFabricItem`] | … | Since 9.0 |
 //! | [`POST /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricPost)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.post()<wbr>.protocol(protocol)<wbr>.id(id)</code> | `()` | SDN.Allocate | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.get()</code> | [`ClusterSdnFabricsFabricGetItem`] | SDN.Audit or SDN.Allocate | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.get()</code> | [`ClusterSdnFabricsFabric`] | SDN.Audit or SDN.Allocate | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.put(protocol)</code> | `()` | SDN.Allocate | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.fabric()<wbr>.id(id)<wbr>.delete()</code> | `()` | SDN.Allocate … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.get()</code> | list of [`ClusterSdnFabricsNodeItem`] | … | Since 9.0 |
 //! | [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.get()</code> | list of [`ClusterSdnFabricsNodeItem`] | SDN.Audit … | Since 9.0 |
 //! | [`POST /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdPost)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.post()<wbr>.protocol(protocol)<wbr>.node_id(node_id)</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
-//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.get()</code> | [`ClusterSdnFabricsNodeItem`] | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
+//! | [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.get()</code> | [`ClusterSdnFabricsNode`] | SDN.Audit or SDN.Allocate, Sys.Audit or Sys.Modify | Since 9.0 |
 //! | [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.put(protocol)</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::delete)<br><code>cluster()<wbr>.sdn()<wbr>.fabrics()<wbr>.node()<wbr>.fabric_id(fabric_id)<wbr>.node_id(node_id)<wbr>.delete()</code> | `()` | SDN.Allocate, Sys.Modify | Since 9.0 |
 //! | [`GET /cluster/sdn/ipams`](ClusterSdnIpamsGet)<br><code>cluster()<wbr>.sdn()<wbr>.ipams()<wbr>.get()</code> | list of [`ClusterSdnIpamsItem`] | … |  |
@@ -1564,7 +1564,7 @@ impl ClusterSdnFabricsPath {
 impl ClusterSdnFabricsFabricPath {
     /// Lists the fabrics.
     ///
-    /// `GET /cluster/sdn/fabrics/fabric` → list of [`ClusterSdnFabricsFabricGetItem`]
+    /// `GET /cluster/sdn/fabrics/fabric` → list of [`ClusterSdnFabricsFabricItem`]
     #[inline]
     pub fn get(&self) -> ClusterSdnFabricsFabricGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1623,7 +1623,7 @@ impl ClusterSdnFabricsFabricPath {
 /// # Ok(()) }
 /// ```
 ///
-/// * Gives: list of [`ClusterSdnFabricsFabricGetItem`]
+/// * Gives: list of [`ClusterSdnFabricsFabricItem`]
 /// * Releases: since 9.0
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows fabrics only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
@@ -1631,10 +1631,10 @@ impl ClusterSdnFabricsFabricPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricGet(
-    pub(crate) Request<Vec<ClusterSdnFabricsFabricGetItem>>,
+    pub(crate) Request<Vec<ClusterSdnFabricsFabricItem>>,
 );
 
-request_impls!(ClusterSdnFabricsFabricGet: Vec<ClusterSdnFabricsFabricGetItem>);
+request_impls!(ClusterSdnFabricsFabricGet: Vec<ClusterSdnFabricsFabricItem>);
 
 impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1806,7 +1806,12 @@ impl ClusterSdnFabricsFabricPost {
     }
 }
 
-impl Settings<ClusterSdnFabricsFabricPost> for ClusterSdnFabricsFabricGetItem {
+impl Settings<ClusterSdnFabricsFabricPost> for ClusterSdnFabricsFabricItem {
+    const LEFT_OUT: &'static [&'static str] = &["pending", "state"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterSdnFabricsFabricPost> for ClusterSdnFabricsFabric {
     const LEFT_OUT: &'static [&'static str] = &[];
     const REMOVES: bool = false;
 }
@@ -1840,12 +1845,12 @@ impl ClusterSdnFabricsFabricIdPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnFabricsFabricGetItem`]
+    /// * Gives: [`ClusterSdnFabricsFabric`]
     /// * Releases: since 9.0
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
     #[doc(alias("GET /cluster/sdn/fabrics/fabric/{id}"))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnFabricsFabricGetItem> {
+    pub fn get(&self) -> Request<ClusterSdnFabricsFabric> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/fabric/{id}",
@@ -2064,8 +2069,13 @@ impl ClusterSdnFabricsFabricIdPut {
     }
 }
 
-impl Settings<ClusterSdnFabricsFabricIdPut> for ClusterSdnFabricsFabricGetItem {
+impl Settings<ClusterSdnFabricsFabricIdPut> for ClusterSdnFabricsFabric {
     const LEFT_OUT: &'static [&'static str] = &["id"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterSdnFabricsFabricIdPut> for ClusterSdnFabricsFabricItem {
+    const LEFT_OUT: &'static [&'static str] = &["id", "pending", "state"];
     const REMOVES: bool = true;
 }
 
@@ -2430,6 +2440,11 @@ impl ClusterSdnFabricsNodeFabricIdPost {
 }
 
 impl Settings<ClusterSdnFabricsNodeFabricIdPost> for ClusterSdnFabricsNodeItem {
+    const LEFT_OUT: &'static [&'static str] = &["fabric_id", "pending", "state"];
+    const REMOVES: bool = false;
+}
+
+impl Settings<ClusterSdnFabricsNodeFabricIdPost> for ClusterSdnFabricsNode {
     const LEFT_OUT: &'static [&'static str] = &["fabric_id"];
     const REMOVES: bool = false;
 }
@@ -2474,12 +2489,12 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     /// # Ok(()) }
     /// ```
     ///
-    /// * Gives: [`ClusterSdnFabricsNodeItem`]
+    /// * Gives: [`ClusterSdnFabricsNode`]
     /// * Releases: since 9.0
     /// * Needs: one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
     #[doc(alias("GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}"))]
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnFabricsNodeItem> {
+    pub fn get(&self) -> Request<ClusterSdnFabricsNode> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
@@ -2709,8 +2724,18 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     }
 }
 
-impl Settings<ClusterSdnFabricsNodeFabricIdNodeIdPut> for ClusterSdnFabricsNodeItem {
+impl Settings<ClusterSdnFabricsNodeFabricIdNodeIdPut> for ClusterSdnFabricsNode {
     const LEFT_OUT: &'static [&'static str] = &["fabric_id", "node_id"];
+    const REMOVES: bool = true;
+}
+
+impl Settings<ClusterSdnFabricsNodeFabricIdNodeIdPut> for ClusterSdnFabricsNodeItem {
+    const LEFT_OUT: &'static [&'static str] = &[
+        "fabric_id",
+        "node_id",
+        "pending",
+        "state",
+    ];
     const REMOVES: bool = true;
 }
 
@@ -8277,55 +8302,12 @@ object!(ClusterSdnFabricsAll {
     others: extra,
 });
 
-/// Names of settings to remove.
+/// The answer to `GET /cluster/sdn/fabrics/fabric/{id}`.
 ///
-/// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnFabricsFabricDelete {
-    /// The value `ip_prefix`. Since 9.2.
-    IpPrefix,
-    /// The value `ip6_prefix`. Since 9.2.
-    Ip6Prefix,
-    /// The value `hello_interval`.
-    HelloInterval,
-    /// The value `csnp_interval`.
-    CsnpInterval,
-    /// The value `route_filter`. Since 9.2.
-    RouteFilter,
-    /// The value `redistribute`. Since 9.2.
-    Redistribute,
-    /// The value `route_map_in`. Since 9.2.
-    RouteMapIn,
-    /// The value `route_map_out`. Since 9.2.
-    RouteMapOut,
-    /// The value `area`.
-    Area,
-    /// The value `persistent_keepalive`. Since 9.2.
-    PersistentKeepalive,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnFabricsFabricDelete {
-    "ip_prefix" IpPrefix,
-    "ip6_prefix" Ip6Prefix,
-    "hello_interval" HelloInterval,
-    "csnp_interval" CsnpInterval,
-    "route_filter" RouteFilter,
-    "redistribute" Redistribute,
-    "route_map_in" RouteMapIn,
-    "route_map_out" RouteMapOut,
-    "area" Area,
-    "persistent_keepalive" PersistentKeepalive,
-});
-
-/// The answer to `GET /cluster/sdn/fabrics/fabric`.
-///
-/// Given by [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet), [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
+/// Given by [`GET /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPath::get).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct ClusterSdnFabricsFabricGetItem {
+pub struct ClusterSdnFabricsFabric {
     /// Area as a number or in dotted form; OSPF.
     pub area: Option<String>,
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
@@ -8355,7 +8337,7 @@ pub struct ClusterSdnFabricsFabricGetItem {
     pub extra: Extra,
 }
 
-impl ClusterSdnFabricsFabricGetItem {
+impl ClusterSdnFabricsFabric {
     /// A value of what always comes in an answer.
     #[inline]
     #[must_use]
@@ -8475,7 +8457,7 @@ impl ClusterSdnFabricsFabricGetItem {
     }
 }
 
-object!(ClusterSdnFabricsFabricGetItem {
+object!(ClusterSdnFabricsFabric {
     required: ["id" id],
     optional: [
         "area" area,
@@ -8493,9 +8475,52 @@ object!(ClusterSdnFabricsFabricGetItem {
     others: extra,
 });
 
+/// Names of settings to remove.
+///
+/// Taken by [`PUT /cluster/sdn/fabrics/fabric/{id}`](ClusterSdnFabricsFabricIdPut).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClusterSdnFabricsFabricDelete {
+    /// The value `ip_prefix`. Since 9.2.
+    IpPrefix,
+    /// The value `ip6_prefix`. Since 9.2.
+    Ip6Prefix,
+    /// The value `hello_interval`.
+    HelloInterval,
+    /// The value `csnp_interval`.
+    CsnpInterval,
+    /// The value `route_filter`. Since 9.2.
+    RouteFilter,
+    /// The value `redistribute`. Since 9.2.
+    Redistribute,
+    /// The value `route_map_in`. Since 9.2.
+    RouteMapIn,
+    /// The value `route_map_out`. Since 9.2.
+    RouteMapOut,
+    /// The value `area`.
+    Area,
+    /// The value `persistent_keepalive`. Since 9.2.
+    PersistentKeepalive,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterSdnFabricsFabricDelete {
+    "ip_prefix" IpPrefix,
+    "ip6_prefix" Ip6Prefix,
+    "hello_interval" HelloInterval,
+    "csnp_interval" CsnpInterval,
+    "route_filter" RouteFilter,
+    "redistribute" Redistribute,
+    "route_map_in" RouteMapIn,
+    "route_map_out" RouteMapOut,
+    "area" Area,
+    "persistent_keepalive" PersistentKeepalive,
+});
+
 /// All fabrics.
 ///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
@@ -8516,6 +8541,8 @@ pub struct ClusterSdnFabricsFabricItem {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[doc(alias("lock-token"))]
     pub lock_token: Option<String>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<ClusterSdnFabricsFabricPending>,
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     pub persistent_keepalive: Option<i64>,
     /// Routing protocol of the fabric; decides which other settings apply.
@@ -8524,6 +8551,8 @@ pub struct ClusterSdnFabricsFabricItem {
     pub redistribute: Option<Vec<FabricRedistribute>>,
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     pub route_filter: Option<String>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -8534,6 +8563,132 @@ impl ClusterSdnFabricsFabricItem {
     #[must_use]
     pub fn new() -> Self {
         <Self as Object>::empty()
+    }
+    ///Sets `area`.
+    #[inline]
+    #[must_use]
+    pub fn area<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.area, &mut self.extra, "area", value);
+        self
+    }
+    ///Sets `csnp_interval`.
+    #[inline]
+    #[must_use]
+    pub fn csnp_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.csnp_interval, &mut self.extra, "csnp_interval", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `hello_interval`.
+    #[inline]
+    #[must_use]
+    pub fn hello_interval<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
+        set::set(&mut self.hello_interval, &mut self.extra, "hello_interval", value);
+        self
+    }
+    ///Sets `id`.
+    #[inline]
+    #[must_use]
+    pub fn id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.id, &mut self.extra, "id", value);
+        self
+    }
+    ///Sets `ip6_prefix`.
+    #[inline]
+    #[must_use]
+    pub fn ip6_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.ip6_prefix, &mut self.extra, "ip6_prefix", value);
+        self
+    }
+    ///Sets `ip_prefix`.
+    #[inline]
+    #[must_use]
+    pub fn ip_prefix<How>(mut self, value: impl IntoSetting<Cidr, How>) -> Self {
+        set::set(&mut self.ip_prefix, &mut self.extra, "ip_prefix", value);
+        self
+    }
+    ///Sets `lock-token`.
+    #[inline]
+    #[must_use]
+    pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsFabricPending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `persistent_keepalive`.
+    #[inline]
+    #[must_use]
+    pub fn persistent_keepalive<How>(
+        mut self,
+        value: impl IntoSetting<i64, How>,
+    ) -> Self {
+        set::set(
+            &mut self.persistent_keepalive,
+            &mut self.extra,
+            "persistent_keepalive",
+            value,
+        );
+        self
+    }
+    ///Sets `protocol`.
+    #[inline]
+    #[must_use]
+    pub fn protocol<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.protocol, &mut self.extra, "protocol", value);
+        self
+    }
+    ///Sets `redistribute`.
+    #[inline]
+    #[must_use]
+    pub fn redistribute<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<FabricRedistribute, How>,
+    ) -> Self {
+        set::set_list(&mut self.redistribute, &mut self.extra, "redistribute", value);
+        self
+    }
+    ///Sets `route_filter`.
+    #[inline]
+    #[must_use]
+    pub fn route_filter<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.route_filter, &mut self.extra, "route_filter", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
     }
 }
 
@@ -8547,10 +8702,12 @@ object!(ClusterSdnFabricsFabricItem {
         "ip6_prefix" ip6_prefix,
         "ip_prefix" ip_prefix,
         "lock-token" lock_token,
+        "pending" pending,
         "persistent_keepalive" persistent_keepalive,
         "protocol" protocol,
         "redistribute" redistribute,
         "route_filter" route_filter,
+        "state" state,
     ],
     others: extra,
 });
@@ -8562,43 +8719,74 @@ impl Default for ClusterSdnFabricsFabricItem {
     }
 }
 
-/// Names of settings to remove.
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
-/// Taken by [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnFabricsNodeDelete {
-    /// The value `interfaces`.
-    Interfaces,
-    /// The value `ip`.
-    Ip,
-    /// The value `ip6`.
-    Ip6,
-    /// The value `allowed_ips`. Since 9.2.
-    AllowedIps,
-    /// The value `endpoint`. Since 9.2.
-    Endpoint,
-    /// The value `peers`. Since 9.2.
-    Peers,
-    /// Any other value; `as_str` tells which.
-    UnknownValue(UnknownValue),
-}
-
-open_enum_impls!(ClusterSdnFabricsNodeDelete {
-    "interfaces" Interfaces,
-    "ip" Ip,
-    "ip6" Ip6,
-    "allowed_ips" AllowedIps,
-    "endpoint" Endpoint,
-    "peers" Peers,
-});
-
-/// All member nodes of all fabrics.
-///
-/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/fabric`](ClusterSdnFabricsFabricGet).
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct ClusterSdnFabricsNodeItem {
+pub struct ClusterSdnFabricsFabricPending {
+    /// Area as a number or in dotted form; OSPF.
+    pub area: Option<String>,
+    /// Seconds between complete database summaries (CSNP); OpenFabric.
+    pub csnp_interval: Option<i64>,
+    /// Seconds between hello packets; OpenFabric.
+    pub hello_interval: Option<i64>,
+    /// Identifier of the fabric.
+    pub id: Option<String>,
+    /// IPv6 network that the node addresses are taken from, in CIDR notation.
+    pub ip6_prefix: Option<String>,
+    /// IPv4 network that the node addresses are taken from, in CIDR notation.
+    pub ip_prefix: Option<String>,
+    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard.
+    pub persistent_keepalive: Option<i64>,
+    /// Routing protocol of the fabric; decides which other settings apply.
+    pub protocol: Option<String>,
+    /// Routes from other sources to announce in the fabric; OSPF and BGP.
+    pub redistribute: Option<Vec<String>>,
+    /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric.
+    pub route_filter: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterSdnFabricsFabricPending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterSdnFabricsFabricPending {
+    optional: [
+        "area" area,
+        "csnp_interval" csnp_interval,
+        "hello_interval" hello_interval,
+        "id" id,
+        "ip6_prefix" ip6_prefix,
+        "ip_prefix" ip_prefix,
+        "persistent_keepalive" persistent_keepalive,
+        "protocol" protocol,
+        "redistribute" redistribute,
+        "route_filter" route_filter,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnFabricsFabricPending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// The answer to `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
+///
+/// Given by [`GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPath::get).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClusterSdnFabricsNode {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
     pub allowed_ips: Option<Vec<Cidr>>,
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -8630,7 +8818,7 @@ pub struct ClusterSdnFabricsNodeItem {
     pub extra: Extra,
 }
 
-impl ClusterSdnFabricsNodeItem {
+impl ClusterSdnFabricsNode {
     /// A value with nothing set; what always comes in an answer is empty, zero or false.
     #[inline]
     #[must_use]
@@ -8757,7 +8945,7 @@ impl ClusterSdnFabricsNodeItem {
     }
 }
 
-object!(ClusterSdnFabricsNodeItem {
+object!(ClusterSdnFabricsNode {
     required: ["fabric_id" fabric_id, "node_id" node_id],
     optional: [
         "allowed_ips" allowed_ips,
@@ -8774,6 +8962,314 @@ object!(ClusterSdnFabricsNodeItem {
     ],
     others: extra,
 });
+
+/// Names of settings to remove.
+///
+/// Taken by [`PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`](ClusterSdnFabricsNodeFabricIdNodeIdPut).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClusterSdnFabricsNodeDelete {
+    /// The value `interfaces`.
+    Interfaces,
+    /// The value `ip`.
+    Ip,
+    /// The value `ip6`.
+    Ip6,
+    /// The value `allowed_ips`. Since 9.2.
+    AllowedIps,
+    /// The value `endpoint`. Since 9.2.
+    Endpoint,
+    /// The value `peers`. Since 9.2.
+    Peers,
+    /// Any other value; `as_str` tells which.
+    UnknownValue(UnknownValue),
+}
+
+open_enum_impls!(ClusterSdnFabricsNodeDelete {
+    "interfaces" Interfaces,
+    "ip" Ip,
+    "ip6" Ip6,
+    "allowed_ips" AllowedIps,
+    "endpoint" Endpoint,
+    "peers" Peers,
+});
+
+/// All member nodes of all fabrics.
+///
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClusterSdnFabricsNodeItem {
+    /// Networks that can be reached through the member; WireGuard. Since 9.2.
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    pub digest: Option<String>,
+    /// Address and port that peers reach the member at; WireGuard. Since 9.2.
+    pub endpoint: Option<String>,
+    /// Identifier of the fabric. At most 8 characters.
+    pub fabric_id: Option<String>,
+    /// Interfaces of the node that take part.
+    pub interfaces: Option<Vec<FabricInterface>>,
+    /// IPv4 address of the node in the fabric.
+    pub ip: Option<IpAddress>,
+    /// IPv6 address of the node in the fabric.
+    pub ip6: Option<IpAddress>,
+    /// Token from taking the configuration lock; needed while the lock is held.
+    #[doc(alias("lock-token"))]
+    pub lock_token: Option<String>,
+    /// Name of the member node.
+    pub node_id: Option<NodeName>,
+    /// Other members that this one has tunnels to; WireGuard. Since 9.2.
+    pub peers: Option<Vec<FabricPeer>>,
+    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
+    pub pending: Option<ClusterSdnFabricsNodePending>,
+    /// Routing protocol of the fabric; decides which other settings apply.
+    pub protocol: Option<ClusterSdnFabricsProtocol>,
+    /// Public key of an external member; WireGuard. Since 9.2.
+    pub public_key: Option<String>,
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
+    pub role: Option<ClusterSdnFabricsRole>,
+    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
+    pub state: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterSdnFabricsNodeItem {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+    ///Sets `allowed_ips`.
+    #[inline]
+    #[must_use]
+    pub fn allowed_ips<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<Cidr, How>,
+    ) -> Self {
+        set::set_list(&mut self.allowed_ips, &mut self.extra, "allowed_ips", value);
+        self
+    }
+    ///Sets `digest`.
+    #[inline]
+    #[must_use]
+    pub fn digest<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.digest, &mut self.extra, "digest", value);
+        self
+    }
+    ///Sets `endpoint`.
+    #[inline]
+    #[must_use]
+    pub fn endpoint<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.endpoint, &mut self.extra, "endpoint", value);
+        self
+    }
+    ///Sets `fabric_id`.
+    #[inline]
+    #[must_use]
+    pub fn fabric_id<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.fabric_id, &mut self.extra, "fabric_id", value);
+        self
+    }
+    ///Sets `interfaces`.
+    #[inline]
+    #[must_use]
+    pub fn interfaces<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<FabricInterface, How>,
+    ) -> Self {
+        set::set_list(&mut self.interfaces, &mut self.extra, "interfaces", value);
+        self
+    }
+    ///Sets `ip`.
+    #[inline]
+    #[must_use]
+    pub fn ip<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.ip, &mut self.extra, "ip", value);
+        self
+    }
+    ///Sets `ip6`.
+    #[inline]
+    #[must_use]
+    pub fn ip6<How>(mut self, value: impl IntoSetting<IpAddress, How>) -> Self {
+        set::set(&mut self.ip6, &mut self.extra, "ip6", value);
+        self
+    }
+    ///Sets `lock-token`.
+    #[inline]
+    #[must_use]
+    pub fn lock_token<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.lock_token, &mut self.extra, "lock-token", value);
+        self
+    }
+    ///Sets `node_id`.
+    #[inline]
+    #[must_use]
+    pub fn node_id<How>(mut self, value: impl IntoSetting<NodeName, How>) -> Self {
+        set::set(&mut self.node_id, &mut self.extra, "node_id", value);
+        self
+    }
+    ///Sets `peers`.
+    #[inline]
+    #[must_use]
+    pub fn peers<How: Several>(
+        mut self,
+        value: impl IntoItemsSetting<FabricPeer, How>,
+    ) -> Self {
+        set::set_list(&mut self.peers, &mut self.extra, "peers", value);
+        self
+    }
+    ///Sets `pending`.
+    #[inline]
+    #[must_use]
+    pub fn pending<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsNodePending, How>,
+    ) -> Self {
+        set::set(&mut self.pending, &mut self.extra, "pending", value);
+        self
+    }
+    ///Sets `protocol`.
+    #[inline]
+    #[must_use]
+    pub fn protocol<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsProtocol, How>,
+    ) -> Self {
+        set::set(&mut self.protocol, &mut self.extra, "protocol", value);
+        self
+    }
+    ///Sets `public_key`.
+    #[inline]
+    #[must_use]
+    pub fn public_key<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.public_key, &mut self.extra, "public_key", value);
+        self
+    }
+    ///Sets `role`.
+    #[inline]
+    #[must_use]
+    pub fn role<How>(
+        mut self,
+        value: impl IntoSetting<ClusterSdnFabricsRole, How>,
+    ) -> Self {
+        set::set(&mut self.role, &mut self.extra, "role", value);
+        self
+    }
+    ///Sets `state`.
+    #[inline]
+    #[must_use]
+    pub fn state<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
+        set::set(&mut self.state, &mut self.extra, "state", value);
+        self
+    }
+    /// What has to change for this to be `other`; the digests do not count.
+    #[must_use]
+    pub fn diff(&self, other: &Self) -> Changes<Self> {
+        settings::diff(self, other)
+    }
+    /// What has to change for this to hold what `wanted` says. What that does not set may be anything, and so
+    /// may keys of property strings that it leaves out; secrets are not compared, as no server shows them.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Changes<Self> {
+        settings::drift(self, wanted)
+    }
+}
+
+object!(ClusterSdnFabricsNodeItem {
+    optional: [
+        "allowed_ips" allowed_ips,
+        "digest" digest,
+        "endpoint" endpoint,
+        "fabric_id" fabric_id,
+        "interfaces" interfaces,
+        "ip" ip,
+        "ip6" ip6,
+        "lock-token" lock_token,
+        "node_id" node_id,
+        "peers" peers,
+        "pending" pending,
+        "protocol" protocol,
+        "public_key" public_key,
+        "role" role,
+        "state" state,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnFabricsNodeItem {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+/// In the request, shows changes not applied yet; in the answer, the settings they alter.
+///
+/// Given by [`GET /cluster/sdn/fabrics/all`](ClusterSdnFabricsAllGet), [`GET /cluster/sdn/fabrics/node`](ClusterSdnFabricsNodeGet), [`GET /cluster/sdn/fabrics/node/{fabric_id}`](ClusterSdnFabricsNodeFabricIdGet).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClusterSdnFabricsNodePending {
+    /// Networks that can be reached through the member; WireGuard.
+    pub allowed_ips: Option<Vec<String>>,
+    /// Address and port that peers reach the member at; WireGuard.
+    pub endpoint: Option<String>,
+    /// Identifier of the fabric.
+    pub fabric_id: Option<String>,
+    /// Interfaces of the node that take part.
+    pub interfaces: Option<Vec<String>>,
+    /// IPv4 address of the node in the fabric.
+    pub ip: Option<String>,
+    /// IPv6 address of the node in the fabric.
+    pub ip6: Option<String>,
+    /// Name of the member node.
+    pub node_id: Option<String>,
+    /// Other members that this one has tunnels to; WireGuard.
+    pub peers: Option<Vec<String>>,
+    /// Routing protocol of the fabric; decides which other settings apply.
+    pub protocol: Option<String>,
+    /// Public key of an external member; WireGuard.
+    pub public_key: Option<String>,
+    /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
+    pub role: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl ClusterSdnFabricsNodePending {
+    /// A value with nothing set.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        <Self as Object>::empty()
+    }
+}
+
+object!(ClusterSdnFabricsNodePending {
+    optional: [
+        "allowed_ips" allowed_ips,
+        "endpoint" endpoint,
+        "fabric_id" fabric_id,
+        "interfaces" interfaces,
+        "ip" ip,
+        "ip6" ip6,
+        "node_id" node_id,
+        "peers" peers,
+        "protocol" protocol,
+        "public_key" public_key,
+        "role" role,
+    ],
+    others: extra,
+});
+
+impl Default for ClusterSdnFabricsNodePending {
+    #[inline]
+    fn default() -> Self {
+        <Self as Object>::empty()
+    }
+}
 
 /// Routing protocol of the fabric; decides which other settings apply.
 ///

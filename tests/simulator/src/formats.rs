@@ -156,11 +156,6 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             "Value does not look like a valid absolute path. These symbols are currently not allowed in path: ;,=()"
                 .into(),
         ),
-        "pve-storage-path-in-property-string" => (
-            is("/[^;,=()]+", v),
-            "Value does not look like a valid absolute path. These symbols are currently not allowed in path: ;,=()"
-                .into(),
-        ),
         "disk-size" => (
             is(r"\d+(\.\d+)?([KMGT](iB)?)?", v),
             format!("value does not look like a valid disk size: {v}"),

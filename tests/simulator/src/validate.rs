@@ -45,8 +45,11 @@ impl Rules {
             .iter()
             .map(|(name, text)| ((*name).to_owned(), Param::Text((*text).to_owned())))
             .collect();
-        let formats = self.0.formats();
-        let errors = Validator { formats }.request(&endpoint.parameters, &mut params);
+        let validator = Validator {
+            formats: self.0.formats(),
+            major: self.0.release().major,
+        };
+        let errors = validator.request(&endpoint.parameters, &mut params);
         Some(errors.0)
     }
 }
@@ -682,6 +685,7 @@ mod tests {
     fn other_reading(api: &ApiSchema, reading: &Reading) -> Option<String> {
         let validator = Validator {
             formats: api.formats(),
+            major: api.release().major,
         };
         let (method, path) = reading.endpoint.split_once(' ')?;
         let endpoint = api.endpoint(method.parse().ok()?, path)?;

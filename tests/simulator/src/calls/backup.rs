@@ -210,11 +210,10 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
 pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, volid) = (call.owned("node"), call.owned("volume"));
     let key = call.world.volume_key(&node, &volid);
-    let saved = (call.world.volumes.get(&key)).and_then(|volume| volume.saved.as_ref());
-    let Some(config) = saved else {
+    let Some(volume) = call.world.volumes.get(&key) else {
         return Err(ApiError::die(format!("volume '{volid}' does not exist")));
     };
-    let lines: String = (config.iter())
+    let lines: String = (volume.saved.iter().flatten())
         .map(|(key, value)| format!("{key}: {value}\n"))
         .collect();
     Ok(Reply::data(lines))

@@ -270,20 +270,6 @@ pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
-/// The configuration that a backup was made with.
-pub(super) fn saved_config(call: &Call<'_>) -> ApiResult<Reply> {
-    let (node, volid) = (call.owned("node"), call.owned("volume"));
-    let key = call.world.volume_key(&node, &volid);
-    let saved = match call.world.volumes.get(&key) {
-        Some(volume) => volume.saved.clone().unwrap_or_default(),
-        None => {
-            return Err(ApiError::die(format!("volume '{volid}' does not exist")));
-        }
-    };
-    let lines = saved.iter().map(|(key, value)| format!("{key}: {value}\n"));
-    Ok(Reply::data(lines.collect::<String>()))
-}
-
 pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
     let storage = call.world.storage(&id)?;
