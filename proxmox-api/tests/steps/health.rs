@@ -27,7 +27,11 @@ async fn disks_and_pools_that_fail_are_told() {
     for release in RELEASES {
         let (simulator, pve) = start(cluster(release)).await;
         let pools = pve.nodes().node("pve1").disks().zfs();
-        let make = pools.post("tank", "mirror", ["/dev/sdb", "/dev/sdc"]);
+        let make = pools
+            .post()
+            .name("tank")
+            .raidlevel("mirror")
+            .devices(["/dev/sdb", "/dev/sdc"]);
         make.and_wait()
             .await
             .unwrap_or_else(|error| panic!("{release}: {error}"));

@@ -123,31 +123,28 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 }
 
 pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
-    match list {
-        RESOURCES => {
-            let guest = vmid_of(id).and_then(|vmid| call.world.guests.get(&vmid));
-            let Some(guest) = guest else {
-                return Err(ApiError::die(format!(
-                    "resource '{id}' does not exist in cluster"
-                )));
+    if list == RESOURCES {
+        let guest = vmid_of(id).and_then(|vmid| call.world.guests.get(&vmid));
+        let Some(guest) = guest else {
+            return Err(ApiError::die(format!(
+                "resource '{id}' does not exist in cluster"
+            )));
+        };
+        let kind = if guest.kind == Kind::Lxc { "ct" } else { "vm" };
+        if !id.starts_with(&format!("{kind}:")) {
+            let wanted = if kind == "ct" {
+                "virtual machine"
+            } else {
+                "container"
             };
-            let kind = if guest.kind == Kind::Lxc { "ct" } else { "vm" };
-            if !id.starts_with(&format!("{kind}:")) {
-                let wanted = if kind == "ct" {
-                    "virtual machine"
-                } else {
-                    "container"
-                };
-                return Err(ApiError::die(format!(
-                    "resource '{id}' - guest with ID {} is not a {wanted}",
-                    vmid_of(id).unwrap_or(0)
-                )));
-            }
-            row.entry("state".to_owned())
-                .or_insert_with(|| json!("started"));
-            row.insert("type".into(), json!(kind));
+            return Err(ApiError::die(format!(
+                "resource '{id}' - guest with ID {} is not a {wanted}",
+                vmid_of(id).unwrap_or(0)
+            )));
         }
-        _ => {}
+        row.entry("state".to_owned())
+            .or_insert_with(|| json!("started"));
+        row.insert("type".into(), json!(kind));
     }
     Ok(())
 }
