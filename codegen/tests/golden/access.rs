@@ -4,8 +4,8 @@
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`GET /access/domains`](AccessDomainsPath::get)<br>`access().domains().get()` | list of [`AccessDomainsItem`] | no login |  |
-//! | [`PUT /access/password`](AccessPasswordPut)<br>`access().password().put(userid, password)` | `()` | own user or Realm.AllocateUser, User.Modify … |  |
-//! | [`POST /access/ticket`](AccessTicketPost)<br>`access().ticket().post(username, password)` | [`AccessTicket`] | no login |  |
+//! | [`PUT /access/password`](AccessPasswordPut)<br>`access().password().put().userid(userid).password(password)` | `()` | own user or Realm.AllocateUser, User.Modify … |  |
+//! | [`POST /access/ticket`](AccessTicketPost)<br>`access().ticket().post().username(username).password(password)` | [`AccessTicket`] | no login |  |
 
 use crate::support::*;
 
@@ -100,11 +100,7 @@ impl AccessPasswordPath {
     /// * `userid`: The member `userid`. At most 64 characters.
     /// * `password`: The member `password`. At most 64 characters.
     #[inline]
-    pub fn put<How0, How1>(
-        &self,
-        userid: impl IntoValue<UserId, How0>,
-        password: impl IntoValue<Secret, How1>,
-    ) -> AccessPasswordPut {
+    pub fn put(&self) -> AccessPasswordPutRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/access/password",
@@ -141,10 +137,38 @@ impl AccessPasswordPath {
             .partial(
                 &[Partial::new("confirmation-password", Some(Release::new(8, 4)), None)],
             );
-        let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<UserId, How0>("userid", userid);
-        request.call.set_as::<Secret, How1>("password", password);
-        AccessPasswordPut(request)
+        AccessPasswordPutRequired(self.0.request(ENDPOINT, reply::nothing))
+    }
+}
+
+/// `PUT /access/password` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessPasswordPutRequired<const GIVEN: usize>(Request<()>);
+
+impl AccessPasswordPutRequired<0> {
+    /// The member `userid`. At most 64 characters.
+    #[inline]
+    pub fn userid<How>(
+        mut self,
+        userid: impl IntoValue<UserId, How>,
+    ) -> AccessPasswordPutRequired<1> {
+        self.0.call.set_as::<UserId, How>("userid", userid);
+        AccessPasswordPutRequired(self.0)
+    }
+}
+
+impl AccessPasswordPutRequired<1> {
+    /// The member `password`. At most 64 characters.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> AccessPasswordPut {
+        self.0.call.set_as::<Secret, How>("password", password);
+        AccessPasswordPut(self.0)
     }
 }
 
@@ -154,7 +178,7 @@ impl AccessPasswordPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// pve.access().password().put("someone@pve", "textxxxx").await?;
+/// pve.access().password().put().userid("someone@pve").password("textxxxx").await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -212,11 +236,7 @@ impl AccessTicketPath {
     /// * `username`: The member `username`. At most 64 characters.
     /// * `password`: The member `password`.
     #[inline]
-    pub fn post<How0, How1>(
-        &self,
-        username: impl IntoValue<String, How0>,
-        password: impl IntoValue<Secret, How1>,
-    ) -> AccessTicketPost {
+    pub fn post(&self) -> AccessTicketPostRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/ticket",
@@ -232,10 +252,38 @@ impl AccessTicketPath {
                     ("realm", Takes::Length(0, 32)),
                 ],
             );
-        let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String, How0>("username", username);
-        request.call.set_as::<Secret, How1>("password", password);
-        AccessTicketPost(request)
+        AccessTicketPostRequired(self.0.request(ENDPOINT, reply::data))
+    }
+}
+
+/// `POST /access/ticket` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct AccessTicketPostRequired<const GIVEN: usize>(Request<AccessTicket>);
+
+impl AccessTicketPostRequired<0> {
+    /// The member `username`. At most 64 characters.
+    #[inline]
+    pub fn username<How>(
+        mut self,
+        username: impl IntoValue<String, How>,
+    ) -> AccessTicketPostRequired<1> {
+        self.0.call.set_as::<String, How>("username", username);
+        AccessTicketPostRequired(self.0)
+    }
+}
+
+impl AccessTicketPostRequired<1> {
+    /// The member `password`.
+    #[inline]
+    pub fn password<How>(
+        mut self,
+        password: impl IntoValue<Secret, How>,
+    ) -> AccessTicketPost {
+        self.0.call.set_as::<Secret, How>("password", password);
+        AccessTicketPost(self.0)
     }
 }
 
@@ -245,7 +293,13 @@ impl AccessTicketPath {
 ///
 /// ```no_run
 /// # async fn example(pve: proxmox_api::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let answer = pve.access().ticket().post("root@pam", "correct horse").await?;
+/// let answer = pve
+///     .access()
+///     .ticket()
+///     .post()
+///     .username("root@pam")
+///     .password("correct horse")
+///     .await?;
 /// # Ok(()) }
 /// ```
 ///

@@ -4,7 +4,7 @@
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
 //! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).delete()` | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get(volume, filepath)` | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get().volume(volume).filepath(filepath)` | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 
 use crate::support::*;
 
@@ -186,11 +186,7 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     /// * `volume`: The member `volume`.
     /// * `filepath`: The member `filepath`.
     #[inline]
-    pub fn get<How0, How1>(
-        &self,
-        volume: impl IntoValue<String, How0>,
-        filepath: impl IntoValue<String, How1>,
-    ) -> NodeStorageStorageFileRestoreDownloadGet {
+    pub fn get(&self) -> NodeStorageStorageFileRestoreDownloadGetRequired<0> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/storage/{storage}/file-restore/download",
@@ -237,10 +233,42 @@ impl NodeStorageStorageFileRestoreDownloadPath {
             )
             .download()
             .partial(&[Partial::new("tar", Some(Release::new(8, 4)), None)]);
-        let mut request = self.0.request(ENDPOINT, reply::bytes);
-        request.call.set_as::<String, How0>("volume", volume);
-        request.call.set_as::<String, How1>("filepath", filepath);
-        NodeStorageStorageFileRestoreDownloadGet(request)
+        NodeStorageStorageFileRestoreDownloadGetRequired(
+            self.0.request(ENDPOINT, reply::bytes),
+        )
+    }
+}
+
+/// `GET /nodes/{node}/storage/{storage}/file-restore/download` on its way to a request.
+///
+/// Several of its required parameters are texts, so each is given by its name, in this order. The number is that of those given.
+#[derive(Clone, Debug)]
+#[must_use = "required parameters are missing"]
+pub struct NodeStorageStorageFileRestoreDownloadGetRequired<const GIVEN: usize>(
+    Request<Bytes>,
+);
+
+impl NodeStorageStorageFileRestoreDownloadGetRequired<0> {
+    /// The member `volume`.
+    #[inline]
+    pub fn volume<How>(
+        mut self,
+        volume: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageFileRestoreDownloadGetRequired<1> {
+        self.0.call.set_as::<String, How>("volume", volume);
+        NodeStorageStorageFileRestoreDownloadGetRequired(self.0)
+    }
+}
+
+impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
+    /// The member `filepath`.
+    #[inline]
+    pub fn filepath<How>(
+        mut self,
+        filepath: impl IntoValue<String, How>,
+    ) -> NodeStorageStorageFileRestoreDownloadGet {
+        self.0.call.set_as::<String, How>("filepath", filepath);
+        NodeStorageStorageFileRestoreDownloadGet(self.0)
     }
 }
 
@@ -257,7 +285,9 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 ///     .storage("local")
 ///     .file_restore()
 ///     .download()
-///     .get("volume", "filepath")
+///     .get()
+///     .volume("volume")
+///     .filepath("filepath")
 ///     .await?;
 /// # Ok(()) }
 /// ```

@@ -176,7 +176,7 @@ pub struct PoolMembersItem {
     /// The member `uptime`. In seconds.
     pub uptime: Option<i64>,
     /// The member `vmid`.
-    pub vmid: Option<i64>,
+    pub vmid: Option<u32>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
