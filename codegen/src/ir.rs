@@ -302,11 +302,12 @@ fn with_settings(
             match parameter {
                 Some(_) if overlay.is_apart(&format!("{key}?{name}")) => left_out.push(name),
                 Some(parameter) if one(&parameter.ty) != one(&member.ty) => {
-                    overlay.problem(format!(
+                    overlay.mismatch(format!(
                         "{key}?{name}: is of another type than what GET {} answers; patch one of them, or say in \
                          settings.toml why they are apart",
                         pair.get
                     ));
+                    left_out.push(name);
                 }
                 Some(Parameter {
                     ty: Ty::List(_), ..

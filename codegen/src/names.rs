@@ -330,7 +330,7 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         .collect();
     for (name, item) in items.iter().zip(&api.items) {
         if name.len() > LONGEST {
-            overlay.problem(format!(
+            overlay.mismatch(format!(
                 "{}: the name {name} is too long; give it another one in names.toml",
                 describe(item)
             ));

@@ -281,7 +281,7 @@ fn an_entry_may_stand_in_any_file_but_only_once() {
     let releases = [("9.0", endpoints)];
     let text = written(&input(&releases, &[("travel/go.toml", entries)]));
     assert!(
-        text.contains("Sets off.") && text.contains("pub fn speed("),
+        text.contains("Sets off.") && text.contains("pub fn speed<How>("),
         "{text}"
     );
     let again = "[endpoints]\n\"POST /go\" = \"Starts.\"\n";

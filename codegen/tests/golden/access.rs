@@ -3,9 +3,9 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /access/domains`](AccessDomainsPath::get)<br>`access().domains().get()` | list of [`AccessDomainsItem`] | no login |  |
-//! | [`PUT /access/password`](AccessPasswordPut)<br>`access().password().put().userid(userid).password(password)` | `()` | own user or Realm.AllocateUser, User.Modify … |  |
-//! | [`POST /access/ticket`](AccessTicketPost)<br>`access().ticket().post().username(username).password(password)` | [`AccessTicket`] | no login |  |
+//! | [`GET /access/domains`](AccessDomainsPath::get)<br><code>access()<wbr>.domains()<wbr>.get()</code> | list of [`AccessDomainsItem`] | no login |  |
+//! | [`PUT /access/password`](AccessPasswordPut)<br><code>access()<wbr>.password()<wbr>.put()<wbr>.userid(userid)<wbr>.password(password)</code> | `()` | own user or Realm.AllocateUser, User.Modify … |  |
+//! | [`POST /access/ticket`](AccessTicketPost)<br><code>access()<wbr>.ticket()<wbr>.post()<wbr>.username(username)<wbr>.password(password)</code> | [`AccessTicket`] | no login |  |
 
 use crate::support::*;
 

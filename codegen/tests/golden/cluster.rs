@@ -3,7 +3,7 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/log`](ClusterLogGet)<br>`cluster().log().get()` | list of [`ClusterLogItem`] | … |  |
+//! | [`GET /cluster/log`](ClusterLogGet)<br><code>cluster()<wbr>.log()<wbr>.get()</code> | list of [`ClusterLogItem`] | … |  |
 
 use crate::support::*;
 

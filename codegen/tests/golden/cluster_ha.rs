@@ -3,7 +3,7 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /cluster/ha`](ClusterHaPath::get)<br>`cluster().ha().get()` | list of [`IdEntry`] | Sys.Audit |  |
+//! | [`GET /cluster/ha`](ClusterHaPath::get)<br><code>cluster()<wbr>.ha()<wbr>.get()</code> | list of [`IdEntry`] | Sys.Audit |  |
 
 use crate::support::*;
 

@@ -3,8 +3,8 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete)<br>`nodes().node(node).storage().storage(storage).content().volume(volume).delete()` | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
-//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br>`nodes().node(node).storage().storage(storage).file_restore().download().get().volume(volume).filepath(filepath)` | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
+//! | [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.content()<wbr>.volume(volume)<wbr>.delete()</code> | [`Task`] | …, Datastore.AllocateSpace, VM.Backup or Datastore.Allocate |  |
+//! | [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet)<br><code>nodes()<wbr>.node(node)<wbr>.storage()<wbr>.storage(storage)<wbr>.file_restore()<wbr>.download()<wbr>.get()<wbr>.volume(volume)<wbr>.filepath(filepath)</code> | [`Bytes`] | Datastore.Allocate or …, Datastore.AllocateSpace or Datastore.Audit or … or …, Datastore.AllocateSpace, VM.Backup or …, Datastore.Audit, VM.Config.Disk |  |
 
 use crate::support::*;
 

@@ -3,10 +3,10 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`PUT /nodes/{node}/config`](NodeConfigPut)<br>`nodes().node(node).config().put()` | `()` | Sys.Modify |  |
-//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br>`nodes().node(node).hardware().pci().pciid(pciid).get()` | list of [`NodeHardwarePciItem`] |  | Until 7.4 |
-//! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br>`nodes().node(node).report().get()` | `String` | Sys.Audit |  |
-//! | [`POST /nodes/{node}/vzdump`](NodeVzdumpPost)<br>`nodes().node(node).vzdump().post()` | [`Task`] | … |  |
+//! | [`PUT /nodes/{node}/config`](NodeConfigPut)<br><code>nodes()<wbr>.node(node)<wbr>.config()<wbr>.put()</code> | `()` | Sys.Modify |  |
+//! | [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.hardware()<wbr>.pci()<wbr>.pciid(pciid)<wbr>.get()</code> | list of [`NodeHardwarePciItem`] |  | Until 7.4 |
+//! | [`GET /nodes/{node}/report`](NodeReportPath::get)<br><code>nodes()<wbr>.node(node)<wbr>.report()<wbr>.get()</code> | `String` | Sys.Audit |  |
+//! | [`POST /nodes/{node}/vzdump`](NodeVzdumpPost)<br><code>nodes()<wbr>.node(node)<wbr>.vzdump()<wbr>.post()</code> | [`Task`] | … |  |
 
 use crate::support::*;
 

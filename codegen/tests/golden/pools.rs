@@ -3,7 +3,7 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /pools/{poolid}`](PoolsPoolidGet)<br>`pools().poolid(poolid).get()` | [`Pool`] | Pool.Audit |  |
+//! | [`GET /pools/{poolid}`](PoolsPoolidGet)<br><code>pools()<wbr>.poolid(poolid)<wbr>.get()</code> | [`Pool`] | Pool.Audit |  |
 
 use crate::support::*;
 

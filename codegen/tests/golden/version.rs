@@ -3,7 +3,7 @@
 //!
 //! | Call | Gives | Needs | Releases |
 //! |---|---|---|---|
-//! | [`GET /version`](VersionPath::get)<br>`version().get()` | [`Version`] |  |  |
+//! | [`GET /version`](VersionPath::get)<br><code>version()<wbr>.get()</code> | [`Version`] |  |  |
 
 use crate::support::*;
 

@@ -5,7 +5,7 @@ use proxmox_api::manage::guest::Display;
 use proxmox_api::stream::console::ConsoleTicket;
 use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator};
 
-use crate::support::{RELEASES, left, start};
+use crate::support::{RELEASES, start};
 
 fn cluster(release: &str) -> Builder {
     Simulator::builder()
@@ -114,19 +114,7 @@ async fn what_is_opened_here_is_attached_to_there() {
         let vnc = other().attach_console(opened).vnc().await.unwrap();
         drop(vnc);
 
-        // The node is away; the ticket is of somebody else's; the text is none.
-        simulator.set_online("pve2", false);
-        let (rest, _) = left(
-            pve.guest(201)
-                .console()
-                .await
-                .unwrap()
-                .open()
-                .open_terminal()
-                .await,
-        );
-        assert!(rest.is_empty());
-        simulator.set_online("pve2", true);
+        // A port that nobody listens on, and a text that is no ticket.
         let odd: ConsoleTicket = text
             .expose()
             .replace("\"port\":\"", "\"port\":\"9")

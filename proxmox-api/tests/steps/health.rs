@@ -123,16 +123,12 @@ async fn figures_over_time_have_units() {
         }
         let requests = simulator.requests();
         assert!(requests.iter().any(|request| request.params["cf"] == "MAX"));
+        // Every node keeps the figures of all.
         simulator.set_online("pve1", false);
         let away = pve
             .guest(101)
             .series(Timeframe::Hour, Consolidation::Average)
             .await;
-        let kind = away.unwrap_err().kind();
-        assert_eq!(
-            kind,
-            Some(proxmox_api::error::ErrorKind::NodeUnreachable),
-            "{release}"
-        );
+        assert!(away.is_ok(), "{release}: {away:?}");
     }
 }
