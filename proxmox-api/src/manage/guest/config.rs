@@ -339,7 +339,7 @@ impl Guest {
     /// but the server to decide: that takes privileges that a client cannot see of others.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`](crate::error::ErrorKind::PermissionDenied) for tags that the user may not give;
+    /// [`ErrorKind::PermissionDenied`] for tags that the user may not give;
     /// [`GuestErrorKind::InvalidInput`] for what cannot be a tag: one starts with a letter, a digit or `_` and
     /// goes on with those, `-`, `+` and `.`; as for [`Guest::edit_qemu`].
     pub async fn add_tags(
