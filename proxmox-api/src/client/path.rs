@@ -45,6 +45,7 @@ impl At {
 
     /// One value down that may hold slashes: the server reads the rest of the path as one value there.
     #[must_use]
+    #[allow(dead_code, reason = "without features there is nobody to use it")]
     pub(crate) fn rest(&self, name: &str, value: &dyn fmt::Display) -> Self {
         self.segment(name, &value.to_string(), true)
     }

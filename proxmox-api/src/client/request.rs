@@ -176,6 +176,7 @@ pub(crate) mod reply {
     };
 
     /// Whatever comes is as good as nothing.
+    #[allow(dead_code, reason = "without features there is nobody to use it")]
     pub(crate) fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
         *extra = decode_beside(&reply.body).unwrap_or_default();
         Ok(())
@@ -199,6 +200,7 @@ pub(crate) mod reply {
         decode_answer(&reply.body, extra)
     }
 
+    #[allow(dead_code, reason = "without features there is nobody to use it")]
     pub(crate) fn bytes(
         _: &Client,
         reply: &Reply,

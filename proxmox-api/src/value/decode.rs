@@ -220,6 +220,7 @@ pub fn from_answer<T: ApiValue>(body: &[u8]) -> Result<T, DecodeError> {
 }
 
 /// Reads what an answer holds beside its `data` member.
+#[allow(dead_code, reason = "without features there is nobody to use it")]
 pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
     let mut extra = Extra::new();
     decode(body, &mut Skip, &mut extra)?;
@@ -227,6 +228,7 @@ pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
 }
 
 /// Takes anything and keeps nothing.
+#[allow(dead_code, reason = "without features there is nobody to use it")]
 struct Skip;
 
 impl ApiValue for Skip {

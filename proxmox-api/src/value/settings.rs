@@ -190,6 +190,7 @@ impl<T> Changes<T> {
         self.all.retain(keep);
     }
 
+    #[allow(dead_code, reason = "without features there is nobody to use it")]
     pub(crate) fn as_slice(&self) -> &[Change] {
         &self.all
     }
