@@ -1,5 +1,5 @@
 //! What does not compile, and what the compiler says of it. After a change of the messages, or of the compiler:
-//! `TRYBUILD=overwrite cargo test -p proxmox-api --all-features --test compile_fail`, and read the difference.
+//! `TRYBUILD=overwrite cargo test -p proxmox-compile`, and read the difference.
 
 #[test]
 fn what_does_not_compile_says_what_to_do() {
