@@ -41,7 +41,7 @@ impl World {
             let volume = self
                 .volumes
                 .get(&self.volume_key(node, &file))
-                .ok_or_else(|| format!("volume '{file}' does not exist"))?;
+                .ok_or_else(|| format!("volume {file} does not exist"))?;
             // The size is that of the volume, whatever is said.
             parts.insert("size".into(), print_size(volume.size));
             return Ok((propstring::print(keys, &parts), Vec::new()));
