@@ -9,7 +9,7 @@ use proxmox_api::manage::guest::{
 };
 use proxmox_api::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet};
 use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuNet};
-use proxmox_api::task::TaskOutcome;
+use proxmox_api::task::{AndWait, TaskOutcome};
 use proxmox_api::{Client, Error};
 use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 
@@ -164,6 +164,64 @@ async fn a_migrated_guest_is_found_again() {
     // A node that is wrong from the start does no harm either.
     let guess = pve.guest_at(201, "pve1", Kind::Lxc);
     assert_eq!(guess.status().await.unwrap().name.as_deref(), Some("dns"));
+}
+
+/// The server takes some orders for a guest that the node does not have, and only the task finds out.
+#[tokio::test]
+async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
+    let (simulator, pve) = start(small()).await;
+    let of = |vmid, kind| pve.guest_at(vmid, "pve2", kind);
+    let machine = || of(101, Kind::Qemu);
+    pve.guest(101).snapshot("s").and_wait().await.unwrap();
+    machine().start().and_wait().await.unwrap();
+    let state = async |vmid| state(&pve.guest(vmid)).await;
+    assert_eq!(state(101).await, PowerState::Running);
+    machine().shutdown().and_wait().await.unwrap();
+    assert_eq!(state(101).await, PowerState::Stopped);
+    machine().start().and_wait().await.unwrap();
+    machine().stop().and_wait().await.unwrap();
+    assert_eq!(state(101).await, PowerState::Stopped);
+    let larger = machine().resize_disk("scsi0", Size::By(1 << 30));
+    larger.and_wait().await.unwrap();
+    machine().rollback("s", false).and_wait().await.unwrap();
+    machine()
+        .delete_snapshot("s", false)
+        .and_wait()
+        .await
+        .unwrap();
+
+    let container = || pve.guest_at(201, "pve1", Kind::Lxc);
+    if state(201).await != PowerState::Running {
+        container().start().and_wait().await.unwrap();
+    }
+    assert!(!container().interfaces().await.unwrap().is_empty());
+    container().snapshot("s").and_wait().await.unwrap();
+    container().stop().and_wait().await.unwrap();
+    assert_eq!(state(201).await, PowerState::Stopped);
+    container().start().and_wait().await.unwrap();
+    container().shutdown().and_wait().await.unwrap();
+    assert_eq!(state(201).await, PowerState::Stopped);
+    // One that is off gives no interfaces, wherever it is asked for.
+    assert!(container().interfaces().await.unwrap().is_empty());
+
+    // Somewhere it was, and nowhere any more.
+    let gone = pve.guest_at(999, "pve1", Kind::Qemu);
+    let error = gone.start().and_wait().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Guest(why) if matches!(why.reason(), GuestErrorKind::NoSuchGuest { .. })),
+        "{error:?}"
+    );
+    // What else a task misses is not looked for on other nodes.
+    simulator.clear_requests();
+    let missing = pve.guest(101).delete_snapshot("nope", false);
+    assert_eq!(
+        missing.and_wait().await.unwrap_err().kind(),
+        Some(ErrorKind::NotFound)
+    );
+    assert_eq!(
+        asked(&simulator, "DELETE", "/nodes/pve1/qemu/101/snapshot/nope"),
+        1
+    );
 }
 
 #[tokio::test]

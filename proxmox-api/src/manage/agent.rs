@@ -83,11 +83,16 @@ impl Guest {
                 })
                 .collect());
         }
-        let rows = self
-            .call(Some(Kind::Lxc), &|place| {
-                self.lxc_at(place).interfaces().get().into_future()
-            })
-            .await?;
+        let ask = |place: &Place| self.lxc_at(place).interfaces().get().into_future();
+        let from = self.place().await?;
+        let mut rows = self.call(Some(Kind::Lxc), &ask).await?;
+        if rows.is_none() {
+            // So answers a node for a container that is off, and for one that it does not have.
+            self.status().await?;
+            if self.place().await? != from {
+                rows = self.call(Some(Kind::Lxc), &ask).await?;
+            }
+        }
         Ok((rows.unwrap_or_default().into_iter())
             .map(|row| {
                 let given = row.ip_addresses.unwrap_or_default();

@@ -43,11 +43,12 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::client::request::exchange;
 use crate::error::Error;
+
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::LxcVmidPath;
 use crate::pve::qemu::QemuVmidPath;
 use crate::request::{ApiRequest, Request, Sending};
-use crate::task::{Looks, Task};
+use crate::task::{Looks, Task, TaskErrorKind};
 use crate::value::decode::Extra;
 use identity::{Identity, Likeness};
 use started::Goal;
@@ -94,7 +95,7 @@ macro_rules! awaits {
 }
 pub(crate) use awaits;
 
-/// The same for what ends in a [`Started`], which begins anew if the handle is one that waits for locks.
+/// The same for what ends in a [`Started`], which begins anew where that helps.
 macro_rules! starts {
     ($operation:ty) => {
         impl IntoFuture for $operation {
@@ -104,8 +105,8 @@ macro_rules! starts {
 
             #[inline]
             fn into_future(self) -> Self::IntoFuture {
-                let again = self.guest.locks.map(|_| self.clone());
-                Box::pin(async move { Ok(self.run().await?.or_again(again)) })
+                let again = self.clone();
+                Box::pin(async move { Ok(self.run().await?.or_again(Some(again))) })
             }
         }
     };
@@ -589,7 +590,7 @@ impl Guest {
     #[inline]
     fn moved<'a>(&'a self, from: &'a Place, care: Care, error: Error) -> Acting<'a, Place> {
         Box::pin(async move {
-            if !may_have_moved(&error) {
+            if !may_have_moved(&error, from.kind) {
                 return Err(error);
             }
             match self.find(care, false).await {
@@ -611,15 +612,23 @@ impl fmt::Debug for Guest {
 }
 
 /// Whether an error says that the node does not have the guest, and so certainly did nothing.
-fn may_have_moved(error: &Error) -> bool {
+fn may_have_moved(error: &Error, kind: Kind) -> bool {
     match error {
         Error::Api(error) => match error.kind() {
             ErrorKind::NotFound => true,
+            // What stops a container looks for its process, and not whether the node has such a container.
+            ErrorKind::NotRunning => kind == Kind::Lxc,
             // A node that was taken out of the cluster, or is down while the guest lives on elsewhere. With 596
             // and above the call may have arrived.
             ErrorKind::NodeUnreachable => matches!(error.status(), 500 | 595),
             _ => false,
         },
+        Error::Task(error) => {
+            let late = (error.upid()).is_some_and(|upid| started::LATE.contains(&upid.task_type()));
+            // Other things that a task misses, such as a snapshot, are not looked for elsewhere.
+            late && error.kind() == Some(ErrorKind::NotFound)
+                && matches!(error.reason(), TaskErrorKind::Failed(text) if text.contains("onfiguration file"))
+        }
         _ => false,
     }
 }

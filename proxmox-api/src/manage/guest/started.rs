@@ -13,6 +13,21 @@ use crate::value::upid::Upid;
 /// timeouts; nothing uses it unasked, but for guests that high availability manages.
 pub const GUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// Tasks that look for the guest's configuration only once they run, by their types: a node that does not have the guest
+/// takes the order all the same (qemu-server `API2/Qemu.pm`, pve-container `API2/LXC.pm` and `API2/LXC/Snapshot.pm`).
+pub(super) const LATE: [&str; 10] = [
+    "qmdelsnapshot",
+    "qmrollback",
+    "qmshutdown",
+    "qmstart",
+    "qmstop",
+    "resize",
+    "vzdelsnapshot",
+    "vzrollback",
+    "vzsnapshot",
+    "vzstart",
+];
+
 /// What has to be true once high availability has done what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
@@ -44,7 +59,7 @@ impl Started {
         }
     }
 
-    /// The same, to be begun anew by this if a lock is in the way of the task.
+    /// The same, to be begun anew by this if a lock is in the way of the task, or the guest is on another node.
     pub(super) fn or_again<O>(mut self, order: Option<O>) -> Self
     where
         O: Clone + Send + Sync + 'static,
@@ -80,12 +95,23 @@ impl Started {
     ///
     /// If high availability manages the guest, the task only hands the order on; then this also waits
     /// until the guest is as ordered, at most [`GUEST_TIMEOUT`] unless another time is set. For a handle that
-    /// [waits for locks](Guest::wait_for_locks), it also begins the operation anew where a lock was in the way.
+    /// [waits for locks](Guest::wait_for_locks), it also begins the operation anew where a lock was in the way. So it
+    /// does where the task found that the node does not have the guest any more, and the guest is on another one.
     pub fn wait(&self) -> WaitStarted<'static> {
         WaitStarted {
             started: self.clone(),
             how: Waiting::default(),
         }
+    }
+
+    /// Whether the task failed because the guest is on another node by now; otherwise the error.
+    async fn missed(&self, error: Error) -> Result<(), Error> {
+        let node = self.upid().map(|upid| upid.node().to_owned());
+        let Some((node, kind)) = node.zip(self.guest.memory().kind) else {
+            return Err(error);
+        };
+        let from = Place { node, kind };
+        self.guest.moved(&from, Care::Usual, error).await.map(drop)
     }
 
     /// Waits for the end of the task as it is, and for the guest to be as ordered.
@@ -175,6 +201,7 @@ impl WaitStarted<'_> {
             mut how,
         } = self;
         let mut looks = Looks::every(None, started.guest.locks);
+        let mut followed = false;
         loop {
             let log = how
                 .log
@@ -191,15 +218,21 @@ impl WaitStarted<'_> {
             let Some(again) = &started.again else {
                 return ended;
             };
-            match ended {
-                Err(error) if started.guest.waits_for(&error) && looks.again().await => {
-                    started = Started {
-                        again: Some(Arc::clone(again)),
-                        ..again().await?
-                    };
-                }
+            let again = Arc::clone(again);
+            let error = match ended {
+                Err(error) if !followed => started.missed(error).await.err(),
+                Err(error) => Some(error),
                 ended => return ended,
+            };
+            match error {
+                None => followed = true,
+                Some(error) if started.guest.waits_for(&error) && looks.again().await => {}
+                Some(error) => return Err(error),
             }
+            started = Started {
+                again: Some(Arc::clone(&again)),
+                ..again().await?
+            };
         }
     }
 }

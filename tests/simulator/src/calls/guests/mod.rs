@@ -49,6 +49,9 @@ const NOT_CONFIG: [&str; 26] = [
 pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
     let lxc = kind == Kind::Lxc;
+    if let Some(answer) = elsewhere(call, kind, rest) {
+        return Some(answer);
+    }
     Some(match (call.method, rest) {
         (Get, "") => guest_list(call, kind),
         (Post, "") => create::create(call, kind),
@@ -156,6 +159,67 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
     })
 }
 
+/// What a node says of a guest that it does not have, where it does not read the configuration before it answers.
+fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Reply>> {
+    use Method::{Delete, Get, Post, Put};
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    let no_file = call.world.guest(kind, &node, vmid).err()?.message;
+    let no_machine = format!("unable to find configuration file for VM {vmid} on node '{node}'");
+    let later = |call: &mut Call<'_>, task, text: &str| {
+        let managed = call.world.ha_state(vmid).is_some();
+        Some(Ok(match rest {
+            "/{vmid}/status/start" if managed => ha::hand_on(call, vmid, "hastart", "started"),
+            "/{vmid}/status/stop" | "/{vmid}/status/shutdown" if managed => {
+                ha::hand_on(call, vmid, "hastop", "stopped")
+            }
+            _ => call.fail(task, vmid, text.trim_end().to_owned()),
+        }))
+    };
+    let at_once = |text: String| Some(Err(ApiError::die(text)));
+    match (kind, call.method, rest) {
+        (Kind::Qemu, Post, "/{vmid}/status/start") => later(call, "qmstart", &no_file),
+        (Kind::Qemu, Post, "/{vmid}/status/stop") => later(call, "qmstop", &no_machine),
+        (Kind::Qemu, Post, "/{vmid}/status/shutdown") => later(call, "qmshutdown", &no_machine),
+        (Kind::Qemu, Post, "/{vmid}/snapshot/{snapname}/rollback") => {
+            later(call, "qmrollback", &no_file)
+        }
+        (Kind::Qemu, Delete, "/{vmid}/snapshot/{snapname}") => {
+            later(call, "qmdelsnapshot", &no_file)
+        }
+        (
+            Kind::Qemu,
+            Post,
+            "/{vmid}/status/reboot" | "/{vmid}/status/reset" | "/{vmid}/status/resume"
+            | "/{vmid}/status/suspend" | "/{vmid}/clone",
+        )
+        | (Kind::Qemu, Get, "/{vmid}/feature") => at_once(no_machine),
+        (Kind::Lxc, Post, "/{vmid}/status/start") => later(call, "vzstart", &no_file),
+        (
+            Kind::Lxc,
+            Post,
+            "/{vmid}/status/stop" | "/{vmid}/status/shutdown" | "/{vmid}/status/suspend",
+        ) if call.world.ha_state(vmid).is_none() => at_once(format!("CT {vmid} not running")),
+        (Kind::Lxc, Post, "/{vmid}/status/stop") => later(call, "vzstop", &no_file),
+        (Kind::Lxc, Post, "/{vmid}/status/shutdown") => later(call, "vzshutdown", &no_file),
+        (Kind::Lxc, Post, "/{vmid}/status/reboot") => at_once(format!("VM {vmid} not running")),
+        (Kind::Lxc, Post, "/{vmid}/status/resume") => later(
+            call,
+            "vzresume",
+            &format!("command 'lxc-checkpoint -n {vmid} -r --foreground -D /var/lib/vz/dump' failed: exit code 1"),
+        ),
+        (Kind::Lxc, Post, "/{vmid}/snapshot/{snapname}/rollback") => {
+            later(call, "vzrollback", &no_file)
+        }
+        (Kind::Lxc, Post, "/{vmid}/snapshot") => later(call, "vzsnapshot", &no_file),
+        (Kind::Lxc, Delete, "/{vmid}/snapshot/{snapname}") => later(call, "vzdelsnapshot", &no_file),
+        (Kind::Lxc, Get, "/{vmid}/interfaces") => Some(Ok(Reply::data(Value::Null))),
+        (_, Put, "/{vmid}/snapshot/{snapname}/config") if call.text("description").is_none() => {
+            Some(Ok(Reply::data(Value::Null)))
+        }
+        _ => None,
+    }
+}
+
 fn running(call: &Call<'_>, kind: Kind) -> ApiResult<bool> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     Ok(call.world.guest(kind, &node, vmid)?.running())
@@ -204,8 +268,18 @@ fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
 }
 
 fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let guest = call.world.guest(kind, &node, vmid)?;
+    let vmid = call.vmid("vmid");
+    // Every node has the figures of all guests.
+    let guests = &call.world.guests;
+    let Some(guest) = guests.get(&vmid).filter(|guest| guest.kind == kind) else {
+        let folder = match call.world.schema.release().major >= 9 {
+            true => "pve-vm-9.0",
+            false => "pve2-vm",
+        };
+        return Err(ApiError::die(format!(
+            "RRD error: opening '/var/lib/rrdcached/db/{folder}/{vmid}': No such file or directory"
+        )));
+    };
     Ok(cluster::samples(
         call,
         guest.memory(),
