@@ -172,7 +172,7 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
     let (simulator, pve) = start(small()).await;
     let of = |vmid, kind| pve.guest_at(vmid, "pve2", kind);
     let machine = || of(101, Kind::Qemu);
-    pve.guest(101).snapshot("s").and_wait().await.unwrap();
+    pve.guest(101).snapshot("snap").and_wait().await.unwrap();
     machine().start().and_wait().await.unwrap();
     let state = async |vmid| state(&pve.guest(vmid)).await;
     assert_eq!(state(101).await, PowerState::Running);
@@ -183,9 +183,9 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
     assert_eq!(state(101).await, PowerState::Stopped);
     let larger = machine().resize_disk("scsi0", Size::By(1 << 30));
     larger.and_wait().await.unwrap();
-    machine().rollback("s", false).and_wait().await.unwrap();
+    machine().rollback("snap", false).and_wait().await.unwrap();
     machine()
-        .delete_snapshot("s", false)
+        .delete_snapshot("snap", false)
         .and_wait()
         .await
         .unwrap();
@@ -195,7 +195,7 @@ async fn what_is_ordered_from_the_wrong_node_is_ordered_from_the_right_one() {
         container().start().and_wait().await.unwrap();
     }
     assert!(!container().interfaces().await.unwrap().is_empty());
-    container().snapshot("s").and_wait().await.unwrap();
+    container().snapshot("snap").and_wait().await.unwrap();
     container().stop().and_wait().await.unwrap();
     assert_eq!(state(201).await, PowerState::Stopped);
     container().start().and_wait().await.unwrap();

@@ -114,6 +114,23 @@ async fn what_is_opened_here_is_attached_to_there() {
         let vnc = other().attach_console(opened).vnc().await.unwrap();
         drop(vnc);
 
+        // The node that is asked opens a console of a guest whose own node is away; there is nothing at its end.
+        simulator.set_online("pve2", false);
+        let opened = pve
+            .guest(201)
+            .console()
+            .await
+            .unwrap()
+            .open()
+            .open_terminal()
+            .await
+            .unwrap();
+        let nothing = match other().attach_console(opened).terminal().await {
+            Ok(mut terminal) => !matches!(terminal.read().await, Ok(Some(_))),
+            Err(_) => true,
+        };
+        assert!(nothing, "{release}");
+        simulator.set_online("pve2", true);
         // A port that nobody listens on, and a text that is no ticket.
         let odd: ConsoleTicket = text
             .expose()

@@ -462,6 +462,74 @@ fn calendar_event(text: &str) -> bool {
     }
 }
 
+/// When a calendar event comes next after a time, both in seconds since 1970, for events that name no dates.
+pub(crate) fn next_run(event: &str, after: u64) -> Option<u64> {
+    if !calendar_event(event) {
+        return None;
+    }
+    let event = event.to_ascii_lowercase();
+    let event = match event.as_str() {
+        "minutely" => "*:*",
+        "hourly" => "*:00",
+        "daily" => "00:00",
+        "weekly" => "mon 00:00",
+        other => other,
+    };
+    let (days, time) = match event.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [one] if one.starts_with(|c: char| c.is_ascii_alphabetic()) => (Some(*one), "00:00"),
+        [one] => (None, *one),
+        [days, time] if days.starts_with(|c: char| c.is_ascii_alphabetic()) => (Some(*days), *time),
+        _ => return None,
+    };
+    if time.contains('-') {
+        return None;
+    }
+    let day = |text: &str| {
+        let names = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];
+        // The first day of 1970 was a Thursday.
+        names.iter().position(|name| text.starts_with(name))
+    };
+    let on = |weekday: usize| {
+        days.is_none_or(|days| {
+            days.split(',').any(|part| match part.split_once("..") {
+                None => day(part) == Some(weekday),
+                Some((from, to)) => day(from)
+                    .zip(day(to))
+                    .is_some_and(|(from, to)| (weekday + 7 - from) % 7 <= (to + 7 - from) % 7),
+            })
+        })
+    };
+    let fits = |unit: &str, n: u64| {
+        unit.split(',').any(|part| {
+            let (value, step) = part.split_once('/').unwrap_or((part, ""));
+            let step: Option<u64> = step.parse().ok().filter(|step| *step > 0);
+            let (from, to) = match value.split_once("..") {
+                Some((from, to)) => (from.parse().ok(), to.parse().ok()),
+                None if value == "*" => (Some(0), Some(u64::MAX)),
+                None => (
+                    value.parse().ok(),
+                    step.map(|_| u64::MAX).or(value.parse().ok()),
+                ),
+            };
+            from.zip(to).is_some_and(|(from, to)| {
+                (from..=to).contains(&n) && (n - from).is_multiple_of(step.unwrap_or(1))
+            })
+        })
+    };
+    let (hours, minutes) = match time.split(':').collect::<Vec<_>>().as_slice() {
+        [minutes] => ("*", *minutes),
+        [hours, minutes, ..] => (*hours, *minutes),
+        [] => return None,
+    };
+    let first = after / 60 + 1;
+    (first..first + 8 * 1_440)
+        .find(|minute| {
+            let weekday = usize::try_from(minute / 1_440 % 7).unwrap_or(0);
+            on(weekday) && fits(hours, minute / 60 % 24) && fits(minutes, minute % 60)
+        })
+        .map(|minute| minute * 60)
+}
+
 /// Which version of IP the addresses of a firewall rule are of, if they are addresses rather than a name; or why they
 /// are refused.
 pub(crate) fn addresses(text: &str) -> Result<Option<u8>, String> {
@@ -847,6 +915,33 @@ pub(crate) fn example(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calendar_events_come_when_they_say() {
+        // A Saturday, 19:54:22.
+        let now = 1_795_290_862;
+        for (event, next) in [
+            ("*/15", Some("2026-11-21T20:00:00Z")),
+            ("hourly", Some("2026-11-21T20:00:00Z")),
+            ("20:30", Some("2026-11-21T20:30:00Z")),
+            ("19:00", Some("2026-11-22T19:00:00Z")),
+            ("sat 19:00", Some("2026-11-28T19:00:00Z")),
+            ("mon..fri 02:00", Some("2026-11-23T02:00:00Z")),
+            ("fri..mon 2/2:30", Some("2026-11-21T20:30:00Z")),
+            ("sun", Some("2026-11-22T00:00:00Z")),
+            ("8..17:0/30", Some("2026-11-22T08:00:00Z")),
+            ("25:00", None),
+            ("2027-01-01 00:00", None),
+            ("nonsense", None),
+        ] {
+            let next = next.map(str::to_owned);
+            assert_eq!(
+                next_run(event, now).map(crate::clock::iso_date),
+                next,
+                "{event}"
+            );
+        }
+    }
 
     #[test]
     fn examples_pass_their_own_check() {

@@ -264,7 +264,19 @@ pub(super) fn user_create(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
     let userid = call.owned("userid");
-    let mut user = find_user(call.world, &userid)?.clone();
+    let found = find_user(call.world, &userid).map(|user| user.clone());
+    let mut user = match (found, call.method) {
+        (Ok(user), _) => user,
+        (Err(error), Method::Get) => return Err(error),
+        // Who is not there is as good as deleted.
+        (Err(_), Method::Delete) => return Ok(Reply::data(Value::Null)),
+        (Err(error), _) => {
+            return Err(ApiError::die(format!(
+                "update user failed: {}",
+                error.message
+            )));
+        }
+    };
     match call.method {
         Method::Get => {
             let mut row = user_json(&user);

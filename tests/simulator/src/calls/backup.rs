@@ -303,6 +303,7 @@ fn marked(call: &Call<'_>) -> Vec<(VolumeKey, Volume, &'static str)> {
 /// `GET /nodes/{node}/storage/{storage}/prunebackups`.
 pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
     call.world.storage(&call.owned("storage"))?;
+    kept(call).map_err(ApiError::die)?;
     let rows = marked(call).into_iter().map(|((_, volid), volume, mark)| {
         json!({
             "volid": volid, "ctime": volume.created, "mark": mark, "vmid": volume.vmid,
@@ -312,10 +313,24 @@ pub(super) fn prune_preview(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<serde_json::Value>()))
 }
 
+/// Something has to say how much is kept.
+fn kept(call: &Call<'_>) -> Result<(), String> {
+    match rule(call).is_empty() {
+        true => Err(format!(
+            "no prune-backups options configured for storage '{}'",
+            call.owned("storage")
+        )),
+        false => Ok(()),
+    }
+}
+
 /// `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
 pub(super) fn prune(call: &mut Call<'_>) -> ApiResult<Reply> {
     let id = call.owned("storage");
     call.world.storage(&id)?;
+    if let Err(text) = kept(call) {
+        return Ok(call.fail("prunebackups", id, text));
+    }
     let mut lines = Vec::new();
     let mut effects = Vec::new();
     for (key, _, mark) in marked(call) {

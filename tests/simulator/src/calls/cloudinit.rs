@@ -1,21 +1,122 @@
-//! What cloud-init is told about a machine's network.
+//! What cloud-init is told about a machine (qemu-server `QemuServer/Cloudinit.pm`).
 
 use std::fmt::Write;
 
 use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
 
+use super::records::digest;
 use super::{Call, Reply};
 use crate::error::ApiResult;
 use crate::guest::{Guest, Kind};
 
 pub(super) fn handle(call: &Call<'_>) -> Option<ApiResult<Reply>> {
-    let dump = "/nodes/{node}/qemu/{vmid}/cloudinit/dump";
-    (call.method == Method::Get && call.path == dump && call.text("type") == Some("network")).then(
-        || {
-            let guest = (call.world).guest(Kind::Qemu, &call.owned("node"), call.vmid("vmid"))?;
-            Ok(Reply::data(network(guest)))
-        },
-    )
+    let place = call
+        .path
+        .strip_prefix("/nodes/{node}/qemu/{vmid}/cloudinit")?;
+    if call.method != Method::Get {
+        return None;
+    }
+    let vmid = call.vmid("vmid");
+    let guest = match (call.world).guest(Kind::Qemu, &call.owned("node"), vmid) {
+        Ok(guest) => guest,
+        Err(error) => return Some(Err(error)),
+    };
+    Some(Ok(match (place, call.text("type")) {
+        ("", _) => Reply::data(settings(guest)),
+        ("/dump", Some("user")) => Reply::data(user(guest, vmid)),
+        ("/dump", Some("network")) => Reply::data(network(guest)),
+        ("/dump", _) => {
+            let hash = digest(&format!("{}{}", user(guest, vmid), network(guest)));
+            Reply::data(format!("instance-id: {hash}\n"))
+        }
+        _ => return None,
+    }))
+}
+
+fn is_setting(key: &str) -> bool {
+    matches!(
+        key,
+        "cicustom"
+            | "cipassword"
+            | "citype"
+            | "ciuser"
+            | "ciupgrade"
+            | "nameserver"
+            | "searchdomain"
+            | "sshkeys"
+    ) || key.starts_with("ipconfig")
+}
+
+/// What is set, and what is to be set.
+fn settings(guest: &Guest) -> Vec<Value> {
+    let shown = |key: &str, value: &str| match key {
+        "cipassword" => json!("**********"),
+        "ciupgrade" => json!(value.parse::<u8>().unwrap_or(1)),
+        _ => json!(value),
+    };
+    let planned = guest
+        .pending
+        .iter()
+        .filter(|(key, _)| !guest.config.contains_key(*key));
+    let mut rows: Vec<Value> = (guest.config.iter())
+        .filter(|(key, _)| is_setting(key))
+        .map(|(key, value)| {
+            let mut row = json!({ "key": key, "value": shown(key, value) });
+            match guest.pending.get(key) {
+                Some(Some(new)) => row["pending"] = shown(key, new),
+                Some(None) => row["delete"] = json!(1),
+                None => {}
+            }
+            row
+        })
+        .collect();
+    rows.extend(
+        planned
+            .filter(|(key, _)| is_setting(key))
+            .filter_map(|(key, value)| {
+                Some(json!({ "key": key, "pending": shown(key, value.as_deref()?) }))
+            }),
+    );
+    rows
+}
+
+/// What cloud-init is told about names and users.
+fn user(guest: &Guest, vmid: u32) -> String {
+    let config = |key: &str| guest.config.get(key).map(String::as_str);
+    let name = config("name").map_or_else(|| format!("VM{vmid}"), str::to_owned);
+    let (host, full) = match (name.split_once('.'), config("searchdomain")) {
+        (Some((host, _)), _) => (host.to_owned(), name.clone()),
+        (None, Some(domain)) => (name.clone(), format!("{name}.{domain}")),
+        (None, None) => (name.clone(), name.clone()),
+    };
+    let mut out =
+        format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\nfqdn: {full}\n");
+    let root = config("ciuser") == Some("root");
+    if let Some(user) = config("ciuser") {
+        let _ = writeln!(out, "user: {user}");
+    }
+    if root {
+        out.push_str("disable_root: False\n");
+    }
+    if config("cipassword").is_some() {
+        out.push_str("password: **********\n");
+    }
+    if let Some(keys) = config("sshkeys") {
+        out.push_str("ssh_authorized_keys:\n");
+        let keys = percent_encoding::percent_decode_str(keys).decode_utf8_lossy();
+        for key in keys.lines().filter(|key| !key.trim().is_empty()) {
+            let _ = writeln!(out, "  - {key}");
+        }
+    }
+    out.push_str("chpasswd:\n  expire: False\n");
+    if !root {
+        out.push_str("users:\n  - default\n");
+    }
+    if config("ciupgrade").is_none_or(|upgrade| upgrade != "0") {
+        out.push_str("package_upgrade: true\n");
+    }
+    out
 }
 
 /// The value of a key of a property string.
@@ -27,7 +128,15 @@ fn key<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn network(guest: &Guest) -> String {
     let config = |key: &str| guest.config.get(key).map_or("", String::as_str);
     // Here only white space separates, whatever the check of the parameter took.
-    let list = |key| config(key).split_ascii_whitespace();
+    // What is not set comes from the node.
+    let list = |key: &str| {
+        let node = match key {
+            "nameserver" => "192.0.2.53",
+            _ => "example.org",
+        };
+        let set = guest.config.get(key).map_or(node, String::as_str);
+        set.split_ascii_whitespace()
+    };
     let windows = config("ostype").starts_with('w') && config("ostype") != "wvista";
     let mut out = String::new();
     let cards = (0..32).filter_map(|number| {

@@ -109,6 +109,7 @@ pub(super) fn node_status(call: &Call<'_>) -> ApiResult<Reply> {
         "cpuinfo": {
             "cpus": of("maxcpu"), "cores": of("maxcpu") / 2, "sockets": 1, "model": "Simulated CPU",
             "mhz": "3000.000", "hvm": "1", "user_hz": 100, "flags": "fpu vme de pse tsc msr",
+            "vendor": "GenuineIntel", "family": "6",
         },
         "memory": { "total": maxmem, "used": mem, "free": maxmem - mem, "available": maxmem - mem },
         "swap": { "total": 0, "used": 0, "free": 0 },
@@ -231,7 +232,33 @@ pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
     let Some(node) = call.world.node(&name) else {
         return Ok(Reply::data(json!([])));
     };
-    Ok(samples(call, node.memory, 100 * GIB, u64::from(node.cores)))
+    let (memory, cpus) = (node.memory, node.cores);
+    let young = call.world.schema.release().major >= 9;
+    let times = sample_times(call);
+    let latest = times.clone().last();
+    let rows = times.map(|time| {
+        if Some(time) == latest {
+            return json!({ "time": time, "maxcpu": cpus });
+        }
+        let busy = u32::try_from(mix("load", time / 60) % 1_000).map_or(0.0, f64::from) / 1_000.0;
+        let share = mix("memory", time / 60) % 40 + 30;
+        let used = memory / 100 * share;
+        let mut row = json!({
+            "time": time, "maxcpu": cpus, "cpu": number(busy), "iowait": number(busy / 8.0),
+            "loadavg": number(busy * 2.0), "memtotal": memory, "memused": used, "swaptotal": 0, "swapused": 0,
+            "roottotal": 100 * GIB, "rootused": 10 * GIB, "netin": number(busy * 1_234.5),
+            "netout": number(busy * 987.25),
+        });
+        if young {
+            row["memavailable"] = json!(memory - used);
+            row["arcsize"] = json!(0);
+            for what in ["cpusome", "iosome", "iofull", "memorysome", "memoryfull"] {
+                row[format!("pressure{what}")] = json!(0);
+            }
+        }
+        row
+    });
+    Ok(Reply::data(rows.collect::<Value>()))
 }
 
 /// When measurements were taken that are kept, the oldest first.
@@ -259,7 +286,7 @@ pub(super) fn samples(call: &Call<'_>, memory: u64, disk: u64, cpus: u64) -> Rep
         let share = mix("memory", time / 60) % 40 + 30;
         json!({
             "time": time, "maxcpu": cpus, "cpu": number(busy), "maxmem": memory, "mem": memory / 100 * share,
-            "memused": memory / 100 * share, "memtotal": memory, "maxdisk": disk, "disk": 0, "loadavg": number(busy * 2.0),
+            "maxdisk": disk, "disk": 0,
             "netin": number(busy * 1_234.5), "netout": number(busy * 987.25), "diskread": 0, "diskwrite": number(busy * 42.5),
         })
     });

@@ -50,7 +50,18 @@ pub(super) fn proxy(
     }
     let (path, host, dead) = place(call, guest)?;
     let user = call.who.full();
-    let wants_password = call.flag("websocket") || call.flag("generate-password");
+    // The display of a virtual machine has a password unless it is a serial port.
+    let serial = call
+        .world
+        .guests
+        .get(&call.vmid("vmid"))
+        .is_some_and(|guest| {
+            let shown = guest.config.get("vga").map_or("", String::as_str);
+            shown.trim_start_matches("type=").starts_with("serial")
+        });
+    let wants_password = call.flag("websocket")
+        || call.flag("generate-password")
+        || guest == Some(Kind::Qemu) && !serial;
     let password = (screen == Screen::Display && wants_password).then(|| {
         let bits = call.world.random();
         format!("{:08x}", bits >> 32)
@@ -60,10 +71,16 @@ pub(super) fn proxy(
     let who = call.who.clone();
     let upid = call.world.begin(&node, task, &id, &who);
     let world = &mut *call.world;
-    if dead {
+    // The node that is asked goes to the guest's by itself, and finds out then that it is away.
+    let away = world.node(&node).is_none_or(|node| !node.online);
+    if away {
+        let text = "command '/usr/bin/termproxy' failed: exit code 255";
+        world.end_task(&upid, Err(text));
+    } else if dead {
         let noun = guest.map_or("VM", Kind::noun);
         world.end_task(&upid, Err(&format!("{noun} {id} not running")));
     }
+    let dead = dead || away;
     let port = world.free_port();
     let ticket = world.access.console_ticket(&path, &user, port, world.now);
     let shown = match &password {

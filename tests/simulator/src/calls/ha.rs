@@ -40,14 +40,11 @@ impl World {
             .map(|(_, row)| row)
     }
 
-    /// The state asked for, where a guest is managed.
+    /// The state asked for, where a guest is managed: not where the manager is told to ignore it.
     pub(crate) fn ha_state(&self, vmid: u32) -> Option<&str> {
         let row = self.ha_resource(vmid)?;
-        Some(
-            row.get("state")
-                .and_then(Value::as_str)
-                .unwrap_or("started"),
-        )
+        let state = row.get("state").and_then(Value::as_str);
+        Some(state.unwrap_or("started")).filter(|state| *state != "ignored")
     }
 
     pub(crate) fn ask_ha(&mut self, vmid: u32, state: &str) {
@@ -338,7 +335,7 @@ fn manager(world: &World) -> Value {
 
 fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (sid, target) = (call.owned("sid"), call.owned("node"));
-    let vmid = vmid_of(&sid).filter(|vmid| call.world.ha_resource(*vmid).is_some());
+    let vmid = vmid_of(&sid).filter(|vmid| call.world.ha_state(*vmid).is_some());
     let Some(vmid) = vmid else {
         return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };

@@ -18,6 +18,16 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "hosts") => Ok(hosts(call)),
         (Post, "hosts") => change_hosts(call),
         (Post, "aplinfo") => template(call),
+        (Get, "subscription") if !may_audit(call) => {
+            let key = super::records::place(call, call.path);
+            if call.world.settings.contains_key(&key) {
+                return None;
+            }
+            Ok(Reply::data(json!({
+                "status": "notfound", "message": "There is no subscription key",
+                "url": "https://www.proxmox.com/en/proxmox-virtual-environment/pricing",
+            })))
+        }
         (Delete, "subscription") => {
             let key = super::records::place(call, call.path);
             call.world.settings.remove(&key);
@@ -37,6 +47,10 @@ pub(super) fn power(call: &mut Call<'_>) -> ApiResult<Reply> {
         call.world.later(60.0, Effect::NodeUp(node));
     }
     Ok(Reply::data(Value::Null))
+}
+
+fn may_audit(call: &Call<'_>) -> bool {
+    call.may(&format!("/nodes/{}", call.owned("node")), "Sys.Audit")
 }
 
 fn list(call: &Call<'_>) -> String {

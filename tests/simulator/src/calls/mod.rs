@@ -22,6 +22,7 @@ mod rights;
 mod rules;
 mod sdn;
 mod sections;
+mod shown;
 mod snapshots;
 mod storage;
 mod tasks;
@@ -273,6 +274,7 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Delete, "/storage/{storage}") => storage::storage_delete(call),
         (Get, "/nodes/{node}/storage") => storage::storage_list(call),
         (Get, "/nodes/{node}/storage/{storage}/status") => storage::storage_status(call),
+        (Get, "/nodes/{node}/storage/{storage}/identity") => return storage::identity(call),
         (Get, "/nodes/{node}/storage/{storage}/rrddata") => storage::storage_samples(call),
         (Get, "/nodes/{node}/storage/{storage}/content") => storage::content(call),
         (Post, "/nodes/{node}/storage/{storage}/content") => storage::allocate(call),

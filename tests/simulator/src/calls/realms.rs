@@ -69,6 +69,15 @@ pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
+/// What a sync does unless told otherwise is written anew, in the order of its keys.
+fn in_order(row: &mut Row) {
+    if let Some(Value::String(text)) = row.get_mut("sync-defaults-options") {
+        let mut parts: Vec<&str> = text.split(',').collect();
+        parts.sort_unstable();
+        *text = parts.join(",");
+    }
+}
+
 /// Makes a realm the one that is offered first.
 fn prefer(world: &mut World) {
     for (_, row) in world.records.get_mut(LIST).into_iter().flatten() {
@@ -91,6 +100,7 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     let mut row = given(call, "realm");
     row.remove("check-connection");
+    in_order(&mut row);
     let names: Vec<&str> = row
         .keys()
         .map(String::as_str)
@@ -122,6 +132,9 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
                 row.ok_or_else(|| ApiError::die(format!("domain '{realm}' does not exist")))?;
             let mut row = shown(&row);
             row.insert("digest".into(), json!(stamp));
+            if realm == "pam" {
+                row.insert("plugin".into(), json!("PVE::Auth::PAM"));
+            }
             Ok(Reply::data(row))
         }
         Method::Delete => {
@@ -139,6 +152,7 @@ pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
             let mut row = row.ok_or_else(|| fail("cannot lookup undefined type!"))?;
             let mut new = given(call, "realm");
             new.remove("check-connection");
+            in_order(&mut new);
             if new.is_empty() && !call.params.contains_key("delete") {
                 return Err(fail("no options specified"));
             }

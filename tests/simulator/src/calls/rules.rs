@@ -116,6 +116,12 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 /// Which addresses a rule is about.
 fn address_version(row: &Row) -> Option<u8> {
+    // Each kind of address has an ICMP of its own.
+    match row.get("proto").and_then(Value::as_str) {
+        Some("icmp") => return Some(4),
+        Some("icmpv6" | "ipv6-icmp") => return Some(6),
+        _ => {}
+    }
     ["source", "dest"]
         .iter()
         .filter_map(|name| row.get(*name)?.as_str())

@@ -235,6 +235,19 @@ pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
     ))
 }
 
+/// Only backup servers tell who they are.
+pub(super) fn identity(call: &Call<'_>) -> Option<ApiResult<Reply>> {
+    let storage = match call.world.storage(&call.owned("storage")) {
+        Ok(storage) => storage,
+        Err(error) => return Some(Err(error)),
+    };
+    (storage.kind != "pbs").then(|| {
+        Err(ApiError::die(
+            "get_identity not implemented for this plugin at /usr/share/perl5/PVE/Storage/Plugin.pm line 2681.",
+        ))
+    })
+}
+
 pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, id) = (call.owned("node"), call.owned("storage"));
     let files = call.world.enabled_storage(&id, &node)?.is_file_based();

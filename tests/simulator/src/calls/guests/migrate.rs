@@ -173,6 +173,10 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         missing.dedup();
         if missing.is_empty() || lxc {
             allowed.push(other.name.as_str());
+            // Where the newest code looks for a reason, it leaves an empty one.
+            if !lxc && world.schema.release().major >= 9 {
+                blocked.insert(other.name.clone(), json!({}));
+            }
         } else {
             blocked.insert(
                 other.name.clone(),

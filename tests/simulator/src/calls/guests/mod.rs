@@ -189,8 +189,11 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
         (
             Kind::Qemu,
             Post,
-            "/{vmid}/status/reboot" | "/{vmid}/status/reset" | "/{vmid}/status/resume"
-            | "/{vmid}/status/suspend" | "/{vmid}/clone",
+            "/{vmid}/status/reboot"
+            | "/{vmid}/status/reset"
+            | "/{vmid}/status/resume"
+            | "/{vmid}/status/suspend"
+            | "/{vmid}/clone",
         )
         | (Kind::Qemu, Get, "/{vmid}/feature") => at_once(no_machine),
         (Kind::Lxc, Post, "/{vmid}/status/start") => later(call, "vzstart", &no_file),
@@ -205,13 +208,17 @@ fn elsewhere(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiResult<Re
         (Kind::Lxc, Post, "/{vmid}/status/resume") => later(
             call,
             "vzresume",
-            &format!("command 'lxc-checkpoint -n {vmid} -r --foreground -D /var/lib/vz/dump' failed: exit code 1"),
+            &format!(
+                "command 'lxc-checkpoint -n {vmid} -r --foreground -D /var/lib/vz/dump' failed: exit code 1"
+            ),
         ),
         (Kind::Lxc, Post, "/{vmid}/snapshot/{snapname}/rollback") => {
             later(call, "vzrollback", &no_file)
         }
         (Kind::Lxc, Post, "/{vmid}/snapshot") => later(call, "vzsnapshot", &no_file),
-        (Kind::Lxc, Delete, "/{vmid}/snapshot/{snapname}") => later(call, "vzdelsnapshot", &no_file),
+        (Kind::Lxc, Delete, "/{vmid}/snapshot/{snapname}") => {
+            later(call, "vzdelsnapshot", &no_file)
+        }
         (Kind::Lxc, Get, "/{vmid}/interfaces") => Some(Ok(Reply::data(Value::Null))),
         (_, Put, "/{vmid}/snapshot/{snapname}/config") if call.text("description").is_none() => {
             Some(Ok(Reply::data(Value::Null)))

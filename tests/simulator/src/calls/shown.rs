@@ -1,0 +1,182 @@
+//! What the server shows of an entry: members that nobody gave, and given ones that it keeps to itself.
+//!
+//! Most handlers hand out a section of a configuration file as it is, which has its type and no id; those of lists add
+//! the id. (PVE/API2/Backup.pm, API2/Jobs/RealmSync.pm, API2/Cluster/{MetricServer,Mapping/*}.pm, API2/ACMEPlugin.pm)
+
+use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
+
+use super::Call;
+use super::records::{Row, field};
+use crate::formats::next_run;
+use crate::world::World;
+
+/// Whether an entry stands alone or in its list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    List,
+    Alone,
+}
+
+/// Makes of an entry, as it was given, what the server shows. `held` is all that is known of it.
+pub(super) fn complete(
+    call: &Call<'_>,
+    list: &str,
+    id: &str,
+    held: &Row,
+    stamp: &str,
+    view: View,
+    row: &mut Row,
+) {
+    let alone = view == View::Alone;
+    if let Some(kind) = list.strip_prefix("/cluster/mapping/") {
+        row.insert("type".into(), json!(kind));
+        row.insert("digest".into(), json!(stamp));
+        if alone {
+            row.remove("id");
+        } else if call.params.contains_key("check-node") {
+            let found = if kind == "usb" { "errors" } else { "checks" };
+            row.insert(found.into(), checks(call, held));
+        }
+        return;
+    }
+    match list {
+        "/cluster/metrics/server" if alone => {
+            row.remove("id");
+            row.remove("digest");
+        }
+        "/cluster/metrics/server" => {
+            row.retain(|key, _| matches!(key.as_str(), "id" | "type" | "server" | "port"));
+            let off = field(held, "disable") == "1";
+            row.insert("disable".into(), json!(u8::from(off)));
+        }
+        "/cluster/acme/plugins" => {
+            row.insert("plugin".into(), json!(id));
+            row.insert("digest".into(), json!(stamp));
+            row.remove("id");
+        }
+        "/cluster/backup" => {
+            times(call.world, row, view);
+        }
+        "/cluster/jobs/realm-sync" => {
+            row.insert("type".into(), json!("realm-sync"));
+            row.remove("digest");
+            if alone {
+                row.remove("id");
+            } else {
+                row.insert("last-run".into(), Value::Null);
+                times(call.world, row, view);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// When a job runs. How it was said in former times is not told any more.
+fn times(world: &World, row: &mut Row, view: View) {
+    let days = row.remove("dow");
+    if let Some(Value::String(time)) = row.remove("starttime") {
+        let days = days.as_ref().and_then(Value::as_str);
+        let every = "mon,tue,wed,thu,fri,sat,sun";
+        let schedule = match days.filter(|days| *days != every) {
+            Some(days) => format!("{days} {time}"),
+            None => time,
+        };
+        row.insert("schedule".into(), json!(schedule));
+    }
+    let next = (row.get("schedule").and_then(Value::as_str))
+        .and_then(|schedule| next_run(schedule, world.now.as_secs()));
+    if let Some(next) = next.filter(|_| view == View::List) {
+        row.insert("next-run".into(), json!(next));
+    }
+}
+
+/// What a node finds wrong with what a mapping says of it.
+fn checks(call: &Call<'_>, held: &Row) -> Value {
+    let node = call.owned("check-node");
+    let entries: Vec<&str> = match field(held, "map") {
+        Value::Array(entries) => entries.iter().filter_map(Value::as_str).collect(),
+        Value::String(entry) => vec![entry],
+        _ => Vec::new(),
+    };
+    let of_node = |entry: &&str| {
+        let mut parts = entry.split(',').filter_map(|part| part.split_once('='));
+        parts.any(|(key, value)| key == "node" && value == node)
+    };
+    match entries.iter().any(of_node) {
+        true => json!([]),
+        false => {
+            json!([{ "severity": "warning", "message": format!("No mapping for node {node}.") }])
+        }
+    }
+}
+
+/// The tags that the caller may give to guests, from those that guests have and those that the cluster knows.
+pub(super) fn allowed_tags(call: &Call<'_>) -> Value {
+    let settings = call.world.settings.get("/cluster/options");
+    let text = |key: &str| {
+        let value = settings.and_then(|row| row.get(key));
+        value.and_then(Value::as_str).unwrap_or("").to_owned()
+    };
+    let access = text("user-tag-access");
+    let part = |name: &str| {
+        let mut parts = access.split(',').filter_map(|part| part.split_once('='));
+        parts.find_map(|(key, value)| (key == name).then_some(value))
+    };
+    let privileged = call.may("/", "Sys.Modify");
+    let allow = part("user-allow").unwrap_or("free");
+    let split = |list: &str| -> Vec<String> {
+        let tags = list.split(';').filter(|tag| !tag.is_empty());
+        tags.map(str::to_owned).collect()
+    };
+    let mut tags = std::collections::BTreeSet::new();
+    if allow != "none" || privileged {
+        tags.extend(split(part("user-allow-list").unwrap_or("")));
+    }
+    if matches!(allow, "free" | "existing") || privileged {
+        for (vmid, guest) in &call.world.guests {
+            if privileged || call.may(&format!("/vms/{vmid}"), "VM.Audit") {
+                let own = guest.config.get("tags").map_or("", String::as_str);
+                tags.extend(crate::formats::split_list(own).map(str::to_owned));
+            }
+        }
+    }
+    let registered = split(&text("registered-tags"));
+    if privileged {
+        tags.extend(registered);
+    } else {
+        tags.retain(|tag| !registered.contains(tag));
+    }
+    json!(tags)
+}
+
+/// Options of the data centre beyond those that were set, or fewer of them for who may not see all.
+pub(super) fn options(call: &Call<'_>, row: &mut Row) {
+    if call.method != Method::Get || call.path != "/cluster/options" {
+        return;
+    }
+    if call.may("/", "Sys.Audit") {
+        row.entry("mac_prefix").or_insert_with(|| json!("BC:24:11"));
+        let text = row.get("description").and_then(Value::as_str).unwrap_or("");
+        // A comment in the file, whose last line ends.
+        let text = match text.is_empty() || text.ends_with('\n') {
+            true => text.to_owned(),
+            false => format!("{text}\n"),
+        };
+        row.insert("description".into(), json!(text));
+        let held = call.world.settings.get(call.path);
+        if let Some(Value::String(list)) = held.and_then(|row| row.get("registered-tags")) {
+            let tags: Vec<&str> = list.split(';').collect();
+            row.insert("registered-tags".into(), json!(tags));
+        }
+        if let Some(Value::Object(access)) = row.get_mut("user-tag-access")
+            && let Some(Value::String(list)) = access.get("user-allow-list").cloned()
+        {
+            let list: Vec<&str> = list.split(';').collect();
+            access.insert("user-allow-list".into(), json!(list));
+        }
+    } else {
+        row.retain(|key, _| matches!(key.as_str(), "console" | "tag-style"));
+    }
+    row.insert("allowed-tags".into(), allowed_tags(call));
+}
