@@ -9,11 +9,14 @@ use std::time::Duration;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::tls::Fingerprint;
 use proxmox_api::{Client, ClientBuilder, Error, Secret, Value};
-use proxmox_simulator::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, releases};
+use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET, releases};
 use serde_json::json;
 
 use crate::answer::{Answer, Fit};
 use crate::call::{Call, Words};
+
+/// root's password in a simulator: the client keeps it out of all texts, so it is no word that may stand in one.
+const PASSWORD: &str = "Simulated-root-8006";
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +216,7 @@ impl Server {
         let builder = place.builder().map_err(|error| error.to_string())?;
         let builder = match (&place, &access.token, &access.password) {
             // As the other server is called: with a ticket more is allowed.
-            (Place::Simulator(_), _, Some(_)) => builder.password("root@pam", ROOT_PASSWORD),
+            (Place::Simulator(_), _, Some(_)) => builder.password("root@pam", PASSWORD),
             (Place::Simulator(_), ..) => builder.api_token(TOKEN_ID, TOKEN_SECRET),
             (Place::Environment, ..) => builder,
             (_, Some((id, secret)), _) => builder.api_token(id, secret.clone()),
@@ -423,7 +426,10 @@ async fn simulator(release: Option<&str>, like: Option<&Server>) -> Result<Simul
                 .filter(|r| known.contains(r))
         })
         .unwrap_or(newest);
-    let mut builder = Simulator::builder().release(release).time_factor(0.01);
+    let mut builder = Simulator::builder()
+        .release(release)
+        .time_factor(0.01)
+        .user("root@pam", PASSWORD);
     let Some(like) = like else {
         let builder = builder.node("pve1").node("pve2");
         return builder.start().await.map_err(|error| error.to_string());

@@ -525,7 +525,11 @@ pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
             .cloned()
             .collect()
     };
+    // What no administrator but root@pam and those of the role Administrator have (pve-access-control
+    // `AccessControl.pm`, `create_roles`).
     let root_like = [
+        "Mapping.Modify",
+        "Realm.Allocate",
         "Sys.Modify",
         "Sys.PowerMgmt",
         "Sys.Incoming",
@@ -535,10 +539,7 @@ pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
     let roles = [
         ("Administrator", all.clone()),
         ("NoAccess", BTreeSet::new()),
-        (
-            "PVEAdmin",
-            pick(&|p| !root_like.contains(&p) && !p.starts_with("Realm.")),
-        ),
+        ("PVEAdmin", pick(&|p| !root_like.contains(&p))),
         ("PVEAuditor", pick(&|p| p.ends_with(".Audit"))),
         ("PVEDatastoreAdmin", pick(&|p| p.starts_with("Datastore."))),
         (
@@ -581,6 +582,10 @@ pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
                         | "VM.Config.CDROM"
                         | "VM.Config.Cloudinit"
                         | "VM.Console"
+                        | "VM.GuestAgent.Audit"
+                        | "VM.GuestAgent.FileRead"
+                        | "VM.GuestAgent.FileSystemMgmt"
+                        | "VM.GuestAgent.FileWrite"
                         | "VM.PowerMgmt"
                 )
             }),
@@ -747,7 +752,7 @@ impl World {
             path.split('/')
                 .map(
                     |part| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
-                        Some(name) => params.get(name).cloned().unwrap_or_default(),
+                        Some(name) => params.get(name).cloned().unwrap_or_else(|| "-".to_owned()),
                         None => part.to_owned(),
                     },
                 )

@@ -409,7 +409,9 @@ async fn jobs_name_guests() {
     assert_eq!(column(&get(&pve, bare).await, "vmid"), [101]);
     let job = get(&pve, jobs).await[0].clone();
     assert_eq!((&job["enabled"], &job["vmid"]), (&json!(1), &json!("100")));
-    assert_eq!(job["prune-backups"], json!({ "keep-last": 3 }));
+    // A property string that is taken apart has texts in it.
+    assert_eq!(job["prune-backups"], json!({ "keep-last": "3" }));
+    assert!(job["next-run"].is_u64(), "{job}");
     let one = format!("{jobs}/{}", job["id"].as_str().expect("an id"));
     did(&pve, "PUT", &one, "all=1&exclude=100&delete=vmid").await;
     assert_eq!(column(&get(&pve, bare).await, "vmid"), [100]);
@@ -450,7 +452,8 @@ async fn jobs_name_guests() {
 #[tokio::test]
 async fn options_and_everything_else_are_held() {
     let pve = pve().await;
-    assert_eq!(get(&pve, "/cluster/options").await, json!({}));
+    let bare = json!({ "allowed-tags": [], "description": "", "mac_prefix": "BC:24:11" });
+    assert_eq!(get(&pve, "/cluster/options").await, bare);
     did(
         &pve,
         "PUT",
@@ -462,8 +465,27 @@ async fn options_and_everything_else_are_held() {
     let options = get(&pve, "/cluster/options").await;
     assert_eq!(
         options,
-        json!({ "max_workers": 4, "migration": { "type": "insecure" } })
+        json!({
+            "allowed-tags": [], "description": "", "mac_prefix": "BC:24:11", "max_workers": 4,
+            "migration": { "type": "insecure" },
+        })
     );
+    // What is registered is split, and so is what users may give.
+    did(
+        &pve,
+        "PUT",
+        "/cluster/options",
+        "registered-tags=b%3Ba&user-tag-access=user-allow%3Dlist,user-allow-list%3Dd%3Bc&description=x",
+    )
+    .await;
+    let options = get(&pve, "/cluster/options").await;
+    assert_eq!(options["registered-tags"], json!(["b", "a"]));
+    assert_eq!(
+        options["user-tag-access"]["user-allow-list"],
+        json!(["d", "c"])
+    );
+    assert_eq!(options["allowed-tags"], json!(["a", "b", "c", "d"]));
+    assert_eq!(options["description"], "x\n");
 
     let networks = "/nodes/pve1/network";
     assert_eq!(
@@ -623,7 +645,7 @@ async fn cloud_init_and_containers_split_name_servers_each_in_their_way() {
     for (given, dumped) in [
         (
             "192.0.2.1%2C192.0.2.2",
-            "    - type: nameserver\n      address:\n      - '192.0.2.1,192.0.2.2'\n",
+            "    - type: nameserver\n      address:\n      - '192.0.2.1,192.0.2.2'\n      search:\n      - 'example.org'\n",
         ),
         (
             "192.0.2.1+192.0.2.2&searchdomain=a.example+b.example",
@@ -647,4 +669,75 @@ async fn cloud_init_and_containers_split_name_servers_each_in_their_way() {
         get(&pve, container).await["nameserver"],
         "192.0.2.1 192.0.2.2"
     );
+}
+
+/// Handlers hand out sections of files as they are: with a type, without an id, and lists with the id.
+#[tokio::test]
+async fn entries_are_shown_as_the_handlers_show_them() {
+    let pve = pve().await;
+    for (list, form, id, listed, alone) in [
+        (
+            "/cluster/mapping/dir",
+            "id=d1&map=node%3Dpve1,path%3D/srv",
+            "d1",
+            "digest id map type",
+            "digest map type",
+        ),
+        (
+            "/cluster/mapping/usb",
+            "id=u1&map=node%3Dpve1,id%3Dabcd:ef01",
+            "u1",
+            "digest id map type",
+            "digest map type",
+        ),
+        (
+            "/cluster/metrics/server/m1",
+            "type=graphite&server=192.0.2.9&port=2003&path=a.b",
+            "m1",
+            "disable id port server type",
+            "path port server type",
+        ),
+        (
+            "/cluster/acme/plugins",
+            "id=p1&type=dns&api=cf",
+            "p1",
+            "api digest plugin type",
+            "api digest plugin type",
+        ),
+        (
+            "/cluster/jobs/realm-sync/j1",
+            "realm=ld&schedule=daily&enabled=1",
+            "j1",
+            "enabled id last-run next-run realm schedule type",
+            "enabled realm schedule type",
+        ),
+    ] {
+        if list.contains("realm-sync") {
+            let realm = "realm=ld&type=ldap&server1=192.0.2.3&base_dn=dc%3Da&user_attr=uid\
+                         &sync-defaults-options=scope%3Dusers,remove-vanished%3Dacl";
+            did(&pve, "POST", "/access/domains", realm).await;
+            let realm = get(&pve, "/access/domains/ld").await;
+            assert_eq!(
+                realm["sync-defaults-options"],
+                "remove-vanished=acl,scope=users"
+            );
+        }
+        did(&pve, "POST", list, form).await;
+        let names = |row: &Value| -> String {
+            let row = row.as_object().expect("an object");
+            row.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let list = list.trim_end_matches(&format!("/{id}")).to_owned();
+        let rows = get(&pve, &list).await;
+        assert_eq!(names(&rows[0]), listed, "{list}");
+        assert_eq!(
+            names(&get(&pve, &format!("{list}/{id}")).await),
+            alone,
+            "{list}"
+        );
+    }
+    let checked = query(&pve, "/cluster/mapping/dir", "check-node=pve1").await;
+    assert_eq!(checked[0]["checks"], json!([]));
+    let checked = query(&pve, "/cluster/mapping/usb", "check-node=pve2").await;
+    assert_eq!(checked[0]["errors"][0]["severity"], "warning");
 }

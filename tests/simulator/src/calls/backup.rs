@@ -126,10 +126,6 @@ fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
 
 /// `POST /nodes/{node}/vzdump`: what it takes of guests on this node; those elsewhere are none of its business.
 pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
-    if call.flag("stdout") {
-        let text = "option is only allowed on the command line interface.";
-        return Err(ApiError::parameter("stdout", text));
-    }
     check(call, true)?;
     let node = call.owned("node");
     let all = call.flag("all")
@@ -209,6 +205,9 @@ pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
 /// `GET /nodes/{node}/vzdump/extractconfig`: the configuration as its file has it.
 pub(super) fn config(call: &Call<'_>) -> ApiResult<Reply> {
     let (node, volid) = (call.owned("node"), call.owned("volume"));
+    if let Some(Err(text)) = crate::formats::check("pve-volume-id", &volid) {
+        return Err(ApiError::die(text.trim_end()));
+    }
     let key = call.world.volume_key(&node, &volid);
     let Some(volume) = call.world.volumes.get(&key) else {
         return Err(ApiError::die(format!("volume '{volid}' does not exist")));
@@ -226,7 +225,7 @@ fn rule(call: &Call<'_>) -> Vec<(String, usize)> {
         let storage = call.world.storages.get(&call.owned("storage"))?;
         storage.settings.get("prune-backups").cloned()
     });
-    let text = text.unwrap_or_else(|| "keep-all=1".to_owned());
+    let text = text.unwrap_or_default();
     (text.split(','))
         .filter_map(|part| part.split_once('='))
         .filter_map(|(key, count)| Some((key.to_owned(), count.parse().ok()?)))

@@ -153,10 +153,7 @@ pub(super) fn check_ticket(call: &Call<'_>) -> ApiResult<Reply> {
     if known {
         Ok(Reply::data(Value::Null))
     } else {
-        Err(ApiError::raise(
-            401,
-            "permission denied - invalid PVEVNC ticket",
-        ))
+        Err(ApiError::raise(401, "authentication failure"))
     }
 }
 

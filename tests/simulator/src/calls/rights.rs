@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::{Kind, parse_volume_name};
+use crate::guest::{Kind, is_file_name, parse_volume_name};
 
 /// What a handler asks for.
 enum Need {
@@ -689,6 +689,10 @@ fn password(call: &Call<'_>) -> ApiResult<()> {
 
 /// What backups may be told, now or in a job.
 fn backup_options(call: &Call<'_>) -> ApiResult<()> {
+    if call.path == "/nodes/{node}/vzdump" && call.flag("stdout") {
+        let text = "option is only allowed on the command line interface.";
+        return Err(ApiError::parameter("stdout", text));
+    }
     call.only_root(
         &["tmpdir", "dumpdir", "script", "job-id"],
         "Only root may set this option.",
@@ -762,6 +766,19 @@ fn volume_id(call: &Call<'_>) -> String {
 
 fn read_volume(call: &Call<'_>) -> ApiResult<()> {
     let wanted = call.path.contains("file-restore").then_some("backup");
+    let volume = call.owned("volume");
+    let name = volume
+        .split_once(':')
+        .map_or(volume.as_str(), |(_, name)| name);
+    let files = call
+        .world
+        .storage(&call.owned("storage"))
+        .is_ok_and(|storage| storage.is_file_based());
+    if files && !is_file_name(name) {
+        return Err(ApiError::die(format!(
+            "unable to parse directory volume name '{name}'"
+        )));
+    }
     call.require_volume(None, &volume_id(call), wanted)
 }
 
@@ -835,6 +852,16 @@ const HOST_COMMANDS: &str = "xen-event-list xen-event-inject wavcapture watchdog
     drive_mirror drive_del drive_backup drive_add device_del device_add client_migrate_info \
     chardev-remove chardev-change chardev-add change block_stream backup";
 
+/// Those that an administrator of the whole cluster may give (qemu-server `API2/Qemu/HMPPerms.pm`).
+const MACHINE_COMMANDS: &str = "gpa2hpa gpa2hva i announce_self backup_cancel balloon block_job_cancel block_job_complete \
+    block_job_pause block_job_resume block_job_set_speed block_resize block_set_io_throttle boot_set calc_dirty_rate \
+    cancel_vcpu_dirty_limit chardev-send-break closefd commit cont c cpu delvm eject exit_preconfig expire_password getfd \
+    gva2gpa loadvm log migrate_cancel migrate_continue migrate_pause migrate_set_capability migrate_set_parameter \
+    migrate_start_postcopy mouse_button mouse_move mouse_set one-insn-per-tb print p qemu-io qom-get qom-list quit q \
+    replay_break replay_delete_break replay_seek ringbuf_read ringbuf_write savevm sendkey set_link set_password \
+    set_vcpu_dirty_limit snapshot_blkdev_internal snapshot_delete_blkdev_internal stopcapture stop s sum sync-profile \
+    system_powerdown system_reset system_wakeup trace-event x x_colo_lost_heartbeat xp";
+
 fn monitor(call: &Call<'_>) -> ApiResult<()> {
     let command = call.owned("command");
     let word = command.split_whitespace().next().unwrap_or("");
@@ -844,6 +871,11 @@ fn monitor(call: &Call<'_>) -> ApiResult<()> {
     let sorted = call.world.schema.release().major >= 9;
     if sorted && HOST_COMMANDS.split_whitespace().any(|own| own == word) {
         return Err(ApiError::die(format!("root-only command '{word}'")));
+    }
+    if sorted && !MACHINE_COMMANDS.split_whitespace().any(|own| own == word) {
+        return Err(ApiError::die(format!(
+            "command '{word}' non-existent or not assigned a required permission yet, limiting to root user"
+        )));
     }
     call.require("/", &["Sys.Modify"])
 }

@@ -588,6 +588,25 @@ pub(crate) fn volume_of(disk: &str) -> &str {
 }
 
 /// What a volume is, from its name on its storage: its content, and the guest it belongs to.
+/// Whether a volume may be called so where volumes are files (pve-storage `Storage/Plugin.pm`, `parse_volname`).
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let Some((folder, file)) = name.split_once('/') else {
+        return false;
+    };
+    let ends = |endings: &[&str]| endings.iter().any(|ending| file.ends_with(ending));
+    let plain = !file.is_empty() && !file.contains('/');
+    match folder {
+        "iso" => plain && ends(&[".iso", ".img", ".ISO", ".IMG"]),
+        "vztmpl" => plain && ends(&[".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2", ".tar"]),
+        "snippets" => plain,
+        "import" => plain && ends(&[".ova", ".ovf", ".qcow2", ".raw", ".vmdk"]),
+        "backup" => {
+            plain && (file.split('.').any(|part| matches!(part, "tar" | "vma")) || ends(&[".tgz"]))
+        }
+        _ => folder.parse::<u32>().is_ok() && !file.contains(char::is_whitespace),
+    }
+}
+
 pub(crate) fn parse_volume_name(name: &str) -> (&'static str, Option<u32>) {
     let first = |text: &str| -> Option<u32> { text.split(['-', '/', '.']).next()?.parse().ok() };
     if let Some((directory, file)) = name.split_once('/') {

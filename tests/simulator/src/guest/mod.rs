@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use self::disks::size_of;
 pub(crate) use self::disks::{
-    Feature, as_new_disk, is_cloud_init, parse_size, parse_volume_name, volume_of,
+    Feature, as_new_disk, is_cloud_init, is_file_name, parse_size, parse_volume_name, volume_of,
 };
 use crate::calls::remote::Target;
 use crate::error::{ApiError, ApiResult};
