@@ -101,8 +101,18 @@ pub(crate) fn json(body: &[u8]) -> Result<Params, String> {
             format!("malformed JSON string: {error}")
         }
     })?;
-    let Value::Object(map) = value else {
-        return Err("Not a HASH reference".to_owned());
+    // What is no object is taken for one all the same, which only nothing can become.
+    let no_map = |text: &str| {
+        Err(format!(
+            "Can't use string (\"{text}\") as a HASH ref while \"strict refs\" in use"
+        ))
+    };
+    let map = match value {
+        Value::Object(map) => map,
+        Value::Null => return Ok(Params::new()),
+        Value::String(text) => return no_map(&text),
+        Value::Number(number) => return no_map(&perl_number(&number)),
+        Value::Array(_) | Value::Bool(_) => return Err("Not a HASH reference".to_owned()),
     };
     Ok(map
         .into_iter()
@@ -177,7 +187,17 @@ mod tests {
         assert_eq!(text(&p, "d").as_deref(), Some("1"));
         assert!(!p.contains_key("e"));
         assert_eq!(p["g"], Param::Map);
-        assert!(json(b"[1]").is_err_and(|e| e.contains("HASH")));
+        for (body, text) in [
+            ("[1]", "Not a HASH reference"),
+            ("0", "Can't use string (\"0\") as a HASH ref"),
+            ("\"x\"", "Can't use string (\"x\") as a HASH ref"),
+        ] {
+            assert!(
+                json(body.as_bytes()).is_err_and(|e| e.starts_with(text)),
+                "{body}"
+            );
+        }
+        assert_eq!(json(b"null").map(|p| p.len()), Ok(0));
         assert!(json(b"{").is_err());
     }
 }

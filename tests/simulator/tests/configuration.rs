@@ -741,3 +741,103 @@ async fn entries_are_shown_as_the_handlers_show_them() {
     let checked = query(&pve, "/cluster/mapping/usb", "check-node=pve2").await;
     assert_eq!(checked[0]["errors"][0]["severity"], "warning");
 }
+
+#[tokio::test]
+async fn targets_and_matchers_hold_by_their_names() {
+    let pve = pve().await;
+    let (mails, gotify) = (
+        "/cluster/notifications/endpoints/sendmail",
+        "/cluster/notifications/endpoints/gotify",
+    );
+    let matchers = "/cluster/notifications/matchers";
+    did(&pve, "POST", mails, "name=m1&mailto=a%40example.org").await;
+    did(&pve, "POST", matchers, "name=k1&target=m1&mode=any").await;
+    for (method, path, form, status, text) in [
+        (
+            "POST",
+            gotify,
+            "name=m1&server=x&token=t",
+            400,
+            "Cannot create 'm1', an entity with the same name",
+        ),
+        (
+            "POST",
+            matchers,
+            "name=m1",
+            400,
+            "Cannot create 'm1', an entity with the same name",
+        ),
+        (
+            "POST",
+            mails,
+            "name=m2",
+            400,
+            "must at least provide one recipient",
+        ),
+        (
+            "POST",
+            matchers,
+            "name=k2&target=nothing",
+            404,
+            "endpoint 'nothing' does not exist",
+        ),
+        (
+            "DELETE",
+            "/cluster/notifications/endpoints/sendmail/m1",
+            "",
+            400,
+            "cannot delete 'm1', referenced by: k1",
+        ),
+        (
+            "DELETE",
+            "/cluster/notifications/endpoints/sendmail/m9",
+            "",
+            404,
+            "endpoint 'm9' not found",
+        ),
+        (
+            "DELETE",
+            "/cluster/notifications/matchers/k9",
+            "",
+            404,
+            "matcher 'k9' not found",
+        ),
+        (
+            "PUT",
+            "/cluster/notifications/matchers/k1",
+            "mode=all&digest=00",
+            400,
+            "detected modified configuration",
+        ),
+        (
+            "PUT",
+            "/cluster/notifications/endpoints/sendmail/m1",
+            "delete=mailto",
+            400,
+            "must at least provide one",
+        ),
+    ] {
+        let answer = ask(&pve, method, path, form).await;
+        assert_eq!(answer.status, status, "{method} {path}?{form}");
+        let told = answer.json()["message"].to_string();
+        assert!(told.contains(text), "{method} {path}?{form}: {told}");
+    }
+    // What every installation has cannot be removed, only be as it was.
+    let builtin = "/cluster/notifications/matchers/default-matcher";
+    did(&pve, "PUT", builtin, "mode=any").await;
+    assert_eq!(get(&pve, builtin).await["origin"], "modified-builtin");
+    did(&pve, "DELETE", builtin, "").await;
+    let row = get(&pve, builtin).await;
+    assert_eq!(
+        (&row["origin"], &row["mode"]),
+        (&json!("builtin"), &json!("all"))
+    );
+    did(&pve, "DELETE", "/cluster/notifications/matchers/k1", "").await;
+    did(
+        &pve,
+        "DELETE",
+        "/cluster/notifications/endpoints/sendmail/m1",
+        "",
+    )
+    .await;
+}

@@ -13,6 +13,7 @@ mod guests;
 mod ha;
 mod host;
 mod network;
+mod notified;
 mod pools;
 mod ports;
 mod realms;

@@ -10,7 +10,7 @@ use proxmox_codegen::facts::{Format, Method, Schema, Schemas, Type};
 use serde_json::{Map, Value, json};
 
 use super::shown::{self, View};
-use super::{Call, Reply, ha, network, ports, rules, sdn, sections};
+use super::{Call, Reply, ha, network, notified, ports, rules, sdn, sections};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::params::Param;
@@ -254,8 +254,8 @@ const WORDS: [Words; 23] = [
 /// Lists that are in several places, by the end of their path.
 const ALIASES: &str = "/firewall/aliases";
 const ENTRIES: &str = "/firewall/ipset/{name}";
-const NOTIFIED: &str = "/cluster/notifications/endpoints/";
-const MATCHERS: &str = "/cluster/notifications/matchers";
+pub(super) const NOTIFIED: &str = "/cluster/notifications/endpoints/";
+pub(super) const MATCHERS: &str = "/cluster/notifications/matchers";
 
 fn words_of(list: &str) -> Option<&'static Words> {
     WORDS.iter().find(|words| {
@@ -732,7 +732,8 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         needs_set(call, &key, &id)?;
     }
     let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
-    check_digest(call, &stamp)?;
+    check_digest(call, &stamp).map_err(|error| notified::stale(list.path, error))?;
+    notified::may_make(call, list.path, &id, &row)?;
     let old = call.text("rename").map(str::to_owned);
     let rows = call.world.records.entry(key.clone()).or_default();
     let at = |id: &str| rows.iter().position(|(own, _)| own == id);
@@ -971,7 +972,7 @@ fn may_change(
         .map(String::as_str)
         .filter(|name| *name != "type")
         .collect();
-    let delete = call.owned("delete");
+    let delete = listed(call.params.get("delete")).join(",");
     let deleted: Vec<&str> = split_list(&delete).collect();
     let kind = field(planned, "type").as_str().unwrap_or("");
     let doing = match list.path.strip_prefix("/cluster/sdn/") {
@@ -987,7 +988,7 @@ fn may_change(
     } else if list.path == "/cluster/ha/rules" {
         ha::verify(call, id, planned, false)?;
     }
-    Ok(())
+    notified::may_be(call, list.path, planned)
 }
 
 fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
@@ -996,9 +997,9 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let mut row = given(call, list.id);
     let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
     if let Err(error) = check_digest(call, &stamp) {
-        return Some(Err(error));
+        return Some(Err(notified::stale(list.path, error)));
     }
-    let delete = call.owned("delete");
+    let delete = listed(call.params.get("delete")).join(",");
     let rename = call.text("rename").map(str::to_owned);
     let rows = call.world.records.entry(key.clone()).or_default();
     if rename
@@ -1035,6 +1036,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         held.remove(name);
     }
     held.extend(row);
+    notified::changed(list.path, held);
     if let Some(name) = rename {
         own.clone_from(&name);
         move_children(call.world, &format!("{key}/{id}"), &format!("{key}/{name}"));
@@ -1076,6 +1078,9 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             _ => format!("{} '{id}' is not empty", noun(list.path)),
         };
         return Some(Err(ApiError::die(text)));
+    }
+    if let Some(done) = notified::remove(call, list.path, &id) {
+        return Some(done.map(|()| Reply::data(Value::Null)));
     }
     let prefix = format!("{below}/");
     call.world
@@ -1389,18 +1394,7 @@ impl World {
             "/cluster/sdn/ipams".into(),
             vec![("pve".to_owned(), row(&[("type", "pve")]))],
         );
-        let mut mail = row(&[("comment", "Mail to root@pam"), ("origin", "builtin")]);
-        mail.insert("mailto-user".into(), json!(["root@pam"]));
-        self.records.insert(
-            format!("{NOTIFIED}sendmail"),
-            vec![("mail-to-root".to_owned(), mail)],
-        );
-        let mut matcher = row(&[("mode", "all"), ("origin", "builtin")]);
-        matcher.insert("target".into(), json!(["mail-to-root"]));
-        self.records.insert(
-            MATCHERS.into(),
-            vec![("default-matcher".to_owned(), matcher)],
-        );
+        self.configure_notifications();
         self.configure_realms();
         self.apply_sdn();
     }

@@ -1,0 +1,133 @@
+//! Targets and matchers of notifications, which hold by names that all of them share (proxmox-notify `api/mod.rs`,
+//! `api/sendmail.rs`, `api/smtp.rs`, `api/matcher.rs`).
+
+use serde_json::{Value, json};
+
+use super::Call;
+use super::records::{MATCHERS, NOTIFIED, Row, Rows, field};
+use crate::error::{ApiError, ApiResult};
+use crate::world::World;
+
+fn is_ours(list: &str) -> bool {
+    list == MATCHERS || list.starts_with(NOTIFIED)
+}
+
+fn bad(text: impl Into<String>) -> ApiError {
+    ApiError::raise(400, text)
+}
+
+fn has(rows: &Rows, id: &str) -> bool {
+    rows.iter().any(|(own, _)| own == id)
+}
+
+fn texts<'a>(row: &'a Row, key: &str) -> Vec<&'a str> {
+    match field(row, key) {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        Value::String(text) => vec![text],
+        _ => Vec::new(),
+    }
+}
+
+/// Refuses an entry that cannot be made.
+pub(super) fn may_make(call: &Call<'_>, list: &str, id: &str, row: &Row) -> ApiResult<()> {
+    if !is_ours(list) {
+        return Ok(());
+    }
+    let mut lists = call.world.records.iter().filter(|(list, _)| is_ours(list));
+    if lists.any(|(_, rows)| has(rows, id)) {
+        return Err(bad(format!(
+            "Cannot create '{id}', an entity with the same name already exists"
+        )));
+    }
+    may_be(call, list, row)
+}
+
+/// Refuses an entry as it would be.
+pub(super) fn may_be(call: &Call<'_>, list: &str, row: &Row) -> ApiResult<()> {
+    let mail = [format!("{NOTIFIED}sendmail"), format!("{NOTIFIED}smtp")];
+    let to = ["mailto", "mailto-user"];
+    if mail.iter().any(|own| own == list) && !to.iter().any(|key| row.contains_key(*key)) {
+        return Err(bad(
+            "must at least provide one recipient, either in mailto or in mailto-user",
+        ));
+    }
+    if list == MATCHERS {
+        let known = |target: &str| {
+            let mut lists = call.world.records.iter();
+            lists.any(|(list, rows)| list.starts_with(NOTIFIED) && has(rows, target))
+        };
+        let targets = texts(row, "target");
+        let missing = targets.into_iter().find(|target| !known(target));
+        if let Some(target) = missing {
+            let text = format!("endpoint '{target}' does not exist");
+            return Err(ApiError::raise(404, text));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to remove a target that a matcher names. What every installation has is not removed but as it was again.
+pub(super) fn remove(call: &mut Call<'_>, list: &str, id: &str) -> Option<ApiResult<()>> {
+    if !is_ours(list) {
+        return None;
+    }
+    let rows = call.world.records.get(list)?;
+    let (_, row) = rows.iter().find(|(own, _)| own == id)?;
+    if field(row, "origin") != "user-created" {
+        let first = defaults(list, id)?;
+        let rows = call.world.records.get_mut(list)?;
+        let (_, row) = rows.iter_mut().find(|(own, _)| own == id)?;
+        *row = first;
+        return Some(Ok(()));
+    }
+    let matchers = call.world.records.get(MATCHERS).into_iter().flatten();
+    let users: Vec<&str> = matchers
+        .filter(|(_, row)| list != MATCHERS && texts(row, "target").contains(&id))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (!users.is_empty()).then(|| {
+        Err(bad(format!(
+            "cannot delete '{id}', referenced by: {}",
+            users.join(", ")
+        )))
+    })
+}
+
+/// An entry that every installation has tells whether it is as it was.
+pub(super) fn changed(list: &str, row: &mut Row) {
+    if is_ours(list) && field(row, "origin") == "builtin" {
+        row.insert("origin".into(), json!("modified-builtin"));
+    }
+}
+
+/// The status of a digest that is out of date.
+pub(super) fn stale(list: &str, error: ApiError) -> ApiError {
+    match is_ours(list) {
+        true => bad(error.message.trim_end()),
+        false => error,
+    }
+}
+
+fn defaults(list: &str, id: &str) -> Option<Row> {
+    let row = if list == MATCHERS && id == "default-matcher" {
+        json!({ "mode": "all", "origin": "builtin", "target": ["mail-to-root"] })
+    } else if list.strip_prefix(NOTIFIED) == Some("sendmail") && id == "mail-to-root" {
+        json!({ "comment": "Mail to root@pam", "origin": "builtin", "mailto-user": ["root@pam"] })
+    } else {
+        return None;
+    };
+    row.as_object().cloned()
+}
+
+impl World {
+    /// Who is told of what before anybody configured it.
+    pub(crate) fn configure_notifications(&mut self) {
+        for (list, id) in [
+            (format!("{NOTIFIED}sendmail"), "mail-to-root"),
+            (MATCHERS.to_owned(), "default-matcher"),
+        ] {
+            let row = defaults(&list, id).unwrap_or_default();
+            self.records.insert(list, vec![(id.to_owned(), row)]);
+        }
+    }
+}
