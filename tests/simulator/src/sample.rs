@@ -379,7 +379,19 @@ pub struct MinimalRequest {
 }
 
 /// What handlers insist on although the schema does not.
-const BEYOND_SCHEMA: [(Method, &str, &str, &str); 5] = [
+const BEYOND_SCHEMA: [(Method, &str, &str, &str); 7] = [
+    (
+        Method::Post,
+        "/cluster/notifications/endpoints/sendmail",
+        "mailto",
+        "admin@example.org",
+    ),
+    (
+        Method::Post,
+        "/cluster/notifications/endpoints/smtp",
+        "mailto",
+        "admin@example.org",
+    ),
     (Method::Put, "/access/acl", "users", "root@pam"),
     (Method::Post, "/nodes/{node}/vzdump", "vmid", "100"),
     (Method::Post, "/nodes/{node}/lxc", "storage", "local-lvm"),

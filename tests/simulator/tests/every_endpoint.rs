@@ -213,9 +213,13 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
                 || says(b"already exists"))
             || answer.status == 404 && says(b"not found")
             || answer.status == 401
-                && ["invalid PVEVNC ticket", "invalid PVETUNNEL ticket"]
-                    .iter()
-                    .any(|end| answer.reason.ends_with(end));
+                && [
+                    "invalid PVEVNC ticket",
+                    "invalid PVETUNNEL ticket",
+                    "authentication failure",
+                ]
+                .iter()
+                .any(|end| answer.reason.ends_with(end));
         if !(matches!(answer.status, 200 | 500) || known_refusal) {
             complaints.push(format!(
                 "{release} {} {} [{form}]: {answer}",
