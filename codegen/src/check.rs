@@ -6,29 +6,30 @@ use crate::ir::{Api, ItemKind, Member};
 use crate::names::{self, Names};
 use crate::overlay::Overlay;
 
-/// Reports names that are no identifiers or stand twice; true if there is none.
-pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) -> bool {
-    let mut check = Check {
-        overlay,
-        clean: true,
-    };
+/// Reports names that are no identifiers or stand twice.
+pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) {
+    let mut check = Check { overlay };
     for area in overlay.areas() {
         check.name(&area.name, "areas.toml");
     }
     for (item, name) in api.items.iter().zip(&names.items) {
         check.name(name, "names.toml");
+        let scope = item.uses.first().map_or("", |at| at.path.as_str());
+        let section = format!("[names.\"{scope}\"]");
         match &item.kind {
             ItemKind::Enum(values) => {
                 let variants = values
                     .iter()
                     .map(|(text, _)| (names::variant(overlay, text), text.as_str()))
                     .chain([("UnknownValue".to_owned(), "any other value")]);
-                check.distinct(name, variants);
+                check.distinct(name, "[variants]", variants);
             }
             ItemKind::PropertyString(string) => {
-                check.distinct(name, members(overlay, &string.members, "unknown"));
+                check.distinct(name, &section, members(overlay, &string.members, "unknown"));
             }
-            ItemKind::Struct(list) => check.distinct(name, members(overlay, list, "extra")),
+            ItemKind::Struct(list) => {
+                check.distinct(name, &section, members(overlay, list, "extra"))
+            }
         }
     }
     let mut steps: BTreeMap<String, Vec<(String, &str)>> = BTreeMap::new();
@@ -36,8 +37,12 @@ pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) -> bool {
         let setters = endpoint
             .parameters
             .iter()
-            .map(|p| (names::setter(overlay, &p.name), p.name.as_str()));
-        check.distinct(&endpoint.key(), setters);
+            .map(|p| (names::setter_of(overlay, p), p.name.as_str()));
+        check.distinct(
+            &endpoint.key(),
+            &format!("[names.\"{}\"]", endpoint.key()),
+            setters,
+        );
         let mut path = endpoint.path.as_str();
         while let Some((above, segment)) = path.rsplit_once('/') {
             let step = names::step(overlay, segment.trim_matches(['{', '}']));
@@ -54,9 +59,8 @@ pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) -> bool {
             .push((verb, "its verb"));
     }
     for (path, ways) in steps {
-        check.distinct(&path, ways.into_iter());
+        check.distinct(&path, "[fields]", ways.into_iter());
     }
-    check.clean
 }
 
 fn members<'a>(
@@ -66,39 +70,44 @@ fn members<'a>(
 ) -> impl Iterator<Item = (String, &'a str)> {
     members
         .iter()
-        .map(move |member| {
-            let wire = if member.family {
-                format!("{}[n]", member.name)
-            } else {
-                member.name.clone()
-            };
-            (names::field(overlay, &wire), member.name.as_str())
-        })
+        .map(move |member| (names::field_of(overlay, member), member.name.as_str()))
         .chain([(reserved.to_owned(), "what is not declared")])
 }
 
 struct Check<'a> {
     overlay: &'a Overlay,
-    clean: bool,
 }
 
 impl Check<'_> {
     fn name(&mut self, name: &str, at: &str) {
-        if syn::parse_str::<syn::Ident>(name).is_err() {
-            self.clean = false;
+        if !names::is_plain(name) {
             self.overlay
                 .problem(format!("{at}: `{name}` cannot be a name in Rust"));
         }
     }
 
-    fn distinct<'n>(&mut self, holder: &str, names: impl Iterator<Item = (String, &'n str)>) {
+    /// `section` is where an entry that settles it would stand.
+    fn distinct<'n>(
+        &mut self,
+        holder: &str,
+        section: &str,
+        names: impl Iterator<Item = (String, &'n str)>,
+    ) {
+        let more = match section.strip_prefix("[names.") {
+            Some(endpoint) if endpoint.contains(' ') => {
+                format!(
+                    "; or, if newer releases call the same parameter so, `\"NEW\" = \"OLD\"` under [renamed.{endpoint}"
+                )
+            }
+            _ => String::new(),
+        };
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         for (name, wire) in names {
             self.name(&name, &format!("{holder}: `{wire}`"));
             if let Some(other) = known.insert(name.clone(), wire) {
-                self.clean = false;
                 self.overlay.problem(format!(
-                    "{holder}: `{other}` and `{wire}` would both be called {name}; say otherwise in names.toml"
+                    "{holder}: `{other}` and `{wire}` would both be called {name}; call one of them \
+                     otherwise in names.toml: `\"{wire}\" = \"{name}_2\"` under {section}{more}"
                 ));
             }
         }

@@ -20,6 +20,8 @@ pub struct Diff {
     pub from: String,
     pub to: String,
     pub added: Vec<Name>,
+    /// What the added ones take and give, a line each.
+    pub about: BTreeMap<Name, Vec<String>>,
     pub removed: Vec<Name>,
     pub changed: BTreeMap<Name, Vec<Change>>,
     /// Property strings behind a named format.
@@ -107,14 +109,42 @@ pub fn compare(old: &Facts, new: &Facts) -> Diff {
         }
     }
     let title = |facts: &Facts| format!("{} {}", facts.product.to_uppercase(), facts.release);
+    let added = missing(&after, &before);
     Diff {
         from: title(old),
         to: title(new),
-        added: missing(&after, &before),
+        about: (added.iter())
+            .map(|name| (name.clone(), about(name, after[name])))
+            .collect(),
+        added,
         removed: missing(&before, &after),
         changed,
         formats: formats(old, new),
     }
+}
+
+/// What an endpoint takes and gives.
+fn about(name: &Name, endpoint: &Endpoint) -> Vec<String> {
+    let in_path = |parameter: &str| name.path.contains(&format!("{{{parameter}}}"));
+    let mut lines: Vec<String> = (endpoint.parameters.properties.iter())
+        .filter(|(parameter, _)| !in_path(parameter))
+        .map(|(parameter, schema)| format!("parameter `{parameter}`: {}", brief(schema)))
+        .collect();
+    let returns = &endpoint.returns;
+    let fields = match (&returns.properties, &returns.items) {
+        (Some(fields), _) => Some(fields),
+        (None, Some(items)) => items.properties.as_ref(),
+        (None, None) => None,
+    };
+    let result = returns.ty.map_or("anything", Type::name);
+    lines.push(match fields.filter(|fields| !fields.is_empty()) {
+        Some(fields) => {
+            let names: Vec<String> = fields.keys().map(|name| format!("`{name}`")).collect();
+            format!("result: {result}, with {}", names.join(", "))
+        }
+        None => format!("result: {result}"),
+    });
+    lines
 }
 
 fn endpoints(facts: &Facts) -> BTreeMap<Name, &Endpoint> {
@@ -589,7 +619,15 @@ impl fmt::Display for Diff {
         {
             return writeln!(f, "\nNo differences.");
         }
-        paths(f, "Endpoints added", &self.added)?;
+        if !self.added.is_empty() {
+            writeln!(f, "\n### Endpoints added ({})\n", self.added.len())?;
+            for name in &self.added {
+                writeln!(f, "- `{name}`")?;
+                for line in self.about.get(name).into_iter().flatten() {
+                    writeln!(f, "  - {line}")?;
+                }
+            }
+        }
         paths(f, "Endpoints removed", &self.removed)?;
         if !self.formats.is_empty() {
             writeln!(f, "\n### Property strings\n")?;

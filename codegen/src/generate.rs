@@ -19,6 +19,8 @@ pub struct Input {
     pub overlay: BTreeMap<String, String>,
     /// `schema/<product>/names.lock`
     pub lock: Option<String>,
+    /// The crate's `Cargo.toml`, whose features have to name the areas; not looked at if it is not given.
+    pub manifest: Option<String>,
     /// Some releases are left out, so overlay entries that match nothing are no problem.
     pub partial: bool,
 }
@@ -130,14 +132,14 @@ impl fmt::Display for Report {
 /// All problems of the run, each naming its file and place.
 pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
-    let releases = corrected(input, &overlay)?;
+    let mut releases = corrected(input, &overlay)?;
+    overlay.rename(&mut releases);
     let mut union = union::merge(&releases);
     settings::settle(&mut union, &overlay);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
-    if !check::check(&api, &names, &overlay) {
-        return Err(overlay.problems());
-    }
+    check::check(&api, &names, &overlay);
+    // Goes on whatever was found: the rest of the overlay is asked for while the crate is written.
     let emitted = emit::emit(&api, &names, &overlay, &releases);
     let proof = emit::proof(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);
@@ -151,7 +153,10 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     report.undocumented = emitted.undocumented;
     report.wordless = emitted.wordless;
     report.undescribed = emitted.undescribed;
-    let problems = overlay.finish();
+    let mut problems = overlay.finish();
+    if let Some(manifest) = &input.manifest {
+        problems.extend(wrong_features(manifest, &emitted.features));
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -164,12 +169,40 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     })
 }
 
+/// The manifest is written by hand; says what its features lack.
+fn wrong_features(manifest: &str, wanted: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let name = "proxmox-api/Cargo.toml";
+    let manifest: toml::Table = match toml::from_str(manifest) {
+        Ok(manifest) => manifest,
+        Err(error) => return vec![format!("{name}: {error}")],
+    };
+    let features = manifest.get("features").and_then(toml::Value::as_table);
+    let list = |feature: &str| -> Option<Vec<String>> {
+        let list = features?.get(feature)?.as_array()?;
+        let names = list.iter().filter_map(toml::Value::as_str);
+        Some(names.map(str::to_owned).collect())
+    };
+    let mut problems = Vec::new();
+    let full = list("full").unwrap_or_default();
+    for (feature, needs) in wanted {
+        if list(feature).as_ref() != Some(needs) {
+            problems.push(format!(
+                "{name}: the features do not match the areas: `{feature} = {needs:?}` under [features]"
+            ));
+        }
+        if !full.contains(feature) {
+            problems.push(format!("{name}: `full` lacks \"{feature}\""));
+        }
+    }
+    problems
+}
+
 /// Every call as data, for pages that list and search them.
 ///
 /// # Errors
 /// All problems of the run, as of [`generate`].
 pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
-    prepared(input, |api, names, overlay, _| {
+    prepared(input, true, |api, names, overlay, _| {
         Ok(emit::catalog(api, names, overlay))
     })
 }
@@ -190,7 +223,7 @@ pub struct Explanation {
 /// # Errors
 /// All problems of the run, as of [`generate`], or that there is no such endpoint.
 pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>> {
-    prepared(input, |api, names, overlay, releases| {
+    prepared(input, true, |api, names, overlay, releases| {
         // Words are asked for while the crate is written.
         emit::emit(api, names, overlay, releases);
         let catalog = emit::catalog(api, names, overlay);
@@ -214,7 +247,8 @@ pub fn explain(input: &Input, endpoint: &str) -> Result<Explanation, Vec<String>
 /// # Errors
 /// All problems of the run, as of [`generate`], or a release that is not among those given.
 pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Value, Vec<String>> {
-    prepared(input, |api, names, overlay, _| {
+    // A document of one release calls everything as that release does.
+    prepared(input, release.is_none(), |api, names, overlay, _| {
         let index = match release {
             None => None,
             Some(release) => {
@@ -235,10 +269,14 @@ pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Va
 /// Hands on what is known of the API once its names are decided.
 fn prepared<T>(
     input: &Input,
+    renamed: bool,
     then: impl FnOnce(&Api, &names::Names, &Overlay, &[Facts]) -> Result<T, Vec<String>>,
 ) -> Result<T, Vec<String>> {
     let overlay = Overlay::read(&input.overlay, input.partial);
-    let releases = corrected(input, &overlay)?;
+    let mut releases = corrected(input, &overlay)?;
+    if renamed {
+        overlay.rename(&mut releases);
+    }
     let mut union = union::merge(&releases);
     settings::settle(&mut union, &overlay);
     let api = ir::lower(&union, &overlay);
@@ -259,7 +297,7 @@ pub fn expected(input: &Input) -> Result<Vec<Facts>, Vec<String>> {
 }
 
 fn corrected(input: &Input, overlay: &Overlay) -> Result<Vec<Facts>, Vec<String>> {
-    let mut problems = Vec::new();
+    let mut problems = overlay.unreadable();
     let mut releases: Vec<Facts> = Vec::new();
     for (name, text) in &input.releases {
         match facts_json::read(text) {

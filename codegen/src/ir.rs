@@ -7,8 +7,8 @@ use serde_json::{Number, Value};
 
 use crate::facts::{Method, Permissions, Release};
 use crate::limits::Limits;
-use crate::overlay::{Overlay, Split};
-use crate::place::Use;
+use crate::overlay::{Overlay, Renamed, Split};
+use crate::place::{Use, suggested};
 use crate::privileges::Privilege;
 use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
 
@@ -66,6 +66,8 @@ pub(crate) struct Endpoint {
     /// Without the placeholders; the required ones first, in the order they are passed.
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) returns: Returns,
+    /// Parameters that newer releases call otherwise.
+    pub(crate) renamed: Vec<Renamed>,
     /// Answers that it takes as a whole.
     pub(crate) settings: Vec<Settings>,
 }
@@ -90,6 +92,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
+    /// What it is called in Rust, where the overlay says so for this place.
+    pub(crate) code: Option<String>,
     pub(crate) ty: Ty,
     pub(crate) required: bool,
     pub(crate) presence: Presence,
@@ -201,6 +205,8 @@ pub(crate) struct PropertyString {
 pub(crate) struct Member {
     /// On the wire; an indexed family's without its `[n]`.
     pub(crate) name: String,
+    /// What it is called in Rust, where the overlay says so for its place.
+    pub(crate) code: Option<String>,
     pub(crate) family: bool,
     pub(crate) ty: Ty,
     pub(crate) required: bool,
@@ -209,6 +215,24 @@ pub(crate) struct Member {
     pub(crate) whole: Presence,
     pub(crate) limits: Limits,
     pub(crate) facts: ValueFacts,
+}
+
+impl Member {
+    /// With its family's mark.
+    pub(crate) fn full_name(&self) -> String {
+        match self.family {
+            true => format!("{}[n]", self.name),
+            false => self.name.clone(),
+        }
+    }
+
+    /// What is called otherwise in Rust makes another type.
+    fn shape_name(&self) -> String {
+        match &self.code {
+            Some(code) => format!("{} {code}", self.name),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// What makes two items one.
@@ -370,6 +394,7 @@ impl Lowering<'_> {
                 // The dump leaves a few out; they are part of the path all the same.
                 None => Parameter {
                     name: name.to_owned(),
+                    code: None,
                     ty: Ty::Text,
                     required: true,
                     presence: endpoint.presence,
@@ -435,6 +460,7 @@ impl Lowering<'_> {
             placeholders,
             parameters,
             returns,
+            renamed: self.overlay.renamed(&key),
             settings: Vec::new(),
         }
     }
@@ -450,6 +476,7 @@ impl Lowering<'_> {
         };
         Parameter {
             name: name.to_owned(),
+            code: self.overlay.name_at(&at),
             ty: if is_secret { hidden(ty) } else { ty },
             required: !field.node.optional && field.presence.covers(whole),
             presence: field.presence,
@@ -477,7 +504,8 @@ impl Lowering<'_> {
                     };
                 }
                 None => self.overlay.problem(format!(
-                    "{key}: the result is a string; say in returns.toml whether it names a task"
+                    "{key}: the result is a string; say in returns.toml whether it names a task: `\"{key}\",` in `tasks`, or \
+                     `\"{key}\" = \"what it says\"` under [texts]"
                 )),
             }
         }
@@ -531,7 +559,7 @@ impl Lowering<'_> {
                 let members = self.members(at, fields, whole);
                 let shape = members
                     .iter()
-                    .map(|m| (m.name.clone(), m.family, m.ty.clone(), m.required))
+                    .map(|m| (m.shape_name(), m.family, m.ty.clone(), m.required))
                     .collect();
                 let mut fresh = Some(members);
                 let id = match self.shapes.get(&Shape::Struct(shape)) {
@@ -540,7 +568,7 @@ impl Lowering<'_> {
                         let members = fresh.take().unwrap_or_default();
                         let shape = members
                             .iter()
-                            .map(|m| (m.name.clone(), m.family, m.ty.clone(), m.required))
+                            .map(|m| (m.shape_name(), m.family, m.ty.clone(), m.required))
                             .collect();
                         self.intern(Shape::Struct(shape), at, || ItemKind::Struct(members))
                     }
@@ -593,7 +621,8 @@ impl Lowering<'_> {
         };
         match (split, &ty) {
             (None, Ty::List(_)) if !at.result => self.overlay.problem(format!(
-                "{}: say in lists.toml how the server splits this list",
+                "{0}: say in lists.toml how the server splits this list: `[[list]]`, `at = [\"{0}\"]`, `split = \"comma\"`, \
+                 `source = \"the file and line that splits it\"`",
                 at.key()
             )),
             (Some(Split::Comma | Split::Blank | Split::Nul), _) if at.owner.is_some() => {
@@ -649,6 +678,7 @@ impl Lowering<'_> {
                 };
                 Member {
                     name: base.unwrap_or(name).to_owned(),
+                    code: self.overlay.name_at(&at),
                     family: base.is_some(),
                     ty: match pending {
                         true => Ty::Pending(Box::new(ty)),
@@ -758,6 +788,10 @@ fn collect_properties(union: &Union, overlay: &Overlay) -> BTreeMap<String, Prop
     found
 }
 
+fn leaf(at: &Use) -> &str {
+    at.fields.last().map_or("", String::as_str)
+}
+
 fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, Properties>) {
     match &node.kind {
         Kind::Properties(properties) => match overlay.property_string_name(at, node) {
@@ -766,8 +800,17 @@ fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String
                 absorb(known, properties);
             }
             None => overlay.problem(format!(
-                "{}: this property string needs a name in names.toml",
-                at.key()
+                "{}: this property string needs a name in names.toml: `\"{}\" = \"{}\"` under {}",
+                at.key(),
+                leaf(at),
+                suggested(&at.path, leaf(at)),
+                match &node.format {
+                    Some(format) => format!(
+                        "[property_strings.\"{}\"], or `\"{format}\" = …` under [formats]",
+                        at.path
+                    ),
+                    None => format!("[property_strings.\"{}\"]", at.path),
+                },
             )),
         },
         Kind::Array(items) => collect(&at.element(), items, overlay, found),

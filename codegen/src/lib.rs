@@ -3,6 +3,7 @@ pub mod apidoc;
 pub mod catalog;
 mod check;
 pub mod diff;
+pub mod dump;
 mod emit;
 pub mod facts;
 pub mod facts_json;

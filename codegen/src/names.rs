@@ -4,14 +4,15 @@
 //! they had before (the lock), else the shortest of their candidates that no other item wants. The
 //! order of traversal does not matter.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
 
 use crate::facts::Method;
-use crate::ir::{Api, Item, ItemKind};
+use crate::ir::{Api, Item, ItemKind, Member, Parameter};
 use crate::overlay::Overlay;
-use crate::place::Use;
+use crate::place::{Use, camel_field, stem};
 
 /// The names of items, and the lock that freezes them.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ const TAKEN: &[&str] = &[
     "Problem",
     "PropertyStringRules",
     "Realm",
+    "Renamed",
     "Release",
     "Request",
     "Result",
@@ -99,6 +101,16 @@ const KEYWORDS: &[&str] = &[
     "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
+/// Whether a name can stand in Rust.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let first = |c: char| c.is_alphabetic() || c == '_';
+    name.starts_with(first)
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        && !KEYWORDS.contains(&name)
+        && name != "_"
+        && name != "Self"
+}
+
 /// How long the name of a type may be.
 const LONGEST: usize = 40;
 
@@ -126,6 +138,49 @@ pub(crate) fn field(overlay: &Overlay, wire: &str) -> String {
         Some(first) if first.is_ascii_digit() => format!("n{name}"),
         _ if KEYWORDS.contains(&name.as_str()) => format!("{name}_"),
         _ => name,
+    }
+}
+
+/// The field of a member, or the argument for a parameter, as its place has it.
+pub(crate) fn field_of(overlay: &Overlay, of: &impl Named) -> String {
+    match of.code() {
+        Some(code) => code.to_owned(),
+        None => field(overlay, &of.wire()),
+    }
+}
+
+/// The setter of a request's parameter, as its place has it.
+pub(crate) fn setter_of(overlay: &Overlay, parameter: &Parameter) -> String {
+    match &parameter.code {
+        Some(code) => code.clone(),
+        None => setter(overlay, &parameter.name),
+    }
+}
+
+/// What has a wire name, and maybe a name of its own in Rust.
+pub(crate) trait Named {
+    /// An indexed family's with `[n]`.
+    fn wire(&self) -> Cow<'_, str>;
+    fn code(&self) -> Option<&str>;
+}
+
+impl Named for Parameter {
+    fn wire(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.name)
+    }
+
+    fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+}
+
+impl Named for Member {
+    fn wire(&self) -> Cow<'_, str> {
+        Cow::Owned(self.full_name())
+    }
+
+    fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 }
 
@@ -165,58 +220,6 @@ pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
     }
 }
 
-fn camel(segment: &str) -> String {
-    segment.trim_matches(['{', '}']).to_upper_camel_case()
-}
-
-/// The words of a path that name what is there: `/nodes/{node}/qemu/{vmid}/config` is `QemuConfig`.
-fn stem(path: &str, placeholders: bool) -> String {
-    let segments: Vec<&str> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
-    let mut words = String::new();
-    let rest = match segments.as_slice() {
-        ["nodes", "{node}", rest @ ..] => {
-            if !matches!(rest, ["qemu" | "lxc", ..]) {
-                words.push_str("Node");
-            }
-            rest
-        }
-        all => all,
-    };
-    for (position, segment) in rest.iter().enumerate() {
-        let is_placeholder = segment.starts_with('{');
-        if placeholders || !is_placeholder {
-            let last_of_pair =
-                !placeholders && position + 2 == rest.len() && rest[position + 1].starts_with('{');
-            match last_of_pair {
-                true => words.push_str(&singular(&camel(segment))),
-                false => words.push_str(&camel(segment)),
-            }
-        }
-    }
-    words
-}
-
-/// One of what a plural names.
-fn singular(word: &str) -> String {
-    if ["Dns", "Zfs"].contains(&word) {
-        // Names of systems, not plurals.
-        word.to_owned()
-    } else if let Some(stem) = word.strip_suffix("ies") {
-        format!("{stem}y")
-    } else if let Some(stem) = word.strip_suffix("ses").filter(|_| !word.ends_with("ases")) {
-        format!("{stem}s")
-    } else if let Some(stem) = word.strip_suffix("ases") {
-        format!("{stem}as")
-    } else if word.ends_with("ss") || word.ends_with("us") {
-        word.to_owned()
-    } else {
-        word.strip_suffix('s').unwrap_or(word).to_owned()
-    }
-}
-
 /// The type of a place in the path tree.
 pub(crate) fn place(path: &str) -> String {
     match path {
@@ -252,7 +255,10 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         .collect();
     let mut claim = |name: String, by: String, overlay: &Overlay| {
         if let Some(first) = taken.get(&name) {
-            overlay.problem(format!("the name {name} is wanted by {first} and by {by}"));
+            overlay.problem(format!(
+                "the name {name} is wanted by {first} and by {by}; name one of them in names.toml: `{name}2 = \"{by}\"` \
+                 under [items]"
+            ));
         }
         taken.insert(name, by);
     };
@@ -323,7 +329,10 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
         .zip(&api.items)
         .map(|(name, item)| {
             name.unwrap_or_else(|| {
-                overlay.problem(format!("{}: needs a name in names.toml", describe(item)));
+                overlay.problem(format!(
+                    "{0}: needs a name in names.toml: `A Name = \"{0}\"` under [items]",
+                    describe(item)
+                ));
                 String::from("Unnamed")
             })
         })
@@ -331,7 +340,7 @@ pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names 
     for (name, item) in items.iter().zip(&api.items) {
         if name.len() > LONGEST {
             overlay.mismatch(format!(
-                "{}: the name {name} is too long; give it another one in names.toml",
+                "{0}: the name {name} is too long; give it another one in names.toml: `A Name = \"{0}\"` under [items]",
                 describe(item)
             ));
         }
@@ -422,16 +431,6 @@ fn candidates(item: &Item) -> Vec<String> {
         stem(&first.path, true)
     ));
     names
-}
-
-fn camel_field(field: &str) -> String {
-    match field {
-        "*" => "Value".to_owned(),
-        field => field
-            .strip_suffix("[n]")
-            .unwrap_or(field)
-            .to_upper_camel_case(),
-    }
 }
 
 fn common_path(left: &str, right: &str) -> String {

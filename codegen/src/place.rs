@@ -1,5 +1,7 @@
 //! Where a value stands in the API.
 
+use heck::ToUpperCamelCase;
+
 use crate::facts::Method;
 
 /// A place where an item stands.
@@ -48,4 +50,72 @@ impl Use {
             ..self.clone()
         }
     }
+}
+
+/// The words of a path that name what is there: `/nodes/{node}/qemu/{vmid}/config` is `QemuConfig`.
+pub(crate) fn stem(path: &str, placeholders: bool) -> String {
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    let mut words = String::new();
+    let rest = match segments.as_slice() {
+        ["nodes", "{node}", rest @ ..] => {
+            if !matches!(rest, ["qemu" | "lxc", ..]) {
+                words.push_str("Node");
+            }
+            rest
+        }
+        all => all,
+    };
+    for (position, segment) in rest.iter().enumerate() {
+        let is_placeholder = segment.starts_with('{');
+        if placeholders || !is_placeholder {
+            let last_of_pair =
+                !placeholders && position + 2 == rest.len() && rest[position + 1].starts_with('{');
+            match last_of_pair {
+                true => words.push_str(&singular(&camel(segment))),
+                false => words.push_str(&camel(segment)),
+            }
+        }
+    }
+    words
+}
+
+fn camel(segment: &str) -> String {
+    segment.trim_matches(['{', '}']).to_upper_camel_case()
+}
+
+/// One of what a plural names.
+fn singular(word: &str) -> String {
+    if ["Dns", "Zfs"].contains(&word) {
+        // Names of systems, not plurals.
+        word.to_owned()
+    } else if let Some(stem) = word.strip_suffix("ies") {
+        format!("{stem}y")
+    } else if let Some(stem) = word.strip_suffix("ses").filter(|_| !word.ends_with("ases")) {
+        format!("{stem}s")
+    } else if let Some(stem) = word.strip_suffix("ases") {
+        format!("{stem}as")
+    } else if word.ends_with("ss") || word.ends_with("us") {
+        word.to_owned()
+    } else {
+        word.strip_suffix('s').unwrap_or(word).to_owned()
+    }
+}
+
+/// The word for a field in the name of a type.
+pub(crate) fn camel_field(field: &str) -> String {
+    match field {
+        "*" => "Value".to_owned(),
+        field => field
+            .strip_suffix("[n]")
+            .unwrap_or(field)
+            .to_upper_camel_case(),
+    }
+}
+
+/// A name that a property string at a place could have.
+pub(crate) fn suggested(path: &str, leaf: &str) -> String {
+    format!("{}{}", stem(path, false), camel_field(leaf))
 }

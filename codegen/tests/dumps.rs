@@ -187,3 +187,34 @@ proptest! {
         }
     }
 }
+
+/// Every committed release as a dump of our own writing, and back.
+#[test]
+fn facts_become_a_dump_and_facts_again() {
+    let mut seen = 0;
+    for entry in fs::read_dir(root().join("schema/pve")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let facts = facts_json::read(&fs::read_to_string(&path).unwrap()).unwrap();
+        let dump = proxmox_codegen::dump::write(&facts);
+        let origin = Origin {
+            product: Product::Pve,
+            release: facts.release,
+            package_version: facts.package_version.clone(),
+        };
+        let mut read = apidoc::parse(dump.as_bytes(), &origin)
+            .unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
+        assert_ne!(read.source_sha256, facts.source_sha256);
+        read.source_sha256.clone_from(&facts.source_sha256);
+        for (path, methods) in &facts.endpoints {
+            for (method, endpoint) in methods {
+                assert_eq!(&read.endpoints[path][method], endpoint, "{method} {path}");
+            }
+        }
+        assert!(read == facts, "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen > 0);
+}

@@ -316,6 +316,159 @@ fn a_patch_changes_the_facts_of_the_releases_it_names() {
 }
 
 #[test]
+fn a_renamed_parameter_stays_one_for_callers_and_is_sent_as_the_server_calls_it() {
+    let releases = [
+        (
+            "9.0",
+            r#"{"/copy": {"POST": {"parameters": {"newid": {"type": "integer"}, "max_speed": {"type": "integer", "optional": true}},
+                "returns": {"type": "null"}}}}"#,
+        ),
+        (
+            "9.1",
+            r#"{"/copy": {"POST": {"parameters": {"new-id": {"type": "integer"}, "max-speed": {"type": "integer", "optional": true},
+                "with": {"type": "string", "optional": true, "requires": "new-id"}}, "returns": {"type": "null"}}}}"#,
+        ),
+    ];
+    // Nothing is said: two names for one setter, with both ways out of it.
+    let found = problems(&input(&releases, &[]));
+    let clash = found
+        .iter()
+        .find(|problem| problem.contains("would both be called max_speed"));
+    let clash = clash.unwrap_or_else(|| panic!("{found:?}"));
+    assert!(clash.contains(r#"under [names."POST /copy"]"#), "{clash}");
+    assert!(clash.contains(r#"under [renamed."POST /copy"]"#), "{clash}");
+
+    let one = "[renamed.\"POST /copy\"]\n\"new-id\" = \"newid\"\n";
+    let two = "[names.\"/copy\"]\n\"max-speed\" = \"top_speed\"\n";
+    let text = written(&input(&releases, &[("a.toml", one), ("b.toml", two)]));
+    assert!(text.contains("newid: impl IntoValue<i64,"), "{text}");
+    assert!(
+        text.contains("Renamed::new(\"newid\", \"new-id\", Release::new(9, 1))"),
+        "{text}"
+    );
+    assert!(
+        text.contains("pub fn max_speed<How>") && text.contains("pub fn top_speed<How>"),
+        "{text}"
+    );
+    assert!(text.contains("\"max-speed\", top_speed"), "{text}");
+
+    // Entries that are wrong, or of no use.
+    let both = one.replace("\"new-id\" = \"newid\"", "\"with\" = \"new-id\"");
+    let found = problems(&input(&releases, &[("a.toml", &both), ("b.toml", two)]));
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.contains("release 9.1 has new-id beside it")),
+        "{found:?}"
+    );
+    let back = one.replace("\"new-id\" = \"newid\"", "newid = \"new-id\"");
+    let found = problems(&input(&releases, &[("a.toml", &back), ("b.toml", two)]));
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.contains("release 9.1 calls it new-id again")),
+        "{found:?}"
+    );
+    let absent = two.replace("/copy", "/move");
+    let found = problems(&input(&releases, &[("a.toml", one), ("b.toml", &absent)]));
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem == "b.toml:2: names /move max-speed: matches nothing"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_copy_takes_what_another_endpoint_has_once_that_is_patched() {
+    let endpoints = r#"{
+        "/guest": {"GET": {"parameters": {}, "returns": {"type": "object", "properties": {
+            "cores": {"type": "integer", "optional": true}, "digest": {"type": "string", "optional": true}}}}},
+        "/guest/snapshot": {"GET": {"parameters": {}, "returns": {"type": "object"}}}}"#;
+    let copy = "[[patch]]\nat = [\"GET /guest/snapshot\"]\npointer = \"/returns\"\ncopy = \"GET /guest\"\nwithout = [\"digest\"]\n\
+                with = { taken = { type = \"integer\", optional = true } }\nsource = \"a test\"\nreason = \"a test\"\n";
+    // The name of its file is before that of the patch it has to follow.
+    let later = "[[patch]]\nat = [\"GET /guest\"]\npointer = \"/returns/properties/tags\"\nadd = { type = \"string\", optional = true }\n\
+                 source = \"a test\"\nreason = \"a test\"\n";
+    let releases = [("9.0", endpoints)];
+    let text = written(&input(&releases, &[("a.toml", copy), ("b.toml", later)]));
+    let snapshot = text
+        .split("pub struct GuestSnapshot {")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{text}"));
+    let snapshot = snapshot.split("\n}").next().unwrap();
+    for (field, there) in [
+        ("cores", true),
+        ("tags", true),
+        ("taken", true),
+        ("digest", false),
+    ] {
+        assert_eq!(
+            snapshot.contains(&format!("pub {field}:")),
+            there,
+            "{field}: {snapshot}"
+        );
+    }
+    for (wrong, told) in [
+        (
+            copy.replace("\"digest\"", "\"nothing\""),
+            "without: GET /guest has no nothing",
+        ),
+        (
+            copy.replace("GET /guest\"\nwithout", "GET /else\"\nwithout"),
+            "changes nothing of GET /guest/snapshot",
+        ),
+        (
+            copy.replace("copy = \"GET /guest\"\n", "set = { optional = true }\n"),
+            "are for `copy` only",
+        ),
+    ] {
+        let found = problems(&input(&releases, &[("a.toml", &wrong), ("b.toml", later)]));
+        assert!(
+            found.iter().any(|problem| problem.contains(told)),
+            "{told}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_without_what_follows_from_it() {
+    let broken = [("names.toml", "[items\n"), ("returns.toml", "tasks = [")];
+    let found = problems(&input(&TWO_RELEASES, &broken));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].starts_with("names.toml:") && found[1].starts_with("returns.toml:"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_features_of_the_manifest_are_told_with_the_lines_to_write() {
+    let mut input = input(&TWO_RELEASES, &[]);
+    let areas = "[[area]]\nname = \"all_things\"\nprefix = \"\"\nabout = \"All.\"\n";
+    input
+        .overlay
+        .insert("areas.toml".to_owned(), areas.to_owned());
+    for (manifest, told) in [
+        (
+            "[features]\nfull = []\n",
+            vec![
+                "proxmox-api/Cargo.toml: the features do not match the areas: `all-things = []` under [features]",
+                "proxmox-api/Cargo.toml: `full` lacks \"all-things\"",
+            ],
+        ),
+        (
+            "[features]\nfull = [\"all-things\"]\nall-things = []\n",
+            vec![],
+        ),
+    ] {
+        input.manifest = Some(manifest.to_owned());
+        let found = generate(&input).err().unwrap_or_default();
+        assert_eq!(found, told);
+    }
+}
+
+#[test]
 fn the_lock_freezes_a_name() {
     let mut input = input(&TWO_RELEASES, &[]);
     let free = generate(&input).unwrap();

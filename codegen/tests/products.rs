@@ -50,7 +50,8 @@ impl Decisions {
             let (_, path) = endpoint.split_once(' ').unwrap();
             self.strings
                 .push((path.to_owned(), leaf().trim_end_matches("[]").to_owned()));
-        } else if problem.contains("is too long") || problem.ends_with("needs a name in names.toml")
+        } else if problem.contains("is too long")
+            || problem.contains(": needs a name in names.toml")
         {
             self.items.push(place.to_owned());
         } else if problem.contains("how the server splits this list") {

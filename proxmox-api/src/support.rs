@@ -27,7 +27,7 @@ pub(crate) use crate::value::api_value::{
     ApiValue, Expected, Extra, Object, ObjectSchema, Scalar, View, object,
 };
 pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
-pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release};
+pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release, Renamed};
 pub(crate) use crate::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };

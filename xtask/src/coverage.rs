@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use proxmox_codegen::generate::Report;
+use proxmox_codegen::generate::{Output, Report};
 use serde_json::{Value, json};
 
 use crate::product::PVE;
@@ -85,6 +85,21 @@ pub(crate) fn run(args: &Args) -> Outcome {
             say(&text)
         }
     }
+}
+
+/// What the recorded counts are behind, as things to do.
+pub(crate) fn lag(root: &std::path::Path, output: &Output) -> Result<Vec<String>, String> {
+    let record = root.join("schema/coverage.json");
+    let old: Value = serde_json::from_str(&files::read(&record)?)
+        .map_err(|error| format!("{}: {error}", record.display()))?;
+    let new = to_json(&output.report, &Refusals::read(root)?);
+    let mut todo: Vec<String> = (compare(&old, &new).into_iter())
+        .map(|worse| format!("got worse: {worse}; `cargo xtask coverage` names the places"))
+        .collect();
+    if old != new {
+        todo.push("cargo xtask coverage --record".to_owned());
+    }
+    Ok(todo)
 }
 
 /// The texts that handlers can end with, and which of them are of no kind.

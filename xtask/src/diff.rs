@@ -54,6 +54,8 @@ fn crate_change(args: &Args) -> Result<String, String> {
     let up_to = |release: Release| -> Result<surface::Surface, String> {
         let mut part = input.clone();
         part.partial = true;
+        // Which features there are is about all releases.
+        part.manifest = None;
         part.releases.retain(|name, _| {
             let known = name
                 .strip_suffix(".json")

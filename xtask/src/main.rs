@@ -6,6 +6,8 @@ mod diff;
 mod explain;
 mod files;
 mod import;
+mod mock;
+mod next;
 mod openapi;
 mod product;
 mod recorded;
@@ -18,12 +20,22 @@ mod words;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser;
 
 /// Import schemas, regenerate the crate, compare releases.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Line {
+    /// Work on this checkout instead of the one this program was built in
+    #[arg(long, global = true, value_name = "FOLDER")]
+    workspace: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
 enum Command {
     Bench(bench::Args),
     Budget(bench::BudgetArgs),
@@ -32,6 +44,8 @@ enum Command {
     Diff(diff::Args),
     Coverage(coverage::Args),
     Explain(explain::Args),
+    Mock(mock::Args),
+    Next(next::Args),
     Openapi(openapi::Args),
     Site(site::Args),
     Tidy(tidy::Args),
@@ -42,7 +56,12 @@ enum Command {
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
-    let outcome = match Command::parse() {
+    let line = Line::parse();
+    if let Some(folder) = line.workspace {
+        // Set once, before anything asks for it.
+        let _ = WORKSPACE.set(folder);
+    }
+    let outcome = match line.command {
         Command::Bench(args) => bench::run(&args),
         Command::Budget(args) => bench::run_budget(&args),
         Command::Import(args) => import::run(&args),
@@ -50,6 +69,8 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Coverage(args) => coverage::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Mock(args) => mock::run(&args),
+        Command::Next(args) => next::run(&args),
         Command::Openapi(args) => openapi::run(&args),
         Command::Site(args) => site::run(&args),
         Command::Tidy(args) => tidy::run(&args),
@@ -72,8 +93,13 @@ fn say(text: &str) -> Outcome {
     }
 }
 
+static WORKSPACE: OnceLock<PathBuf> = OnceLock::new();
+
 /// The root of the workspace.
 fn workspace() -> PathBuf {
+    if let Some(folder) = WORKSPACE.get() {
+        return folder.clone();
+    }
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     own.parent().map(PathBuf::from).unwrap_or(own)
 }

@@ -25,50 +25,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
     let output = generate(&root)?;
-    check_features(&root, &output)?;
-    let generated = PVE.code(&root);
-    let mut wanted: BTreeMap<PathBuf, &str> = output
-        .files
-        .iter()
-        .map(|(name, text)| (generated.join(name), text.as_str()))
-        .collect();
-    let proof = PVE.proof(&root);
-    wanted.extend(
-        output
-            .proof
-            .iter()
-            .map(|(name, text)| (proof.join(name), text.as_str())),
-    );
-    wanted.insert(PVE.lock(&root), &output.lock);
-    let mut present = files_below(&generated)?;
-    present.extend(files_below(&proof)?);
-    let stray: Vec<&PathBuf> = present
-        .iter()
-        .filter(|path| !wanted.contains_key(*path))
-        .collect();
-    let mut differing = Vec::new();
-    for (path, text) in &wanted {
-        match fs::read_to_string(path) {
-            Ok(old) if old == **text => {}
-            Ok(_) => differing.push((path, "differs")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                differing.push((path, "is missing"));
-            }
-            Err(error) => return Err(format!("{}: {error}", path.display())),
-        }
-    }
-    let name = |path: &Path| {
-        path.strip_prefix(&root)
-            .unwrap_or(path)
-            .display()
-            .to_string()
-    };
+    let Plan {
+        wanted,
+        differing,
+        stray,
+    } = Plan::new(&root, &output)?;
     if args.check {
-        let mut list: Vec<String> = differing
-            .iter()
-            .map(|(path, what)| format!("{} {what}", name(path)))
-            .collect();
-        list.extend(stray.iter().map(|path| format!("{} is stray", name(path))));
+        let list = stale(&root, &output)?;
         if !list.is_empty() {
             return Err(format!(
                 "the generated crate is not what the schema says; run `cargo xtask regen`:\n  {}",
@@ -77,15 +40,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     } else {
         if !args.allow_breaking {
-            refuse_breaks(&generated, &output)?;
+            refuse_breaks(&PVE.code(&root), &output)?;
         }
         let changed = differing
             .iter()
-            .map(|(path, _)| ((*path).clone(), wanted[*path]))
+            .map(|(path, _)| (path.clone(), wanted[path]))
             .collect();
         files::write_all(&changed)?;
         for path in stray {
-            fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
     }
     let changed = match args.check {
@@ -95,20 +58,76 @@ pub(crate) fn run(args: &Args) -> Outcome {
     say(&format!("{}\n{changed}\n", output.report))
 }
 
+/// What is to be on disk, and what of it is not.
+struct Plan<'a> {
+    wanted: BTreeMap<PathBuf, &'a str>,
+    differing: Vec<(PathBuf, &'static str)>,
+    stray: Vec<PathBuf>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(root: &Path, output: &'a Output) -> Result<Self, String> {
+        let generated = PVE.code(root);
+        let mut wanted: BTreeMap<PathBuf, &str> = (output.files.iter())
+            .map(|(name, text)| (generated.join(name), text.as_str()))
+            .collect();
+        let proof = PVE.proof(root);
+        let proofs = output.proof.iter();
+        wanted.extend(proofs.map(|(name, text)| (proof.join(name), text.as_str())));
+        wanted.insert(PVE.lock(root), &output.lock);
+        let mut present = files_below(&generated)?;
+        present.extend(files_below(&proof)?);
+        present.retain(|path| !wanted.contains_key(path));
+        let mut differing = Vec::new();
+        for (path, text) in &wanted {
+            match fs::read_to_string(path) {
+                Ok(old) if old == **text => {}
+                Ok(_) => differing.push((path.clone(), "differs")),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    differing.push((path.clone(), "is missing"));
+                }
+                Err(error) => return Err(format!("{}: {error}", path.display())),
+            }
+        }
+        Ok(Self {
+            wanted,
+            differing,
+            stray: present,
+        })
+    }
+}
+
+/// What on disk is not what the schema says.
+pub(crate) fn stale(root: &Path, output: &Output) -> Result<Vec<String>, String> {
+    let plan = Plan::new(root, output)?;
+    let name = |path: &Path| relative(root, path);
+    let differing = plan.differing.iter();
+    let mut list: Vec<String> = differing
+        .map(|(path, what)| format!("{} {what}", name(path)))
+        .collect();
+    let stray = plan.stray.iter();
+    list.extend(stray.map(|path| format!("{} is stray", name(path))));
+    Ok(list)
+}
+
 /// How many breaks are named.
 const SHOWN: usize = 60;
 
-/// Compares the crate on disk with the one to be.
-fn refuse_breaks(folder: &Path, output: &Output) -> Outcome {
+/// What of the crate on disk the one to be breaks.
+pub(crate) fn breaks(folder: &Path, output: &Output) -> Result<Vec<String>, String> {
     let mut old = BTreeMap::new();
     for path in files_below(folder)? {
         old.insert(relative(folder, &path), read(&path)?);
     }
     let (Ok(old), Ok(new)) = (surface::collect(&old), surface::collect(&output.files)) else {
         // What is no Rust on disk has no users; regenerating mends it.
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let breaks = surface::compare(&old, &new).breaks;
+    Ok(surface::compare(&old, &new).breaks)
+}
+
+fn refuse_breaks(folder: &Path, output: &Output) -> Outcome {
+    let breaks = breaks(folder, output)?;
     if breaks.is_empty() {
         return Ok(());
     }
@@ -130,8 +149,10 @@ pub(crate) fn generate(root: &Path) -> Result<Output, String> {
 }
 
 pub(crate) fn generate_from(input: &Input) -> Result<Output, String> {
-    generate::generate(input)
-        .map_err(|problems| format!("{} problems:\n  {}", problems.len(), problems.join("\n  ")))
+    generate::generate(input).map_err(|problems| match problems.as_slice() {
+        [problem] => format!("one problem:\n  {problem}"),
+        problems => format!("{} problems:\n  {}", problems.len(), problems.join("\n  ")),
+    })
 }
 
 /// Everything there is to generate from.
@@ -163,43 +184,6 @@ pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
     if lock.exists() {
         input.lock = Some(read(&lock)?);
     }
+    input.manifest = Some(read(&root.join("proxmox-api/Cargo.toml"))?);
     Ok(input)
-}
-
-/// The manifest is written by hand; its features have to name the areas.
-fn check_features(root: &Path, output: &Output) -> Outcome {
-    let path = root.join("proxmox-api/Cargo.toml");
-    let manifest: toml::Table =
-        toml::from_str(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
-    let features = manifest.get("features").and_then(toml::Value::as_table);
-    let list = |name: &str| -> Option<Vec<String>> {
-        let list = features?.get(name)?.as_array()?;
-        Some(
-            list.iter()
-                .filter_map(|entry| entry.as_str().map(str::to_owned))
-                .collect(),
-        )
-    };
-    let mut problems = Vec::new();
-    for (feature, needs) in &output.features {
-        if list(feature).as_ref() != Some(needs) {
-            problems.push(format!("{feature} = {needs:?}"));
-        }
-    }
-    let full = list("full").unwrap_or_default();
-    let missing: Vec<_> = output
-        .features
-        .keys()
-        .filter(|name| !full.contains(name))
-        .collect();
-    if !missing.is_empty() {
-        problems.push(format!("full lacks {missing:?}"));
-    }
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(format!(
-            "proxmox-api/Cargo.toml: the features do not match the areas; wanted:\n  {}",
-            problems.join("\n  ")
-        )),
-    }
 }

@@ -208,12 +208,12 @@ impl Emitter<'_> {
         let hows = inputs.iter().map(|input| &input.generic);
         let generics = (!required.is_empty()).then(|| quote!(<#(#hows),*>));
         let arguments = required.iter().zip(&inputs).map(|(parameter, input)| {
-            let name = ident(&names::field(self.overlay, &parameter.name));
+            let name = ident(&names::field_of(self.overlay, *parameter));
             let bound = &input.bound;
             quote!(#name: impl #bound)
         });
         let settings = required.iter().zip(&inputs).map(|(parameter, input)| {
-            let name = ident(&names::field(self.overlay, &parameter.name));
+            let name = ident(&names::field_of(self.overlay, *parameter));
             let (wire, set) = (&parameter.name, &input.set);
             quote!(request.call.#set(#wire, #name);)
         });
@@ -259,7 +259,7 @@ impl Emitter<'_> {
             .iter()
             .filter(|parameter| parameter.required);
         let lines = required.map(|parameter| {
-            let name = names::field(self.overlay, &parameter.name);
+            let name = names::field_of(self.overlay, parameter);
             let at = argument_place(endpoint, &parameter.name);
             let text = self.value_text(
                 std::slice::from_ref(&at),
@@ -290,7 +290,7 @@ impl Emitter<'_> {
         let mut steps = Vec::new();
         for (position, parameter) in required.iter().enumerate() {
             let wire = parameter.name.as_str();
-            let method = ident(&names::setter(self.overlay, wire));
+            let method = ident(&names::setter_of(self.overlay, parameter));
             let about = self.value_doc(
                 &[argument_place(endpoint, wire)],
                 wire,
@@ -441,7 +441,7 @@ impl Emitter<'_> {
 
     fn setter(&mut self, endpoint: &Endpoint, parameter: &Parameter) -> TokenStream {
         let wire = parameter.name.as_str();
-        let name = names::setter(self.overlay, wire);
+        let name = names::setter_of(self.overlay, parameter);
         let aliases = aliased(&self.wire_names(&endpoint.path, wire, &name));
         let name = ident(&name);
         let at = argument_place(endpoint, wire);
@@ -605,6 +605,15 @@ impl Emitter<'_> {
             .collect();
         if !partial.is_empty() {
             description = quote!(#description.partial(&[#(#partial),*]));
+        }
+        let renamed = endpoint.renamed.iter().map(|renamed| {
+            let (old, new) = (&renamed.old, &renamed.new);
+            let major = proc_macro2::Literal::u8_unsuffixed(renamed.since.major);
+            let minor = proc_macro2::Literal::u8_unsuffixed(renamed.since.minor);
+            quote!(Renamed::new(#old, #new, Release::new(#major, #minor)))
+        });
+        if !endpoint.renamed.is_empty() {
+            description = quote!(#description.renamed(&[#(#renamed),*]));
         }
         description
     }

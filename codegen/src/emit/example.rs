@@ -53,7 +53,7 @@ impl Emitter<'_> {
             .filter(|parameter| parameter.required);
         let steps = required
             .clone()
-            .map(|parameter| ident(&names::setter(self.overlay, &parameter.name)));
+            .map(|parameter| ident(&names::setter_of(self.overlay, parameter)));
         let arguments = required.map(|parameter| self.parameter(endpoint, parameter, &scene).code);
         let code = match self.api.is_named(endpoint) {
             true => quote!(#code.#verb()#(.#steps(#arguments))*.await?),

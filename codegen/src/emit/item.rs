@@ -81,7 +81,7 @@ impl Emitter<'_> {
         let mut fields = Vec::new();
         let mut setters = Vec::new();
         for member in &string.members {
-            let field = ident(&names::field(self.overlay, &member.name));
+            let field = ident(&names::field_of(self.overlay, member));
             let setter = ident(&property_setter(self.overlay, &member.name));
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(&inside, member);
@@ -111,12 +111,12 @@ impl Emitter<'_> {
         let hows = inputs.iter().map(|input| &input.generic);
         let generics = (!required.is_empty()).then(|| quote!(<#(#hows),*>));
         let arguments = required.iter().zip(&inputs).map(|(member, input)| {
-            let field = ident(&names::field(self.overlay, &member.name));
+            let field = ident(&names::field_of(self.overlay, *member));
             let bound = &input.bound;
             quote!(#field: impl #bound)
         });
         let initial = required.iter().map(|member| {
-            let field = ident(&names::field(self.overlay, &member.name));
+            let field = ident(&names::field_of(self.overlay, *member));
             let (set, wire) = (set(member), &member.name);
             quote!(set::#set(&mut new.#field, &mut new.unknown, #wire, #field);)
         });
@@ -141,12 +141,7 @@ impl Emitter<'_> {
         let members = |members: &[&Member]| -> Vec<(String, String)> {
             members
                 .iter()
-                .map(|member| {
-                    (
-                        member.name.clone(),
-                        names::field(self.overlay, &member.name),
-                    )
-                })
+                .map(|member| (member.name.clone(), names::field_of(self.overlay, *member)))
                 .collect()
         };
         let (required, optional) = (members(&required), members(&optional));
@@ -282,7 +277,7 @@ impl Emitter<'_> {
             return TokenStream::new();
         };
         let name = ident(&string.name);
-        let field = ident(&names::field(self.overlay, &member.name));
+        let field = ident(&names::field_of(self.overlay, member));
         let ty = self.ty(&member.ty);
         let held = match member.required {
             true => quote!(value),
@@ -353,12 +348,7 @@ impl Emitter<'_> {
         let (mut required, mut optional, mut families) = (Vec::new(), Vec::new(), Vec::new());
         for member in members {
             let wire = &member.name;
-            let full = if member.family {
-                format!("{wire}[n]")
-            } else {
-                wire.clone()
-            };
-            let field = ident(&names::field(self.overlay, &full));
+            let field = ident(&names::field_of(self.overlay, member));
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(uses, member);
             let (kind, held) = if member.family {
@@ -418,13 +408,7 @@ impl Emitter<'_> {
         let inputs: Vec<Input> = (required.iter().enumerate())
             .map(|(position, member)| self.input(&member.ty, true, &format!("How{position}")))
             .collect();
-        let field = |member: &Member| {
-            let full = match member.family {
-                true => format!("{}[n]", member.name),
-                false => member.name.clone(),
-            };
-            ident(&names::field(self.overlay, &full))
-        };
+        let field = |member: &Member| ident(&names::field_of(self.overlay, member));
         let new = match (required.is_empty(), by_place) {
             (true, _) => quote! {
                 /// A value with nothing set.

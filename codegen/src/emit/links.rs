@@ -154,14 +154,14 @@ impl Emitter<'_> {
         if self.api.is_named(endpoint) {
             let steps: String = required
                 .map(|parameter| {
-                    let step = names::setter(self.overlay, &parameter.name);
-                    format!(".{step}({})", names::field(self.overlay, &parameter.name))
+                    let step = names::setter_of(self.overlay, parameter);
+                    format!(".{step}({})", names::field_of(self.overlay, parameter))
                 })
                 .collect();
             return format!("{text}{verb}(){steps}");
         }
         let arguments: Vec<String> = required
-            .map(|parameter| names::field(self.overlay, &parameter.name))
+            .map(|parameter| names::field_of(self.overlay, parameter))
             .collect();
         format!("{text}{verb}({})", arguments.join(", "))
     }

@@ -17,7 +17,7 @@ use quote::quote;
 
 use crate::facts::Facts;
 use crate::ir::Api;
-use crate::names::Names;
+use crate::names::{self, Names};
 use crate::overlay::{Area, Overlay};
 use crate::place::Use;
 use crate::render;
@@ -94,7 +94,9 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
         });
         // The way to a path leads through the areas of the paths above it.
         let above = area.prefix.rsplit_once('/').map_or("", |(above, _)| above);
-        let needs = overlay.area(above).filter(|above| !above.always);
+        let needs = overlay
+            .area(above)
+            .filter(|above| !above.always && above.name != area.name);
         features.insert(
             feature,
             needs
@@ -183,8 +185,12 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay, releases: &[Fact
     }
 }
 
-/// `check` has refused names that are no identifiers.
+/// A name that `check` has refused becomes another one: nothing is written then, but what else is wrong is still found.
 pub(crate) fn ident(name: &str) -> Ident {
+    let name = match names::is_plain(name) {
+        true => name,
+        false => "refused",
+    };
     Ident::new(name, proc_macro2::Span::call_site())
 }
 
@@ -255,8 +261,10 @@ impl Emitter<'_> {
                 if self.path_area(path) == name {
                     paths.insert(path);
                 } else if self.path_area(path).is_empty() {
-                    self.overlay
-                        .problem(format!("{path} belongs to no area of areas.toml"));
+                    self.overlay.problem(format!(
+                        "{path} belongs to no area of areas.toml: `[[area]]`, `name = \"…\"`, `prefix = \"{path}\"`, \
+                         `about = \"What it is.\"`"
+                    ));
                 }
                 path = path.rfind('/').map_or("", |cut| &path[..cut]);
             }

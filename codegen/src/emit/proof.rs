@@ -162,16 +162,27 @@ impl Emitter<'_> {
         for endpoint in &self.api.endpoints {
             let facts = &releases[endpoint.presence.last()];
             let scene = scene(endpoint, releases, &empty);
-            let (function, entry) = self.wire(endpoint, &facts.release.to_string(), &scene);
+            // By a name, so that a further release changes a line and not all of them.
+            let release = match endpoint.presence.has(releases.len() - 1) {
+                true => quote!(NEWEST),
+                false => {
+                    let release = facts.release.to_string();
+                    quote!(#release)
+                }
+            };
+            let (function, entry) = self.wire(endpoint, &release, &scene);
             functions.push(function);
             entries.push(entry);
         }
+        let newest = releases.last().map(|facts| facts.release.to_string());
         quote! {
             use proxmox_api::pve::{self, Root};
             use proxmox_api::request::Call;
 
             use crate::wire::Sent::{Many, One, Parts};
             use crate::wire::{Parameter, Wire};
+
+            const NEWEST: &str = #newest;
 
             /// By path and verb.
             pub static WIRES: &[Wire] = &[#(#entries),*];
@@ -221,7 +232,7 @@ impl Emitter<'_> {
             false => quote!(#code.#verb(#(#arguments),*)),
             true => {
                 let required = endpoint.parameters.iter().filter(|p| p.required);
-                let steps = required.map(|p| ident(&names::setter(self.overlay, &p.name)));
+                let steps = required.map(|p| ident(&names::setter_of(self.overlay, p)));
                 quote!(#code.#verb()#(.#steps(#arguments))*)
             }
         };
@@ -231,14 +242,14 @@ impl Emitter<'_> {
     fn wire(
         &self,
         endpoint: &Endpoint,
-        release: &str,
+        release: &TokenStream,
         scene: &Scene<'_>,
     ) -> (TokenStream, TokenStream) {
         let (mut code, path, mut sent) = self.begun(endpoint, scene);
         let optional = endpoint.parameters.iter().filter(|p| !p.required);
         let unset = super::endpoint::unset(endpoint).is_some();
         for parameter in optional {
-            let setter = ident(&names::setter(self.overlay, &parameter.name));
+            let setter = ident(&names::setter_of(self.overlay, parameter));
             let mut value = self.parameter(endpoint, parameter, scene);
             let given = value.code;
             match parameter.name.strip_suffix("[n]") {
@@ -339,8 +350,11 @@ impl Emitter<'_> {
                     if !optional || full == "digest" || settings.left_out.contains(&full) {
                         continue;
                     }
-                    let setter = ident(&names::setter(self.overlay, &full));
-                    let field = ident(&names::field(self.overlay, &full));
+                    let Some(parameter) = parameter else {
+                        continue;
+                    };
+                    let setter = ident(&names::setter_of(self.overlay, parameter));
+                    let field = ident(&names::field_of(self.overlay, member));
                     singly.push(match is_family {
                         true => quote! {
                             for (index, member) in &value.#field {
@@ -699,11 +713,7 @@ impl Emitter<'_> {
             .iter()
             .map(|member| {
                 let wire = &member.name;
-                let full = match member.family {
-                    true => format!("{wire}[n]"),
-                    false => wire.clone(),
-                };
-                let field = format_ident!("{}", names::field(self.overlay, &full));
+                let field = format_ident!("{}", names::field_of(self.overlay, member));
                 match member.family {
                     true => quote!(out.family(#wire, &self.#field);),
                     false => quote!(out.put(#wire, &self.#field);),

@@ -23,6 +23,10 @@ pub(super) struct Entries {
     pub(super) items: Map<String>,
     /// Wire name to field name, where the usual rule gives a poor one.
     pub(super) names: Map<String>,
+    /// Endpoint or path, then wire name, to field name: there and below only.
+    pub(super) named: Map<Map<String>>,
+    /// Endpoint, then what a parameter is called since some release, to what it was called before.
+    pub(super) renamed: Map<Map<String>>,
     /// Enum text to variant name, likewise.
     pub(super) variants: Map<String>,
     /// Endpoint to the order of its required parameters; the others follow by name.
@@ -76,6 +80,8 @@ struct File {
     families: Map<Map<u8>>,
     items: Map<String>,
     fields: Map<Field>,
+    names: Map<Map<String>>,
+    renamed: Map<Map<String>>,
     variants: Map<String>,
     argument_order: Map<Vec<String>>,
     tasks: Vec<String>,
@@ -154,6 +160,13 @@ pub(super) struct Patch {
     pub(super) replace: Option<toml::Table>,
     pub(super) set: Option<toml::Table>,
     pub(super) add: Option<toml::Table>,
+    /// The endpoint whose schema at the same place is taken, after all other patches.
+    pub(super) copy: Option<String>,
+    /// What the copy has besides; only with `copy`.
+    pub(super) with: Option<toml::Table>,
+    /// What is not copied; only with `copy`.
+    #[serde(default)]
+    pub(super) without: Vec<String>,
     pub(super) since: Option<String>,
     pub(super) until: Option<String>,
     /// For the reader of the file; required, so that no fact comes from nowhere.
@@ -262,7 +275,7 @@ fn parse<T: DeserializeOwned>(file: &str, text: &str, notes: &Notes) -> Option<T
     match toml::from_str(text) {
         Ok(value) => Some(value),
         Err(error) => {
-            notes.problem(format!("{file}: {}", error.to_string().trim_end()));
+            notes.unreadable(format!("{file}: {}", error.to_string().trim_end()));
             None
         }
     }
@@ -326,6 +339,8 @@ impl Entries {
         let strings = (&mut self.property_strings, from.property_strings);
         add_below("property_strings", strings.0, strings.1, file, notes);
         add_below("families", &mut self.families, from.families, file, notes);
+        add_below("names", &mut self.named, from.names, file, notes);
+        add_below("renamed", &mut self.renamed, from.renamed, file, notes);
         add_below("words", &mut self.words, words, file, notes);
         self.secrets.suspicious.extend(from.suspicious);
         for (section, into, from) in [

@@ -5,8 +5,10 @@
 mod entries;
 mod notes;
 mod patch;
+mod rename;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::facts::Facts;
@@ -18,12 +20,15 @@ use notes::Notes;
 
 pub(crate) use entries::{Area, Rule, Split};
 pub(crate) use notes::Location;
+pub(crate) use rename::Renamed;
 
 /// The overlay of one product.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     entries: Entries,
     notes: Notes,
+    /// By endpoint.
+    renamed: RefCell<BTreeMap<String, Vec<Renamed>>>,
 }
 
 /// What a string result is.
@@ -47,7 +52,11 @@ impl Overlay {
     pub(crate) fn read(files: &BTreeMap<String, String>, partial: bool) -> Self {
         let mut notes = Notes::new(partial);
         let entries = Entries::read(files, &mut notes);
-        Self { entries, notes }
+        Self {
+            entries,
+            notes,
+            renamed: RefCell::default(),
+        }
     }
 
     /// Records a problem; all of them are reported together.
@@ -58,6 +67,14 @@ impl Overlay {
     /// Records that an entry does not fit the schema, which is no problem where releases are left out.
     pub(crate) fn mismatch(&self, problem: String) {
         self.notes.mismatch(problem);
+    }
+
+    /// The files that cannot be read, if there are any; what else is found then follows from that.
+    pub(crate) fn unreadable(&self) -> Vec<String> {
+        match self.notes.is_unreadable() {
+            true => self.notes.problems(),
+            false => Vec::new(),
+        }
     }
 
     /// The problems so far.
@@ -75,11 +92,38 @@ impl Overlay {
         self.notes.used_for(endpoint)
     }
 
-    /// Applies the patches to the facts of every release.
+    /// Applies the patches to the facts of every release. Those that copy come last, since what they copy may be patched.
     pub(crate) fn patch(&self, releases: &mut [Facts]) {
-        for patch in &self.entries.patch {
+        let (copies, others): (Vec<_>, Vec<_>) =
+            (self.entries.patch.iter()).partition(|patch| patch.copy.is_some());
+        for patch in others.into_iter().chain(copies) {
             patch::apply(patch, releases, &self.notes);
         }
+    }
+
+    /// Gives parameters that were renamed the name that callers know, in every release.
+    pub(crate) fn rename(&self, releases: &mut [Facts]) {
+        for (endpoint, names) in &self.entries.renamed {
+            for (new, old) in names {
+                match rename::apply(endpoint, old, new, releases) {
+                    Ok(renamed) => {
+                        self.mark(format!("renamed {endpoint} {new}"), endpoint);
+                        let mut all = self.renamed.borrow_mut();
+                        all.entry(endpoint.clone()).or_default().push(renamed);
+                    }
+                    Err(rename::Problem::Nothing) => {}
+                    Err(rename::Problem::Wrong(problem)) => {
+                        self.problem(format!("renamed {endpoint} {new}: {problem}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The parameters of an endpoint that are sent by another name since some release.
+    pub(crate) fn renamed(&self, endpoint: &str) -> Vec<Renamed> {
+        let all = self.renamed.borrow();
+        all.get(endpoint).cloned().unwrap_or_default()
     }
 
     fn mark(&self, entry: String, place: &str) {
@@ -176,7 +220,8 @@ impl Overlay {
         }
         if looks_secret {
             self.problem(format!(
-                "{key}: the name looks like a secret's; decide in secrets.toml whether it is one"
+                "{key}: the name looks like a secret's; decide in secrets.toml whether it is one: `{name} = \"what it is\"` \
+                 under [secret.names] or [public.names]"
             ));
         }
         false
@@ -224,7 +269,8 @@ impl Overlay {
             }
         }
         self.problem(format!(
-            "{path}: the family {family} needs its highest index in names.toml"
+            "{path}: the family {family} needs its highest index in names.toml, as the server's code has it: \
+             `\"{family}\" = 31` under [families.\"{path}\"]"
         ));
         None
     }
@@ -296,6 +342,19 @@ impl Overlay {
         let name = self.entries.names.get(wire)?;
         self.mark(format!("fields {wire}"), "");
         Some(name)
+    }
+
+    /// The name that a parameter or a field has at this place and below.
+    pub(crate) fn name_at(&self, at: &Use) -> Option<String> {
+        let leaf = at.fields.last()?;
+        let endpoint = at.endpoint();
+        let mut scopes = std::iter::once(endpoint.as_str()).chain(prefixes(&at.path));
+        let (scope, name) = scopes.find_map(|scope| {
+            let name = self.entries.named.get(scope)?.get(leaf)?;
+            Some((scope, name))
+        })?;
+        self.mark(format!("names {scope} {leaf}"), &endpoint);
+        Some(name.clone())
     }
 
     pub(crate) fn variant_name(&self, text: &str) -> Option<&str> {

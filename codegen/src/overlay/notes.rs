@@ -1,6 +1,6 @@
 //! What a run notes about the overlay: which entries were of use, for what, and what is wrong.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue};
@@ -23,6 +23,8 @@ pub(super) struct Notes {
     /// Entries that were of use, with the endpoints or paths they were of use for.
     used: RefCell<BTreeMap<String, BTreeSet<String>>>,
     problems: RefCell<Vec<String>>,
+    /// Some of the problems are files that cannot be read, so whatever else is found follows from that.
+    unreadable: Cell<bool>,
 }
 
 impl Notes {
@@ -42,6 +44,15 @@ impl Notes {
         if !problems.contains(&problem) {
             problems.push(problem);
         }
+    }
+
+    pub(super) fn unreadable(&self, problem: String) {
+        self.unreadable.set(true);
+        self.problem(problem);
+    }
+
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable.get()
     }
 
     pub(super) fn mismatch(&self, problem: String) {

@@ -18,11 +18,15 @@ pub(super) fn apply(patch: &Patch, releases: &mut [Facts], notes: &Notes) {
 }
 
 fn correct(patch: &Patch, releases: &mut [Facts], notes: &Notes) -> Result<(), String> {
-    let (table, how) = match (&patch.replace, &patch.set, &patch.add) {
-        (Some(table), None, None) => (table, How::Replace),
-        (None, Some(table), None) => (table, How::Set),
-        (None, None, Some(table)) => (table, How::Add),
-        _ => return Err("wants one of replace, set and add".to_owned()),
+    if patch.copy.is_none() && (patch.with.is_some() || !patch.without.is_empty()) {
+        return Err("`with` and `without` are for `copy` only".to_owned());
+    }
+    let (table, how) = match (&patch.replace, &patch.set, &patch.add, &patch.copy) {
+        (Some(table), None, None, None) => (table, How::Replace),
+        (None, Some(table), None, None) => (table, How::Set),
+        (None, None, Some(table), None) => (table, How::Add),
+        (None, None, None, Some(from)) => return copy(patch, from, releases, notes),
+        _ => return Err("wants one of replace, set, add and copy".to_owned()),
     };
     let json = serde_json::to_string(table).map_err(|error| error.to_string())?;
     let schema = facts_json::read_schema(how.name(), &json).map_err(|error| error.to_string())?;
@@ -54,6 +58,87 @@ fn correct(patch: &Patch, releases: &mut [Facts], notes: &Notes) -> Result<(), S
         notes.mark(patch.entry.clone(), at);
     }
     Ok(())
+}
+
+/// Takes what another endpoint has at the same place, release by release.
+fn copy(patch: &Patch, from: &str, releases: &mut [Facts], notes: &Notes) -> Result<(), String> {
+    let with = match &patch.with {
+        Some(table) => {
+            let json = serde_json::json!({ "type": "object", "properties": table }).to_string();
+            let schema =
+                facts_json::read_schema("with", &json).map_err(|error| error.to_string())?;
+            schema.properties.unwrap_or_default()
+        }
+        None => Default::default(),
+    };
+    let bound = |text: &Option<String>| text.as_deref().map(str::parse::<Release>).transpose();
+    let (since, until) = (bound(&patch.since)?, bound(&patch.until)?);
+    let mut unknown: Vec<&String> = patch.without.iter().collect();
+    for at in &patch.at {
+        let mut applied = false;
+        for facts in releases.iter_mut() {
+            if since.is_some_and(|since| facts.release < since)
+                || until.is_some_and(|until| facts.release > until)
+            {
+                continue;
+            }
+            let Some(mut schema) =
+                method_of(facts, from)?.and_then(|endpoint| schema_at(endpoint, &patch.pointer))
+            else {
+                continue;
+            };
+            let Some(endpoint) = method_of(facts, at)? else {
+                continue;
+            };
+            let before = endpoint.clone();
+            let properties = schema.properties.get_or_insert_default();
+            for name in &patch.without {
+                if properties.remove(name).is_some() {
+                    unknown.retain(|other| *other != name);
+                }
+            }
+            for (name, schema) in &with {
+                properties.insert(name.clone(), schema.clone());
+            }
+            let found = change(endpoint, &patch.pointer, &schema, &[], How::Replace)?;
+            applied |= found && *endpoint != before;
+        }
+        if !applied && !notes.is_partial() {
+            return Err(format!(
+                "changes nothing of {at}; has any release both it and {from}?"
+            ));
+        }
+        notes.mark(patch.entry.clone(), at);
+    }
+    if let (Some(name), false) = (unknown.first(), notes.is_partial()) {
+        return Err(format!("without: {from} has no {name}"));
+    }
+    Ok(())
+}
+
+fn method_of<'f>(facts: &'f mut Facts, at: &str) -> Result<Option<&'f mut Endpoint>, String> {
+    let (verb, path) = at.split_once(' ').ok_or("an endpoint is VERB /path")?;
+    let method = verb.parse()?;
+    Ok((facts.endpoints.get_mut(path)).and_then(|methods| methods.get_mut(&method)))
+}
+
+/// What stands at a pointer that leads to a result, an element or a member of it, or to a parameter.
+fn schema_at(endpoint: &Endpoint, pointer: &str) -> Option<Schema> {
+    let mut tokens = pointer.strip_prefix('/')?.split('/');
+    let name = |token: &str| token.replace("~1", "/").replace("~0", "~");
+    let mut schema = match tokens.next()? {
+        "returns" => &endpoint.returns,
+        "parameters" => endpoint.parameters.properties.get(&name(tokens.next()?))?,
+        _ => return None,
+    };
+    while let Some(token) = tokens.next() {
+        schema = match token {
+            "items" => schema.items.as_deref()?,
+            "properties" => schema.properties.as_ref()?.get(&name(tokens.next()?))?,
+            _ => return None,
+        };
+    }
+    Some(schema.clone())
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -28,6 +28,7 @@ use crate::error::{Error, Name, RequestErrorKind, WaitingFor};
 use crate::transport::{
     Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
+use crate::value::encode::Params;
 use crate::value::endpoint::{Endpoint, Method, Release};
 use crate::value::product::PVE;
 
@@ -291,13 +292,14 @@ impl Sender<'_> {
         if let Err(problem) = checked {
             return refuse(RequestErrorKind::Path { problem });
         }
+        let renamed = match open {
+            true => None,
+            false => self.renamed().await?,
+        };
+        let params = renamed.as_ref().unwrap_or(&call.params);
         let mut request = match call.scope {
-            Scope::Api => inner.compose(
-                call.method,
-                &format!("{}{}", PVE.api, call.path),
-                &call.params,
-            ),
-            Scope::Outside => inner.compose(call.method, &call.path, &call.params),
+            Scope::Api => inner.compose(call.method, &format!("{}{}", PVE.api, call.path), params),
+            Scope::Outside => inner.compose(call.method, &call.path, params),
         };
         request.longest_answer = call.longest_answer;
         if !open {
@@ -317,6 +319,27 @@ impl Sender<'_> {
             true => Ok(request),
             false => refuse(RequestErrorKind::BodyTooLarge { size, limit }),
         }
+    }
+
+    /// The parameters by the names that the server's release has, where those differ.
+    async fn renamed(&self) -> Result<Option<Params>, Error> {
+        let names = self.call.endpoint.map_or(&[][..], |known| known.renamed);
+        let named = |old: &str| {
+            let mut given = self.call.params.iter();
+            given.any(|(name, value)| name == old || name == "delete" && value.lists(old))
+        };
+        if !names.iter().any(|renamed| named(renamed.old)) {
+            return Ok(None);
+        }
+        let client = Client(Arc::clone(self.inner));
+        let release = match self.deadline.within(client.server_release()).await {
+            Some(release) => release?,
+            None => return Err(self.too_late(WaitingFor::Release)),
+        };
+        let names = names.iter().filter(|renamed| release >= renamed.since);
+        let mut params = self.call.params.clone();
+        names.for_each(|renamed| params.rename(renamed.old, renamed.new));
+        Ok(Some(params))
     }
 
     async fn check_release(&self, request: &WireRequest) -> Result<(), Error> {

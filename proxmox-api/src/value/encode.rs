@@ -42,6 +42,25 @@ impl ParamValue {
         }
     }
 
+    /// Whether it is a list that has this item.
+    pub(crate) fn lists(&self, item: &str) -> bool {
+        let mut texts = self.texts().iter();
+        texts.any(|text| text.split(',').any(|name| name == item))
+    }
+
+    /// Calls an item of a list otherwise.
+    fn rename(&mut self, old: &str, new: &str) {
+        let texts = match self {
+            Self::One(text) => std::slice::from_mut(text),
+            Self::Many(texts) => texts,
+        };
+        for text in texts {
+            let names = text.split(',');
+            let names = names.map(|name| if name == old { new } else { name });
+            *text = names.collect::<Vec<_>>().join(",");
+        }
+    }
+
     /// Whether it is an array of one element that is empty or 0.
     pub(crate) fn is_falsy_array(&self) -> bool {
         matches!(self, Self::Many(texts) if matches!(&texts[..], [only] if matches!(only.as_str(), "" | "0")))
@@ -81,6 +100,18 @@ impl Params {
     /// Every parameter with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ParamValue)> {
         self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
+    /// Calls a parameter otherwise, in `delete` too. One that has the new name already stays as it is.
+    pub(crate) fn rename(&mut self, old: &str, new: &'static str) {
+        if self.get(new).is_none()
+            && let Some((name, _)) = self.0.iter_mut().find(|(name, _)| name == old)
+        {
+            *name = Cow::Borrowed(new);
+        }
+        if let Some((_, list)) = self.0.iter_mut().find(|(name, _)| name == "delete") {
+            list.rename(old, new);
+        }
     }
 
     /// Whether nothing was set.

@@ -95,6 +95,8 @@ pub struct Endpoint {
     pub limits: &'static [(&'static str, Takes)],
     /// The parameters that not every release of the endpoint has.
     pub partial: &'static [Partial],
+    /// The parameters that newer releases call otherwise; a client sends the name that the server's release knows.
+    pub renamed: &'static [Renamed],
 }
 
 /// A parameter that came later than its endpoint, or went before it.
@@ -107,6 +109,26 @@ pub struct Partial {
     pub since: Option<Release>,
     /// The last tracked release that has it; `None` while the newest one does.
     pub until: Option<Release>,
+}
+
+/// A parameter that is called otherwise since some release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Renamed {
+    /// Its name in a request, and before that release.
+    pub old: &'static str,
+    /// Its name since then.
+    pub new: &'static str,
+    /// The first tracked release that calls it so.
+    pub since: Release,
+}
+
+impl Renamed {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(old: &'static str, new: &'static str, since: Release) -> Self {
+        Self { old, new, since }
+    }
 }
 
 impl Partial {
@@ -166,6 +188,7 @@ impl Endpoint {
             separators: &[],
             limits: &[],
             partial: &[],
+            renamed: &[],
         }
     }
 
@@ -215,6 +238,13 @@ impl Endpoint {
     #[must_use]
     pub const fn partial(mut self, partial: &'static [Partial]) -> Self {
         self.partial = partial;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn renamed(mut self, renamed: &'static [Renamed]) -> Self {
+        self.renamed = renamed;
         self
     }
 

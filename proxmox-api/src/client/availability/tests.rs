@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::testing::{Fake, json, ok};
 use crate::value::encode::ParamValue;
-use crate::value::endpoint::Permission;
+use crate::value::endpoint::{Permission, Renamed};
 
 static LATE: Endpoint = Endpoint::new(Method::Post, "/late", Permission::World).since(8, 1);
 static GONE: Endpoint = Endpoint::new(Method::Get, "/gone", Permission::World).until(8, 4);
@@ -201,6 +201,42 @@ async fn a_refusal_says_since_when_the_thing_exists() {
             .ends_with("(this call exists since 8.1; the server runs 7.4)"),
         "{error}"
     );
+}
+
+static CLONE: Endpoint = Endpoint::new(Method::Post, "/clone", Permission::World)
+    .renamed(&[Renamed::new("newid", "new-id", Release::new(9, 3))]);
+
+#[tokio::test]
+async fn a_parameter_is_sent_by_the_name_that_the_server_has() {
+    for (release, sent) in [
+        ("9.2", "newid=5&delete=newid%2Cname"),
+        ("9.3", "new-id=5&delete=new-id%2Cname"),
+        ("10.0", "new-id=5&delete=new-id%2Cname"),
+    ] {
+        let fake = server(release);
+        let client = fake.token_client();
+        for _ in 0..2 {
+            let mut call = call(&CLONE, &[]);
+            call.params.set("newid", ParamValue::One("5".into()));
+            call.unset("newid".into());
+            call.unset("name".into());
+            let _ = client.execute(call).await;
+        }
+        let requests = fake.requests();
+        let bodies = requests
+            .iter()
+            .filter(|request| request.path.ends_with("/clone"));
+        let bodies: Vec<_> = bodies.map(|request| request.body.clone()).collect();
+        assert_eq!(bodies, [sent, sent], "{release}");
+        let asked = requests
+            .iter()
+            .filter(|request| request.path.ends_with("/version"));
+        assert_eq!(asked.count(), 1, "{release}");
+    }
+    // Whoever does not give it does not ask.
+    let fake = server("9.3");
+    let _ = fake.token_client().execute(call(&CLONE, &["name"])).await;
+    assert_eq!(fake.requests().len(), 1);
 }
 
 #[tokio::test]
