@@ -9,13 +9,15 @@ use crate::wire::Sent::{Many, One, Parts};
 
 use crate::wire::{Parameter, Wire};
 
+const NEWEST: &str = "9.2";
+
 /// By path and verb.
 pub static WIRES: &[Wire] = &[
     Wire {
         endpoint: "GET /access",
         method: "GET",
         path: "/access",
-        release: "9.2",
+        release: NEWEST,
         build: access_get,
         parameters: &[],
     },
@@ -23,7 +25,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/acl",
         method: "GET",
         path: "/access/acl",
-        release: "9.2",
+        release: NEWEST,
         build: access_acl_get,
         parameters: &[],
     },
@@ -31,7 +33,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/acl",
         method: "PUT",
         path: "/access/acl",
-        release: "9.2",
+        release: NEWEST,
         build: access_acl_put,
         parameters: &[
             Parameter {
@@ -82,7 +84,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/domains",
         method: "GET",
         path: "/access/domains",
-        release: "9.2",
+        release: NEWEST,
         build: access_domains_get,
         parameters: &[],
     },
@@ -90,7 +92,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/domains",
         method: "POST",
         path: "/access/domains",
-        release: "9.2",
+        release: NEWEST,
         build: access_domains_post,
         parameters: &[
             Parameter {
@@ -374,7 +376,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/domains/{realm}",
         method: "GET",
         path: "/access/domains/pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_domains_realm_get,
         parameters: &[],
     },
@@ -382,7 +384,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/domains/{realm}",
         method: "PUT",
         path: "/access/domains/pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_domains_realm_put,
         parameters: &[
             Parameter {
@@ -660,7 +662,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /access/domains/{realm}",
         method: "DELETE",
         path: "/access/domains/pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_domains_realm_delete,
         parameters: &[],
     },
@@ -668,7 +670,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/domains/{realm}/sync",
         method: "POST",
         path: "/access/domains/pve/sync",
-        release: "9.2",
+        release: NEWEST,
         build: access_domains_realm_sync_post,
         parameters: &[
             Parameter {
@@ -713,7 +715,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/groups",
         method: "GET",
         path: "/access/groups",
-        release: "9.2",
+        release: NEWEST,
         build: access_groups_get,
         parameters: &[],
     },
@@ -721,7 +723,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/groups",
         method: "POST",
         path: "/access/groups",
-        release: "9.2",
+        release: NEWEST,
         build: access_groups_post,
         parameters: &[
             Parameter {
@@ -742,7 +744,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/groups/{groupid}",
         method: "GET",
         path: "/access/groups/admins",
-        release: "9.2",
+        release: NEWEST,
         build: access_groups_groupid_get,
         parameters: &[],
     },
@@ -750,7 +752,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/groups/{groupid}",
         method: "PUT",
         path: "/access/groups/admins",
-        release: "9.2",
+        release: NEWEST,
         build: access_groups_groupid_put,
         parameters: &[
             Parameter {
@@ -765,7 +767,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /access/groups/{groupid}",
         method: "DELETE",
         path: "/access/groups/admins",
-        release: "9.2",
+        release: NEWEST,
         build: access_groups_groupid_delete,
         parameters: &[],
     },
@@ -773,7 +775,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/openid",
         method: "GET",
         path: "/access/openid",
-        release: "9.2",
+        release: NEWEST,
         build: access_openid_get,
         parameters: &[],
     },
@@ -781,7 +783,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/openid/auth-url",
         method: "POST",
         path: "/access/openid/auth-url",
-        release: "9.2",
+        release: NEWEST,
         build: access_openid_auth_url_post,
         parameters: &[
             Parameter {
@@ -802,7 +804,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/openid/login",
         method: "POST",
         path: "/access/openid/login",
-        release: "9.2",
+        release: NEWEST,
         build: access_openid_login_post,
         parameters: &[
             Parameter {
@@ -829,7 +831,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/password",
         method: "PUT",
         path: "/access/password",
-        release: "9.2",
+        release: NEWEST,
         build: access_password_put,
         parameters: &[
             Parameter {
@@ -856,7 +858,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/permissions",
         method: "GET",
         path: "/access/permissions",
-        release: "9.2",
+        release: NEWEST,
         build: access_permissions_get,
         parameters: &[
             Parameter {
@@ -877,7 +879,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/roles",
         method: "GET",
         path: "/access/roles",
-        release: "9.2",
+        release: NEWEST,
         build: access_roles_get,
         parameters: &[],
     },
@@ -885,7 +887,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/roles",
         method: "POST",
         path: "/access/roles",
-        release: "9.2",
+        release: NEWEST,
         build: access_roles_post,
         parameters: &[
             Parameter {
@@ -906,7 +908,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/roles/{roleid}",
         method: "GET",
         path: "/access/roles/PVEAuditor",
-        release: "9.2",
+        release: NEWEST,
         build: access_roles_roleid_get,
         parameters: &[],
     },
@@ -914,7 +916,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/roles/{roleid}",
         method: "PUT",
         path: "/access/roles/PVEAuditor",
-        release: "9.2",
+        release: NEWEST,
         build: access_roles_roleid_put,
         parameters: &[
             Parameter {
@@ -935,7 +937,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /access/roles/{roleid}",
         method: "DELETE",
         path: "/access/roles/PVEAuditor",
-        release: "9.2",
+        release: NEWEST,
         build: access_roles_roleid_delete,
         parameters: &[],
     },
@@ -943,7 +945,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/tfa",
         method: "GET",
         path: "/access/tfa",
-        release: "9.2",
+        release: NEWEST,
         build: access_tfa_get,
         parameters: &[],
     },
@@ -966,7 +968,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/tfa/{userid}",
         method: "GET",
         path: "/access/tfa/someone%40pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_tfa_userid_get,
         parameters: &[],
     },
@@ -974,7 +976,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/tfa/{userid}",
         method: "POST",
         path: "/access/tfa/someone%40pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_tfa_userid_post,
         parameters: &[
             Parameter {
@@ -1019,7 +1021,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/tfa/{userid}/{id}",
         method: "GET",
         path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: access_tfa_userid_id_get,
         parameters: &[],
     },
@@ -1027,7 +1029,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/tfa/{userid}/{id}",
         method: "PUT",
         path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: access_tfa_userid_id_put,
         parameters: &[
             Parameter {
@@ -1054,7 +1056,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /access/tfa/{userid}/{id}",
         method: "DELETE",
         path: "/access/tfa/someone%40pve/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: access_tfa_userid_id_delete,
         parameters: &[
             Parameter {
@@ -1069,7 +1071,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/ticket",
         method: "GET",
         path: "/access/ticket",
-        release: "9.2",
+        release: NEWEST,
         build: access_ticket_get,
         parameters: &[],
     },
@@ -1077,7 +1079,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/ticket",
         method: "POST",
         path: "/access/ticket",
-        release: "9.2",
+        release: NEWEST,
         build: access_ticket_post,
         parameters: &[
             Parameter {
@@ -1134,7 +1136,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/users",
         method: "GET",
         path: "/access/users",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_get,
         parameters: &[
             Parameter {
@@ -1155,7 +1157,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/users",
         method: "POST",
         path: "/access/users",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_post,
         parameters: &[
             Parameter {
@@ -1224,7 +1226,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/users/{userid}",
         method: "GET",
         path: "/access/users/someone%40pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_get,
         parameters: &[],
     },
@@ -1232,7 +1234,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/users/{userid}",
         method: "PUT",
         path: "/access/users/someone%40pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_put,
         parameters: &[
             Parameter {
@@ -1295,7 +1297,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /access/users/{userid}",
         method: "DELETE",
         path: "/access/users/someone%40pve",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_delete,
         parameters: &[],
     },
@@ -1303,7 +1305,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/users/{userid}/tfa",
         method: "GET",
         path: "/access/users/someone%40pve/tfa",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_tfa_get,
         parameters: &[
             Parameter {
@@ -1318,7 +1320,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/users/{userid}/token",
         method: "GET",
         path: "/access/users/someone%40pve/token",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_token_get,
         parameters: &[],
     },
@@ -1326,7 +1328,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /access/users/{userid}/token/{tokenid}",
         method: "GET",
         path: "/access/users/someone%40pve/token/item1",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_token_tokenid_get,
         parameters: &[],
     },
@@ -1334,7 +1336,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/users/{userid}/token/{tokenid}",
         method: "POST",
         path: "/access/users/someone%40pve/token/item1",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_token_tokenid_post,
         parameters: &[
             Parameter {
@@ -1361,7 +1363,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/users/{userid}/token/{tokenid}",
         method: "PUT",
         path: "/access/users/someone%40pve/token/item1",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_token_tokenid_put,
         parameters: &[
             Parameter {
@@ -1400,7 +1402,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /access/users/{userid}/token/{tokenid}",
         method: "DELETE",
         path: "/access/users/someone%40pve/token/item1",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_token_tokenid_delete,
         parameters: &[],
     },
@@ -1408,7 +1410,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /access/users/{userid}/unlock-tfa",
         method: "PUT",
         path: "/access/users/someone%40pve/unlock-tfa",
-        release: "9.2",
+        release: NEWEST,
         build: access_users_userid_unlock_tfa_put,
         parameters: &[],
     },
@@ -1416,7 +1418,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /access/vncticket",
         method: "POST",
         path: "/access/vncticket",
-        release: "9.2",
+        release: NEWEST,
         build: access_vncticket_post,
         parameters: &[
             Parameter {
@@ -1455,7 +1457,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster",
         method: "GET",
         path: "/cluster",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_get,
         parameters: &[],
     },
@@ -1463,7 +1465,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme",
         method: "GET",
         path: "/cluster/acme",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_get,
         parameters: &[],
     },
@@ -1471,7 +1473,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/account",
         method: "GET",
         path: "/cluster/acme/account",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_account_get,
         parameters: &[],
     },
@@ -1479,7 +1481,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/acme/account",
         method: "POST",
         path: "/cluster/acme/account",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_account_post,
         parameters: &[
             Parameter {
@@ -1524,7 +1526,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/account/{name}",
         method: "GET",
         path: "/cluster/acme/account/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_account_name_get,
         parameters: &[],
     },
@@ -1532,7 +1534,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/acme/account/{name}",
         method: "PUT",
         path: "/cluster/acme/account/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_account_name_put,
         parameters: &[
             Parameter {
@@ -1547,7 +1549,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/acme/account/{name}",
         method: "DELETE",
         path: "/cluster/acme/account/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_account_name_delete,
         parameters: &[],
     },
@@ -1555,7 +1557,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/challenge-schema",
         method: "GET",
         path: "/cluster/acme/challenge-schema",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_challenge_schema_get,
         parameters: &[],
     },
@@ -1563,7 +1565,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/directories",
         method: "GET",
         path: "/cluster/acme/directories",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_directories_get,
         parameters: &[],
     },
@@ -1571,7 +1573,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/meta",
         method: "GET",
         path: "/cluster/acme/meta",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_meta_get,
         parameters: &[
             Parameter {
@@ -1586,7 +1588,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/plugins",
         method: "GET",
         path: "/cluster/acme/plugins",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_plugins_get,
         parameters: &[
             Parameter {
@@ -1601,7 +1603,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/acme/plugins",
         method: "POST",
         path: "/cluster/acme/plugins",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_plugins_post,
         parameters: &[
             Parameter {
@@ -1652,7 +1654,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/plugins/{id}",
         method: "GET",
         path: "/cluster/acme/plugins/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_plugins_id_get,
         parameters: &[],
     },
@@ -1660,7 +1662,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/acme/plugins/{id}",
         method: "PUT",
         path: "/cluster/acme/plugins/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_plugins_id_put,
         parameters: &[
             Parameter {
@@ -1711,7 +1713,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/acme/plugins/{id}",
         method: "DELETE",
         path: "/cluster/acme/plugins/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_plugins_id_delete,
         parameters: &[],
     },
@@ -1719,7 +1721,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/acme/tos",
         method: "GET",
         path: "/cluster/acme/tos",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_acme_tos_get,
         parameters: &[
             Parameter {
@@ -1734,7 +1736,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/backup",
         method: "GET",
         path: "/cluster/backup",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_get,
         parameters: &[],
     },
@@ -1742,7 +1744,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/backup",
         method: "POST",
         path: "/cluster/backup",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_post,
         parameters: &[
             Parameter {
@@ -2006,7 +2008,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/backup-info",
         method: "GET",
         path: "/cluster/backup-info",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_info_get,
         parameters: &[],
     },
@@ -2014,7 +2016,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/backup-info/not-backed-up",
         method: "GET",
         path: "/cluster/backup-info/not-backed-up",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_info_not_backed_up_get,
         parameters: &[],
     },
@@ -2022,7 +2024,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/backup/{id}",
         method: "GET",
         path: "/cluster/backup/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_id_get,
         parameters: &[],
     },
@@ -2030,7 +2032,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/backup/{id}",
         method: "PUT",
         path: "/cluster/backup/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_id_put,
         parameters: &[
             Parameter {
@@ -2294,7 +2296,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/backup/{id}",
         method: "DELETE",
         path: "/cluster/backup/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_id_delete,
         parameters: &[],
     },
@@ -2302,7 +2304,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/backup/{id}/included_volumes",
         method: "GET",
         path: "/cluster/backup/item1/included_volumes",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_backup_id_included_volumes_get,
         parameters: &[],
     },
@@ -2310,7 +2312,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/bulk-action",
         method: "GET",
         path: "/cluster/bulk-action",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_bulk_action_get,
         parameters: &[],
     },
@@ -2318,7 +2320,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/bulk-action/guest",
         method: "GET",
         path: "/cluster/bulk-action/guest",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_bulk_action_guest_get,
         parameters: &[],
     },
@@ -2326,7 +2328,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/bulk-action/guest/migrate",
         method: "POST",
         path: "/cluster/bulk-action/guest/migrate",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_bulk_action_guest_migrate_post,
         parameters: &[
             Parameter {
@@ -2371,7 +2373,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/bulk-action/guest/shutdown",
         method: "POST",
         path: "/cluster/bulk-action/guest/shutdown",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_bulk_action_guest_shutdown_post,
         parameters: &[
             Parameter {
@@ -2410,7 +2412,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/bulk-action/guest/start",
         method: "POST",
         path: "/cluster/bulk-action/guest/start",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_bulk_action_guest_start_post,
         parameters: &[
             Parameter {
@@ -2443,7 +2445,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/bulk-action/guest/suspend",
         method: "POST",
         path: "/cluster/bulk-action/guest/suspend",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_bulk_action_guest_suspend_post,
         parameters: &[
             Parameter {
@@ -2482,7 +2484,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ceph",
         method: "GET",
         path: "/cluster/ceph",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_get,
         parameters: &[],
     },
@@ -2490,7 +2492,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ceph/flags",
         method: "GET",
         path: "/cluster/ceph/flags",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_flags_get,
         parameters: &[],
     },
@@ -2498,7 +2500,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/ceph/flags",
         method: "PUT",
         path: "/cluster/ceph/flags",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_flags_put,
         parameters: &[
             Parameter {
@@ -2573,7 +2575,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ceph/flags/{flag}",
         method: "GET",
         path: "/cluster/ceph/flags/nobackfill",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_flags_flag_get,
         parameters: &[],
     },
@@ -2581,7 +2583,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/ceph/flags/{flag}",
         method: "PUT",
         path: "/cluster/ceph/flags/nobackfill",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_flags_flag_put,
         parameters: &[
             Parameter {
@@ -2596,7 +2598,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ceph/metadata",
         method: "GET",
         path: "/cluster/ceph/metadata",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_metadata_get,
         parameters: &[
             Parameter {
@@ -2611,7 +2613,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ceph/status",
         method: "GET",
         path: "/cluster/ceph/status",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ceph_status_get,
         parameters: &[],
     },
@@ -2619,7 +2621,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/config",
         method: "GET",
         path: "/cluster/config",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_get,
         parameters: &[],
     },
@@ -2627,7 +2629,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/config",
         method: "POST",
         path: "/cluster/config",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_post,
         parameters: &[
             Parameter {
@@ -2666,7 +2668,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/config/apiversion",
         method: "GET",
         path: "/cluster/config/apiversion",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_apiversion_get,
         parameters: &[],
     },
@@ -2674,7 +2676,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/config/join",
         method: "GET",
         path: "/cluster/config/join",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_join_get,
         parameters: &[
             Parameter {
@@ -2689,7 +2691,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/config/join",
         method: "POST",
         path: "/cluster/config/join",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_join_post,
         parameters: &[
             Parameter {
@@ -2742,7 +2744,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/config/nodes",
         method: "GET",
         path: "/cluster/config/nodes",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_nodes_get,
         parameters: &[],
     },
@@ -2750,7 +2752,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/config/nodes/{node}",
         method: "POST",
         path: "/cluster/config/nodes/pve1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_nodes_node_post,
         parameters: &[
             Parameter {
@@ -2795,7 +2797,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/config/nodes/{node}",
         method: "DELETE",
         path: "/cluster/config/nodes/pve1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_nodes_node_delete,
         parameters: &[],
     },
@@ -2803,7 +2805,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/config/qdevice",
         method: "GET",
         path: "/cluster/config/qdevice",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_qdevice_get,
         parameters: &[],
     },
@@ -2811,7 +2813,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/config/totem",
         method: "GET",
         path: "/cluster/config/totem",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_config_totem_get,
         parameters: &[],
     },
@@ -2819,7 +2821,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall",
         method: "GET",
         path: "/cluster/firewall",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_get,
         parameters: &[],
     },
@@ -2827,7 +2829,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/aliases",
         method: "GET",
         path: "/cluster/firewall/aliases",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_aliases_get,
         parameters: &[],
     },
@@ -2835,7 +2837,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/firewall/aliases",
         method: "POST",
         path: "/cluster/firewall/aliases",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_aliases_post,
         parameters: &[
             Parameter {
@@ -2862,7 +2864,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/aliases/{name}",
         method: "GET",
         path: "/cluster/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_aliases_name_get,
         parameters: &[],
     },
@@ -2870,7 +2872,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/firewall/aliases/{name}",
         method: "PUT",
         path: "/cluster/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_aliases_name_put,
         parameters: &[
             Parameter {
@@ -2903,7 +2905,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/firewall/aliases/{name}",
         method: "DELETE",
         path: "/cluster/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_aliases_name_delete,
         parameters: &[
             Parameter {
@@ -2918,7 +2920,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/groups",
         method: "GET",
         path: "/cluster/firewall/groups",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_get,
         parameters: &[],
     },
@@ -2926,7 +2928,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/firewall/groups",
         method: "POST",
         path: "/cluster/firewall/groups",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_post,
         parameters: &[
             Parameter {
@@ -2959,7 +2961,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/groups/{group}",
         method: "GET",
         path: "/cluster/firewall/groups/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_group_get,
         parameters: &[],
     },
@@ -2967,7 +2969,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/firewall/groups/{group}",
         method: "POST",
         path: "/cluster/firewall/groups/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_group_post,
         parameters: &[
             Parameter {
@@ -3066,7 +3068,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/firewall/groups/{group}",
         method: "DELETE",
         path: "/cluster/firewall/groups/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_group_delete,
         parameters: &[],
     },
@@ -3074,7 +3076,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/groups/{group}/{pos}",
         method: "GET",
         path: "/cluster/firewall/groups/item1/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_group_pos_get,
         parameters: &[],
     },
@@ -3082,7 +3084,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/firewall/groups/{group}/{pos}",
         method: "PUT",
         path: "/cluster/firewall/groups/item1/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_group_pos_put,
         parameters: &[
             Parameter {
@@ -3187,7 +3189,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/firewall/groups/{group}/{pos}",
         method: "DELETE",
         path: "/cluster/firewall/groups/item1/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_groups_group_pos_delete,
         parameters: &[
             Parameter {
@@ -3202,7 +3204,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/ipset",
         method: "GET",
         path: "/cluster/firewall/ipset",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_get,
         parameters: &[],
     },
@@ -3210,7 +3212,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/firewall/ipset",
         method: "POST",
         path: "/cluster/firewall/ipset",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_post,
         parameters: &[
             Parameter {
@@ -3243,7 +3245,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/ipset/{name}",
         method: "GET",
         path: "/cluster/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_name_get,
         parameters: &[],
     },
@@ -3251,7 +3253,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/firewall/ipset/{name}",
         method: "POST",
         path: "/cluster/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_name_post,
         parameters: &[
             Parameter {
@@ -3278,7 +3280,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/firewall/ipset/{name}",
         method: "DELETE",
         path: "/cluster/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_name_delete,
         parameters: &[
             Parameter {
@@ -3293,7 +3295,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/ipset/{name}/{cidr}",
         method: "GET",
         path: "/cluster/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_name_cidr_get,
         parameters: &[],
     },
@@ -3301,7 +3303,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/firewall/ipset/{name}/{cidr}",
         method: "PUT",
         path: "/cluster/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_name_cidr_put,
         parameters: &[
             Parameter {
@@ -3328,7 +3330,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/firewall/ipset/{name}/{cidr}",
         method: "DELETE",
         path: "/cluster/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_ipset_name_cidr_delete,
         parameters: &[
             Parameter {
@@ -3343,7 +3345,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/macros",
         method: "GET",
         path: "/cluster/firewall/macros",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_macros_get,
         parameters: &[],
     },
@@ -3351,7 +3353,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/options",
         method: "GET",
         path: "/cluster/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_options_get,
         parameters: &[],
     },
@@ -3359,7 +3361,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/firewall/options",
         method: "PUT",
         path: "/cluster/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_options_put,
         parameters: &[
             Parameter {
@@ -3416,7 +3418,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/refs",
         method: "GET",
         path: "/cluster/firewall/refs",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_refs_get,
         parameters: &[
             Parameter {
@@ -3431,7 +3433,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/rules",
         method: "GET",
         path: "/cluster/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_rules_get,
         parameters: &[],
     },
@@ -3439,7 +3441,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/firewall/rules",
         method: "POST",
         path: "/cluster/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_rules_post,
         parameters: &[
             Parameter {
@@ -3538,7 +3540,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/firewall/rules/{pos}",
         method: "GET",
         path: "/cluster/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_rules_pos_get,
         parameters: &[],
     },
@@ -3546,7 +3548,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/firewall/rules/{pos}",
         method: "PUT",
         path: "/cluster/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_rules_pos_put,
         parameters: &[
             Parameter {
@@ -3651,7 +3653,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/firewall/rules/{pos}",
         method: "DELETE",
         path: "/cluster/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_firewall_rules_pos_delete,
         parameters: &[
             Parameter {
@@ -3666,7 +3668,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha",
         method: "GET",
         path: "/cluster/ha",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_get,
         parameters: &[],
     },
@@ -3674,7 +3676,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/groups",
         method: "GET",
         path: "/cluster/ha/groups",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_groups_get,
         parameters: &[],
     },
@@ -3682,7 +3684,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/groups",
         method: "POST",
         path: "/cluster/ha/groups",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_groups_post,
         parameters: &[
             Parameter {
@@ -3727,7 +3729,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/groups/{group}",
         method: "GET",
         path: "/cluster/ha/groups/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_groups_group_get,
         parameters: &[],
     },
@@ -3735,7 +3737,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/ha/groups/{group}",
         method: "PUT",
         path: "/cluster/ha/groups/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_groups_group_put,
         parameters: &[
             Parameter {
@@ -3780,7 +3782,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/ha/groups/{group}",
         method: "DELETE",
         path: "/cluster/ha/groups/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_groups_group_delete,
         parameters: &[],
     },
@@ -3788,7 +3790,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/resources",
         method: "GET",
         path: "/cluster/ha/resources",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_get,
         parameters: &[
             Parameter {
@@ -3803,7 +3805,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/resources",
         method: "POST",
         path: "/cluster/ha/resources",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_post,
         parameters: &[
             Parameter {
@@ -3866,7 +3868,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/resources/{sid}",
         method: "GET",
         path: "/cluster/ha/resources/vm%3A100",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_sid_get,
         parameters: &[],
     },
@@ -3874,7 +3876,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/ha/resources/{sid}",
         method: "PUT",
         path: "/cluster/ha/resources/vm%3A100",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_sid_put,
         parameters: &[
             Parameter {
@@ -3937,7 +3939,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/ha/resources/{sid}",
         method: "DELETE",
         path: "/cluster/ha/resources/vm%3A100",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_sid_delete,
         parameters: &[
             Parameter {
@@ -3952,7 +3954,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/resources/{sid}/migrate",
         method: "POST",
         path: "/cluster/ha/resources/vm%3A100/migrate",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_sid_migrate_post,
         parameters: &[
             Parameter {
@@ -3967,7 +3969,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/resources/{sid}/relocate",
         method: "POST",
         path: "/cluster/ha/resources/vm%3A100/relocate",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_resources_sid_relocate_post,
         parameters: &[
             Parameter {
@@ -3982,7 +3984,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/rules",
         method: "GET",
         path: "/cluster/ha/rules",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_rules_get,
         parameters: &[
             Parameter {
@@ -4003,7 +4005,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/rules",
         method: "POST",
         path: "/cluster/ha/rules",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_rules_post,
         parameters: &[
             Parameter {
@@ -4060,7 +4062,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/rules/{rule}",
         method: "GET",
         path: "/cluster/ha/rules/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_rules_rule_get,
         parameters: &[],
     },
@@ -4068,7 +4070,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/ha/rules/{rule}",
         method: "PUT",
         path: "/cluster/ha/rules/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_rules_rule_put,
         parameters: &[
             Parameter {
@@ -4131,7 +4133,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/ha/rules/{rule}",
         method: "DELETE",
         path: "/cluster/ha/rules/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_rules_rule_delete,
         parameters: &[],
     },
@@ -4139,7 +4141,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/status",
         method: "GET",
         path: "/cluster/ha/status",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_status_get,
         parameters: &[],
     },
@@ -4147,7 +4149,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/status/arm-ha",
         method: "POST",
         path: "/cluster/ha/status/arm-ha",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_status_arm_ha_post,
         parameters: &[],
     },
@@ -4155,7 +4157,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/status/current",
         method: "GET",
         path: "/cluster/ha/status/current",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_status_current_get,
         parameters: &[],
     },
@@ -4163,7 +4165,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/ha/status/disarm-ha",
         method: "POST",
         path: "/cluster/ha/status/disarm-ha",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_status_disarm_ha_post,
         parameters: &[
             Parameter {
@@ -4178,7 +4180,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/ha/status/manager_status",
         method: "GET",
         path: "/cluster/ha/status/manager_status",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_ha_status_manager_status_get,
         parameters: &[],
     },
@@ -4186,7 +4188,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/jobs",
         method: "GET",
         path: "/cluster/jobs",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_get,
         parameters: &[],
     },
@@ -4194,7 +4196,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/jobs/realm-sync",
         method: "GET",
         path: "/cluster/jobs/realm-sync",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_realm_sync_get,
         parameters: &[],
     },
@@ -4202,7 +4204,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/jobs/realm-sync/{id}",
         method: "GET",
         path: "/cluster/jobs/realm-sync/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_realm_sync_id_get,
         parameters: &[],
     },
@@ -4210,7 +4212,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/jobs/realm-sync/{id}",
         method: "POST",
         path: "/cluster/jobs/realm-sync/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_realm_sync_id_post,
         parameters: &[
             Parameter {
@@ -4261,7 +4263,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/jobs/realm-sync/{id}",
         method: "PUT",
         path: "/cluster/jobs/realm-sync/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_realm_sync_id_put,
         parameters: &[
             Parameter {
@@ -4312,7 +4314,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/jobs/realm-sync/{id}",
         method: "DELETE",
         path: "/cluster/jobs/realm-sync/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_realm_sync_id_delete,
         parameters: &[],
     },
@@ -4320,7 +4322,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/jobs/schedule-analyze",
         method: "GET",
         path: "/cluster/jobs/schedule-analyze",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_jobs_schedule_analyze_get,
         parameters: &[
             Parameter {
@@ -4347,7 +4349,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/log",
         method: "GET",
         path: "/cluster/log",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_log_get,
         parameters: &[
             Parameter {
@@ -4362,7 +4364,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping",
         method: "GET",
         path: "/cluster/mapping",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_get,
         parameters: &[],
     },
@@ -4370,7 +4372,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping/dir",
         method: "GET",
         path: "/cluster/mapping/dir",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_dir_get,
         parameters: &[
             Parameter {
@@ -4385,7 +4387,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/mapping/dir",
         method: "POST",
         path: "/cluster/mapping/dir",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_dir_post,
         parameters: &[
             Parameter {
@@ -4417,7 +4419,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping/dir/{id}",
         method: "GET",
         path: "/cluster/mapping/dir/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_dir_id_get,
         parameters: &[],
     },
@@ -4425,7 +4427,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/mapping/dir/{id}",
         method: "PUT",
         path: "/cluster/mapping/dir/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_dir_id_put,
         parameters: &[
             Parameter {
@@ -4463,7 +4465,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/mapping/dir/{id}",
         method: "DELETE",
         path: "/cluster/mapping/dir/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_dir_id_delete,
         parameters: &[],
     },
@@ -4471,7 +4473,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping/pci",
         method: "GET",
         path: "/cluster/mapping/pci",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_pci_get,
         parameters: &[
             Parameter {
@@ -4486,7 +4488,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/mapping/pci",
         method: "POST",
         path: "/cluster/mapping/pci",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_pci_post,
         parameters: &[
             Parameter {
@@ -4548,7 +4550,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping/pci/{id}",
         method: "GET",
         path: "/cluster/mapping/pci/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_pci_id_get,
         parameters: &[],
     },
@@ -4556,7 +4558,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/mapping/pci/{id}",
         method: "PUT",
         path: "/cluster/mapping/pci/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_pci_id_put,
         parameters: &[
             Parameter {
@@ -4624,7 +4626,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/mapping/pci/{id}",
         method: "DELETE",
         path: "/cluster/mapping/pci/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_pci_id_delete,
         parameters: &[],
     },
@@ -4632,7 +4634,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping/usb",
         method: "GET",
         path: "/cluster/mapping/usb",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_usb_get,
         parameters: &[
             Parameter {
@@ -4647,7 +4649,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/mapping/usb",
         method: "POST",
         path: "/cluster/mapping/usb",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_usb_post,
         parameters: &[
             Parameter {
@@ -4693,7 +4695,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/mapping/usb/{id}",
         method: "GET",
         path: "/cluster/mapping/usb/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_usb_id_get,
         parameters: &[],
     },
@@ -4701,7 +4703,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/mapping/usb/{id}",
         method: "PUT",
         path: "/cluster/mapping/usb/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_usb_id_put,
         parameters: &[
             Parameter {
@@ -4753,7 +4755,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/mapping/usb/{id}",
         method: "DELETE",
         path: "/cluster/mapping/usb/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_mapping_usb_id_delete,
         parameters: &[],
     },
@@ -4761,7 +4763,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/metrics",
         method: "GET",
         path: "/cluster/metrics",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_get,
         parameters: &[],
     },
@@ -4769,7 +4771,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/metrics/export",
         method: "GET",
         path: "/cluster/metrics/export",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_export_get,
         parameters: &[
             Parameter {
@@ -4802,7 +4804,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/metrics/server",
         method: "GET",
         path: "/cluster/metrics/server",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_server_get,
         parameters: &[],
     },
@@ -4810,7 +4812,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/metrics/server/{id}",
         method: "GET",
         path: "/cluster/metrics/server/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_server_id_get,
         parameters: &[],
     },
@@ -4818,7 +4820,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/metrics/server/{id}",
         method: "POST",
         path: "/cluster/metrics/server/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_server_id_post,
         parameters: &[
             Parameter {
@@ -4965,7 +4967,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/metrics/server/{id}",
         method: "PUT",
         path: "/cluster/metrics/server/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_server_id_put,
         parameters: &[
             Parameter {
@@ -5118,7 +5120,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/metrics/server/{id}",
         method: "DELETE",
         path: "/cluster/metrics/server/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_metrics_server_id_delete,
         parameters: &[],
     },
@@ -5126,7 +5128,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/nextid",
         method: "GET",
         path: "/cluster/nextid",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_nextid_get,
         parameters: &[
             Parameter {
@@ -5141,7 +5143,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications",
         method: "GET",
         path: "/cluster/notifications",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_get,
         parameters: &[],
     },
@@ -5149,7 +5151,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints",
         method: "GET",
         path: "/cluster/notifications/endpoints",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_get,
         parameters: &[],
     },
@@ -5157,7 +5159,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/gotify",
         method: "GET",
         path: "/cluster/notifications/endpoints/gotify",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_gotify_get,
         parameters: &[],
     },
@@ -5165,7 +5167,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/notifications/endpoints/gotify",
         method: "POST",
         path: "/cluster/notifications/endpoints/gotify",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_gotify_post,
         parameters: &[
             Parameter {
@@ -5204,7 +5206,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/gotify/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/gotify/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_gotify_name_get,
         parameters: &[],
     },
@@ -5212,7 +5214,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/notifications/endpoints/gotify/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/gotify/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_gotify_name_put,
         parameters: &[
             Parameter {
@@ -5257,7 +5259,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/notifications/endpoints/gotify/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/gotify/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_gotify_name_delete,
         parameters: &[],
     },
@@ -5265,7 +5267,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/sendmail",
         method: "GET",
         path: "/cluster/notifications/endpoints/sendmail",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_sendmail_get,
         parameters: &[],
     },
@@ -5273,7 +5275,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/notifications/endpoints/sendmail",
         method: "POST",
         path: "/cluster/notifications/endpoints/sendmail",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_sendmail_post,
         parameters: &[
             Parameter {
@@ -5324,7 +5326,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/sendmail/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/sendmail/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_sendmail_name_get,
         parameters: &[],
     },
@@ -5332,7 +5334,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/notifications/endpoints/sendmail/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/sendmail/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_sendmail_name_put,
         parameters: &[
             Parameter {
@@ -5389,7 +5391,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/notifications/endpoints/sendmail/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/sendmail/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_sendmail_name_delete,
         parameters: &[],
     },
@@ -5397,7 +5399,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/smtp",
         method: "GET",
         path: "/cluster/notifications/endpoints/smtp",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_smtp_get,
         parameters: &[],
     },
@@ -5405,7 +5407,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/notifications/endpoints/smtp",
         method: "POST",
         path: "/cluster/notifications/endpoints/smtp",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_smtp_post,
         parameters: &[
             Parameter {
@@ -5486,7 +5488,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/smtp/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/smtp/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_smtp_name_get,
         parameters: &[],
     },
@@ -5494,7 +5496,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/notifications/endpoints/smtp/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/smtp/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_smtp_name_put,
         parameters: &[
             Parameter {
@@ -5581,7 +5583,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/notifications/endpoints/smtp/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/smtp/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_smtp_name_delete,
         parameters: &[],
     },
@@ -5589,7 +5591,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/webhook",
         method: "GET",
         path: "/cluster/notifications/endpoints/webhook",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_webhook_get,
         parameters: &[],
     },
@@ -5597,7 +5599,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/notifications/endpoints/webhook",
         method: "POST",
         path: "/cluster/notifications/endpoints/webhook",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_webhook_post,
         parameters: &[
             Parameter {
@@ -5654,7 +5656,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/endpoints/webhook/{name}",
         method: "GET",
         path: "/cluster/notifications/endpoints/webhook/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_webhook_name_get,
         parameters: &[],
     },
@@ -5662,7 +5664,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/notifications/endpoints/webhook/{name}",
         method: "PUT",
         path: "/cluster/notifications/endpoints/webhook/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_webhook_name_put,
         parameters: &[
             Parameter {
@@ -5725,7 +5727,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/notifications/endpoints/webhook/{name}",
         method: "DELETE",
         path: "/cluster/notifications/endpoints/webhook/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_endpoints_webhook_name_delete,
         parameters: &[],
     },
@@ -5733,7 +5735,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/matcher-field-values",
         method: "GET",
         path: "/cluster/notifications/matcher-field-values",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matcher_field_values_get,
         parameters: &[],
     },
@@ -5741,7 +5743,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/matcher-fields",
         method: "GET",
         path: "/cluster/notifications/matcher-fields",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matcher_fields_get,
         parameters: &[],
     },
@@ -5749,7 +5751,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/matchers",
         method: "GET",
         path: "/cluster/notifications/matchers",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matchers_get,
         parameters: &[],
     },
@@ -5757,7 +5759,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/notifications/matchers",
         method: "POST",
         path: "/cluster/notifications/matchers",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matchers_post,
         parameters: &[
             Parameter {
@@ -5820,7 +5822,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/matchers/{name}",
         method: "GET",
         path: "/cluster/notifications/matchers/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matchers_name_get,
         parameters: &[],
     },
@@ -5828,7 +5830,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/notifications/matchers/{name}",
         method: "PUT",
         path: "/cluster/notifications/matchers/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matchers_name_put,
         parameters: &[
             Parameter {
@@ -5897,7 +5899,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/notifications/matchers/{name}",
         method: "DELETE",
         path: "/cluster/notifications/matchers/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_matchers_name_delete,
         parameters: &[],
     },
@@ -5905,7 +5907,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/notifications/targets",
         method: "GET",
         path: "/cluster/notifications/targets",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_targets_get,
         parameters: &[],
     },
@@ -5913,7 +5915,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/notifications/targets/{name}/test",
         method: "POST",
         path: "/cluster/notifications/targets/item1/test",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_notifications_targets_name_test_post,
         parameters: &[],
     },
@@ -5921,7 +5923,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/options",
         method: "GET",
         path: "/cluster/options",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_options_get,
         parameters: &[],
     },
@@ -5929,7 +5931,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/options",
         method: "PUT",
         path: "/cluster/options",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_options_put,
         parameters: &[
             Parameter {
@@ -6122,7 +6124,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/qemu",
         method: "GET",
         path: "/cluster/qemu",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_get,
         parameters: &[],
     },
@@ -6130,7 +6132,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/qemu/cpu-flags",
         method: "GET",
         path: "/cluster/qemu/cpu-flags",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_cpu_flags_get,
         parameters: &[
             Parameter {
@@ -6151,7 +6153,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/qemu/custom-cpu-models",
         method: "GET",
         path: "/cluster/qemu/custom-cpu-models",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_custom_cpu_models_get,
         parameters: &[],
     },
@@ -6159,7 +6161,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/qemu/custom-cpu-models",
         method: "POST",
         path: "/cluster/qemu/custom-cpu-models",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_custom_cpu_models_post,
         parameters: &[
             Parameter {
@@ -6216,7 +6218,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/qemu/custom-cpu-models/{cputype}",
         method: "GET",
         path: "/cluster/qemu/custom-cpu-models/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_custom_cpu_models_cputype_get,
         parameters: &[],
     },
@@ -6224,7 +6226,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/qemu/custom-cpu-models/{cputype}",
         method: "PUT",
         path: "/cluster/qemu/custom-cpu-models/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_custom_cpu_models_cputype_put,
         parameters: &[
             Parameter {
@@ -6287,7 +6289,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/qemu/custom-cpu-models/{cputype}",
         method: "DELETE",
         path: "/cluster/qemu/custom-cpu-models/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_qemu_custom_cpu_models_cputype_delete,
         parameters: &[],
     },
@@ -6295,7 +6297,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/replication",
         method: "GET",
         path: "/cluster/replication",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_replication_get,
         parameters: &[],
     },
@@ -6303,7 +6305,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/replication",
         method: "POST",
         path: "/cluster/replication",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_replication_post,
         parameters: &[
             Parameter {
@@ -6366,7 +6368,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/replication/{id}",
         method: "GET",
         path: "/cluster/replication/100-0",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_replication_id_get,
         parameters: &[],
     },
@@ -6374,7 +6376,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/replication/{id}",
         method: "PUT",
         path: "/cluster/replication/100-0",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_replication_id_put,
         parameters: &[
             Parameter {
@@ -6431,7 +6433,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/replication/{id}",
         method: "DELETE",
         path: "/cluster/replication/100-0",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_replication_id_delete,
         parameters: &[
             Parameter {
@@ -6452,7 +6454,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/resources",
         method: "GET",
         path: "/cluster/resources",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_resources_get,
         parameters: &[
             Parameter {
@@ -6467,7 +6469,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn",
         method: "GET",
         path: "/cluster/sdn",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_get,
         parameters: &[],
     },
@@ -6475,7 +6477,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn",
         method: "PUT",
         path: "/cluster/sdn",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_put,
         parameters: &[
             Parameter {
@@ -6496,7 +6498,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/controllers",
         method: "GET",
         path: "/cluster/sdn/controllers",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_controllers_get,
         parameters: &[
             Parameter {
@@ -6523,7 +6525,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/controllers",
         method: "POST",
         path: "/cluster/sdn/controllers",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_controllers_post,
         parameters: &[
             Parameter {
@@ -6646,7 +6648,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/controllers/{controller}",
         method: "GET",
         path: "/cluster/sdn/controllers/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_controllers_controller_get,
         parameters: &[
             Parameter {
@@ -6667,7 +6669,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/controllers/{controller}",
         method: "PUT",
         path: "/cluster/sdn/controllers/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_controllers_controller_put,
         parameters: &[
             Parameter {
@@ -6790,7 +6792,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/controllers/{controller}",
         method: "DELETE",
         path: "/cluster/sdn/controllers/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_controllers_controller_delete,
         parameters: &[
             Parameter {
@@ -6805,7 +6807,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/dns",
         method: "GET",
         path: "/cluster/sdn/dns",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_dns_get,
         parameters: &[
             Parameter {
@@ -6820,7 +6822,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/dns",
         method: "POST",
         path: "/cluster/sdn/dns",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_dns_post,
         parameters: &[
             Parameter {
@@ -6885,7 +6887,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/dns/{dns}",
         method: "GET",
         path: "/cluster/sdn/dns/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_dns_dns_get,
         parameters: &[],
     },
@@ -6893,7 +6895,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/dns/{dns}",
         method: "PUT",
         path: "/cluster/sdn/dns/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_dns_dns_put,
         parameters: &[
             Parameter {
@@ -6952,7 +6954,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/dns/{dns}",
         method: "DELETE",
         path: "/cluster/sdn/dns/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_dns_dns_delete,
         parameters: &[
             Parameter {
@@ -6967,7 +6969,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/dry-run",
         method: "GET",
         path: "/cluster/sdn/dry-run",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_dry_run_get,
         parameters: &[
             Parameter {
@@ -6982,7 +6984,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics",
         method: "GET",
         path: "/cluster/sdn/fabrics",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_get,
         parameters: &[],
     },
@@ -6990,7 +6992,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics/all",
         method: "GET",
         path: "/cluster/sdn/fabrics/all",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_all_get,
         parameters: &[
             Parameter {
@@ -7011,7 +7013,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics/fabric",
         method: "GET",
         path: "/cluster/sdn/fabrics/fabric",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_fabric_get,
         parameters: &[
             Parameter {
@@ -7032,7 +7034,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/fabrics/fabric",
         method: "POST",
         path: "/cluster/sdn/fabrics/fabric",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_fabric_post,
         parameters: &[
             Parameter {
@@ -7118,7 +7120,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics/fabric/{id}",
         method: "GET",
         path: "/cluster/sdn/fabrics/fabric/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_fabric_id_get,
         parameters: &[],
     },
@@ -7126,7 +7128,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/fabrics/fabric/{id}",
         method: "PUT",
         path: "/cluster/sdn/fabrics/fabric/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_fabric_id_put,
         parameters: &[
             Parameter {
@@ -7212,7 +7214,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/fabrics/fabric/{id}",
         method: "DELETE",
         path: "/cluster/sdn/fabrics/fabric/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_fabric_id_delete,
         parameters: &[],
     },
@@ -7220,7 +7222,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics/node",
         method: "GET",
         path: "/cluster/sdn/fabrics/node",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_node_get,
         parameters: &[
             Parameter {
@@ -7241,7 +7243,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics/node/{fabric_id}",
         method: "GET",
         path: "/cluster/sdn/fabrics/node/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_node_fabric_id_get,
         parameters: &[
             Parameter {
@@ -7262,7 +7264,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/fabrics/node/{fabric_id}",
         method: "POST",
         path: "/cluster/sdn/fabrics/node/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_node_fabric_id_post,
         parameters: &[
             Parameter {
@@ -7385,7 +7387,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
         method: "GET",
         path: "/cluster/sdn/fabrics/node/item1/pve1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_node_fabric_id_node_id_get,
         parameters: &[],
     },
@@ -7393,7 +7395,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
         method: "PUT",
         path: "/cluster/sdn/fabrics/node/item1/pve1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_node_fabric_id_node_id_put,
         parameters: &[
             Parameter {
@@ -7516,7 +7518,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
         method: "DELETE",
         path: "/cluster/sdn/fabrics/node/item1/pve1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_fabrics_node_fabric_id_node_id_delete,
         parameters: &[],
     },
@@ -7524,7 +7526,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/ipams",
         method: "GET",
         path: "/cluster/sdn/ipams",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_ipams_get,
         parameters: &[
             Parameter {
@@ -7539,7 +7541,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/ipams",
         method: "POST",
         path: "/cluster/sdn/ipams",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_ipams_post,
         parameters: &[
             Parameter {
@@ -7592,7 +7594,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/ipams/{ipam}",
         method: "GET",
         path: "/cluster/sdn/ipams/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_ipams_ipam_get,
         parameters: &[],
     },
@@ -7600,7 +7602,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/ipams/{ipam}",
         method: "PUT",
         path: "/cluster/sdn/ipams/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_ipams_ipam_put,
         parameters: &[
             Parameter {
@@ -7653,7 +7655,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/ipams/{ipam}",
         method: "DELETE",
         path: "/cluster/sdn/ipams/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_ipams_ipam_delete,
         parameters: &[
             Parameter {
@@ -7668,7 +7670,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/ipams/{ipam}/status",
         method: "GET",
         path: "/cluster/sdn/ipams/item1/status",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_ipams_ipam_status_get,
         parameters: &[],
     },
@@ -7676,7 +7678,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/lock",
         method: "POST",
         path: "/cluster/sdn/lock",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_lock_post,
         parameters: &[
             Parameter {
@@ -7691,7 +7693,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/lock",
         method: "DELETE",
         path: "/cluster/sdn/lock",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_lock_delete,
         parameters: &[
             Parameter {
@@ -7712,7 +7714,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/prefix-lists",
         method: "GET",
         path: "/cluster/sdn/prefix-lists",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_get,
         parameters: &[
             Parameter {
@@ -7739,7 +7741,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/prefix-lists",
         method: "POST",
         path: "/cluster/sdn/prefix-lists",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_post,
         parameters: &[
             Parameter {
@@ -7793,7 +7795,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/prefix-lists/{id}",
         method: "GET",
         path: "/cluster/sdn/prefix-lists/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_get,
         parameters: &[],
     },
@@ -7801,7 +7803,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/prefix-lists/{id}",
         method: "PUT",
         path: "/cluster/sdn/prefix-lists/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_put,
         parameters: &[
             Parameter {
@@ -7855,7 +7857,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/prefix-lists/{id}",
         method: "DELETE",
         path: "/cluster/sdn/prefix-lists/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_delete,
         parameters: &[
             Parameter {
@@ -7870,7 +7872,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/prefix-lists/{id}/entries",
         method: "GET",
         path: "/cluster/sdn/prefix-lists/item1/entries",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_entries_get,
         parameters: &[],
     },
@@ -7878,7 +7880,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/prefix-lists/{id}/entries",
         method: "POST",
         path: "/cluster/sdn/prefix-lists/item1/entries",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_entries_post,
         parameters: &[
             Parameter {
@@ -7923,7 +7925,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
         method: "GET",
         path: "/cluster/sdn/prefix-lists/item1/entries/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_entries_url_seq_get,
         parameters: &[],
     },
@@ -7931,7 +7933,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
         method: "PUT",
         path: "/cluster/sdn/prefix-lists/item1/entries/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_entries_url_seq_put,
         parameters: &[
             Parameter {
@@ -7988,7 +7990,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
         method: "DELETE",
         path: "/cluster/sdn/prefix-lists/item1/entries/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_prefix_lists_id_entries_url_seq_delete,
         parameters: &[
             Parameter {
@@ -8003,7 +8005,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/rollback",
         method: "POST",
         path: "/cluster/sdn/rollback",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_rollback_post,
         parameters: &[
             Parameter {
@@ -8024,7 +8026,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/route-maps",
         method: "GET",
         path: "/cluster/sdn/route-maps",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_get,
         parameters: &[
             Parameter {
@@ -8039,7 +8041,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/route-maps/entries",
         method: "GET",
         path: "/cluster/sdn/route-maps/entries",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_entries_get,
         parameters: &[
             Parameter {
@@ -8060,7 +8062,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/route-maps/entries",
         method: "POST",
         path: "/cluster/sdn/route-maps/entries",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_entries_post,
         parameters: &[
             Parameter {
@@ -8133,7 +8135,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/route-maps/entries/{route-map-id}",
         method: "GET",
         path: "/cluster/sdn/route-maps/entries/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_entries_route_map_id_get,
         parameters: &[
             Parameter {
@@ -8154,7 +8156,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
         method: "GET",
         path: "/cluster/sdn/route-maps/entries/item1/entry/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_entries_route_map_id_entry_order_get,
         parameters: &[],
     },
@@ -8162,7 +8164,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
         method: "PUT",
         path: "/cluster/sdn/route-maps/entries/item1/entry/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_entries_route_map_id_entry_order_put,
         parameters: &[
             Parameter {
@@ -8229,7 +8231,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
         method: "DELETE",
         path: "/cluster/sdn/route-maps/entries/item1/entry/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_route_maps_entries_route_map_id_entry_order_delete,
         parameters: &[
             Parameter {
@@ -8244,7 +8246,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets",
         method: "GET",
         path: "/cluster/sdn/vnets",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_get,
         parameters: &[
             Parameter {
@@ -8265,7 +8267,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/vnets",
         method: "POST",
         path: "/cluster/sdn/vnets",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_post,
         parameters: &[
             Parameter {
@@ -8322,7 +8324,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}",
         method: "GET",
         path: "/cluster/sdn/vnets/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_get,
         parameters: &[
             Parameter {
@@ -8343,7 +8345,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/vnets/{vnet}",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_put,
         parameters: &[
             Parameter {
@@ -8400,7 +8402,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_delete,
         parameters: &[
             Parameter {
@@ -8415,7 +8417,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_get,
         parameters: &[],
     },
@@ -8423,7 +8425,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall/options",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_options_get,
         parameters: &[],
     },
@@ -8431,7 +8433,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/firewall/options",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_options_put,
         parameters: &[
             Parameter {
@@ -8470,7 +8472,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall/rules",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_rules_get,
         parameters: &[],
     },
@@ -8478,7 +8480,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/vnets/{vnet}/firewall/rules",
         method: "POST",
         path: "/cluster/sdn/vnets/item1/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_rules_post,
         parameters: &[
             Parameter {
@@ -8577,7 +8579,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_rules_pos_get,
         parameters: &[],
     },
@@ -8585,7 +8587,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_rules_pos_put,
         parameters: &[
             Parameter {
@@ -8690,7 +8692,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_firewall_rules_pos_delete,
         parameters: &[
             Parameter {
@@ -8705,7 +8707,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/vnets/{vnet}/ips",
         method: "POST",
         path: "/cluster/sdn/vnets/item1/ips",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_ips_post,
         parameters: &[
             Parameter {
@@ -8732,7 +8734,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/ips",
         method: "PUT",
         path: "/cluster/sdn/vnets/item1/ips",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_ips_put,
         parameters: &[
             Parameter {
@@ -8765,7 +8767,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}/ips",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1/ips",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_ips_delete,
         parameters: &[
             Parameter {
@@ -8792,7 +8794,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}/subnets",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/subnets",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_subnets_get,
         parameters: &[
             Parameter {
@@ -8813,7 +8815,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/vnets/{vnet}/subnets",
         method: "POST",
         path: "/cluster/sdn/vnets/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_subnets_post,
         parameters: &[
             Parameter {
@@ -8875,7 +8877,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "GET",
         path: "/cluster/sdn/vnets/item1/subnets/zone1-192.0.2.0-24",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_subnets_subnet_get,
         parameters: &[
             Parameter {
@@ -8896,7 +8898,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "PUT",
         path: "/cluster/sdn/vnets/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/subnets/zone1-192.0.2.0-24",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_subnets_subnet_put,
         parameters: &[
             Parameter {
@@ -8958,7 +8960,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}",
         method: "DELETE",
         path: "/cluster/sdn/vnets/item1/subnets/zone1-192.0.2.0-24",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_vnets_vnet_subnets_subnet_delete,
         parameters: &[
             Parameter {
@@ -8973,7 +8975,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/zones",
         method: "GET",
         path: "/cluster/sdn/zones",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_zones_get,
         parameters: &[
             Parameter {
@@ -9000,7 +9002,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /cluster/sdn/zones",
         method: "POST",
         path: "/cluster/sdn/zones",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_zones_post,
         parameters: &[
             Parameter {
@@ -9177,7 +9179,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/sdn/zones/{zone}",
         method: "GET",
         path: "/cluster/sdn/zones/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_zones_zone_get,
         parameters: &[
             Parameter {
@@ -9198,7 +9200,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /cluster/sdn/zones/{zone}",
         method: "PUT",
         path: "/cluster/sdn/zones/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_zones_zone_put,
         parameters: &[
             Parameter {
@@ -9375,7 +9377,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /cluster/sdn/zones/{zone}",
         method: "DELETE",
         path: "/cluster/sdn/zones/item1",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_sdn_zones_zone_delete,
         parameters: &[
             Parameter {
@@ -9390,7 +9392,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/status",
         method: "GET",
         path: "/cluster/status",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_status_get,
         parameters: &[],
     },
@@ -9398,7 +9400,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /cluster/tasks",
         method: "GET",
         path: "/cluster/tasks",
-        release: "9.2",
+        release: NEWEST,
         build: cluster_tasks_get,
         parameters: &[],
     },
@@ -9406,7 +9408,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes",
         method: "GET",
         path: "/nodes",
-        release: "9.2",
+        release: NEWEST,
         build: nodes_get,
         parameters: &[],
     },
@@ -9414,7 +9416,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}",
         method: "GET",
         path: "/nodes/pve1",
-        release: "9.2",
+        release: NEWEST,
         build: node_get,
         parameters: &[],
     },
@@ -9422,7 +9424,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/aplinfo",
         method: "GET",
         path: "/nodes/pve1/aplinfo",
-        release: "9.2",
+        release: NEWEST,
         build: node_aplinfo_get,
         parameters: &[],
     },
@@ -9430,7 +9432,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/aplinfo",
         method: "POST",
         path: "/nodes/pve1/aplinfo",
-        release: "9.2",
+        release: NEWEST,
         build: node_aplinfo_post,
         parameters: &[
             Parameter {
@@ -9451,7 +9453,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/apt",
         method: "GET",
         path: "/nodes/pve1/apt",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_get,
         parameters: &[],
     },
@@ -9459,7 +9461,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/apt/changelog",
         method: "GET",
         path: "/nodes/pve1/apt/changelog",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_changelog_get,
         parameters: &[
             Parameter {
@@ -9480,7 +9482,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/apt/repositories",
         method: "GET",
         path: "/nodes/pve1/apt/repositories",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_repositories_get,
         parameters: &[],
     },
@@ -9488,7 +9490,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/apt/repositories",
         method: "POST",
         path: "/nodes/pve1/apt/repositories",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_repositories_post,
         parameters: &[
             Parameter {
@@ -9521,7 +9523,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/apt/repositories",
         method: "PUT",
         path: "/nodes/pve1/apt/repositories",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_repositories_put,
         parameters: &[
             Parameter {
@@ -9542,7 +9544,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/apt/update",
         method: "GET",
         path: "/nodes/pve1/apt/update",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_update_get,
         parameters: &[],
     },
@@ -9550,7 +9552,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/apt/update",
         method: "POST",
         path: "/nodes/pve1/apt/update",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_update_post,
         parameters: &[
             Parameter {
@@ -9571,7 +9573,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/apt/versions",
         method: "GET",
         path: "/nodes/pve1/apt/versions",
-        release: "9.2",
+        release: NEWEST,
         build: node_apt_versions_get,
         parameters: &[],
     },
@@ -9579,7 +9581,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/capabilities",
         method: "GET",
         path: "/nodes/pve1/capabilities",
-        release: "9.2",
+        release: NEWEST,
         build: node_capabilities_get,
         parameters: &[],
     },
@@ -9587,7 +9589,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/capabilities/qemu",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu",
-        release: "9.2",
+        release: NEWEST,
         build: node_capabilities_qemu_get,
         parameters: &[],
     },
@@ -9595,7 +9597,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/capabilities/qemu/cpu",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/cpu",
-        release: "9.2",
+        release: NEWEST,
         build: node_capabilities_qemu_cpu_get,
         parameters: &[
             Parameter {
@@ -9610,7 +9612,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/capabilities/qemu/cpu-flags",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/cpu-flags",
-        release: "9.2",
+        release: NEWEST,
         build: node_capabilities_qemu_cpu_flags_get,
         parameters: &[
             Parameter {
@@ -9631,7 +9633,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/capabilities/qemu/machines",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/machines",
-        release: "9.2",
+        release: NEWEST,
         build: node_capabilities_qemu_machines_get,
         parameters: &[
             Parameter {
@@ -9646,7 +9648,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/capabilities/qemu/migration",
         method: "GET",
         path: "/nodes/pve1/capabilities/qemu/migration",
-        release: "9.2",
+        release: NEWEST,
         build: node_capabilities_qemu_migration_get,
         parameters: &[],
     },
@@ -9654,7 +9656,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph",
         method: "GET",
         path: "/nodes/pve1/ceph",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_get,
         parameters: &[],
     },
@@ -9662,7 +9664,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/cfg",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_cfg_get,
         parameters: &[],
     },
@@ -9670,7 +9672,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/cfg/db",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg/db",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_cfg_db_get,
         parameters: &[],
     },
@@ -9678,7 +9680,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/cfg/raw",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg/raw",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_cfg_raw_get,
         parameters: &[],
     },
@@ -9686,7 +9688,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/cfg/value",
         method: "GET",
         path: "/nodes/pve1/ceph/cfg/value",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_cfg_value_get,
         parameters: &[
             Parameter {
@@ -9701,7 +9703,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/cmd-safety",
         method: "GET",
         path: "/nodes/pve1/ceph/cmd-safety",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_cmd_safety_get,
         parameters: &[
             Parameter {
@@ -9744,7 +9746,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/crush",
         method: "GET",
         path: "/nodes/pve1/ceph/crush",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_crush_get,
         parameters: &[],
     },
@@ -9752,7 +9754,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/fs",
         method: "GET",
         path: "/nodes/pve1/ceph/fs",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_fs_get,
         parameters: &[],
     },
@@ -9760,7 +9762,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/fs/{name}",
         method: "POST",
         path: "/nodes/pve1/ceph/fs/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_fs_name_post,
         parameters: &[
             Parameter {
@@ -9781,7 +9783,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/ceph/fs/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/fs/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_fs_name_delete,
         parameters: &[
             Parameter {
@@ -9802,7 +9804,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/init",
         method: "POST",
         path: "/nodes/pve1/ceph/init",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_init_post,
         parameters: &[
             Parameter {
@@ -9847,7 +9849,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/log",
         method: "GET",
         path: "/nodes/pve1/ceph/log",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_log_get,
         parameters: &[
             Parameter {
@@ -9868,7 +9870,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/mds",
         method: "GET",
         path: "/nodes/pve1/ceph/mds",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mds_get,
         parameters: &[],
     },
@@ -9876,7 +9878,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/mds/{name}",
         method: "POST",
         path: "/nodes/pve1/ceph/mds/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mds_name_post,
         parameters: &[
             Parameter {
@@ -9891,7 +9893,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/ceph/mds/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/mds/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mds_name_delete,
         parameters: &[],
     },
@@ -9899,7 +9901,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/mgr",
         method: "GET",
         path: "/nodes/pve1/ceph/mgr",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mgr_get,
         parameters: &[],
     },
@@ -9907,7 +9909,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/mgr/{id}",
         method: "POST",
         path: "/nodes/pve1/ceph/mgr/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mgr_id_post,
         parameters: &[],
     },
@@ -9915,7 +9917,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/ceph/mgr/{id}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/mgr/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mgr_id_delete,
         parameters: &[],
     },
@@ -9923,7 +9925,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/mon",
         method: "GET",
         path: "/nodes/pve1/ceph/mon",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mon_get,
         parameters: &[],
     },
@@ -9931,7 +9933,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/mon/{monid}",
         method: "POST",
         path: "/nodes/pve1/ceph/mon/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mon_monid_post,
         parameters: &[
             Parameter {
@@ -9946,7 +9948,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/ceph/mon/{monid}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/mon/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_mon_monid_delete,
         parameters: &[],
     },
@@ -9954,7 +9956,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/osd",
         method: "GET",
         path: "/nodes/pve1/ceph/osd",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_get,
         parameters: &[],
     },
@@ -9962,7 +9964,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/osd",
         method: "POST",
         path: "/nodes/pve1/ceph/osd",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_post,
         parameters: &[
             Parameter {
@@ -10019,7 +10021,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/osd/{osdid}",
         method: "GET",
         path: "/nodes/pve1/ceph/osd/7",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_get,
         parameters: &[],
     },
@@ -10027,7 +10029,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/ceph/osd/{osdid}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/osd/7",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_delete,
         parameters: &[
             Parameter {
@@ -10042,7 +10044,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/osd/{osdid}/in",
         method: "POST",
         path: "/nodes/pve1/ceph/osd/7/in",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_in_post,
         parameters: &[],
     },
@@ -10050,7 +10052,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/osd/{osdid}/lv-info",
         method: "GET",
         path: "/nodes/pve1/ceph/osd/7/lv-info",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_lv_info_get,
         parameters: &[
             Parameter {
@@ -10065,7 +10067,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/osd/{osdid}/metadata",
         method: "GET",
         path: "/nodes/pve1/ceph/osd/7/metadata",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_metadata_get,
         parameters: &[],
     },
@@ -10073,7 +10075,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/osd/{osdid}/out",
         method: "POST",
         path: "/nodes/pve1/ceph/osd/7/out",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_out_post,
         parameters: &[],
     },
@@ -10081,7 +10083,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/osd/{osdid}/scrub",
         method: "POST",
         path: "/nodes/pve1/ceph/osd/7/scrub",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_osd_osdid_scrub_post,
         parameters: &[
             Parameter {
@@ -10096,7 +10098,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/pool",
         method: "GET",
         path: "/nodes/pve1/ceph/pool",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_pool_get,
         parameters: &[],
     },
@@ -10104,7 +10106,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/pool",
         method: "POST",
         path: "/nodes/pve1/ceph/pool",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_pool_post,
         parameters: &[
             Parameter {
@@ -10193,7 +10195,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/pool/{name}",
         method: "GET",
         path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_pool_name_get,
         parameters: &[],
     },
@@ -10201,7 +10203,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/ceph/pool/{name}",
         method: "PUT",
         path: "/nodes/pve1/ceph/pool/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_pool_name_put,
         parameters: &[
             Parameter {
@@ -10264,7 +10266,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/ceph/pool/{name}",
         method: "DELETE",
         path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_pool_name_delete,
         parameters: &[
             Parameter {
@@ -10291,7 +10293,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/pool/{name}/status",
         method: "GET",
         path: "/nodes/pve1/ceph/pool/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_pool_name_status_get,
         parameters: &[
             Parameter {
@@ -10508,7 +10510,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/restart",
         method: "POST",
         path: "/nodes/pve1/ceph/restart",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_restart_post,
         parameters: &[
             Parameter {
@@ -10523,7 +10525,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/rules",
         method: "GET",
         path: "/nodes/pve1/ceph/rules",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_rules_get,
         parameters: &[],
     },
@@ -10531,7 +10533,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/start",
         method: "POST",
         path: "/nodes/pve1/ceph/start",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_start_post,
         parameters: &[
             Parameter {
@@ -10546,7 +10548,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/ceph/status",
         method: "GET",
         path: "/nodes/pve1/ceph/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_status_get,
         parameters: &[],
     },
@@ -10554,7 +10556,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/ceph/stop",
         method: "POST",
         path: "/nodes/pve1/ceph/stop",
-        release: "9.2",
+        release: NEWEST,
         build: node_ceph_stop_post,
         parameters: &[
             Parameter {
@@ -10569,7 +10571,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/certificates",
         method: "GET",
         path: "/nodes/pve1/certificates",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_get,
         parameters: &[],
     },
@@ -10577,7 +10579,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/certificates/acme",
         method: "GET",
         path: "/nodes/pve1/certificates/acme",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_acme_get,
         parameters: &[],
     },
@@ -10585,7 +10587,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/certificates/acme/certificate",
         method: "POST",
         path: "/nodes/pve1/certificates/acme/certificate",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_acme_certificate_post,
         parameters: &[
             Parameter {
@@ -10600,7 +10602,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/certificates/acme/certificate",
         method: "PUT",
         path: "/nodes/pve1/certificates/acme/certificate",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_acme_certificate_put,
         parameters: &[
             Parameter {
@@ -10615,7 +10617,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/certificates/acme/certificate",
         method: "DELETE",
         path: "/nodes/pve1/certificates/acme/certificate",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_acme_certificate_delete,
         parameters: &[],
     },
@@ -10623,7 +10625,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/certificates/custom",
         method: "POST",
         path: "/nodes/pve1/certificates/custom",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_custom_post,
         parameters: &[
             Parameter {
@@ -10656,7 +10658,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/certificates/custom",
         method: "DELETE",
         path: "/nodes/pve1/certificates/custom",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_custom_delete,
         parameters: &[
             Parameter {
@@ -10671,7 +10673,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/certificates/info",
         method: "GET",
         path: "/nodes/pve1/certificates/info",
-        release: "9.2",
+        release: NEWEST,
         build: node_certificates_info_get,
         parameters: &[],
     },
@@ -10679,7 +10681,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/config",
         method: "GET",
         path: "/nodes/pve1/config",
-        release: "9.2",
+        release: NEWEST,
         build: node_config_get,
         parameters: &[
             Parameter {
@@ -10694,7 +10696,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/config",
         method: "PUT",
         path: "/nodes/pve1/config",
-        release: "9.2",
+        release: NEWEST,
         build: node_config_put,
         parameters: &[
             Parameter {
@@ -10767,7 +10769,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks",
         method: "GET",
         path: "/nodes/pve1/disks",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_get,
         parameters: &[],
     },
@@ -10775,7 +10777,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/directory",
         method: "GET",
         path: "/nodes/pve1/disks/directory",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_directory_get,
         parameters: &[],
     },
@@ -10783,7 +10785,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/disks/directory",
         method: "POST",
         path: "/nodes/pve1/disks/directory",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_directory_post,
         parameters: &[
             Parameter {
@@ -10816,7 +10818,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/disks/directory/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/directory/local",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_directory_name_delete,
         parameters: &[
             Parameter {
@@ -10837,7 +10839,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/disks/initgpt",
         method: "POST",
         path: "/nodes/pve1/disks/initgpt",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_initgpt_post,
         parameters: &[
             Parameter {
@@ -10858,7 +10860,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/list",
         method: "GET",
         path: "/nodes/pve1/disks/list",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_list_get,
         parameters: &[
             Parameter {
@@ -10885,7 +10887,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/lvm",
         method: "GET",
         path: "/nodes/pve1/disks/lvm",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_lvm_get,
         parameters: &[],
     },
@@ -10893,7 +10895,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/disks/lvm",
         method: "POST",
         path: "/nodes/pve1/disks/lvm",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_lvm_post,
         parameters: &[
             Parameter {
@@ -10920,7 +10922,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/disks/lvm/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/lvm/local",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_lvm_name_delete,
         parameters: &[
             Parameter {
@@ -10941,7 +10943,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/lvmthin",
         method: "GET",
         path: "/nodes/pve1/disks/lvmthin",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_lvmthin_get,
         parameters: &[],
     },
@@ -10949,7 +10951,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/disks/lvmthin",
         method: "POST",
         path: "/nodes/pve1/disks/lvmthin",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_lvmthin_post,
         parameters: &[
             Parameter {
@@ -10976,7 +10978,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/disks/lvmthin/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/lvmthin/local",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_lvmthin_name_delete,
         parameters: &[
             Parameter {
@@ -11003,7 +11005,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/smart",
         method: "GET",
         path: "/nodes/pve1/disks/smart",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_smart_get,
         parameters: &[
             Parameter {
@@ -11024,7 +11026,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/disks/wipedisk",
         method: "PUT",
         path: "/nodes/pve1/disks/wipedisk",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_wipedisk_put,
         parameters: &[
             Parameter {
@@ -11039,7 +11041,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/zfs",
         method: "GET",
         path: "/nodes/pve1/disks/zfs",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_zfs_get,
         parameters: &[],
     },
@@ -11047,7 +11049,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/disks/zfs",
         method: "POST",
         path: "/nodes/pve1/disks/zfs",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_zfs_post,
         parameters: &[
             Parameter {
@@ -11098,7 +11100,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/disks/zfs/{name}",
         method: "GET",
         path: "/nodes/pve1/disks/zfs/local",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_zfs_name_get,
         parameters: &[],
     },
@@ -11106,7 +11108,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/disks/zfs/{name}",
         method: "DELETE",
         path: "/nodes/pve1/disks/zfs/local",
-        release: "9.2",
+        release: NEWEST,
         build: node_disks_zfs_name_delete,
         parameters: &[
             Parameter {
@@ -11127,7 +11129,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/dns",
         method: "GET",
         path: "/nodes/pve1/dns",
-        release: "9.2",
+        release: NEWEST,
         build: node_dns_get,
         parameters: &[],
     },
@@ -11135,7 +11137,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/dns",
         method: "PUT",
         path: "/nodes/pve1/dns",
-        release: "9.2",
+        release: NEWEST,
         build: node_dns_put,
         parameters: &[
             Parameter {
@@ -11168,7 +11170,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/execute",
         method: "POST",
         path: "/nodes/pve1/execute",
-        release: "9.2",
+        release: NEWEST,
         build: node_execute_post,
         parameters: &[
             Parameter {
@@ -11183,7 +11185,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/firewall",
         method: "GET",
         path: "/nodes/pve1/firewall",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_get,
         parameters: &[],
     },
@@ -11191,7 +11193,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/firewall/log",
         method: "GET",
         path: "/nodes/pve1/firewall/log",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_log_get,
         parameters: &[
             Parameter {
@@ -11224,7 +11226,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/firewall/options",
         method: "GET",
         path: "/nodes/pve1/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_options_get,
         parameters: &[],
     },
@@ -11232,7 +11234,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/firewall/options",
         method: "PUT",
         path: "/nodes/pve1/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_options_put,
         parameters: &[
             Parameter {
@@ -11367,7 +11369,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/firewall/rules",
         method: "GET",
         path: "/nodes/pve1/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_rules_get,
         parameters: &[],
     },
@@ -11375,7 +11377,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/firewall/rules",
         method: "POST",
         path: "/nodes/pve1/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_rules_post,
         parameters: &[
             Parameter {
@@ -11474,7 +11476,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/firewall/rules/{pos}",
         method: "GET",
         path: "/nodes/pve1/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_rules_pos_get,
         parameters: &[],
     },
@@ -11482,7 +11484,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/firewall/rules/{pos}",
         method: "PUT",
         path: "/nodes/pve1/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_rules_pos_put,
         parameters: &[
             Parameter {
@@ -11587,7 +11589,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/nodes/pve1/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: node_firewall_rules_pos_delete,
         parameters: &[
             Parameter {
@@ -11602,7 +11604,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/hardware",
         method: "GET",
         path: "/nodes/pve1/hardware",
-        release: "9.2",
+        release: NEWEST,
         build: node_hardware_get,
         parameters: &[],
     },
@@ -11610,7 +11612,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/hardware/pci",
         method: "GET",
         path: "/nodes/pve1/hardware/pci",
-        release: "9.2",
+        release: NEWEST,
         build: node_hardware_pci_get,
         parameters: &[
             Parameter {
@@ -11631,7 +11633,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}",
         method: "GET",
         path: "/nodes/pve1/hardware/pci/0000%3A01%3A00.0",
-        release: "9.2",
+        release: NEWEST,
         build: node_hardware_pci_pci_id_or_mapping_get,
         parameters: &[],
     },
@@ -11639,7 +11641,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
         method: "GET",
         path: "/nodes/pve1/hardware/pci/0000%3A01%3A00.0/mdev",
-        release: "9.2",
+        release: NEWEST,
         build: node_hardware_pci_pci_id_or_mapping_mdev_get,
         parameters: &[],
     },
@@ -11663,7 +11665,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/hardware/usb",
         method: "GET",
         path: "/nodes/pve1/hardware/usb",
-        release: "9.2",
+        release: NEWEST,
         build: node_hardware_usb_get,
         parameters: &[],
     },
@@ -11671,7 +11673,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/hosts",
         method: "GET",
         path: "/nodes/pve1/hosts",
-        release: "9.2",
+        release: NEWEST,
         build: node_hosts_get,
         parameters: &[],
     },
@@ -11679,7 +11681,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/hosts",
         method: "POST",
         path: "/nodes/pve1/hosts",
-        release: "9.2",
+        release: NEWEST,
         build: node_hosts_post,
         parameters: &[
             Parameter {
@@ -11700,7 +11702,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/journal",
         method: "GET",
         path: "/nodes/pve1/journal",
-        release: "9.2",
+        release: NEWEST,
         build: node_journal_get,
         parameters: &[
             Parameter {
@@ -11739,7 +11741,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc",
         method: "GET",
         path: "/nodes/pve1/lxc",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_get,
         parameters: &[],
     },
@@ -11747,7 +11749,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc",
         method: "POST",
         path: "/nodes/pve1/lxc",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_post,
         parameters: &[
             Parameter {
@@ -12082,7 +12084,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}",
         method: "GET",
         path: "/nodes/pve1/lxc/100",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_get,
         parameters: &[],
     },
@@ -12090,7 +12092,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_delete,
         parameters: &[
             Parameter {
@@ -12117,7 +12119,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/clone",
         method: "POST",
         path: "/nodes/pve1/lxc/100/clone",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_clone_post,
         parameters: &[
             Parameter {
@@ -12180,7 +12182,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/config",
         method: "GET",
         path: "/nodes/pve1/lxc/100/config",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_config_get,
         parameters: &[
             Parameter {
@@ -12201,7 +12203,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/config",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/config",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_config_put,
         parameters: &[
             Parameter {
@@ -12476,7 +12478,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/feature",
         method: "GET",
         path: "/nodes/pve1/lxc/100/feature",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_feature_get,
         parameters: &[
             Parameter {
@@ -12497,7 +12499,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_get,
         parameters: &[],
     },
@@ -12505,7 +12507,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/aliases",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/aliases",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_aliases_get,
         parameters: &[],
     },
@@ -12513,7 +12515,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/aliases",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/aliases",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_aliases_post,
         parameters: &[
             Parameter {
@@ -12540,7 +12542,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_aliases_name_get,
         parameters: &[],
     },
@@ -12548,7 +12550,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_aliases_name_put,
         parameters: &[
             Parameter {
@@ -12581,7 +12583,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_aliases_name_delete,
         parameters: &[
             Parameter {
@@ -12596,7 +12598,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/ipset",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/ipset",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_get,
         parameters: &[],
     },
@@ -12604,7 +12606,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/ipset",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/ipset",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_post,
         parameters: &[
             Parameter {
@@ -12637,7 +12639,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_name_get,
         parameters: &[],
     },
@@ -12645,7 +12647,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_name_post,
         parameters: &[
             Parameter {
@@ -12672,7 +12674,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_name_delete,
         parameters: &[
             Parameter {
@@ -12687,7 +12689,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_name_cidr_get,
         parameters: &[],
     },
@@ -12695,7 +12697,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_name_cidr_put,
         parameters: &[
             Parameter {
@@ -12722,7 +12724,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_ipset_name_cidr_delete,
         parameters: &[
             Parameter {
@@ -12737,7 +12739,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/log",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/log",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_log_get,
         parameters: &[
             Parameter {
@@ -12770,7 +12772,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/options",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_options_get,
         parameters: &[],
     },
@@ -12778,7 +12780,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/options",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_options_put,
         parameters: &[
             Parameter {
@@ -12859,7 +12861,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/refs",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/refs",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_refs_get,
         parameters: &[
             Parameter {
@@ -12874,7 +12876,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/rules",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_rules_get,
         parameters: &[],
     },
@@ -12882,7 +12884,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/firewall/rules",
         method: "POST",
         path: "/nodes/pve1/lxc/100/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_rules_post,
         parameters: &[
             Parameter {
@@ -12981,7 +12983,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_rules_pos_get,
         parameters: &[],
     },
@@ -12989,7 +12991,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_rules_pos_put,
         parameters: &[
             Parameter {
@@ -13094,7 +13096,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_firewall_rules_pos_delete,
         parameters: &[
             Parameter {
@@ -13109,7 +13111,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/interfaces",
         method: "GET",
         path: "/nodes/pve1/lxc/100/interfaces",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_interfaces_get,
         parameters: &[],
     },
@@ -13117,7 +13119,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/migrate",
         method: "GET",
         path: "/nodes/pve1/lxc/100/migrate",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_migrate_get,
         parameters: &[
             Parameter {
@@ -13132,7 +13134,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/migrate",
         method: "POST",
         path: "/nodes/pve1/lxc/100/migrate",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_migrate_post,
         parameters: &[
             Parameter {
@@ -13177,7 +13179,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/move_volume",
         method: "POST",
         path: "/nodes/pve1/lxc/100/move_volume",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_move_volume_post,
         parameters: &[
             Parameter {
@@ -13234,7 +13236,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/mtunnel",
         method: "POST",
         path: "/nodes/pve1/lxc/100/mtunnel",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_mtunnel_post,
         parameters: &[
             Parameter {
@@ -13255,7 +13257,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
         method: "GET",
         path: "/nodes/pve1/lxc/100/mtunnelwebsocket",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_mtunnelwebsocket_get,
         parameters: &[
             Parameter {
@@ -13276,7 +13278,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/pending",
         method: "GET",
         path: "/nodes/pve1/lxc/100/pending",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_pending_get,
         parameters: &[],
     },
@@ -13284,7 +13286,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/remote_migrate",
         method: "POST",
         path: "/nodes/pve1/lxc/100/remote_migrate",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_remote_migrate_post,
         parameters: &[
             Parameter {
@@ -13354,7 +13356,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/resize",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/resize",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_resize_put,
         parameters: &[
             Parameter {
@@ -13381,7 +13383,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/rrd",
         method: "GET",
         path: "/nodes/pve1/lxc/100/rrd",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_rrd_get,
         parameters: &[
             Parameter {
@@ -13408,7 +13410,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/rrddata",
         method: "GET",
         path: "/nodes/pve1/lxc/100/rrddata",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_rrddata_get,
         parameters: &[
             Parameter {
@@ -13429,7 +13431,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/snapshot",
         method: "GET",
         path: "/nodes/pve1/lxc/100/snapshot",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_get,
         parameters: &[],
     },
@@ -13437,7 +13439,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/snapshot",
         method: "POST",
         path: "/nodes/pve1/lxc/100/snapshot",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_post,
         parameters: &[
             Parameter {
@@ -13458,7 +13460,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
         method: "GET",
         path: "/nodes/pve1/lxc/100/snapshot/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_snapname_get,
         parameters: &[],
     },
@@ -13466,7 +13468,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
         method: "DELETE",
         path: "/nodes/pve1/lxc/100/snapshot/item1",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_snapname_delete,
         parameters: &[
             Parameter {
@@ -13481,7 +13483,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
         method: "GET",
         path: "/nodes/pve1/lxc/100/snapshot/item1/config",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_snapname_config_get,
         parameters: &[],
     },
@@ -13489,7 +13491,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
         method: "PUT",
         path: "/nodes/pve1/lxc/100/snapshot/item1/config",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_snapname_config_put,
         parameters: &[
             Parameter {
@@ -13504,7 +13506,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback",
         method: "POST",
         path: "/nodes/pve1/lxc/100/snapshot/item1/rollback",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_snapshot_snapname_rollback_post,
         parameters: &[
             Parameter {
@@ -13519,7 +13521,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/spiceproxy",
         method: "POST",
         path: "/nodes/pve1/lxc/100/spiceproxy",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_spiceproxy_post,
         parameters: &[
             Parameter {
@@ -13534,7 +13536,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/status",
         method: "GET",
         path: "/nodes/pve1/lxc/100/status",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_get,
         parameters: &[],
     },
@@ -13542,7 +13544,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/status/current",
         method: "GET",
         path: "/nodes/pve1/lxc/100/status/current",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_current_get,
         parameters: &[],
     },
@@ -13550,7 +13552,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/reboot",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/reboot",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_reboot_post,
         parameters: &[
             Parameter {
@@ -13565,7 +13567,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/resume",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/resume",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_resume_post,
         parameters: &[],
     },
@@ -13573,7 +13575,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/shutdown",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/shutdown",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_shutdown_post,
         parameters: &[
             Parameter {
@@ -13594,7 +13596,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/start",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/start",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_start_post,
         parameters: &[
             Parameter {
@@ -13615,7 +13617,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/stop",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/stop",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_stop_post,
         parameters: &[
             Parameter {
@@ -13636,7 +13638,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/status/suspend",
         method: "POST",
         path: "/nodes/pve1/lxc/100/status/suspend",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_status_suspend_post,
         parameters: &[],
     },
@@ -13644,7 +13646,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/template",
         method: "POST",
         path: "/nodes/pve1/lxc/100/template",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_template_post,
         parameters: &[],
     },
@@ -13652,7 +13654,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/termproxy",
         method: "POST",
         path: "/nodes/pve1/lxc/100/termproxy",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_termproxy_post,
         parameters: &[],
     },
@@ -13660,7 +13662,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/lxc/{vmid}/vncproxy",
         method: "POST",
         path: "/nodes/pve1/lxc/100/vncproxy",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_vncproxy_post,
         parameters: &[
             Parameter {
@@ -13687,7 +13689,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/lxc/{vmid}/vncwebsocket",
         method: "GET",
         path: "/nodes/pve1/lxc/100/vncwebsocket",
-        release: "9.2",
+        release: NEWEST,
         build: lxc_vmid_vncwebsocket_get,
         parameters: &[
             Parameter {
@@ -13708,7 +13710,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/migrateall",
         method: "POST",
         path: "/nodes/pve1/migrateall",
-        release: "9.2",
+        release: NEWEST,
         build: node_migrateall_post,
         parameters: &[
             Parameter {
@@ -13747,7 +13749,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/netstat",
         method: "GET",
         path: "/nodes/pve1/netstat",
-        release: "9.2",
+        release: NEWEST,
         build: node_netstat_get,
         parameters: &[],
     },
@@ -13755,7 +13757,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/network",
         method: "GET",
         path: "/nodes/pve1/network",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_get,
         parameters: &[
             Parameter {
@@ -13770,7 +13772,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/network",
         method: "POST",
         path: "/nodes/pve1/network",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_post,
         parameters: &[
             Parameter {
@@ -13947,7 +13949,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/network",
         method: "PUT",
         path: "/nodes/pve1/network",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_put,
         parameters: &[
             Parameter {
@@ -13962,7 +13964,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/network",
         method: "DELETE",
         path: "/nodes/pve1/network",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_delete,
         parameters: &[],
     },
@@ -13970,7 +13972,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/network/{iface}",
         method: "GET",
         path: "/nodes/pve1/network/eth0",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_iface_get,
         parameters: &[],
     },
@@ -13978,7 +13980,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/network/{iface}",
         method: "PUT",
         path: "/nodes/pve1/network/eth0",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_iface_put,
         parameters: &[
             Parameter {
@@ -14155,7 +14157,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/network/{iface}",
         method: "DELETE",
         path: "/nodes/pve1/network/eth0",
-        release: "9.2",
+        release: NEWEST,
         build: node_network_iface_delete,
         parameters: &[],
     },
@@ -14163,7 +14165,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu",
         method: "GET",
         path: "/nodes/pve1/qemu",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_get,
         parameters: &[
             Parameter {
@@ -14178,7 +14180,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu",
         method: "POST",
         path: "/nodes/pve1/qemu",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_post,
         parameters: &[
             Parameter {
@@ -15029,7 +15031,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}",
         method: "GET",
         path: "/nodes/pve1/qemu/100",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_get,
         parameters: &[],
     },
@@ -15037,7 +15039,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_delete,
         parameters: &[
             Parameter {
@@ -15064,7 +15066,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get,
         parameters: &[],
     },
@@ -15072,7 +15074,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_post,
         parameters: &[
             Parameter {
@@ -15087,7 +15089,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/exec",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/exec",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_exec_post,
         parameters: &[
             Parameter {
@@ -15108,7 +15110,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/exec-status",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/exec-status",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_exec_status_get,
         parameters: &[
             Parameter {
@@ -15123,7 +15125,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/file-read",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/file-read",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_file_read_get,
         parameters: &[
             Parameter {
@@ -15156,7 +15158,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/file-write",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/file-write",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_file_write_post,
         parameters: &[
             Parameter {
@@ -15183,7 +15185,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fsfreeze-freeze",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_fsfreeze_freeze_post,
         parameters: &[],
     },
@@ -15191,7 +15193,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fsfreeze-status",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_fsfreeze_status_post,
         parameters: &[],
     },
@@ -15199,7 +15201,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fsfreeze-thaw",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_fsfreeze_thaw_post,
         parameters: &[],
     },
@@ -15207,7 +15209,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/fstrim",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/fstrim",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_fstrim_post,
         parameters: &[],
     },
@@ -15215,7 +15217,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-fsinfo",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_fsinfo_get,
         parameters: &[],
     },
@@ -15223,7 +15225,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-host-name",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-host-name",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_host_name_get,
         parameters: &[],
     },
@@ -15231,7 +15233,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-memory-block-info",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_memory_block_info_get,
         parameters: &[],
     },
@@ -15239,7 +15241,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-memory-blocks",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_memory_blocks_get,
         parameters: &[],
     },
@@ -15247,7 +15249,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-osinfo",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_osinfo_get,
         parameters: &[],
     },
@@ -15255,7 +15257,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-time",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-time",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_time_get,
         parameters: &[],
     },
@@ -15263,7 +15265,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-timezone",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-timezone",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_timezone_get,
         parameters: &[],
     },
@@ -15271,7 +15273,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-users",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-users",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_users_get,
         parameters: &[],
     },
@@ -15279,7 +15281,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/get-vcpus",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_get_vcpus_get,
         parameters: &[],
     },
@@ -15287,7 +15289,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/info",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/info",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_info_get,
         parameters: &[],
     },
@@ -15295,7 +15297,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces",
         method: "GET",
         path: "/nodes/pve1/qemu/100/agent/network-get-interfaces",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_network_get_interfaces_get,
         parameters: &[],
     },
@@ -15303,7 +15305,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/ping",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/ping",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_ping_post,
         parameters: &[],
     },
@@ -15311,7 +15313,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/set-user-password",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/set-user-password",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_set_user_password_post,
         parameters: &[
             Parameter {
@@ -15338,7 +15340,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/shutdown",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/shutdown",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_shutdown_post,
         parameters: &[],
     },
@@ -15346,7 +15348,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/suspend-disk",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_suspend_disk_post,
         parameters: &[],
     },
@@ -15354,7 +15356,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/suspend-hybrid",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_suspend_hybrid_post,
         parameters: &[],
     },
@@ -15362,7 +15364,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram",
         method: "POST",
         path: "/nodes/pve1/qemu/100/agent/suspend-ram",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_agent_suspend_ram_post,
         parameters: &[],
     },
@@ -15370,7 +15372,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/clone",
         method: "POST",
         path: "/nodes/pve1/qemu/100/clone",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_clone_post,
         parameters: &[
             Parameter {
@@ -15439,7 +15441,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/cloudinit",
         method: "GET",
         path: "/nodes/pve1/qemu/100/cloudinit",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_cloudinit_get,
         parameters: &[],
     },
@@ -15447,7 +15449,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/cloudinit",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/cloudinit",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_cloudinit_put,
         parameters: &[],
     },
@@ -15455,7 +15457,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/cloudinit/dump",
         method: "GET",
         path: "/nodes/pve1/qemu/100/cloudinit/dump",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_cloudinit_dump_get,
         parameters: &[
             Parameter {
@@ -15470,7 +15472,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/config",
         method: "GET",
         path: "/nodes/pve1/qemu/100/config",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_config_get,
         parameters: &[
             Parameter {
@@ -15491,7 +15493,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/config",
         method: "POST",
         path: "/nodes/pve1/qemu/100/config",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_config_post,
         parameters: &[
             Parameter {
@@ -16318,7 +16320,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/config",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/config",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_config_put,
         parameters: &[
             Parameter {
@@ -17133,7 +17135,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/dbus-vmstate",
         method: "POST",
         path: "/nodes/pve1/qemu/100/dbus-vmstate",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_dbus_vmstate_post,
         parameters: &[
             Parameter {
@@ -17148,7 +17150,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/feature",
         method: "GET",
         path: "/nodes/pve1/qemu/100/feature",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_feature_get,
         parameters: &[
             Parameter {
@@ -17169,7 +17171,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_get,
         parameters: &[],
     },
@@ -17177,7 +17179,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/aliases",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/aliases",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_aliases_get,
         parameters: &[],
     },
@@ -17185,7 +17187,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/aliases",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/aliases",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_aliases_post,
         parameters: &[
             Parameter {
@@ -17212,7 +17214,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_aliases_name_get,
         parameters: &[],
     },
@@ -17220,7 +17222,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_aliases_name_put,
         parameters: &[
             Parameter {
@@ -17253,7 +17255,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/aliases/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_aliases_name_delete,
         parameters: &[
             Parameter {
@@ -17268,7 +17270,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/ipset",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/ipset",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_get,
         parameters: &[],
     },
@@ -17276,7 +17278,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/ipset",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/ipset",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_post,
         parameters: &[
             Parameter {
@@ -17309,7 +17311,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_name_get,
         parameters: &[],
     },
@@ -17317,7 +17319,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_name_post,
         parameters: &[
             Parameter {
@@ -17344,7 +17346,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_name_delete,
         parameters: &[
             Parameter {
@@ -17359,7 +17361,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_name_cidr_get,
         parameters: &[],
     },
@@ -17367,7 +17369,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_name_cidr_put,
         parameters: &[
             Parameter {
@@ -17394,7 +17396,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/ipset/item1/192.0.2.0%2F24",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_ipset_name_cidr_delete,
         parameters: &[
             Parameter {
@@ -17409,7 +17411,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/log",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/log",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_log_get,
         parameters: &[
             Parameter {
@@ -17442,7 +17444,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/options",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_options_get,
         parameters: &[],
     },
@@ -17450,7 +17452,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/options",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/options",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_options_put,
         parameters: &[
             Parameter {
@@ -17531,7 +17533,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/refs",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/refs",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_refs_get,
         parameters: &[
             Parameter {
@@ -17546,7 +17548,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/rules",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_rules_get,
         parameters: &[],
     },
@@ -17554,7 +17556,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/firewall/rules",
         method: "POST",
         path: "/nodes/pve1/qemu/100/firewall/rules",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_rules_post,
         parameters: &[
             Parameter {
@@ -17653,7 +17655,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_rules_pos_get,
         parameters: &[],
     },
@@ -17661,7 +17663,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_rules_pos_put,
         parameters: &[
             Parameter {
@@ -17766,7 +17768,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/firewall/rules/7",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_firewall_rules_pos_delete,
         parameters: &[
             Parameter {
@@ -17781,7 +17783,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/migrate",
         method: "GET",
         path: "/nodes/pve1/qemu/100/migrate",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_migrate_get,
         parameters: &[
             Parameter {
@@ -17796,7 +17798,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/migrate",
         method: "POST",
         path: "/nodes/pve1/qemu/100/migrate",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_migrate_post,
         parameters: &[
             Parameter {
@@ -17859,7 +17861,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/monitor",
         method: "POST",
         path: "/nodes/pve1/qemu/100/monitor",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_monitor_post,
         parameters: &[
             Parameter {
@@ -17874,7 +17876,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/move_disk",
         method: "POST",
         path: "/nodes/pve1/qemu/100/move_disk",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_move_disk_post,
         parameters: &[
             Parameter {
@@ -17937,7 +17939,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/mtunnel",
         method: "POST",
         path: "/nodes/pve1/qemu/100/mtunnel",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_mtunnel_post,
         parameters: &[
             Parameter {
@@ -17958,7 +17960,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
         method: "GET",
         path: "/nodes/pve1/qemu/100/mtunnelwebsocket",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_mtunnelwebsocket_get,
         parameters: &[
             Parameter {
@@ -17979,7 +17981,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/pending",
         method: "GET",
         path: "/nodes/pve1/qemu/100/pending",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_pending_get,
         parameters: &[],
     },
@@ -17987,7 +17989,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/remote_migrate",
         method: "POST",
         path: "/nodes/pve1/qemu/100/remote_migrate",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_remote_migrate_post,
         parameters: &[
             Parameter {
@@ -18045,7 +18047,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/resize",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/resize",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_resize_put,
         parameters: &[
             Parameter {
@@ -18078,7 +18080,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/rrd",
         method: "GET",
         path: "/nodes/pve1/qemu/100/rrd",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_rrd_get,
         parameters: &[
             Parameter {
@@ -18105,7 +18107,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/rrddata",
         method: "GET",
         path: "/nodes/pve1/qemu/100/rrddata",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_rrddata_get,
         parameters: &[
             Parameter {
@@ -18126,7 +18128,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/sendkey",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/sendkey",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_sendkey_put,
         parameters: &[
             Parameter {
@@ -18147,7 +18149,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/snapshot",
         method: "GET",
         path: "/nodes/pve1/qemu/100/snapshot",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_get,
         parameters: &[],
     },
@@ -18155,7 +18157,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/snapshot",
         method: "POST",
         path: "/nodes/pve1/qemu/100/snapshot",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_post,
         parameters: &[
             Parameter {
@@ -18182,7 +18184,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
         method: "GET",
         path: "/nodes/pve1/qemu/100/snapshot/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_snapname_get,
         parameters: &[],
     },
@@ -18190,7 +18192,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
         method: "DELETE",
         path: "/nodes/pve1/qemu/100/snapshot/item1",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_snapname_delete,
         parameters: &[
             Parameter {
@@ -18205,7 +18207,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
         method: "GET",
         path: "/nodes/pve1/qemu/100/snapshot/item1/config",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_snapname_config_get,
         parameters: &[],
     },
@@ -18213,7 +18215,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/snapshot/item1/config",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_snapname_config_put,
         parameters: &[
             Parameter {
@@ -18228,7 +18230,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback",
         method: "POST",
         path: "/nodes/pve1/qemu/100/snapshot/item1/rollback",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_snapshot_snapname_rollback_post,
         parameters: &[
             Parameter {
@@ -18243,7 +18245,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/spiceproxy",
         method: "POST",
         path: "/nodes/pve1/qemu/100/spiceproxy",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_spiceproxy_post,
         parameters: &[
             Parameter {
@@ -18258,7 +18260,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/status",
         method: "GET",
         path: "/nodes/pve1/qemu/100/status",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_get,
         parameters: &[],
     },
@@ -18266,7 +18268,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/status/current",
         method: "GET",
         path: "/nodes/pve1/qemu/100/status/current",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_current_get,
         parameters: &[],
     },
@@ -18274,7 +18276,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/reboot",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/reboot",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_reboot_post,
         parameters: &[
             Parameter {
@@ -18289,7 +18291,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/reset",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/reset",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_reset_post,
         parameters: &[
             Parameter {
@@ -18304,7 +18306,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/resume",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/resume",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_resume_post,
         parameters: &[
             Parameter {
@@ -18325,7 +18327,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/shutdown",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/shutdown",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_shutdown_post,
         parameters: &[
             Parameter {
@@ -18358,7 +18360,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/start",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/start",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_start_post,
         parameters: &[
             Parameter {
@@ -18441,7 +18443,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/stop",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/stop",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_stop_post,
         parameters: &[
             Parameter {
@@ -18480,7 +18482,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/status/suspend",
         method: "POST",
         path: "/nodes/pve1/qemu/100/status/suspend",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_status_suspend_post,
         parameters: &[
             Parameter {
@@ -18507,7 +18509,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/template",
         method: "POST",
         path: "/nodes/pve1/qemu/100/template",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_template_post,
         parameters: &[
             Parameter {
@@ -18522,7 +18524,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/termproxy",
         method: "POST",
         path: "/nodes/pve1/qemu/100/termproxy",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_termproxy_post,
         parameters: &[
             Parameter {
@@ -18537,7 +18539,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/qemu/{vmid}/unlink",
         method: "PUT",
         path: "/nodes/pve1/qemu/100/unlink",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_unlink_put,
         parameters: &[
             Parameter {
@@ -18558,7 +18560,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/qemu/{vmid}/vncproxy",
         method: "POST",
         path: "/nodes/pve1/qemu/100/vncproxy",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_vncproxy_post,
         parameters: &[
             Parameter {
@@ -18579,7 +18581,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/qemu/{vmid}/vncwebsocket",
         method: "GET",
         path: "/nodes/pve1/qemu/100/vncwebsocket",
-        release: "9.2",
+        release: NEWEST,
         build: qemu_vmid_vncwebsocket_get,
         parameters: &[
             Parameter {
@@ -18600,7 +18602,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/query-oci-repo-tags",
         method: "GET",
         path: "/nodes/pve1/query-oci-repo-tags",
-        release: "9.2",
+        release: NEWEST,
         build: node_query_oci_repo_tags_get,
         parameters: &[
             Parameter {
@@ -18615,7 +18617,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/query-url-metadata",
         method: "GET",
         path: "/nodes/pve1/query-url-metadata",
-        release: "9.2",
+        release: NEWEST,
         build: node_query_url_metadata_get,
         parameters: &[
             Parameter {
@@ -18636,7 +18638,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/replication",
         method: "GET",
         path: "/nodes/pve1/replication",
-        release: "9.2",
+        release: NEWEST,
         build: node_replication_get,
         parameters: &[
             Parameter {
@@ -18651,7 +18653,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/replication/{id}",
         method: "GET",
         path: "/nodes/pve1/replication/100-0",
-        release: "9.2",
+        release: NEWEST,
         build: node_replication_id_get,
         parameters: &[],
     },
@@ -18659,7 +18661,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/replication/{id}/log",
         method: "GET",
         path: "/nodes/pve1/replication/100-0/log",
-        release: "9.2",
+        release: NEWEST,
         build: node_replication_id_log_get,
         parameters: &[
             Parameter {
@@ -18680,7 +18682,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/replication/{id}/schedule_now",
         method: "POST",
         path: "/nodes/pve1/replication/100-0/schedule_now",
-        release: "9.2",
+        release: NEWEST,
         build: node_replication_id_schedule_now_post,
         parameters: &[],
     },
@@ -18688,7 +18690,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/replication/{id}/status",
         method: "GET",
         path: "/nodes/pve1/replication/100-0/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_replication_id_status_get,
         parameters: &[],
     },
@@ -18696,7 +18698,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/report",
         method: "GET",
         path: "/nodes/pve1/report",
-        release: "9.2",
+        release: NEWEST,
         build: node_report_get,
         parameters: &[],
     },
@@ -18704,7 +18706,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/rrd",
         method: "GET",
         path: "/nodes/pve1/rrd",
-        release: "9.2",
+        release: NEWEST,
         build: node_rrd_get,
         parameters: &[
             Parameter {
@@ -18731,7 +18733,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/rrddata",
         method: "GET",
         path: "/nodes/pve1/rrddata",
-        release: "9.2",
+        release: NEWEST,
         build: node_rrddata_get,
         parameters: &[
             Parameter {
@@ -18752,7 +18754,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan",
         method: "GET",
         path: "/nodes/pve1/scan",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_get,
         parameters: &[],
     },
@@ -18760,7 +18762,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/cifs",
         method: "GET",
         path: "/nodes/pve1/scan/cifs",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_cifs_get,
         parameters: &[
             Parameter {
@@ -18808,7 +18810,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/iscsi",
         method: "GET",
         path: "/nodes/pve1/scan/iscsi",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_iscsi_get,
         parameters: &[
             Parameter {
@@ -18823,7 +18825,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/lvm",
         method: "GET",
         path: "/nodes/pve1/scan/lvm",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_lvm_get,
         parameters: &[],
     },
@@ -18831,7 +18833,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/lvmthin",
         method: "GET",
         path: "/nodes/pve1/scan/lvmthin",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_lvmthin_get,
         parameters: &[
             Parameter {
@@ -18846,7 +18848,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/nfs",
         method: "GET",
         path: "/nodes/pve1/scan/nfs",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_nfs_get,
         parameters: &[
             Parameter {
@@ -18861,7 +18863,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/pbs",
         method: "GET",
         path: "/nodes/pve1/scan/pbs",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_pbs_get,
         parameters: &[
             Parameter {
@@ -18902,7 +18904,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/scan/zfs",
         method: "GET",
         path: "/nodes/pve1/scan/zfs",
-        release: "9.2",
+        release: NEWEST,
         build: node_scan_zfs_get,
         parameters: &[],
     },
@@ -18910,7 +18912,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn",
         method: "GET",
         path: "/nodes/pve1/sdn",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_get,
         parameters: &[],
     },
@@ -18918,7 +18920,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_fabrics_fabric_get,
         parameters: &[],
     },
@@ -18926,7 +18928,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1/interfaces",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_fabrics_fabric_interfaces_get,
         parameters: &[],
     },
@@ -18934,7 +18936,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1/neighbors",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_fabrics_fabric_neighbors_get,
         parameters: &[],
     },
@@ -18942,7 +18944,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/fabrics/{fabric}/routes",
         method: "GET",
         path: "/nodes/pve1/sdn/fabrics/item1/routes",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_fabrics_fabric_routes_get,
         parameters: &[],
     },
@@ -18950,7 +18952,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/vnets/{vnet}",
         method: "GET",
         path: "/nodes/pve1/sdn/vnets/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_vnets_vnet_get,
         parameters: &[],
     },
@@ -18958,7 +18960,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf",
         method: "GET",
         path: "/nodes/pve1/sdn/vnets/item1/mac-vrf",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_vnets_vnet_mac_vrf_get,
         parameters: &[],
     },
@@ -18966,7 +18968,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/zones",
         method: "GET",
         path: "/nodes/pve1/sdn/zones",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_zones_get,
         parameters: &[],
     },
@@ -18974,7 +18976,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/item1",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_zones_zone_get,
         parameters: &[],
     },
@@ -18982,7 +18984,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/bridges",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/bridges",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_zones_zone_bridges_get,
         parameters: &[],
     },
@@ -18990,7 +18992,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/content",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/item1/content",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_zones_zone_content_get,
         parameters: &[],
     },
@@ -18998,7 +19000,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/sdn/zones/{zone}/ip-vrf",
         method: "GET",
         path: "/nodes/pve1/sdn/zones/ab%26c%3Dd%3Be%2Bf%2541%C3%BC/ip-vrf",
-        release: "9.2",
+        release: NEWEST,
         build: node_sdn_zones_zone_ip_vrf_get,
         parameters: &[],
     },
@@ -19006,7 +19008,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/services",
         method: "GET",
         path: "/nodes/pve1/services",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_get,
         parameters: &[],
     },
@@ -19014,7 +19016,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/services/{service}",
         method: "GET",
         path: "/nodes/pve1/services/chrony",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_service_get,
         parameters: &[],
     },
@@ -19022,7 +19024,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/services/{service}/reload",
         method: "POST",
         path: "/nodes/pve1/services/chrony/reload",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_service_reload_post,
         parameters: &[],
     },
@@ -19030,7 +19032,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/services/{service}/restart",
         method: "POST",
         path: "/nodes/pve1/services/chrony/restart",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_service_restart_post,
         parameters: &[],
     },
@@ -19038,7 +19040,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/services/{service}/start",
         method: "POST",
         path: "/nodes/pve1/services/chrony/start",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_service_start_post,
         parameters: &[],
     },
@@ -19046,7 +19048,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/services/{service}/state",
         method: "GET",
         path: "/nodes/pve1/services/chrony/state",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_service_state_get,
         parameters: &[],
     },
@@ -19054,7 +19056,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/services/{service}/stop",
         method: "POST",
         path: "/nodes/pve1/services/chrony/stop",
-        release: "9.2",
+        release: NEWEST,
         build: node_services_service_stop_post,
         parameters: &[],
     },
@@ -19062,7 +19064,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/spiceshell",
         method: "POST",
         path: "/nodes/pve1/spiceshell",
-        release: "9.2",
+        release: NEWEST,
         build: node_spiceshell_post,
         parameters: &[
             Parameter {
@@ -19089,7 +19091,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/startall",
         method: "POST",
         path: "/nodes/pve1/startall",
-        release: "9.2",
+        release: NEWEST,
         build: node_startall_post,
         parameters: &[
             Parameter {
@@ -19116,7 +19118,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/status",
         method: "GET",
         path: "/nodes/pve1/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_status_get,
         parameters: &[],
     },
@@ -19124,7 +19126,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/status",
         method: "POST",
         path: "/nodes/pve1/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_status_post,
         parameters: &[
             Parameter {
@@ -19139,7 +19141,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/stopall",
         method: "POST",
         path: "/nodes/pve1/stopall",
-        release: "9.2",
+        release: NEWEST,
         build: node_stopall_post,
         parameters: &[
             Parameter {
@@ -19172,7 +19174,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage",
         method: "GET",
         path: "/nodes/pve1/storage",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_get,
         parameters: &[
             Parameter {
@@ -19211,7 +19213,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}",
         method: "GET",
         path: "/nodes/pve1/storage/local",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_get,
         parameters: &[],
     },
@@ -19219,7 +19221,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/content",
         method: "GET",
         path: "/nodes/pve1/storage/local/content",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_content_get,
         parameters: &[
             Parameter {
@@ -19240,7 +19242,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/storage/{storage}/content",
         method: "POST",
         path: "/nodes/pve1/storage/local/content",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_content_post,
         parameters: &[
             Parameter {
@@ -19273,7 +19275,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/content/{volume}",
         method: "GET",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_content_volume_get,
         parameters: &[],
     },
@@ -19281,7 +19283,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/storage/{storage}/content/{volume}",
         method: "POST",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_content_volume_post,
         parameters: &[
             Parameter {
@@ -19302,7 +19304,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/storage/{storage}/content/{volume}",
         method: "PUT",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_content_volume_put,
         parameters: &[
             Parameter {
@@ -19323,7 +19325,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/storage/{storage}/content/{volume}",
         method: "DELETE",
         path: "/nodes/pve1/storage/local/content/local%3Aiso%2Fdebian-13.iso",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_content_volume_delete,
         parameters: &[
             Parameter {
@@ -19338,7 +19340,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/storage/{storage}/download-url",
         method: "POST",
         path: "/nodes/pve1/storage/local/download-url",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_download_url_post,
         parameters: &[
             Parameter {
@@ -19389,7 +19391,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/file-restore/download",
         method: "GET",
         path: "/nodes/pve1/storage/local/file-restore/download",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_file_restore_download_get,
         parameters: &[
             Parameter {
@@ -19416,7 +19418,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/file-restore/list",
         method: "GET",
         path: "/nodes/pve1/storage/local/file-restore/list",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_file_restore_list_get,
         parameters: &[
             Parameter {
@@ -19437,7 +19439,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/identity",
         method: "GET",
         path: "/nodes/pve1/storage/local/identity",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_identity_get,
         parameters: &[],
     },
@@ -19445,7 +19447,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/import-metadata",
         method: "GET",
         path: "/nodes/pve1/storage/local/import-metadata",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_import_metadata_get,
         parameters: &[
             Parameter {
@@ -19460,7 +19462,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/storage/{storage}/oci-registry-pull",
         method: "POST",
         path: "/nodes/pve1/storage/local/oci-registry-pull",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_oci_registry_pull_post,
         parameters: &[
             Parameter {
@@ -19481,7 +19483,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/prunebackups",
         method: "GET",
         path: "/nodes/pve1/storage/local/prunebackups",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_prunebackups_get,
         parameters: &[
             Parameter {
@@ -19517,7 +19519,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/storage/{storage}/prunebackups",
         method: "DELETE",
         path: "/nodes/pve1/storage/local/prunebackups",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_prunebackups_delete,
         parameters: &[
             Parameter {
@@ -19553,7 +19555,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/rrd",
         method: "GET",
         path: "/nodes/pve1/storage/local/rrd",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_rrd_get,
         parameters: &[
             Parameter {
@@ -19580,7 +19582,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/rrddata",
         method: "GET",
         path: "/nodes/pve1/storage/local/rrddata",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_rrddata_get,
         parameters: &[
             Parameter {
@@ -19601,7 +19603,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/storage/{storage}/status",
         method: "GET",
         path: "/nodes/pve1/storage/local/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_status_get,
         parameters: &[],
     },
@@ -19609,7 +19611,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/storage/{storage}/upload",
         method: "POST",
         path: "/nodes/pve1/storage/local/upload",
-        release: "9.2",
+        release: NEWEST,
         build: node_storage_storage_upload_post,
         parameters: &[
             Parameter {
@@ -19648,7 +19650,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/subscription",
         method: "GET",
         path: "/nodes/pve1/subscription",
-        release: "9.2",
+        release: NEWEST,
         build: node_subscription_get,
         parameters: &[],
     },
@@ -19656,7 +19658,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/subscription",
         method: "POST",
         path: "/nodes/pve1/subscription",
-        release: "9.2",
+        release: NEWEST,
         build: node_subscription_post,
         parameters: &[
             Parameter {
@@ -19671,7 +19673,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/subscription",
         method: "PUT",
         path: "/nodes/pve1/subscription",
-        release: "9.2",
+        release: NEWEST,
         build: node_subscription_put,
         parameters: &[
             Parameter {
@@ -19686,7 +19688,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/subscription",
         method: "DELETE",
         path: "/nodes/pve1/subscription",
-        release: "9.2",
+        release: NEWEST,
         build: node_subscription_delete,
         parameters: &[],
     },
@@ -19694,7 +19696,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/suspendall",
         method: "POST",
         path: "/nodes/pve1/suspendall",
-        release: "9.2",
+        release: NEWEST,
         build: node_suspendall_post,
         parameters: &[
             Parameter {
@@ -19715,7 +19717,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/syslog",
         method: "GET",
         path: "/nodes/pve1/syslog",
-        release: "9.2",
+        release: NEWEST,
         build: node_syslog_get,
         parameters: &[
             Parameter {
@@ -19754,7 +19756,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/tasks",
         method: "GET",
         path: "/nodes/pve1/tasks",
-        release: "9.2",
+        release: NEWEST,
         build: node_tasks_get,
         parameters: &[
             Parameter {
@@ -19823,7 +19825,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/tasks/{upid}",
         method: "GET",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A",
-        release: "9.2",
+        release: NEWEST,
         build: node_tasks_upid_get,
         parameters: &[],
     },
@@ -19831,7 +19833,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /nodes/{node}/tasks/{upid}",
         method: "DELETE",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A",
-        release: "9.2",
+        release: NEWEST,
         build: node_tasks_upid_delete,
         parameters: &[],
     },
@@ -19839,7 +19841,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/tasks/{upid}/log",
         method: "GET",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A/log",
-        release: "9.2",
+        release: NEWEST,
         build: node_tasks_upid_log_get,
         parameters: &[
             Parameter {
@@ -19866,7 +19868,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/tasks/{upid}/status",
         method: "GET",
         path: "/nodes/pve1/tasks/UPID%3Apve1%3A00000C1C%3A0002C651%3A6B01F6B2%3Aimgcopy%3A%3Aroot%40pam%3A/status",
-        release: "9.2",
+        release: NEWEST,
         build: node_tasks_upid_status_get,
         parameters: &[],
     },
@@ -19874,7 +19876,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/termproxy",
         method: "POST",
         path: "/nodes/pve1/termproxy",
-        release: "9.2",
+        release: NEWEST,
         build: node_termproxy_post,
         parameters: &[
             Parameter {
@@ -19895,7 +19897,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/time",
         method: "GET",
         path: "/nodes/pve1/time",
-        release: "9.2",
+        release: NEWEST,
         build: node_time_get,
         parameters: &[],
     },
@@ -19903,7 +19905,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /nodes/{node}/time",
         method: "PUT",
         path: "/nodes/pve1/time",
-        release: "9.2",
+        release: NEWEST,
         build: node_time_put,
         parameters: &[
             Parameter {
@@ -19918,7 +19920,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/version",
         method: "GET",
         path: "/nodes/pve1/version",
-        release: "9.2",
+        release: NEWEST,
         build: node_version_get,
         parameters: &[],
     },
@@ -19926,7 +19928,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/vncshell",
         method: "POST",
         path: "/nodes/pve1/vncshell",
-        release: "9.2",
+        release: NEWEST,
         build: node_vncshell_post,
         parameters: &[
             Parameter {
@@ -19965,7 +19967,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/vncwebsocket",
         method: "GET",
         path: "/nodes/pve1/vncwebsocket",
-        release: "9.2",
+        release: NEWEST,
         build: node_vncwebsocket_get,
         parameters: &[
             Parameter {
@@ -19986,7 +19988,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/vzdump",
         method: "POST",
         path: "/nodes/pve1/vzdump",
-        release: "9.2",
+        release: NEWEST,
         build: node_vzdump_post,
         parameters: &[
             Parameter {
@@ -20214,7 +20216,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/vzdump/defaults",
         method: "GET",
         path: "/nodes/pve1/vzdump/defaults",
-        release: "9.2",
+        release: NEWEST,
         build: node_vzdump_defaults_get,
         parameters: &[
             Parameter {
@@ -20229,7 +20231,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /nodes/{node}/vzdump/extractconfig",
         method: "GET",
         path: "/nodes/pve1/vzdump/extractconfig",
-        release: "9.2",
+        release: NEWEST,
         build: node_vzdump_extractconfig_get,
         parameters: &[
             Parameter {
@@ -20244,7 +20246,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /nodes/{node}/wakeonlan",
         method: "POST",
         path: "/nodes/pve1/wakeonlan",
-        release: "9.2",
+        release: NEWEST,
         build: node_wakeonlan_post,
         parameters: &[],
     },
@@ -20252,7 +20254,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /pools",
         method: "GET",
         path: "/pools",
-        release: "9.2",
+        release: NEWEST,
         build: pools_get,
         parameters: &[
             Parameter {
@@ -20273,7 +20275,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /pools",
         method: "POST",
         path: "/pools",
-        release: "9.2",
+        release: NEWEST,
         build: pools_post,
         parameters: &[
             Parameter {
@@ -20294,7 +20296,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /pools",
         method: "PUT",
         path: "/pools",
-        release: "9.2",
+        release: NEWEST,
         build: pools_put,
         parameters: &[
             Parameter {
@@ -20339,7 +20341,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /pools",
         method: "DELETE",
         path: "/pools",
-        release: "9.2",
+        release: NEWEST,
         build: pools_delete,
         parameters: &[
             Parameter {
@@ -20354,7 +20356,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /pools/{poolid}",
         method: "GET",
         path: "/pools/pool1",
-        release: "9.2",
+        release: NEWEST,
         build: pools_poolid_get,
         parameters: &[
             Parameter {
@@ -20369,7 +20371,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /pools/{poolid}",
         method: "PUT",
         path: "/pools/pool1",
-        release: "9.2",
+        release: NEWEST,
         build: pools_poolid_put,
         parameters: &[
             Parameter {
@@ -20408,7 +20410,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /pools/{poolid}",
         method: "DELETE",
         path: "/pools/pool1",
-        release: "9.2",
+        release: NEWEST,
         build: pools_poolid_delete,
         parameters: &[],
     },
@@ -20416,7 +20418,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /storage",
         method: "GET",
         path: "/storage",
-        release: "9.2",
+        release: NEWEST,
         build: storage_get,
         parameters: &[
             Parameter {
@@ -20431,7 +20433,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "POST /storage",
         method: "POST",
         path: "/storage",
-        release: "9.2",
+        release: NEWEST,
         build: storage_post,
         parameters: &[
             Parameter {
@@ -20849,7 +20851,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /storage/{storage}",
         method: "GET",
         path: "/storage/local",
-        release: "9.2",
+        release: NEWEST,
         build: storage_storage_get,
         parameters: &[],
     },
@@ -20857,7 +20859,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "PUT /storage/{storage}",
         method: "PUT",
         path: "/storage/local",
-        release: "9.2",
+        release: NEWEST,
         build: storage_storage_put,
         parameters: &[
             Parameter {
@@ -21203,7 +21205,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "DELETE /storage/{storage}",
         method: "DELETE",
         path: "/storage/local",
-        release: "9.2",
+        release: NEWEST,
         build: storage_storage_delete,
         parameters: &[],
     },
@@ -21211,7 +21213,7 @@ pub static WIRES: &[Wire] = &[
         endpoint: "GET /version",
         method: "GET",
         path: "/version",
-        release: "9.2",
+        release: NEWEST,
         build: version_get,
         parameters: &[],
     },
