@@ -1,9 +1,12 @@
-//! What describes the API to people and programs, at addresses that a real server does not have: the explorer at
-//! `/api-explorer/`, the OpenAPI document of the played release at `/api2/json/openapi.json`.
+//! What describes the API to people and programs: where every server has it, the dump of the played release, written from its
+//! facts; and at addresses that a real server does not have, the explorer at `/api-explorer/` and the OpenAPI document of the
+//! played release at `/api2/json/openapi.json`.
 
 use std::sync::LazyLock;
 
+use proxmox_codegen::dump;
 use proxmox_codegen::facts::Release;
+use proxmox_codegen::facts_json;
 use proxmox_codegen::generate::{self, Input};
 use proxmox_codegen::site;
 
@@ -46,6 +49,15 @@ pub(crate) fn answer(path: &str, release: Release) -> Option<Response> {
             return Some(moved);
         }
         "/api-explorer/" => ("text/html; charset=UTF-8", EXPLORER.clone()),
+        "/pve-docs/api-viewer/apidoc.js" => {
+            let facts = INPUT.releases.get(&format!("{release}.json"));
+            let facts = facts.map(|text| facts_json::read(text).map_err(|error| error.to_string()));
+            let facts = facts.unwrap_or_else(|| Err(format!("release {release} is not tracked")));
+            (
+                "application/javascript",
+                facts.map(|facts| dump::write(&facts)),
+            )
+        }
         "/api2/json/openapi.json" => {
             let document = generate::openapi(&INPUT, Some(release));
             let text = document.map(|document| document.to_string());

@@ -761,4 +761,18 @@ async fn the_explorer_and_the_openapi_document_need_no_login() {
     let path = |path: &str| document["paths"].get(path).is_some();
     assert!(path("/nodes/{node}/qemu/{vmid}/config"));
     assert!(!path("/cluster/ha/rules"), "8.0 has none");
+
+    // The dump of the played release, where every server has it: the importer reads the facts from it again.
+    let dump = get("/pve-docs/api-viewer/apidoc.js").await;
+    assert_eq!(dump.header("content-type"), Some("application/javascript"));
+    let origin = proxmox_codegen::apidoc::Origin {
+        product: proxmox_codegen::apidoc::Product::Pve,
+        release: "8.0".parse().expect("a release"),
+        package_version: None,
+    };
+    let facts = proxmox_codegen::apidoc::parse(&dump.body, &origin).expect("a dump");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schema/pve/8.0.json");
+    let committed = std::fs::read_to_string(file).expect("the release is tracked");
+    let committed = proxmox_codegen::facts_json::read(&committed).expect("facts");
+    assert!(facts.endpoints == committed.endpoints && facts.formats == committed.formats);
 }

@@ -58,6 +58,93 @@ impl World {
     }
 }
 
+/// What the rules make of moving a managed guest.
+#[derive(Debug, Default)]
+pub(super) struct Motion {
+    /// Those that are to be with it, and so move along.
+    pub(super) along: Vec<u32>,
+    /// What keeps it, or one that moves along, away from nodes: node, resource, and the kind of rule.
+    pub(super) blocked: Vec<(String, String, &'static str)>,
+}
+
+impl Motion {
+    pub(super) fn blocks(&self, node: &str) -> bool {
+        self.blocked.iter().any(|(on, ..)| on == node)
+    }
+}
+
+/// The names of resources, as rules have them.
+pub(super) fn sid_of(world: &World, vmid: u32) -> String {
+    full_id(world, &vmid.to_string())
+}
+
+pub(super) fn motion(world: &World, vmid: u32) -> Motion {
+    let mut motion = Motion::default();
+    if world.schema.release().major < 9 || world.ha_resource(vmid).is_none() {
+        return motion;
+    }
+    let text = |row: &Row, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
+    let members = |row: &Row| -> Vec<u32> {
+        let resources = text(row, "resources").unwrap_or_default();
+        split_list(&resources).filter_map(vmid_of).collect()
+    };
+    let is_off = |row: &Row| {
+        row.get("disable")
+            .is_some_and(|off| *off == json!(1) || *off == json!("1"))
+    };
+    let rules: Vec<&Row> = (world.records.get("/cluster/ha/rules").into_iter().flatten())
+        .map(|(_, row)| row)
+        .filter(|row| !is_off(row))
+        .collect();
+    let affinity = |row: &&&Row| text(row, "affinity");
+    let mut group = vec![vmid];
+    let mut at = 0;
+    while let Some(one) = group.get(at).copied() {
+        at += 1;
+        let positive = rules
+            .iter()
+            .filter(|row| affinity(row).as_deref() == Some("positive"));
+        for rule in positive.filter(|row| members(row).contains(&one)) {
+            for other in members(rule) {
+                if !group.contains(&other) {
+                    group.push(other);
+                }
+            }
+        }
+    }
+    for one in &group {
+        for rule in rules.iter().filter(|row| members(row).contains(one)) {
+            if text(rule, "affinity").as_deref() == Some("negative") {
+                let others = members(rule)
+                    .into_iter()
+                    .filter(|other| !group.contains(other));
+                motion.blocked.extend(others.filter_map(|other| {
+                    let node = world.guests.get(&other)?.node.clone();
+                    Some((node, sid_of(world, other), "resource-affinity"))
+                }));
+            }
+            let strict = rule
+                .get("strict")
+                .is_some_and(|on| *on == json!(1) || *on == json!("1"));
+            if strict && let Some(nodes) = text(rule, "nodes") {
+                let named: Vec<String> = split_list(&nodes)
+                    .map(|node| node.split(':').next().unwrap_or_default().to_owned())
+                    .collect();
+                let away = world
+                    .nodes
+                    .iter()
+                    .filter(|node| !named.contains(&node.name));
+                motion.blocked.extend(
+                    away.map(|node| (node.name.clone(), sid_of(world, *one), "node-affinity")),
+                );
+            }
+        }
+    }
+    group.retain(|other| *other != vmid);
+    motion.along = group;
+    motion
+}
+
 /// What a power call does for a managed guest: its task only hands the order on, and the manager carries it out
 /// in a task of its own later.
 pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -> Reply {
@@ -70,9 +157,18 @@ pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -
 
 /// The same for moving it.
 pub(super) fn hand_on_to(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
+    let motion = motion(call.world, vmid);
+    let sid = sid_of(call.world, vmid);
+    if motion.blocks(target) {
+        let problem = format!("cannot migrate resource '{sid}' to node '{target}'");
+        return call.fail("hamigrate", vmid, problem);
+    }
     let line = format!("asking for guest {vmid} to be moved to node {target}");
     let reply = call.start("hamigrate", vmid, 0.5, vec![line], Effect::Nothing);
     send_to(call, vmid, target);
+    for other in motion.along {
+        send_to(call, other, target);
+    }
     reply
 }
 
@@ -339,17 +435,31 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     let Some(vmid) = vmid else {
         return Err(ApiError::die(format!("resource '{sid}' is not HA managed")));
     };
+    let motion = motion(call.world, vmid);
     // The order is taken down; the manager finds out later that there is no such node.
-    if call.world.node(&target).is_some() {
+    if call.world.node(&target).is_some() && !motion.blocks(&target) {
         send_to(call, vmid, &target);
+        for other in &motion.along {
+            send_to(call, *other, &target);
+        }
     }
-    Ok(Reply::data(
-        if returns_type(&call.endpoint.returns) == Type::Null {
-            Value::Null
-        } else {
-            json!({ "sid": sid, "requested-node": target })
-        },
-    ))
+    if returns_type(&call.endpoint.returns) == Type::Null {
+        return Ok(Reply::data(Value::Null));
+    }
+    let mut row = json!({ "sid": sid, "requested-node": target });
+    let blocking = motion.blocked.iter().filter(|(node, ..)| *node == target);
+    let blocking: Vec<Value> = blocking
+        .map(|(_, sid, cause)| json!({ "sid": sid, "cause": cause }))
+        .collect();
+    match (blocking.is_empty(), motion.along.is_empty()) {
+        (false, _) => row["blocking-resources"] = Value::Array(blocking),
+        (true, false) => {
+            let along = motion.along.iter().map(|other| sid_of(call.world, *other));
+            row["comigrated-resources"] = along.collect();
+        }
+        (true, true) => {}
+    }
+    Ok(Reply::data(row))
 }
 
 /// Has the manager move a guest; tells whether there is anything to do.

@@ -159,6 +159,7 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     check_lock(guest).map_err(ApiError::die)?;
     let world = &*call.world;
     let lxc = kind == Kind::Lxc;
+    let motion = ha::motion(world, vmid);
     let mut allowed = Vec::new();
     let mut blocked = Map::new();
     for other in world.nodes.iter().filter(|other| other.name != node) {
@@ -171,20 +172,35 @@ pub(super) fn preconditions(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
             .collect();
         missing.sort_unstable();
         missing.dedup();
-        if missing.is_empty() || lxc {
+        let mut against = Map::new();
+        if !missing.is_empty() && !lxc {
+            against.insert("unavailable_storages".into(), json!(missing));
+        }
+        let blocking = motion
+            .blocked
+            .iter()
+            .filter(|(node, ..)| *node == other.name);
+        let blocking: Vec<Value> = blocking
+            .map(|(_, sid, cause)| json!({ "sid": sid, "cause": cause }))
+            .collect();
+        if !blocking.is_empty() {
+            against.insert("blocking-ha-resources".into(), Value::Array(blocking));
+        }
+        if against.is_empty() {
             allowed.push(other.name.as_str());
             // Where the newest code looks for a reason, it leaves an empty one.
             if !lxc && world.schema.release().major >= 9 {
                 blocked.insert(other.name.clone(), json!({}));
             }
         } else {
-            blocked.insert(
-                other.name.clone(),
-                json!({ "unavailable_storages": missing }),
-            );
+            blocked.insert(other.name.clone(), Value::Object(against));
         }
     }
     let mut row = json!({ "running": u8::from(guest.running()) });
+    if !motion.along.is_empty() {
+        let along = motion.along.iter().map(|other| ha::sid_of(world, *other));
+        row["dependent-ha-resources"] = along.collect();
+    }
     if lxc {
         row["allowed-nodes"] = json!(allowed);
         row["not-allowed-nodes"] = Value::Object(blocked);
