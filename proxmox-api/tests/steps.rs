@@ -23,7 +23,12 @@ mod health;
 mod machine;
 #[path = "steps/maintenance.rs"]
 mod maintenance;
+#[cfg(feature = "console")]
+#[path = "steps/matrix.rs"]
+mod matrix;
 #[path = "steps/migration.rs"]
 mod migration;
 #[path = "steps/sdn.rs"]
 mod sdn;
+#[path = "steps/watch.rs"]
+mod watch;

@@ -464,7 +464,7 @@ impl ClientBuilder {
 
     /// How old the list of all guests may be that tells handles made by [`Client::guest`] where theirs are; ten
     /// seconds unless set. All handles of a client and its clones share it. A place that is out of date costs
-    /// another look and does no harm.
+    /// another look and does no harm. [`Guest::listed`](crate::manage::guest::Guest::listed) tells what else it says.
     #[cfg(feature = "guests")]
     pub fn guest_places(mut self, age: Duration) -> Self {
         self.guest_places = age;

@@ -168,7 +168,7 @@ impl Batch<'_> {
         let mut waiting: VecDeque<(usize, Guest, String)> = VecDeque::new();
         let mut ready: VecDeque<(usize, Outcome)> = VecDeque::new();
         for (index, vmid) in vmids.iter().enumerate() {
-            match table.places.get(vmid) {
+            match table.guests.get(vmid).map(|guest| &guest.place) {
                 Some(place) => {
                     let guest = self.client.guest_seen(*vmid, place.clone(), table.now());
                     waiting.push_back((index, guest, place.node.clone()));

@@ -547,7 +547,11 @@ impl Work for Rules {
                     wanted = Some(list);
                     track.step(&subject, action, super::work::State::Done);
                     track.settle(&subject);
-                    track.leave(&subject, &format!("had {changes} changes and need more"));
+                    let changed = match changes {
+                        1 => "had one change and need more".to_owned(),
+                        n => format!("had {n} changes and need more"),
+                    };
+                    track.leave(&subject, &changed);
                 }
                 Err(error) if error.kind() == Some(ErrorKind::ConfigChanged) && lost < 5 => {
                     lost += 1

@@ -64,6 +64,7 @@ pub use disks::Disk;
 pub use ids::{allocate, next_free};
 pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
 pub use operation::GuestOperation;
+pub use places::Listed;
 pub(crate) use places::Places;
 pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};
@@ -309,10 +310,10 @@ impl Guest {
                 true => Places::recent(&self.client).await?,
                 false => Places::fresh(&self.client).await?,
             };
-            if recent && !table.places.contains_key(&self.vmid) {
+            if recent && !table.guests.contains_key(&self.vmid) {
                 table = Places::fresh(&self.client).await?;
             }
-            let Some(place) = table.places.get(&self.vmid) else {
+            let Some(place) = table.guests.get(&self.vmid).map(|guest| &guest.place) else {
                 self.remember(|memory| {
                     memory.place = None;
                     memory.gone = memory.seen;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::guest::{Guest, Kind, PowerState};
+use super::guest::{Disk, Guest, Kind, PowerState};
 use super::work::{Action, State, Subject, Track, Work, WorkError};
 use crate::client::Client;
 use crate::error::Error;
@@ -76,8 +76,9 @@ impl Migration {
         self
     }
 
-    /// The storage that one disk goes to, by its setting as `scsi1`. The server maps storages, not disks, so disks that
-    /// are on one storage cannot go to different ones, and those of it that are not named go along.
+    /// The storage that one disk goes to, by its setting as `scsi1`. The others go where [`Migration::storage`] says, or to the
+    /// storage of the same name. The server maps storages, not disks: where disks of one storage go to several, most of their
+    /// bytes go there at once, and the rest moves on once the guest is on its new node. A container must not run for that.
     #[must_use]
     pub fn disk(mut self, key: impl Into<String>, storage: impl Into<String>) -> Self {
         self.disks.insert(key.into(), storage.into());
@@ -102,39 +103,88 @@ impl Migration {
         WorkError::new(Subject::Guest(self.vmid), problem).into()
     }
 
-    /// Which storage goes to which, in the server's words.
-    async fn storages(&self, guest: &Guest) -> Result<Vec<String>, Error> {
+    /// Where a disk goes.
+    fn wanted(&self, disk: &Disk) -> Option<String> {
+        let own = self.disks.get(&disk.key);
+        own.or(self.storage.as_ref())
+            .or(disk.storage.as_ref())
+            .cloned()
+    }
+
+    /// Which storage goes to which, in the server's words, and the disks that have to move once more over there: the
+    /// server maps storages, so of the disks of one storage only those that go to one and the same arrive there at once.
+    async fn storages(&self, guest: &Guest, kind: Kind) -> Result<Routes, Error> {
+        let mut routes = Routes::default();
         if self.storage.is_none() && self.disks.is_empty() {
-            return Ok(Vec::new());
+            return Ok(routes);
         }
         let disks = guest.disks().await?;
-        let mut map: BTreeMap<String, String> = BTreeMap::new();
-        for (key, to) in &self.disks {
-            let disk = disks.iter().find(|disk| disk.key == *key);
-            let Some(from) = disk.and_then(|disk| disk.storage.clone()) else {
-                return Err(self.refuse(format!("it has no disk {key} on a storage")));
-            };
-            if let Some(other) = map.insert(from.clone(), to.clone())
-                && other != *to
+        for key in self.disks.keys() {
+            if !disks
+                .iter()
+                .any(|disk| disk.key == *key && disk.storage.is_some())
             {
-                return Err(self.refuse(format!(
-                    "disks of storage {from} cannot go to both {other} and {to}; move one of them first"
-                )));
+                return Err(self.refuse(format!("it has no disk {key} on a storage")));
             }
         }
-        if let Some(to) = &self.storage {
-            if map.is_empty() {
-                return Ok(vec![to.clone()]);
-            }
-            let others = disks.into_iter().filter_map(|disk| disk.storage);
-            for from in others {
-                map.entry(from).or_insert_with(|| to.clone());
+        if self.disks.is_empty() {
+            routes.map.extend(self.storage.clone());
+            return Ok(routes);
+        }
+        let mut groups: BTreeMap<&str, BTreeMap<String, Vec<&Disk>>> = BTreeMap::new();
+        for disk in &disks {
+            if let (Some(from), Some(to)) = (&disk.storage, self.wanted(disk)) {
+                groups
+                    .entry(from)
+                    .or_default()
+                    .entry(to)
+                    .or_default()
+                    .push(disk);
             }
         }
-        Ok(map
-            .into_iter()
-            .map(|(from, to)| format!("{from}:{to}"))
-            .collect())
+        for (from, targets) in groups {
+            let bytes = |disks: &Vec<&Disk>| disks.iter().filter_map(|disk| disk.size).sum::<u64>();
+            let Some((most, _)) = targets.iter().max_by_key(|(_, disks)| bytes(disks)) else {
+                continue;
+            };
+            routes.map.push(format!("{from}:{most}"));
+            for (to, disks) in targets.iter().filter(|(to, _)| *to != most) {
+                // A cloud-init drive is written anew wherever it is.
+                let disks = disks.iter().filter(|disk| !disk.cloud_init);
+                routes
+                    .later
+                    .extend(disks.map(|disk| (disk.key.clone(), to.clone())));
+            }
+        }
+        // The disks of a container move only while it stands still.
+        if kind == Kind::Lxc
+            && !routes.later.is_empty()
+            && guest.status().await?.state == PowerState::Running
+        {
+            return Err(self.refuse(
+                "the disks of one storage cannot go to several while the container runs; stop it first",
+            ));
+        }
+        Ok(routes)
+    }
+
+    /// Moves disks on the node where the guest is to the storages that they are to be on.
+    async fn spread(
+        &self,
+        guest: &Guest,
+        later: &[(String, String)],
+        track: &Track<'_>,
+    ) -> Result<(), Error> {
+        for (key, to) in later {
+            let subject = Subject::Other(format!("disk {key} of guest {}", self.vmid));
+            let begin = || guest.move_disk(key, to, true);
+            let moved = track.task(&subject, Action::Migrate, begin).await;
+            if let Err(error) = moved {
+                track.leave(&subject, &format!("is not on storage {to}"));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// What is against the target that no release tells in all cases.
@@ -143,6 +193,7 @@ impl Migration {
         pve: &Client,
         guest: &Guest,
         storages: &[String],
+        later: &[(String, String)],
     ) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         let nodes = pve.api().nodes().get().await?;
@@ -166,6 +217,7 @@ impl Migration {
                 used.map(|from| to(&from).unwrap_or(from)).collect()
             }
         };
+        wanted.extend(later.iter().map(|(_, to)| to.clone()));
         wanted.sort();
         wanted.dedup();
         let rows = pve
@@ -184,6 +236,15 @@ impl Migration {
     }
 }
 
+/// How the disks of a guest get to their storages.
+#[derive(Debug, Default)]
+struct Routes {
+    /// One storage for all, or `from:to`.
+    map: Vec<String>,
+    /// Disks, with the storages they move to afterwards.
+    later: Vec<(String, String)>,
+}
+
 impl Work for Migration {
     type Done = Moved;
 
@@ -194,7 +255,8 @@ impl Work for Migration {
             None => pve.guest(self.vmid),
         };
         // Not from a list: where it was some seconds ago is not good enough.
-        let from = guest.locate().await?.node;
+        let place = guest.locate().await?;
+        let from = place.node;
         let moved = |guest: &Guest, with: Vec<String>| Moved {
             guest: guest.clone(),
             from: from.clone(),
@@ -203,10 +265,25 @@ impl Work for Migration {
         };
         if from == self.target {
             track.found(&subject, Action::Migrate);
+            // A disk that was to move on may have been left where it was.
+            let disks = match self.disks.is_empty() {
+                true => Vec::new(),
+                false => guest.disks().await?,
+            };
+            let later: Vec<(String, String)> = (disks.into_iter())
+                .filter_map(|disk| {
+                    let to = self.disks.get(&disk.key)?;
+                    (disk.storage.as_ref() != Some(to)).then(|| (disk.key, to.clone()))
+                })
+                .collect();
+            self.spread(&guest, &later, track).await?;
             return Ok(moved(&guest, Vec::new()));
         }
-        let storages = self.storages(&guest).await?;
-        let mut reasons = self.obstacles(pve, &guest, &storages).await?;
+        let Routes {
+            map: storages,
+            later,
+        } = self.storages(&guest, place.kind).await?;
+        let mut reasons = self.obstacles(pve, &guest, &storages, &later).await?;
         let mut with = Vec::new();
         if reasons.is_empty() {
             let check = guest.check_migration(&self.target).await?;
@@ -263,6 +340,10 @@ impl Work for Migration {
         if ran == PowerState::Running && now != Some(PowerState::Running) {
             track.leave(&subject, "ran before and does not now");
             return Err(self.refuse("it does not run after its move"));
+        }
+        if let Err(error) = self.spread(&guest, &later, track).await {
+            track.leave(&subject, &format!("is on node {}", self.target));
+            return Err(error);
         }
         Ok(moved(&guest, with))
     }

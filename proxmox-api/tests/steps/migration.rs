@@ -66,6 +66,128 @@ async fn a_guest_moves_with_its_disks_and_is_found() {
 }
 
 #[tokio::test]
+async fn rules_of_high_availability_decide_where_a_guest_may_go() {
+    use proxmox_api::manage::ha::HaWanted;
+
+    let mut builder = cluster("9.2").storage("ceph", "rbd", &["images"], 500 * GIB);
+    for (vmid, node) in [(301, "pve1"), (302, "pve1"), (303, "pve3")] {
+        builder = builder
+            .qemu(vmid, node, &[("scsi0", "ceph:1")])
+            .running(vmid);
+    }
+    let (simulator, pve) = start(builder).await;
+    for vmid in [301, 302, 303] {
+        pve.carry_out(HaWanted::of(vmid)).await.unwrap();
+    }
+    pve.carry_out(HaWanted::of(301).together_with([302]))
+        .await
+        .unwrap();
+    pve.carry_out(HaWanted::of(303).apart_from([302]))
+        .await
+        .unwrap();
+    // The one that has to be with it has to be apart from one over there.
+    let check = pve.guest(301).check_migration("pve3").await.unwrap();
+    assert!(
+        check.is_blocked("pve3") && !check.is_blocked("pve2"),
+        "{check:?}"
+    );
+    assert_eq!(check.dependent_resources, ["vm:302"]);
+    simulator.clear_requests();
+    let (rest, cause) = left(pve.carry_out(Migration::of(301, "pve3")).await);
+    assert!(rest.is_empty() && cause.never_sent(), "{cause}");
+    assert!(cause.to_string().contains("vm:303"), "{cause}");
+    // Told to do it all the same, the server refuses.
+    let forced = pve.guest(301).migrate("pve3").await;
+    let ended = match forced {
+        Ok(started) => started.wait().await.map(drop),
+        Err(error) => Err(error),
+    };
+    let error = ended.expect_err("the rules are against it").to_string();
+    assert!(error.contains("vm:301"), "{error}");
+
+    let moved = pve.carry_out(Migration::of(301, "pve2")).await.unwrap();
+    assert_eq!(moved.with, ["vm:302"]);
+    for vmid in [301, 302] {
+        assert_eq!(pve.guest(vmid).locate().await.unwrap().node, "pve2");
+    }
+    // Bound to nodes strictly, it may go to no other.
+    let bound = HaWanted::of(303).nodes([("pve3", 2), ("pve2", 1)]).strict();
+    pve.carry_out(bound).await.unwrap();
+    let check = pve.guest(303).check_migration("pve1").await.unwrap();
+    assert!(check.is_blocked("pve1"), "{check:?}");
+}
+
+#[tokio::test]
+async fn each_disk_goes_to_the_storage_that_is_said_for_it() {
+    for release in RELEASES {
+        for running in [false, true] {
+            let disks = [
+                ("scsi0", "local-lvm:4"),
+                ("scsi1", "local-lvm:2"),
+                ("scsi2", "local-lvm:1"),
+            ];
+            let builder = cluster(release).qemu(102, "pve1", &disks).lxc(
+                202,
+                "pve1",
+                &[("rootfs", "local-lvm:2"), ("mp0", "local-lvm:1,mp=/data")],
+            );
+            let builder = match running {
+                true => builder.running(102).running(202),
+                false => builder,
+            };
+            let (simulator, pve) = start(builder).await;
+            let wanted = || {
+                Migration::of(102, "pve2")
+                    .disk("scsi1", "fast")
+                    .disk("scsi2", "thin")
+            };
+            // The last disk does not move on: the guest is there, and that is told.
+            let fault = Fault::TaskFails("no space left".into());
+            let path = "/nodes/pve2/qemu/102/move_disk";
+            simulator
+                .faults()
+                .on("POST", path)
+                .skip(1)
+                .times(1)
+                .respond(fault);
+            let (rest, cause) = left(pve.carry_out(wanted()).await);
+            let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                rest,
+                [
+                    "disk scsi2 of guest 102 is not on storage thin",
+                    "guest 102 is on node pve2"
+                ],
+                "{release}: {cause}"
+            );
+            pve.carry_out(wanted())
+                .await
+                .unwrap_or_else(|error| panic!("{release}: {error}"));
+            let storages = |disks: Vec<proxmox_api::manage::guest::Disk>| -> Vec<String> {
+                disks.into_iter().filter_map(|disk| disk.storage).collect()
+            };
+            let now = storages(pve.guest(102).disks().await.unwrap());
+            assert_eq!(now, ["local-lvm", "fast", "thin"], "{release}");
+            assert_eq!(asked(&simulator, "POST", path), 3, "{release}");
+
+            let container = Migration::of(202, "pve2")
+                .storage("fast")
+                .disk("mp0", "thin");
+            let ended = pve.carry_out(container).await;
+            if running {
+                let (rest, cause) = left(ended);
+                assert!(rest.is_empty() && cause.never_sent(), "{release}: {cause}");
+                assert!(cause.to_string().contains("stop it first"), "{cause}");
+            } else {
+                ended.unwrap_or_else(|error| panic!("{release}: {error}"));
+                let now = storages(pve.guest(202).disks().await.unwrap());
+                assert_eq!(now, ["fast", "thin"], "{release}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_stands_in_the_way_is_told_before_anything_is_done() {
     for release in RELEASES {
         let devices = [("scsi0", "local-lvm:1"), ("hostpci0", "0000:01:00.0")];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Acting, Guest, Kind, PowerState};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
+use crate::error::work::{Left, Subject, UnfinishedError};
 use crate::pve::lxc::LxcConfig;
 use crate::pve::qemu::QemuConfig;
 use crate::request::Call;
@@ -107,7 +108,8 @@ impl Guest {
     /// everything as it is wanted, and goes on with what was left.
     ///
     /// Giving up in the middle leaves what was written: all settings of one change, or none. What waits then goes on
-    /// waiting ([`Guest::pending`]), and a reboot that was begun goes on by itself.
+    /// waiting ([`Guest::pending`]), and a reboot that was begun goes on by itself. What fails after the writing is
+    /// [`Error::Unfinished`], which names the settings.
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -157,11 +159,30 @@ impl<'a> Apply<'a> {
     }
 
     async fn run(mut self) -> Result<Applied, Error> {
-        let guest = self.guest.clone();
         let mut applied = Applied {
             written: self.write().await?,
             ..Applied::default()
         };
+        match self.bring_into_effect(&mut applied).await {
+            Ok(()) => Ok(applied),
+            Err(error) if applied.written.is_empty() => Err(error),
+            Err(error) => {
+                let written = applied.written.join(", ");
+                let left = Left {
+                    subject: Subject::Guest(self.guest.vmid()),
+                    state: match applied.pending.is_empty() {
+                        true => format!("was changed: {written}"),
+                        false => format!("was changed and waits for a reboot: {written}"),
+                    },
+                    task: None,
+                };
+                Err(Error::Unfinished(UnfinishedError::new(error, vec![left])))
+            }
+        }
+    }
+
+    async fn bring_into_effect(&mut self, applied: &mut Applied) -> Result<(), Error> {
+        let guest = self.guest.clone();
         if !applied.written.is_empty() {
             self.tell(&ApplyStep::Written(applied.written.clone()));
         }
@@ -179,18 +200,18 @@ impl<'a> Apply<'a> {
         }
         applied.pending = guest.pending().await?;
         if applied.pending.is_empty() {
-            return Ok(applied);
+            return Ok(());
         }
         self.tell(&ApplyStep::Pending(applied.pending.clone()));
         let Some(timeout) = self.reboot.filter(|_| running) else {
-            return Ok(applied);
+            return Ok(());
         };
         self.tell(&ApplyStep::Rebooting);
         guest.reboot().timeout(timeout).await?.wait().await?;
         applied.rebooted = true;
         self.tell(&ApplyStep::Rebooted);
         applied.pending = guest.pending().await?;
-        Ok(applied)
+        Ok(())
     }
 
     /// Writes what differs, and gives the names of those settings.

@@ -76,7 +76,7 @@ impl Search {
             client: client.clone(),
             at: *range.start(),
             range,
-            taken: table.places.keys().copied().collect(),
+            taken: table.guests.keys().copied().collect(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Where all guests are, asked for once for many handles.
+//! Where all guests are and what the cluster's list says of them, asked for once for many handles.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Kind, Place};
+use super::{Guest, GuestErrorKind, Kind, Place};
 use crate::client::call::Call;
 use crate::client::request::exchange;
 use crate::client::{Client, Reply};
@@ -25,7 +25,66 @@ pub(crate) struct Table {
     /// When it was answered, in seconds since 1970, by the server's clock.
     time: Option<u64>,
     /// By the guests' numbers.
-    pub(crate) places: BTreeMap<u32, Place>,
+    pub(crate) guests: BTreeMap<u32, Listed>,
+}
+
+/// What the cluster's list of guests says of one; see [`Guest::listed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its number.
+    pub vmid: u32,
+    /// The node it is on, and its kind.
+    pub place: Place,
+    /// Its name.
+    pub name: Option<String>,
+    /// As the server says it: `running`, `stopped`, or `unknown` while its node is away.
+    pub status: Option<String>,
+    /// The pool it belongs to.
+    pub pool: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Whether it is a template.
+    pub template: bool,
+    /// Which operation holds it.
+    pub lock: Option<String>,
+}
+
+impl Listed {
+    /// Whether it runs, as far as its node told lately.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.status.as_deref() == Some("running")
+    }
+}
+
+impl Guest {
+    /// What the cluster's list says of it. All handles of a client and its clones share one list, which is not older than
+    /// [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places) says, so this is free for most guests of a large
+    /// cluster; [`Guest::status`] asks the node itself.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
+    pub async fn listed(&self) -> Result<Listed, Error> {
+        let vmid = self.vmid();
+        let mut table = Places::recent(self.client()).await?;
+        if !table.guests.contains_key(&vmid) {
+            table = Places::fresh(self.client()).await?;
+        }
+        let found = table.guests.get(&vmid).cloned();
+        found.ok_or_else(|| GuestErrorKind::NoSuchGuest { vmid }.into())
+    }
+}
+
+impl Client {
+    /// All guests that this user may see, by number, from the list that [`Guest::listed`] reads.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn listed_guests(&self) -> Result<Vec<Listed>, Error> {
+        let table = Places::recent(self).await?;
+        Ok(table.guests.values().cloned().collect())
+    }
 }
 
 /// What the handles of one client know together.
@@ -97,7 +156,7 @@ async fn ask(client: &Client) -> Result<Table, Error> {
     Ok(Table {
         asked,
         time: time_of(&reply),
-        places: rows.0.unwrap_or_default().0,
+        guests: rows.0.unwrap_or_default().0,
     })
 }
 
@@ -161,7 +220,7 @@ impl<'de> Deserialize<'de> for Envelope {
 
 /// Rows by number. A row that does not say what a place takes is passed over, whatever else it is.
 #[derive(Default)]
-struct Rows(BTreeMap<u32, Place>);
+struct Rows(BTreeMap<u32, Listed>);
 
 impl<'de> Deserialize<'de> for Rows {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
@@ -175,13 +234,13 @@ impl<'de> Deserialize<'de> for Rows {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Rows, A::Error> {
-                let mut places = BTreeMap::new();
+                let mut guests = BTreeMap::new();
                 while let Some(row) = rows.next_element::<Row>()? {
-                    if let Some((vmid, place)) = row.0 {
-                        places.entry(vmid).or_insert(place);
+                    if let Some(guest) = row.0 {
+                        guests.entry(guest.vmid).or_insert(guest);
                     }
                 }
-                Ok(Rows(places))
+                Ok(Rows(guests))
             }
         }
 
@@ -189,7 +248,8 @@ impl<'de> Deserialize<'de> for Rows {
     }
 }
 
-struct Row(Option<(u32, Place)>);
+/// Only what [`Listed`] has is read; the figures that fill most of a row are passed over.
+struct Row(Option<Listed>);
 
 impl<'de> Deserialize<'de> for Row {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
@@ -204,6 +264,8 @@ impl<'de> Deserialize<'de> for Row {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
                 let (mut vmid, mut node, mut kind) = (None, None, None);
+                let (mut name, mut status, mut pool) = (None, None, None);
+                let (mut tags, mut template, mut lock) = (None, false, None);
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         "vmid" => vmid = number(&map.next_value::<Value>()?),
@@ -211,13 +273,32 @@ impl<'de> Deserialize<'de> for Row {
                         "type" => {
                             kind = text(map.next_value::<Value>()?).and_then(|t| Kind::read(&t));
                         }
+                        "name" => name = text(map.next_value::<Value>()?),
+                        "status" => status = text(map.next_value::<Value>()?),
+                        "pool" => pool = text(map.next_value::<Value>()?),
+                        "tags" => tags = text(map.next_value::<Value>()?),
+                        "template" => template = number(&map.next_value::<Value>()?) == Some(1),
+                        "lock" => lock = text(map.next_value::<Value>()?),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
                 }
                 let place = node.zip(kind).map(|(node, kind)| Place { node, kind });
-                Ok(Row(vmid.zip(place)))
+                let tags: Option<String> = tags;
+                Ok(Row(vmid.zip(place).map(|(vmid, place)| Listed {
+                    vmid,
+                    place,
+                    name,
+                    status,
+                    pool,
+                    tags: (tags.iter().flat_map(|tags| tags.split([';', ',', ' '])))
+                        .filter(|tag| !tag.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                    template,
+                    lock,
+                })))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
@@ -297,6 +378,34 @@ mod tests {
         assert_eq!(fake.requests().len(), 2);
     }
 
+    #[tokio::test]
+    async fn what_the_list_says_of_guests_costs_no_more_than_their_places() {
+        let row = r#"{"type":"qemu","vmid":"101","node":"n1","name":"web","status":"running","pool":"p","tags":"a;b",
+            "template":"0","lock":"backup","cpu":0.5,"mem":[1,{"odd":true}]}"#;
+        let rows = format!(
+            r#"{{"data":[{row},{{"type":"lxc","vmid":7,"node":"n2","tags":null,"template":1}}]}}"#
+        );
+        let fake = Fake::new(move |_| ok(rows.clone()));
+        let client = fake.token_client();
+        let web = client.guest(101).listed().await.expect("it is there");
+        assert_eq!(
+            (web.name.as_deref(), web.pool.as_deref()),
+            (Some("web"), Some("p"))
+        );
+        assert!(web.is_running() && !web.template && web.lock.as_deref() == Some("backup"));
+        assert_eq!(web.tags, ["a", "b"]);
+        let all = client.listed_guests().await.expect("a list");
+        assert_eq!(
+            all.iter().map(|guest| guest.vmid).collect::<Vec<_>>(),
+            [7, 101]
+        );
+        assert!(all[0].template && all[0].status.is_none());
+        client.guest(101).place().await.expect("it is there");
+        assert_eq!(fake.requests().len(), 1);
+        client.guest(9).listed().await.expect_err("it is not there");
+        assert_eq!(fake.requests().len(), 2);
+    }
+
     #[test]
     fn the_servers_clock_is_read() {
         for (date, time) in [
@@ -359,16 +468,18 @@ mod tests {
         });
         let client = fake.token_client();
         let table = Places::fresh(&client).await.expect("it is a list");
-        let found: Vec<_> = table.places.iter().collect();
         let place = Place {
             node: "b".to_owned(),
             kind: Kind::Lxc,
         };
-        assert_eq!(found, [(&103, &place)]);
+        let found: Vec<_> = (table.guests.values())
+            .map(|guest| (guest.vmid, &guest.place, guest.tags.len(), guest.template))
+            .collect();
+        assert_eq!(found, [(103, &place, 0, false)]);
         let fake = Fake::new(|_| ok(r#"{"data":null}"#));
         let client = fake.token_client();
         let table = Places::fresh(&client).await.expect("no guest at all");
-        assert!(table.places.is_empty());
+        assert!(table.guests.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

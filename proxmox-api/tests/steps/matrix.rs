@@ -1,0 +1,539 @@
+//! Each job on each release, with a node away, a lock held and a task that fails half way: what a caller is told, what is
+//! left behind, and that the job can be done once the fault is gone. The table that comes of it is the one in
+//! `docs/jobs.md`; with `FAULTS_WRITE=1` it is written there instead.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use proxmox_api::manage::agent::Agent;
+use proxmox_api::manage::backups::{BackupJob, FindBackups, Prune, Recover, ReplicationJob};
+use proxmox_api::manage::clones::Clones;
+use proxmox_api::manage::container::{Container, Template};
+use proxmox_api::manage::firewall::{Rule, Rules, Scope};
+use proxmox_api::manage::guest::{CloudInit, Retention};
+use proxmox_api::manage::ha::HaWanted;
+use proxmox_api::manage::health::CheckHealth;
+use proxmox_api::manage::image::Image;
+use proxmox_api::manage::machine::Machine;
+use proxmox_api::manage::maintenance::{Drain, RollingReboot};
+use proxmox_api::manage::metrics::{Consolidation, Timeframe, node_series};
+use proxmox_api::manage::migration::Migration;
+use proxmox_api::manage::sdn::Network;
+use proxmox_api::manage::work::Work;
+use proxmox_api::stream::upload::ChecksumAlgorithm;
+use proxmox_api::task::AndWait;
+use proxmox_api::{Client, Error};
+use proxmox_simulator::{Builder, Fault, Simulator};
+
+use crate::support::{GIB, RELEASES, Steps, start};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Job {
+    Machine,
+    Clones,
+    Change,
+    BackupJob,
+    Restore,
+    Prune,
+    Replication,
+    Drain,
+    Reboot,
+    Migration,
+    HighAvailability,
+    Firewall,
+    Sdn,
+    Addresses,
+    Files,
+    Health,
+    Console,
+    Container,
+    Locks,
+    Handles,
+    Series,
+}
+
+/// All of them, with the number they have in the list of jobs and what they are called in the table.
+const JOBS: [(Job, u8, &str); 21] = [
+    (Job::Machine, 1, "From image to machine"),
+    (Job::Clones, 2, "Many clones on several nodes"),
+    (Job::Change, 3, "Change, and reboot if it takes that"),
+    (Job::BackupJob, 4, "Backup job, run now"),
+    (Job::Restore, 4, "Restore of the newest backup"),
+    (Job::Prune, 4, "What a rule would prune"),
+    (Job::Replication, 4, "Replication job"),
+    (Job::Drain, 5, "Drain of a node"),
+    (Job::Reboot, 5, "Reboot of a cluster"),
+    (Job::Migration, 6, "Migration"),
+    (Job::HighAvailability, 7, "High availability of a guest"),
+    (Job::Firewall, 8, "Firewall rules by content"),
+    (Job::Sdn, 8, "SDN as a unit"),
+    (Job::Addresses, 9, "Addresses of a guest"),
+    (Job::Files, 9, "File systems of a guest"),
+    (Job::Health, 9, "Health of disks and pools"),
+    (Job::Console, 10, "Console from a guest"),
+    (Job::Container, 11, "Container from a template"),
+    (Job::Locks, 12, "Waiting for a lock"),
+    (Job::Handles, 13, "Five handles of many guests"),
+    (Job::Series, 14, "Figures over time"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trouble {
+    NodeAway,
+    LockHeld,
+    HalfWay,
+}
+
+const TROUBLES: [Trouble; 3] = [Trouble::NodeAway, Trouble::LockHeld, Trouble::HalfWay];
+
+const URL: &str = "https://images.example.org/debian-13.qcow2";
+
+/// A qcow2 image of 1 GiB with nothing in it.
+fn image() -> Vec<u8> {
+    let mut image = b"QFI\xfb".to_vec();
+    image.extend(3_u32.to_be_bytes());
+    image.extend([0; 16]);
+    image.extend(GIB.to_be_bytes());
+    image.resize(4096, 0);
+    image
+}
+
+fn sum(data: &[u8]) -> String {
+    use sha2::Digest;
+
+    let digest = sha2::Sha256::digest(data);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One cluster on which all jobs can be done.
+fn cluster(release: &str) -> Builder {
+    let ceph = |memory| {
+        let card = ("net0", "virtio,bridge=vmbr0");
+        [
+            ("scsi0", "ceph:1"),
+            ("memory", memory),
+            ("agent", "1"),
+            card,
+        ]
+    };
+    Simulator::builder()
+        .release(release)
+        .node("pve1")
+        .node("pve2")
+        .node("pve3")
+        .storage("ceph", "rbd", &["images", "rootdir"], 500 * GIB)
+        .storage("zfs", "zfspool", &["images", "rootdir"], 500 * GIB)
+        .storage("nas", "nfs", &["backup"], 500 * GIB)
+        .web_file(URL, image())
+        .qemu(
+            9000,
+            "pve1",
+            &[("name", "base"), ("template", "1"), ("scsi0", "ceph:4")],
+        )
+        .qemu(101, "pve2", &ceph("4096"))
+        .running(101)
+        .qemu(102, "pve2", &ceph("2048"))
+        .running(102)
+        .qemu(103, "pve2", &[("scsi0", "zfs:1")])
+}
+
+fn machine() -> Machine {
+    let image = Image::url(URL).checksum(ChecksumAlgorithm::Sha256, sum(&image()));
+    Machine::new("web", image)
+        .node("pve2")
+        .ids(5000..=5009)
+        .disk("local-lvm", 2 * GIB)
+        .cloud_init(CloudInit::new().user("admin").dhcp(0))
+}
+
+fn clones() -> Clones {
+    Clones::of(9000)
+        .count(3)
+        .ids(6000..=6009)
+        .name("c-{n}")
+        .nodes(["pve1", "pve2", "pve3"])
+        .at_once(1)
+        .full(true)
+        .started()
+}
+
+fn container() -> Container {
+    Container::new("dns", Template::named("debian-13-standard"))
+        .node("pve2")
+        .ids(7000..=7009)
+}
+
+async fn carry<W: Work>(pve: &Client, steps: &Steps, work: W) -> Result<W::Done, Error> {
+    pve.carry_out(work).on_step(steps.listener()).await
+}
+
+fn agent(pve: &Client) -> Agent {
+    pve.guest(101).agent()
+}
+
+impl Job {
+    async fn run(self, pve: &Client, steps: &Steps) -> Result<(), Error> {
+        match self {
+            Self::Machine => carry(pve, steps, machine()).await.map(drop),
+            Self::Clones => carry(pve, steps, clones()).await.map(drop),
+            Self::Change => {
+                let apply = pve.guest(101).apply_qemu(|config| {
+                    config.cores = Some(4);
+                    config.description = Some("four cores".to_owned());
+                });
+                let apply = apply.reboot_if_needed(Duration::from_secs(60));
+                apply.await.map(drop)
+            }
+            Self::BackupJob => {
+                let job = BackupJob::new("nightly", "nas", "02:30").guests([101, 102]);
+                carry(pve, steps, job.clone()).await?;
+                carry(pve, steps, job.run_now()).await.map(drop)
+            }
+            Self::Restore => {
+                let newest = Recover::newest(FindBackups::of(101)).replace().started();
+                carry(pve, steps, newest).await.map(drop)
+            }
+            Self::Prune => {
+                let rule = Retention {
+                    last: 1,
+                    ..Retention::default()
+                };
+                let prune = Prune::of("pve2", "nas", rule).guest(101);
+                carry(pve, steps, prune.clone().dry_run()).await?;
+                carry(pve, steps, prune).await.map(drop)
+            }
+            Self::Replication => {
+                let job = ReplicationJob::of(103, "pve1").schedule("*/30");
+                carry(pve, steps, job).await.map(drop)
+            }
+            Self::Drain => carry(pve, steps, Drain::of("pve2").at_once(1))
+                .await
+                .map(drop),
+            Self::Reboot => {
+                let drain = Drain::of("").at_once(1);
+                let reboot = RollingReboot::of(["pve2"]).drained_as(drain);
+                let reboot = reboot.patience(Duration::from_secs(5));
+                carry(pve, steps, reboot).await
+            }
+            Self::Migration => carry(pve, steps, Migration::of(101, "pve3"))
+                .await
+                .map(drop),
+            Self::HighAvailability => {
+                let wanted = HaWanted::of(101).nodes([("pve2", 2), ("pve3", 1)]);
+                carry(pve, steps, wanted).await.map(drop)
+            }
+            Self::Firewall => {
+                let ports = [22, 80, 443].map(|port| Rule::accept_in().port("tcp", port));
+                let rules = Rules::exactly(Scope::Guest(101), ports.to_vec());
+                carry(pve, steps, rules).await.map(drop)
+            }
+            Self::Sdn => {
+                let network = Network::new()
+                    .zone("lab", "simple", [])
+                    .vnet("labnet", "lab", []);
+                carry(pve, steps, network).await.map(drop)
+            }
+            Self::Addresses => {
+                let addresses = pve.guest(101).wait_for_address(Duration::from_millis(500));
+                addresses.await.map(drop)
+            }
+            Self::Files => agent(pve).file_systems().await.map(drop),
+            Self::Health => carry(pve, steps, CheckHealth::new().details())
+                .await
+                .map(drop),
+            Self::Console => {
+                let console = pve.guest(101).console().await?;
+                let mut terminal = console.open().terminal().await?;
+                terminal.write(b"hostname\n").await?;
+                terminal.read().await.map(drop)
+            }
+            Self::Container => carry(pve, steps, container()).await.map(drop),
+            Self::Locks => {
+                let guest = pve.guest(103).wait_for_locks(Duration::from_millis(100));
+                guest.start().and_wait().await.map(drop)
+            }
+            Self::Handles => {
+                for vmid in [101, 102, 103, 9000] {
+                    pve.guest(vmid).place().await?;
+                }
+                pve.guest(101).status().await.map(drop)
+            }
+            Self::Series => {
+                let series = node_series(pve, "pve2", Timeframe::Hour, Consolidation::Average);
+                series.await.map(drop)
+            }
+        }
+    }
+
+    /// What has to be there before.
+    async fn prepare(
+        self,
+        trouble: Trouble,
+        simulator: &Simulator,
+        pve: &Client,
+    ) -> Result<(), Error> {
+        match (self, trouble) {
+            // There is nothing to lock before the guests are made.
+            (Self::Machine | Self::Container, Trouble::LockHeld) => {
+                self.run(pve, &Steps::default()).await?;
+                let vmid = if self == Self::Machine { 5000 } else { 7000 };
+                pve.guest(vmid).stop().and_wait().await.map(drop)
+            }
+            (Self::Clones, Trouble::LockHeld) => {
+                pve.carry_out(clones().count(1)).await?;
+                pve.guest(6000).stop().and_wait().await.map(drop)
+            }
+            (Self::Restore | Self::Prune, _) => {
+                for _ in 0..2 {
+                    pve.guest(101).backup("nas").and_wait().await?;
+                    simulator.clock().advance(Duration::from_secs(3600));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the trouble. What is not a lock of a guest, or no task, is what comes next to it on the server.
+    fn hit(self, trouble: Trouble, release: &str, simulator: &Simulator) {
+        let faults = simulator.faults();
+        let once = |method: &str, path: &str, skip: u32, fault: Fault| {
+            faults.on(method, path).skip(skip).times(1).respond(fault);
+        };
+        let fails = || Fault::TaskFails("no space left on device".into());
+        let no = || Fault::Status(500, "input/output error".into());
+        let lock = |what: &str| {
+            let told = format!("can't lock file '/var/lock/{what}.lck' - got timeout");
+            Fault::Status(500, told)
+        };
+        let cluster = |what: &str| {
+            let told = format!("cfs-lock '{what}' error: got lock request timeout");
+            Fault::Status(500, told)
+        };
+        match (trouble, self) {
+            // Which calls are handed to another node is another table's subject; here the answer says it.
+            (Trouble::NodeAway, Self::Console | Self::Addresses | Self::Files | Self::Series) => {
+                faults.on("*", "/nodes/pve2/**").respond(Fault::NodeDown);
+            }
+            (Trouble::NodeAway, _) => simulator.set_online("pve2", false),
+            (Trouble::LockHeld, job) => match job {
+                Self::Machine => simulator.set_lock(5000, Some("backup")),
+                Self::Container => simulator.set_lock(7000, Some("backup")),
+                Self::Clones => simulator.set_lock(6000, Some("backup")),
+                Self::Locks => simulator.set_lock(103, Some("backup")),
+                Self::Replication => once(
+                    "POST",
+                    "/cluster/replication",
+                    0,
+                    cluster("replication_cfg"),
+                ),
+                Self::HighAvailability => {
+                    let path = match release {
+                        "9.2" => "/cluster/ha/rules",
+                        _ => "/cluster/ha/resources",
+                    };
+                    once("POST", path, 0, cluster("domain-ha"));
+                }
+                Self::Firewall => {
+                    let path = "/nodes/*/qemu/*/firewall/rules";
+                    once("POST", path, 2, lock("pve-firewall"));
+                }
+                Self::Sdn => once("POST", "/cluster/sdn/vnets", 0, cluster("sdn")),
+                Self::Prune => once(
+                    "DELETE",
+                    "/nodes/*/storage/*/prunebackups",
+                    0,
+                    cluster("storage-nas"),
+                ),
+                _ => {
+                    for vmid in [101, 102] {
+                        simulator.set_lock(vmid, Some("backup"));
+                    }
+                }
+            },
+            (Trouble::HalfWay, job) => match job {
+                Self::Machine => once("POST", "/nodes/*/qemu/*/status/start", 0, fails()),
+                Self::Clones => once("POST", "/nodes/*/qemu/*/clone", 1, fails()),
+                Self::Change => once("POST", "/nodes/*/qemu/*/status/reboot", 0, fails()),
+                Self::BackupJob => once("POST", "/nodes/pve2/vzdump", 0, fails()),
+                Self::Restore => once("POST", "/nodes/*/qemu", 0, fails()),
+                Self::Prune => once("DELETE", "/nodes/*/storage/*/prunebackups", 0, fails()),
+                Self::Replication => once("POST", "/cluster/replication", 0, no()),
+                Self::Drain => once("POST", "/nodes/*/qemu/102/migrate", 0, fails()),
+                Self::Reboot => once("POST", "/nodes/*/status", 0, no()),
+                Self::Migration => once("POST", "/nodes/*/qemu/*/migrate", 0, fails()),
+                Self::HighAvailability => {
+                    let path = match release {
+                        "9.2" => "/cluster/ha/rules",
+                        _ => "/cluster/ha/resources",
+                    };
+                    once("POST", path, 0, no());
+                }
+                Self::Firewall => once("POST", "/nodes/*/qemu/*/firewall/rules", 1, no()),
+                Self::Sdn => once("PUT", "/cluster/sdn", 0, fails()),
+                Self::Addresses | Self::Files => {
+                    faults.on("GET", "/nodes/*/qemu/*/agent/**").respond(no());
+                }
+                Self::Health => once("GET", "/nodes/pve2/disks/list", 0, no()),
+                Self::Console => once(
+                    "GET",
+                    "/nodes/*/qemu/*/vncwebsocket",
+                    0,
+                    Fault::BreakConsole(0),
+                ),
+                Self::Container => once("POST", "/nodes/*/lxc/*/status/start", 0, fails()),
+                Self::Locks => once("POST", "/nodes/*/qemu/*/status/start", 0, fails()),
+                Self::Handles => once("GET", "/cluster/resources", 0, Fault::Truncate(40)),
+                Self::Series => once("GET", "/nodes/*/rrddata", 0, no()),
+            },
+        }
+    }
+}
+
+fn mend(simulator: &Simulator) {
+    simulator.faults().clear();
+    simulator.set_online("pve2", true);
+    for vmid in [101, 102, 103, 5000, 6000, 7000] {
+        simulator.set_lock(vmid, None);
+    }
+}
+
+/// What a caller is told, as the table says it.
+fn told(ended: Result<(), Error>, steps: &[String]) -> String {
+    let error = match ended {
+        Ok(()) => {
+            let failed: Vec<&str> = (steps.iter())
+                .filter(|step| step.contains(": failed: "))
+                .map(String::as_str)
+                .collect();
+            return match failed.is_empty() {
+                true => "done".to_owned(),
+                false => format!("done; a step says: {}", failed.join(", ")),
+            };
+        }
+        Err(error) => error,
+    };
+    let (left, cause) = match &error {
+        Error::Unfinished(error) => (error.left().to_vec(), error.cause().clone()),
+        error => (Vec::new(), error.clone()),
+    };
+    let kind = match (&cause, cause.kind()) {
+        (_, Some(kind)) => format!("`{kind:?}`"),
+        (Error::Work(_), None) => "refused before it".to_owned(),
+        (Error::Task(_), None) => "the task's error".to_owned(),
+        (Error::Timeout(_), None) => "time is up".to_owned(),
+        (Error::Interrupted(_) | Error::Connect(_), None) => "the connection breaks".to_owned(),
+        (cause, None) => format!("\"{cause}\""),
+    };
+    if left.is_empty() {
+        return format!("{kind}; nothing");
+    }
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+    format!("{kind}; {}", left.join(", "))
+}
+
+/// What is told, and what went wrong before or after the trouble.
+async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Option<String>) {
+    let (simulator, pve) = start(cluster(release)).await;
+    let wrong =
+        |when: &str, error: Error| Some(format!("{release} {job:?} {trouble:?} {when}: {error}"));
+    if let Err(error) = job.prepare(trouble, &simulator, &pve).await {
+        return (String::new(), wrong("before", error));
+    }
+    job.hit(trouble, release, &simulator);
+    let steps = Steps::default();
+    let ended = job.run(&pve, &steps).await;
+    let told = told(ended, &steps.take());
+    mend(&simulator);
+    // Once the fault is gone the same is done, whatever was left behind.
+    let again = match job {
+        // What is planned is taken for somebody else's, unless that is said.
+        Job::Sdn if told.contains("planned") => {
+            let network = Network::new().zone("lab", "simple", []);
+            let network = network.vnet("labnet", "lab", []).with_others();
+            pve.carry_out(network).await.map(drop)
+        }
+        job => job.run(&pve, &steps).await,
+    };
+    (told, again.err().and_then(|error| wrong("again", error)))
+}
+
+#[tokio::test]
+async fn every_job_tells_what_every_fault_leaves() {
+    let mut table = String::from(
+        "| | job | a node is away | a lock is held | it fails half way |\n|--:|---|---|---|---|\n",
+    );
+    let mut failures = Vec::new();
+    for (job, number, name) in JOBS {
+        let _ = write!(table, "| {number} | {name} |");
+        for trouble in TROUBLES {
+            let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
+            for release in RELEASES {
+                let (told, wrong) = cell(job, trouble, release).await;
+                failures.extend(wrong);
+                match seen.iter_mut().find(|(text, _)| *text == told) {
+                    Some((_, releases)) => releases.push(release),
+                    None => seen.push((told, vec![release])),
+                }
+            }
+            let cell = match seen.as_slice() {
+                [(told, _)] => told.clone(),
+                several => {
+                    let parts = several.iter();
+                    let parts = parts.map(|(told, on)| format!("{}: {told}", on.join(", ")));
+                    parts.collect::<Vec<_>>().join("<br>")
+                }
+            };
+            let _ = write!(table, " {cell} |");
+        }
+        table.push('\n');
+    }
+    assert!(failures.is_empty(), "{}\n{table}", failures.join("\n"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/jobs.md");
+    let page = std::fs::read_to_string(&path).expect("the page is there");
+    let (start, end) = ("<!-- faults -->\n", "<!-- end -->\n");
+    let (head, rest) = page.split_once(start).expect("the table's place");
+    let (written, tail) = rest.split_once(end).expect("the table's end");
+    if std::env::var_os("FAULTS_WRITE").is_some() {
+        let page = format!("{head}{start}{table}{end}{tail}");
+        std::fs::write(&path, page).expect("the page is written");
+        return;
+    }
+    assert!(
+        written == table,
+        "docs/jobs.md is out of date; run this test with FAULTS_WRITE=1:\n{table}"
+    );
+}
+
+#[test]
+fn every_job_has_an_example_that_the_gate_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let gate = std::fs::read_to_string(root.join("../.ci/run")).expect("the gate is there");
+    let apart = |c: char| !(c.is_alphanumeric() || c == '_');
+    let words: Vec<&str> = gate.split(apart).collect();
+    for (number, example) in [
+        (1, "image_to_machine"),
+        (2, "clones"),
+        (3, "change_and_reboot"),
+        (4, "backups"),
+        (5, "maintenance"),
+        (6, "migration"),
+        (7, "high_availability"),
+        (8, "firewall"),
+        (9, "guest_agent"),
+        (9, "health"),
+        (10, "console_handover"),
+        (11, "container"),
+        (12, "change_and_reboot"),
+        (13, "many_guests"),
+        (14, "watch"),
+    ] {
+        let file = root.join(format!("examples/{example}.rs"));
+        assert!(file.exists(), "job {number}: {}", file.display());
+        let named = words.contains(&example);
+        assert!(named, "job {number}: .ci/run does not run {example}");
+    }
+    let told: std::collections::BTreeSet<u8> = JOBS.iter().map(|(_, number, _)| *number).collect();
+    assert!(told.into_iter().eq(1..=14), "every job has a row");
+}

@@ -1,0 +1,94 @@
+//! The terminal example, drawn into memory.
+
+#[path = "../../examples/watch/app.rs"]
+mod app;
+
+use app::App;
+use proxmox_api::Client;
+use proxmox_simulator::{Fault, Simulator};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::KeyCode;
+
+use crate::support::{RELEASES, start};
+
+fn picture(app: &App) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(90, 28)).expect("memory");
+    terminal.draw(|frame| app.draw(frame)).expect("memory");
+    terminal.backend().to_string()
+}
+
+async fn look(app: &mut App, pve: &Client) -> String {
+    let news = app.wish().ask(pve).await;
+    app.hear(news);
+    picture(app)
+}
+
+#[tokio::test]
+async fn a_cluster_is_watched_by_keys() {
+    for release in RELEASES {
+        let builder = Simulator::builder()
+            .release(release)
+            .node("alpha")
+            .node("beta")
+            .qemu(101, "alpha", &[("name", "web")])
+            .running(101);
+        let (simulator, pve) = start(builder).await;
+        let mut app = App::default();
+        let shown = look(&mut app, &pve).await;
+        for text in [
+            "alpha",
+            "beta",
+            "online",
+            "qemu/101",
+            "web",
+            "processors of alpha",
+            "a hour ago",
+        ] {
+            assert!(shown.contains(text), "{release}: {text} in\n{shown}");
+        }
+        // A line is drawn: braille dots.
+        assert!(
+            shown
+                .chars()
+                .any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)),
+            "{release}\n{shown}"
+        );
+
+        assert!(app.press(KeyCode::Down), "another node is asked for");
+        assert!(look(&mut app, &pve).await.contains("processors of beta"));
+        assert!(!app.press(KeyCode::Right), "that is there already");
+        assert!(picture(&app).contains("memory of beta"));
+        assert!(app.press(KeyCode::Char('t')));
+        let shown = look(&mut app, &pve).await;
+        assert!(shown.contains("a day ago"), "{release}\n{shown}");
+        let asked = simulator.requests();
+        let asked = asked
+            .iter()
+            .filter(|request| request.path == "/nodes/beta/rrddata");
+        let last = asked.last().expect("the node was asked");
+        assert_eq!(last.params["timeframe"], "day", "{release}");
+
+        // A node that is away is shown as such, without figures and without an end.
+        simulator.set_online("beta", false);
+        let path = "/nodes/beta/rrddata";
+        simulator.faults().on("GET", path).respond(Fault::NodeDown);
+        let shown = look(&mut app, &pve).await;
+        assert!(shown.contains("away"), "{release}\n{shown}");
+        // What cannot be asked is told, and what was seen last stays.
+        let gone = Fault::Status(500, "no quorum".into());
+        let list = simulator.faults().on("GET", "/cluster/resources");
+        let list = list.respond(gone);
+        let shown = look(&mut app, &pve).await;
+        assert!(
+            shown.contains("no quorum") && shown.contains("alpha"),
+            "{release}\n{shown}"
+        );
+        list.remove();
+        assert!(!look(&mut app, &pve).await.contains("no quorum"));
+        assert!(app.press(KeyCode::Up));
+        assert!(picture(&app).contains("memory of alpha"));
+        app.press(KeyCode::Char('q'));
+        assert!(app.done);
+    }
+}
