@@ -74,7 +74,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
             worse.extend(named.map(|place| format!("{place}: recorded, but declared nowhere")));
         }
         if !worse.is_empty() {
-            return Err(format!("coverage got worse:\n  {}", worse.join("\n  ")));
+            return Err(format!(
+                "coverage got worse:\n  {}\n`cargo xtask next` names what is new and lacks something, with the lines to paste",
+                worse.join("\n  ")
+            ));
         }
     }
     match args.json {

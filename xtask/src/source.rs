@@ -75,6 +75,13 @@ pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec
         )),
         Source::File(path) => match read_limited(path) {
             Ok(bytes) => Ok(Some(bytes)),
+            Err(message) if is_like_a_host(text) && !path.exists() => Err(format!(
+                "{text}: {message}; for a server write https://{}",
+                match text.contains(':') {
+                    true => text.to_owned(),
+                    false => format!("{text}:8006"),
+                }
+            )),
             Err(message) => Err(format!("{text}: {message}")),
         },
         Source::Server { origin, .. } if origin.starts_with("http:") && !tls.insecure => {
@@ -87,6 +94,16 @@ pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec
             fetched.map_err(|message| format!("{text}: {message}"))
         }
     }
+}
+
+/// Whether a text that names no file may have been meant as the name of a server.
+fn is_like_a_host(text: &str) -> bool {
+    let name = text.split(':').next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    !name.is_empty()
+        && name.chars().all(plain)
+        && !name.ends_with(".js")
+        && !name.ends_with(".json")
 }
 
 /// The largest dump so far has 4 MB.

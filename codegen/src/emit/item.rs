@@ -566,14 +566,7 @@ impl Emitter<'_> {
         } else {
             member.name.clone()
         };
-        let places: Vec<Use> = uses
-            .iter()
-            .map(|at| {
-                let mut at = at.clone();
-                at.fields.push(name.clone());
-                at
-            })
-            .collect();
+        let places: Vec<Use> = uses.iter().map(|at| at.down(&name)).collect();
         self.value_doc(&places, &name, &member.facts, member.presence, member.whole)
     }
 

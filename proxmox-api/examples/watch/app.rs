@@ -222,7 +222,10 @@ impl App {
         let unit = shown.first().map_or(Unit::Unknown, |series| series.unit);
         let (from, to) = if from < to { (from, to) } else { (0.0, 1.0) };
         let time = Axis::default().bounds([from, to]).labels([
-            format!("a {} ago", TIMEFRAMES[self.timeframe].as_str()),
+            match TIMEFRAMES[self.timeframe] {
+                Timeframe::Hour => "an hour ago".to_owned(),
+                other => format!("a {} ago", other.as_str()),
+            },
             "now".to_owned(),
         ]);
         let figures = [0.0, top / 2.0, top].map(|value| written(value, unit));

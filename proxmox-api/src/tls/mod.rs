@@ -455,6 +455,11 @@ fn words(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "no known authority issued it".to_owned()
         }
+        rustls::Error::InvalidCertificate(CertificateError::Other(error))
+            if error.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            "it is that of an authority and not of a server".to_owned()
+        }
         rustls::Error::InvalidCertificate(error) => error.to_string(),
         other => other.to_string(),
     }
@@ -490,6 +495,14 @@ mod tests {
         for text in ["", "sha256", &sha1, &long, &shifted] {
             assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");
         }
+    }
+
+    #[test]
+    fn an_authoritys_certificate_in_a_servers_place_is_called_so() {
+        let inner = std::io::Error::other("CaUsedAsEndEntity");
+        let error = CertificateError::Other(rustls::OtherError(Arc::new(inner)));
+        let words = words(&rustls::Error::InvalidCertificate(error));
+        assert_eq!(words, "it is that of an authority and not of a server");
     }
 
     #[test]

@@ -18,13 +18,13 @@ use proxmox_api::manage::image::Image;
 use proxmox_api::manage::machine::Machine;
 use proxmox_api::manage::maintenance::{Drain, RollingReboot};
 use proxmox_api::manage::metrics::{Consolidation, Timeframe, node_series};
-use proxmox_api::manage::migration::Migration;
+use proxmox_api::manage::migration::{Migration, Remote, RemoteMigration};
 use proxmox_api::manage::sdn::Network;
 use proxmox_api::manage::work::Work;
 use proxmox_api::stream::upload::ChecksumAlgorithm;
 use proxmox_api::task::AndWait;
 use proxmox_api::{Client, Error};
-use proxmox_simulator::{Builder, Fault, Simulator};
+use proxmox_simulator::{Builder, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 use crate::support::{GIB, RELEASES, Steps, start};
 
@@ -33,13 +33,14 @@ enum Job {
     Machine,
     Clones,
     Change,
-    BackupJob,
+    Backups,
     Restore,
     Prune,
     Replication,
     Drain,
     Reboot,
     Migration,
+    OtherCluster,
     HighAvailability,
     Firewall,
     Sdn,
@@ -54,17 +55,18 @@ enum Job {
 }
 
 /// All of them, with the number they have in the list of jobs and what they are called in the table.
-const JOBS: [(Job, u8, &str); 21] = [
+const JOBS: [(Job, u8, &str); 22] = [
     (Job::Machine, 1, "From image to machine"),
     (Job::Clones, 2, "Many clones on several nodes"),
     (Job::Change, 3, "Change, and reboot if it takes that"),
-    (Job::BackupJob, 4, "Backup job, run now"),
+    (Job::Backups, 4, "Backup job, run now"),
     (Job::Restore, 4, "Restore of the newest backup"),
     (Job::Prune, 4, "What a rule would prune"),
     (Job::Replication, 4, "Replication job"),
     (Job::Drain, 5, "Drain of a node"),
     (Job::Reboot, 5, "Reboot of a cluster"),
     (Job::Migration, 6, "Migration"),
+    (Job::OtherCluster, 6, "Migration to another cluster"),
     (Job::HighAvailability, 7, "High availability of a guest"),
     (Job::Firewall, 8, "Firewall rules by content"),
     (Job::Sdn, 8, "SDN as a unit"),
@@ -173,7 +175,8 @@ fn agent(pve: &Client) -> Agent {
 }
 
 impl Job {
-    async fn run(self, pve: &Client, steps: &Steps) -> Result<(), Error> {
+    /// `there` is another cluster.
+    async fn run(self, pve: &Client, there: &Simulator, steps: &Steps) -> Result<(), Error> {
         match self {
             Self::Machine => carry(pve, steps, machine()).await.map(drop),
             Self::Clones => carry(pve, steps, clones()).await.map(drop),
@@ -185,7 +188,7 @@ impl Job {
                 let apply = apply.reboot_if_needed(Duration::from_secs(60));
                 apply.await.map(drop)
             }
-            Self::BackupJob => {
+            Self::Backups => {
                 let job = BackupJob::new("nightly", "nas", "02:30").guests([101, 102]);
                 carry(pve, steps, job.clone()).await?;
                 carry(pve, steps, job.run_now()).await.map(drop)
@@ -219,6 +222,13 @@ impl Job {
             Self::Migration => carry(pve, steps, Migration::of(101, "pve3"))
                 .await
                 .map(drop),
+            Self::OtherCluster => {
+                let remote = Remote::new("127.0.0.1", format!("{TOKEN_ID}={TOKEN_SECRET}"))
+                    .port(there.address().port())
+                    .fingerprint(there.fingerprint());
+                let go = RemoteMigration::of(101, remote, "local-lvm", "vmbr0");
+                carry(pve, steps, go.number(301)).await.map(drop)
+            }
             Self::HighAvailability => {
                 let wanted = HaWanted::of(101).nodes([("pve2", 2), ("pve3", 1)]);
                 carry(pve, steps, wanted).await.map(drop)
@@ -271,12 +281,13 @@ impl Job {
         self,
         trouble: Trouble,
         simulator: &Simulator,
+        there: &Simulator,
         pve: &Client,
     ) -> Result<(), Error> {
         match (self, trouble) {
             // There is nothing to lock before the guests are made.
             (Self::Machine | Self::Container, Trouble::LockHeld) => {
-                self.run(pve, &Steps::default()).await?;
+                self.run(pve, there, &Steps::default()).await?;
                 let vmid = if self == Self::Machine { 5000 } else { 7000 };
                 pve.guest(vmid).stop().and_wait().await.map(drop)
             }
@@ -356,13 +367,16 @@ impl Job {
                 Self::Machine => once("POST", "/nodes/*/qemu/*/status/start", 0, fails()),
                 Self::Clones => once("POST", "/nodes/*/qemu/*/clone", 1, fails()),
                 Self::Change => once("POST", "/nodes/*/qemu/*/status/reboot", 0, fails()),
-                Self::BackupJob => once("POST", "/nodes/pve2/vzdump", 0, fails()),
+                Self::Backups => once("POST", "/nodes/pve2/vzdump", 0, fails()),
                 Self::Restore => once("POST", "/nodes/*/qemu", 0, fails()),
                 Self::Prune => once("DELETE", "/nodes/*/storage/*/prunebackups", 0, fails()),
                 Self::Replication => once("POST", "/cluster/replication", 0, no()),
                 Self::Drain => once("POST", "/nodes/*/qemu/102/migrate", 0, fails()),
                 Self::Reboot => once("POST", "/nodes/*/status", 0, no()),
                 Self::Migration => once("POST", "/nodes/*/qemu/*/migrate", 0, fails()),
+                Self::OtherCluster => {
+                    once("POST", "/nodes/*/qemu/*/remote_migrate", 0, fails());
+                }
                 Self::HighAvailability => {
                     let path = match release {
                         "9.2" => "/cluster/ha/rules",
@@ -436,14 +450,16 @@ fn told(ended: Result<(), Error>, steps: &[String]) -> String {
 /// What is told, and what went wrong before or after the trouble.
 async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Option<String>) {
     let (simulator, pve) = start(cluster(release)).await;
+    let far = Simulator::builder().release(release).node("far1");
+    let (there, _) = start(far).await;
     let wrong =
         |when: &str, error: Error| Some(format!("{release} {job:?} {trouble:?} {when}: {error}"));
-    if let Err(error) = job.prepare(trouble, &simulator, &pve).await {
+    if let Err(error) = job.prepare(trouble, &simulator, &there, &pve).await {
         return (String::new(), wrong("before", error));
     }
     job.hit(trouble, release, &simulator);
     let steps = Steps::default();
-    let ended = job.run(&pve, &steps).await;
+    let ended = job.run(&pve, &there, &steps).await;
     let told = told(ended, &steps.take());
     mend(&simulator);
     // Once the fault is gone the same is done, whatever was left behind.
@@ -454,7 +470,7 @@ async fn cell(job: Job, trouble: Trouble, release: &str) -> (String, Option<Stri
             let network = network.vnet("labnet", "lab", []).with_others();
             pve.carry_out(network).await.map(drop)
         }
-        job => job.run(&pve, &steps).await,
+        job => job.run(&pve, &there, &steps).await,
     };
     (told, again.err().and_then(|error| wrong("again", error)))
 }

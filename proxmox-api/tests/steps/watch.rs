@@ -43,7 +43,7 @@ async fn a_cluster_is_watched_by_keys() {
             "qemu/101",
             "web",
             "processors of alpha",
-            "a hour ago",
+            "an hour ago",
         ] {
             assert!(shown.contains(text), "{release}: {text} in\n{shown}");
         }
@@ -63,10 +63,10 @@ async fn a_cluster_is_watched_by_keys() {
         let shown = look(&mut app, &pve).await;
         assert!(shown.contains("a day ago"), "{release}\n{shown}");
         let asked = simulator.requests();
-        let asked = asked
+        let mut asked = asked
             .iter()
             .filter(|request| request.path == "/nodes/beta/rrddata");
-        let last = asked.last().expect("the node was asked");
+        let last = asked.next_back().expect("the node was asked");
         assert_eq!(last.params["timeframe"], "day", "{release}");
 
         // A node that is away is shown as such, without figures and without an end.
