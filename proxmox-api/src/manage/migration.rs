@@ -477,7 +477,8 @@ impl Work for RemoteMigration {
         let subject = Subject::Guest(self.vmid);
         let guest = pve.guest(self.vmid);
         let place = guest.locate().await?;
-        let online = guest.status().await?.state == PowerState::Running;
+        let before = guest.status().await?;
+        let online = before.state == PowerState::Running;
         let number = self.number.unwrap_or(self.vmid);
         let limit = self
             .bandwidth
@@ -518,7 +519,8 @@ impl Work for RemoteMigration {
         if let Err(error) = ended {
             match guest.status().await {
                 Ok(status) => {
-                    if let Some(lock) = status.lock {
+                    // A lock that was there already is nobody's of this work.
+                    if let Some(lock) = status.lock.filter(|_| before.lock.is_none()) {
                         track.leave(&subject, &format!("is locked ({lock})"));
                     }
                     if online && status.state != PowerState::Running {
