@@ -31,7 +31,7 @@ try {
       for (const [query, wanted] of queries) {
         await tab.fill("#query", query);
         const hits = await tab.$$eval("#hits li", (items) => items.slice(0, 3).map((item) => `${item.querySelector(".verb").textContent} ${item.querySelector("code").textContent}`));
-        if (wanted ? !hits.includes(wanted) : hits.length === 0) {
+        if (wanted ? ![wanted].flat().some((call) => hits.includes(call)) : hits.length === 0) {
           failed++;
           console.log(`not among the first three for "${query}": ${wanted}; first: ${hits.join(" | ")}`);
         }

@@ -28,6 +28,8 @@ pub struct Call {
     /// The request's type, if it has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// Where it is documented, below its area.
+    pub page: String,
     /// What awaiting it gives.
     pub answer: String,
     /// Where the type of the answer is documented: module, and page such as `struct.QemuConfig`.

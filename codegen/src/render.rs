@@ -18,7 +18,7 @@ pub(crate) fn file(about: &[String], body: &TokenStream, overlay: &Overlay) -> S
                 .iter()
                 .map(|line| format!("{}\n", format!("//! {line}").trim_end()))
                 .collect();
-            format!("{HEADER}{about}\n{}", space_out(&text))
+            format!("{HEADER}{about}\n{}", space_out(&fill_aliases(&text)))
         }
         Err(error) => {
             let about = about.first().map_or("", String::as_str);
@@ -162,6 +162,42 @@ fn inline(part: &[TokenTree]) -> String {
 }
 
 /// A blank line before every item at the outermost level; the layout has none.
+/// Names for the search fill their lines; the printer gives each a line of its own.
+fn fill_aliases(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let indent = line.len() - line.trim_start().len();
+        let opens = line.trim() == "#[cfg_attr(" && lines.peek().is_some_and(|l| l.trim() == "doc,");
+        if !opens {
+            out.extend([line, "\n"]);
+            continue;
+        }
+        let _ = writeln!(out, "{:indent$}#[cfg_attr(doc, doc(alias(", "");
+        let mut filled = String::new();
+        for line in lines.by_ref() {
+            match line.trim() {
+                ")]" => break,
+                name if name.starts_with('"') => {
+                    let name = name.trim_end_matches(',');
+                    if !filled.is_empty() && indent + filled.len() + name.len() > WIDTH + 12 {
+                        let _ = writeln!(out, "{:indent$}    {},", "", filled);
+                        filled.clear();
+                    }
+                    if !filled.is_empty() {
+                        filled.push_str(", ");
+                    }
+                    filled.push_str(name);
+                }
+                _ => {}
+            }
+        }
+        let _ = writeln!(out, "{:indent$}    {filled}", "");
+        let _ = writeln!(out, "{:indent$})))]", "");
+    }
+    out
+}
+
 fn space_out(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 16);
     let mut inside_item = true;

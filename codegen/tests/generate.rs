@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
-use proxmox_codegen::generate::{Input, Output, explain, generate};
+use proxmox_codegen::generate::{Input, Output, catalog, explain, generate};
 
 const AREAS: &str =
     "[[area]]\nname = \"all\"\nprefix = \"\"\nabout = \"Everything.\"\nalways = true\n";
@@ -126,6 +126,40 @@ fn the_committed_schema_gives_the_same_bytes_every_time_and_every_endpoint() {
         "{:?}",
         first.report.returns_untyped
     );
+}
+
+#[test]
+fn privileges_are_those_that_the_handlers_check() {
+    let catalog = catalog(&committed()).unwrap();
+    let mut asked = 0;
+    let mut wrong = Vec::new();
+    let lines = include_str!("privileges.txt").lines();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let [call, _source, told] = *line.split(" | ").collect::<Vec<_>>() else {
+            panic!("a call, a source and words: {line}");
+        };
+        let (only, key) = match call.strip_prefix("only ") {
+            Some(key) => (true, key),
+            None => (false, call),
+        };
+        let mut calls = catalog.calls.iter();
+        let found = calls.find(|call| format!("{} {}", call.verb, call.path) == key);
+        let text = found.unwrap_or_else(|| panic!("{key} is no call")).privileges.join("\n");
+        asked += 1;
+        for words in told.split("; ") {
+            if !text.contains(words) {
+                wrong.push(format!("{key} does not say: {words}\n    but: {text}"));
+            }
+        }
+        if only && text.contains("\n* ") {
+            wrong.push(format!("{key} tells cases that the handler does not have: {text}"));
+        }
+        if text.contains("Open to every authenticated user") {
+            wrong.push(format!("{key} is not open to everybody"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(asked >= 60, "{asked} calls");
 }
 
 #[test]
@@ -593,9 +627,9 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
         "/// * Needs: `Thing.Make` on path `/`.",
         "/// use std::fmt;\n///\n/// # async fn example",
         "/// let thing = 1;",
-        "#[doc(alias(\"POST /things\", \"make a thing\"))]",
-        "#[doc(alias(\"size-max\"))]",
-        "#[doc(alias(\"/things\"))]",
+        "    \"POST /things\", \"make a thing\", \"POST things\", \"pvesh create /things\", \"Thing.Make\"\n)))]",
+        "#[cfg_attr(doc, doc(alias(\"size-max\")))]",
+        "#[cfg_attr(doc, doc(alias(\"/things\")))]",
         "/// Leads to [`POST /things`](ThingsPost).",
         "/// Given by [`POST /things`](ThingsPost).",
     ] {

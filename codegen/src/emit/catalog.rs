@@ -40,10 +40,21 @@ impl Emitter<'_> {
             path: endpoint.path.clone(),
             area: self.path_area(&endpoint.path),
             summary: self.summary(endpoint),
-            aliases: self.overlay.aliases(&endpoint.key()).to_vec(),
+            aliases: self.phrases(endpoint),
             rust: format!("pve.{}.await?", self.rust_call(endpoint)),
             request: super::has_setters(endpoint)
                 .then(|| names::request(&endpoint.path, endpoint.method)),
+            page: match super::has_setters(endpoint) {
+                true => format!(
+                    "struct.{}.html",
+                    names::request(&endpoint.path, endpoint.method)
+                ),
+                false => format!(
+                    "struct.{}.html#method.{}",
+                    names::place(&endpoint.path),
+                    names::verb(endpoint.method).to_lowercase()
+                ),
+            },
             answer: self.answer_text(&endpoint.returns),
             answer_type,
             task: matches!(endpoint.returns, Returns::Task { .. }),

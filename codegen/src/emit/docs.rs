@@ -28,7 +28,8 @@ pub(super) fn doc(paragraphs: &[String]) -> TokenStream {
 pub(super) fn aliased(names: &[String]) -> TokenStream {
     match names {
         [] => TokenStream::new(),
-        names => quote!(#[doc(alias(#(#names),*))]),
+        // Only the documentation has a use for them; elsewhere they would make the crate larger.
+        names => quote!(#[cfg_attr(doc, doc(alias(#(#names),*)))]),
     }
 }
 
@@ -82,6 +83,18 @@ impl Emitter<'_> {
             .collect();
         let best = found.iter().min_by_key(|(parameter, _)| *parameter);
         best.map(|(_, words)| *words)
+    }
+
+    /// The words for a type. Those of a field that holds several speak of all of them.
+    pub(super) fn type_meaning(&self, uses: &[Use]) -> Option<String> {
+        let meaning = self.meaning(uses)?;
+        let field = uses.first().and_then(|at| at.fields.last());
+        Some(match field {
+            Some(field) if uses.iter().all(|at| at.element) => {
+                format!("One element of `{field}`: {}", within(meaning))
+            }
+            _ => meaning.to_owned(),
+        })
     }
 
     /// A parameter's or field's line; counts those that nobody described.
@@ -138,7 +151,10 @@ impl Emitter<'_> {
         let default = facts
             .default
             .as_ref()
-            .map(|default| format!("Default: `{}`.", show(default)));
+            .map(|default| match show(default) {
+                text if text.is_empty() => "Empty by default.".to_owned(),
+                text => format!("Default: `{text}`."),
+            });
         let unit = facts
             .renderer
             .as_deref()
@@ -253,10 +269,23 @@ impl Emitter<'_> {
     }
 }
 
+/// A sentence that goes on after other words: its first letter is small, unless it begins a name.
+pub(super) fn within(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            let rest = &sentence[first.len_utf8()..];
+            format!("{}{rest}", first.to_lowercase())
+        }
+        _ => sentence.to_owned(),
+    }
+}
+
 /// The unit that a renderer means, unless the words say it already.
 fn unit(renderer: &str, words: &str) -> Option<&'static str> {
     let (sign, text) = match renderer {
         "bytes" => ("byte", "In bytes."),
+        "timestamp" | "timestamp_gmt" if words.contains("Unix time") => return None,
         "timestamp" | "timestamp_gmt" => ("since 1970", "In seconds since 1970."),
         "duration" => ("second", "In seconds."),
         "fraction_as_percentage" => ("1 is", "A fraction; 1 is the whole."),
@@ -463,7 +492,13 @@ fn describe_need(need: &Need) -> String {
 
 fn describe_check(check: &Check) -> String {
     let list = |privileges: &[String], any: bool| {
-        let quoted: Vec<String> = privileges.iter().map(|name| format!("`{name}`")).collect();
+        let mut quoted: Vec<String> = Vec::new();
+        for name in privileges {
+            let name = format!("`{name}`");
+            if !quoted.contains(&name) {
+                quoted.push(name);
+            }
+        }
         match (any, quoted.len()) {
             (_, 1) => quoted.concat(),
             (true, _) => format!("one of {}", quoted.join(", ")),
@@ -487,14 +522,37 @@ fn describe_check(check: &Check) -> String {
                 None => format!("{privileges} on path `{path}`"),
             }
         }
-        Check::UserIdGroup { privileges, .. } => {
-            format!("{} on a group of the user", list(privileges, true))
+        Check::UserIdGroup {
+            privileges,
+            groups_param,
+        } => {
+            let where_else = match groups_param.as_deref() {
+                None => "on a group of the user",
+                Some("create") => "on each group in `groups`",
+                Some(_) => "on a group of the user and each group in `groups`",
+            };
+            let privileges = list(privileges, true);
+            format!("{privileges} on path `/access/groups`, or {where_else}")
         }
         Check::UserIdParam(what) if what == "self" => "to be that user".to_owned(),
         Check::UserIdParam(privilege) => format!("`{privilege}` on the user's realm"),
-        Check::PermModify(path) => format!("the right to change permissions on `{path}`"),
+        Check::PermModify(path) => format!("{} on path `{path}`", modifiers(path)),
         Check::UserParam(parameter) => format!("to be the user in `{parameter}`"),
         Check::Roles(roles) => format!("the role {}", list(roles, true)),
+    }
+}
+
+/// Who may change permissions on a path: for some, owning what lies there is enough.
+fn modifiers(path: &str) -> &'static str {
+    match path.split('/').nth(1) {
+        _ if path.starts_with('{') => {
+            "`Permissions.Modify` (for a guest also `VM.Allocate`, for a storage `Datastore.Allocate`, for a pool \
+             `Pool.Allocate`)"
+        }
+        Some("storage") => "one of `Permissions.Modify`, `Datastore.Allocate`",
+        Some("vms") => "one of `Permissions.Modify`, `VM.Allocate`",
+        Some("pool") => "one of `Permissions.Modify`, `Pool.Allocate`",
+        _ => "`Permissions.Modify`",
     }
 }
 

@@ -60,13 +60,6 @@ impl Emitter<'_> {
         }
     }
 
-    /// What people type who look for a call.
-    fn searched(&self, endpoint: &Endpoint) -> Vec<String> {
-        let mut texts = vec![endpoint.key()];
-        texts.extend(self.overlay.aliases(&endpoint.key()).iter().cloned());
-        texts
-    }
-
     /// The method of the place above that leads to `path`.
     fn way(&self, path: &str) -> TokenStream {
         let name = ident(&names::place(path));

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::docs::{aliased, aliases as found_by, doc};
+use super::docs::{aliased, aliases as found_by, doc, within};
 use super::endpoint::{self, Input};
 use super::{Emitter, OUTSIDE, ident};
 use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty};
@@ -29,8 +29,8 @@ impl Emitter<'_> {
             .iter()
             .fold(Presence::default(), |all, (_, presence)| all.or(*presence));
         let uses = &api.items[id].uses;
-        let about = match self.meaning(uses) {
-            Some(meaning) => meaning.to_owned(),
+        let about = match self.type_meaning(uses) {
+            Some(meaning) => meaning,
             None => format!("A value of `{}`.", leaf(uses)),
         };
         let about = doc(&[about, self.places(uses)]);
@@ -64,8 +64,8 @@ impl Emitter<'_> {
         let api = self.api;
         let name = ident(&string.name);
         let uses = &api.items[id].uses;
-        let about = match self.meaning(uses) {
-            Some(meaning) => meaning.to_owned(),
+        let about = match self.type_meaning(uses) {
+            Some(meaning) => meaning,
             None => format!("A value of `{}`.", leaf(uses)),
         };
         let kind = "A property string: it is written and read as one text.".to_owned();
@@ -332,13 +332,15 @@ impl Emitter<'_> {
         let api = self.api;
         let name = ident(&self.names.items[id]);
         let uses = &api.items[id].uses;
-        let about = match self.meaning(uses) {
-            Some(meaning) => meaning.to_owned(),
-            None if uses.iter().all(|at| at.element) => format!("One element of {}.", origin(uses)),
+        let about = match self.type_meaning(uses) {
+            Some(meaning) => meaning,
+            None if uses.first().is_some_and(|at| at.element) => {
+                format!("One element of {}{}.", origin(uses), self.purpose(uses))
+            }
             None if uses.iter().any(|at| at.fields.is_empty()) => {
                 let mut answer = origin(uses);
                 answer.replace_range(..1, "T");
-                format!("{answer}.")
+                format!("{answer}{}.", self.purpose(uses))
             }
             None => format!("Part of {}.", origin(uses)),
         };
@@ -394,6 +396,14 @@ impl Emitter<'_> {
             #building
             #table
         }
+    }
+
+    /// What the call does whose answer a type is.
+    fn purpose(&self, uses: &[Use]) -> String {
+        let at = uses.first().filter(|at| at.fields.is_empty());
+        let summary = at.and_then(|at| self.overlay.summary(&at.endpoint()));
+        let summary = summary.and_then(|text| text.split(['.', ';', ',']).next());
+        summary.map_or_else(String::new, |text| format!(", which {}", within(text)))
     }
 
     /// What makes a value of an answer's type: for tests, and for what is written back.

@@ -9,6 +9,7 @@ mod links;
 mod openapi;
 mod proof;
 mod sample;
+mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,13 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::Emitter;
 use super::endpoint::argument_place;
-use crate::facts::Method;
+use crate::facts::{Check, Method};
 use crate::ir::{
     Api, Endpoint, ItemKind, Member, Parameter, PropertyString, Returns, Ty, ValueFacts,
 };
 use crate::names::{self, Names};
 use crate::overlay::Overlay;
 use crate::place::Use;
+use crate::privileges::Need;
 use crate::union::Presence;
 
 /// The document of one release, given by its index, or of all of them together.
@@ -58,7 +59,9 @@ pub(crate) fn openapi(
             "title": "Proxmox VE API",
             "version": version,
             "description": "Requests are forms; bodies of JSON are accepted as well. Numbers in answers may come as texts, and \
-                flags as 0 and 1. Objects may hold members that are not listed here.",
+                flags as 0 and 1. Objects may hold members that are not listed here. Of each call, \
+                `x-privileges` lists what its caller needs, all of it; `x-task` says that the answer is the name of a task, and \
+                `x-releases` which releases have it.",
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{
@@ -143,6 +146,18 @@ impl Writer<'_> {
             operation.insert("security".to_owned(), json!([]));
         } else if !endpoint.allowtoken {
             operation.insert("security".to_owned(), json!([{"ticket": [], "csrf": []}]));
+        }
+        // What OpenAPI has no word for, as data: the description says it for people.
+        operation.insert("x-privileges".to_owned(), privileges(endpoint));
+        if let Returns::Task { optional } = endpoint.returns {
+            let kind = if optional { "sometimes" } else { "always" };
+            operation.insert("x-task".to_owned(), kind.into());
+        }
+        if self.release.is_none() {
+            let releases = self.emitter.api.releases.iter().enumerate();
+            let has = releases.filter(|(index, _)| endpoint.presence.has(*index));
+            let names: Vec<String> = has.map(|(_, release)| release.to_string()).collect();
+            operation.insert("x-releases".to_owned(), names.into());
         }
         let in_body = matches!(endpoint.method, Method::Post | Method::Put);
         let mut parameters: Vec<Value> = endpoint
@@ -453,6 +468,74 @@ fn allows(schema: &Value, facts: &ValueFacts, default: &Value) -> bool {
         .is_some_and(|found| found == ty || (found == "number" && ty == "integer"))
         && bound(&facts.minimum, |value, bound| value >= bound)
         && bound(&facts.maximum, |value, bound| value <= bound)
+}
+
+/// What a caller needs, spelled as in `schema/`; an empty list where any login is enough, or none is wanted.
+fn privileges(endpoint: &Endpoint) -> Value {
+    let Some(permissions) = &endpoint.permissions else {
+        return json!([{"root": true}]);
+    };
+    let declared = permissions.check.iter().map(check_json);
+    let handlers = endpoint.privileges.iter().map(|privilege| {
+        let mut entry = Map::new();
+        if !privilege.given.is_empty() {
+            entry.insert("given".to_owned(), json!(privilege.given));
+        }
+        if let Some(when) = &privilege.when {
+            entry.insert("when".to_owned(), json!(when));
+        }
+        if let Some(rows) = &privilege.rows {
+            entry.insert("rows".to_owned(), json!(rows));
+        }
+        match (entry.is_empty(), need_json(&privilege.check)) {
+            (true, check) => check,
+            (false, check) => {
+                entry.insert("check".to_owned(), check);
+                Value::Object(entry)
+            }
+        }
+    });
+    declared.chain(handlers).collect()
+}
+
+fn need_json(need: &Need) -> Value {
+    match need {
+        Need::And(needs) => json!({"and": needs.iter().map(need_json).collect::<Vec<_>>()}),
+        Need::Or(needs) => json!({"or": needs.iter().map(need_json).collect::<Vec<_>>()}),
+        Need::Check(check) => check_json(check),
+        Need::Root => json!({"root": true}),
+        Need::Other(words) => json!({"other": words}),
+    }
+}
+
+fn check_json(check: &Check) -> Value {
+    match check {
+        Check::Or(checks) => json!({"or": checks.iter().map(check_json).collect::<Vec<_>>()}),
+        Check::And(checks) => json!({"and": checks.iter().map(check_json).collect::<Vec<_>>()}),
+        Check::Perm {
+            path,
+            privileges,
+            any,
+            require_param,
+        } => {
+            let mut entry = json!({"perm": path, "privileges": privileges});
+            if *any {
+                entry["any"] = true.into();
+            }
+            if let Some(parameter) = require_param {
+                entry["require_param"] = json!(parameter);
+            }
+            entry
+        }
+        Check::UserIdGroup {
+            privileges,
+            groups_param,
+        } => json!({"userid_group": privileges, "groups_param": groups_param}),
+        Check::UserIdParam(what) => json!({"userid_param": what}),
+        Check::PermModify(path) => json!({"perm_modify": path}),
+        Check::UserParam(parameter) => json!({"user_param": parameter}),
+        Check::Roles(roles) => json!({"roles": roles}),
+    }
 }
 
 #[derive(Default)]

@@ -61,6 +61,10 @@ pub(super) struct Entries {
     pub(super) endpoints: Map<String>,
     /// Endpoint to other words by which people look for it.
     pub(super) aliases: Map<Vec<String>>,
+    /// Endpoint to commands of Proxmox VE's own programs that make it.
+    pub(super) commands: Map<Vec<String>>,
+    /// Path to what people call the thing there.
+    pub(super) objects: Map<Vec<String>>,
     /// Endpoint to code that shows it in use.
     pub(super) examples: Map<String>,
     /// What fields mean, by scope.
@@ -106,6 +110,8 @@ struct File {
     apart: Map<String>,
     endpoints: Map<String>,
     aliases: Map<Vec<String>>,
+    commands: Map<Vec<String>>,
+    objects: Map<Vec<String>>,
     examples: Map<String>,
     patch: Vec<Patch>,
 }
@@ -332,6 +338,8 @@ impl Entries {
                 from.argument_order,
             ),
             ("aliases", &mut self.aliases, from.aliases),
+            ("commands", &mut self.commands, from.commands),
+            ("objects", &mut self.objects, from.objects),
             ("takes", &mut self.takes, from.takes),
         ] {
             add(section, into, from, file, notes);

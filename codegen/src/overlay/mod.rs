@@ -457,6 +457,37 @@ impl Overlay {
         aliases
     }
 
+    /// The commands of Proxmox VE's own programs that make a call.
+    pub(crate) fn commands(&self, endpoint: &str) -> &[String] {
+        let Some(commands) = self.entries.commands.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("commands {endpoint}"), endpoint);
+        commands
+    }
+
+    /// What people call the thing at a path.
+    pub(crate) fn objects_at(&self, path: &str) -> &[String] {
+        let Some(names) = self.entries.objects.get(path) else {
+            return &[];
+        };
+        self.mark(format!("objects {path}"), path);
+        names
+    }
+
+    /// What people call the things in the list at a path.
+    pub(crate) fn objects_in(&self, path: &str) -> &[String] {
+        let mut items = self.entries.objects.iter().filter(|(item, _)| {
+            item.rsplit_once('/')
+                .is_some_and(|(above, last)| above == path && last.starts_with('{'))
+        });
+        let Some((item, names)) = items.next() else {
+            return &[];
+        };
+        self.mark(format!("objects {item}"), path);
+        names
+    }
+
     pub(crate) fn example(&self, endpoint: &str) -> Option<&str> {
         let code = self.entries.examples.get(endpoint)?;
         self.mark(format!("examples {endpoint}"), endpoint);

@@ -7,6 +7,12 @@ const text = (index) => catalog.texts[index];
 // What people type, in lower case without punctuation, so that `import-from` finds `import_from`.
 const fold = (s) => s.toLowerCase().replace(/[^a-z0-9]+/g, " ").trim();
 
+// Words that say nothing of what is looked for.
+const fillers = new Set(["a", "an", "the", "of", "to", "in", "on", "for", "from", "by", "with", "my", "all", "i", "do", "how", "is", "into"]);
+
+// The words that tell, in any order: `start a vm` is `vm start`.
+const telling = (s) => fold(s).split(" ").filter((word) => !fillers.has(word)).sort().join(" ");
+
 // Singular and plural are one word.
 const stem = (word) => (word.length > 3 && word.endsWith("s") ? word.slice(0, -1) : word);
 
@@ -19,28 +25,52 @@ const calls = catalog.calls.map((call, index) => {
     parameters,
     id: `${call.verb} ${call.path}`,
     segments,
-    words: new Set(fold(`${call.verb} ${call.path.replace(/[{}]/g, "")}`).split(" ")),
+    words: new Set(fold(`${call.verb} ${call.path.replace(/{[^}]*}/g, "")}`).split(" ")),
+    placeholders: new Set(fold(call.path.replace(/[^/]*[^}](\/|$)/g, " ")).split(" ")),
     summaryWords: fold(call.summary).split(" ").map(stem),
     aliases: (call.aliases || []).map(fold),
+    plainAliases: (call.aliases || []).map((alias) => telling(alias)),
+    aliasWords: new Set((call.aliases || []).flatMap((alias) => fold(alias).split(" "))),
     names: parameters.map((p) => p.name),
     foldedNames: parameters.map((p) => fold(p.name.replace("[n]", ""))),
     privilegeText: call.privileges.join(" ").toLowerCase(),
+    mainPrivilege: (call.privileges[0] || "").toLowerCase(),
   };
 });
 
 // Words of tasks that the API calls otherwise.
 const synonyms = {
-  vm: ["qemu"], container: ["lxc"], ct: ["lxc"], reboot: ["reboot"], restart: ["reboot", "reset"], disk: ["disk", "disks"], user: ["users"],
+  vm: ["qemu"], vms: ["qemu"], machine: ["qemu"], guest: ["qemu", "lxc", "guest"], container: ["lxc"], containers: ["lxc"], ct: ["lxc"], cts: ["lxc"],
+  add: ["post"], new: ["post"], make: ["post"], edit: ["put"], set: ["put"], modify: ["put"], destroy: ["delete"], get: ["get"], read: ["get"],
+  host: ["node"], server: ["node"], drive: ["disk", "disks"], nic: ["net"], ram: ["memory"], logs: ["log", "syslog", "journal"], password: ["password"],
+  template: ["template", "aplinfo"], group: ["groups"], role: ["roles"], realm: ["domains"], ldap: ["domains"], mail: ["smtp", "sendmail"], alert: ["notifications"],
+  poweroff: ["stop"], pause: ["suspend"], copy: ["clone"], move: ["move", "migrate"], grow: ["resize"], increase: ["resize"], "2fa": ["tfa"], totp: ["tfa"],
+  datacenter: ["cluster"], usage: ["status", "rrddata"], cancel: ["delete"], packages: ["apt"], updates: ["apt", "update"], address: ["agent", "interfaces"], reboot: ["reboot"], restart: ["reboot", "reset"], disk: ["disk", "disks"], user: ["users"],
   permission: ["acl"], permissions: ["acl"], token: ["token"], login: ["ticket"], backup: ["vzdump", "backup"], stats: ["rrddata", "status"],
   metrics: ["metrics", "rrddata"], console: ["vncproxy", "termproxy"], vnc: ["vncproxy"], ip: ["agent", "interfaces"], delete: ["delete"],
   remove: ["delete"], list: ["get"], create: ["post"], update: ["put"], change: ["put"], show: ["get"], power: ["status"], iso: ["upload", "content"],
 };
 
+const roots = new Set(calls.map((call) => call.segments[0]));
+
 function asPath(query) {
   // A pasted address, or a path with real values in it.
-  const match = /^(?:(get|post|put|delete)\s+)?(?:https?:\/\/[^/\s]+)?(?:\/api2\/(?:json|extjs|html))?(\/[^\s?#]*)/i.exec(query.trim());
+  const match = /^(?:pvesh\s+)?(?:(get|post|put|delete|create|set|ls)\s+)?(?:https?:\/\/[^/\s]+)?(?:\/?api2\/(?:json|extjs|html))?(\/?[^\s?#]*\/[^\s?#]*)/i.exec(query.trim());
   if (!match) return null;
-  return { verb: match[1] && match[1].toUpperCase(), segments: match[2].split("/").filter(Boolean) };
+  // Without a slash before it, only what begins as paths do is one.
+  if (!match[2].startsWith("/") && !roots.has(match[2].split("/")[0])) return null;
+  const first = (match[1] || "").toLowerCase();
+  const verb = { create: "POST", set: "PUT", ls: "GET" }[first] || first.toUpperCase();
+  return { verb, segments: match[2].split("/").filter(Boolean).map(decoded) };
+}
+
+// An address is whatever somebody pastes.
+function decoded(segment) {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
 }
 
 function pathScore(call, wanted) {
@@ -48,7 +78,7 @@ function pathScore(call, wanted) {
   if (wanted.segments.length > call.segments.length) return 0;
   let score = 100;
   for (let i = 0; i < wanted.segments.length; i++) {
-    const own = call.segments[i], given = decodeURIComponent(wanted.segments[i]);
+    const own = call.segments[i], given = wanted.segments[i];
     if (own === given) score += 3;
     else if (own.startsWith("{")) score += 1;
     else if (i === wanted.segments.length - 1 && own.startsWith(given)) score += 1;
@@ -61,6 +91,7 @@ function wordScore(call, word, raw) {
   let best = 0;
   const last = fold(call.segments.filter((s) => !s.startsWith("{")).pop() || "");
   if (call.words.has(word)) best = 20;
+  else if (call.placeholders.has(word)) best = 12;
   if (last === word) best = 34;
   else if (last.split(" ").includes(word)) best = Math.max(best, 26);
   for (const part of call.words) if (best < 10 && part.startsWith(word)) best = 10;
@@ -72,7 +103,12 @@ function wordScore(call, word, raw) {
     else if (isFamily && name === word) best = Math.max(best, 16);
     else if (name.split(" ").includes(word)) best = Math.max(best, 8);
   }
-  if (raw.includes(".") && call.privilegeText.includes("`" + raw.toLowerCase() + "`")) best = Math.max(best, 30);
+  // A privilege that every such call needs comes before one among others, or one that only some cases need.
+  if (raw.includes(".") && call.privilegeText.includes("`" + raw.toLowerCase() + "`")) {
+    best = Math.max(best, call.mainPrivilege.includes("`" + raw.toLowerCase() + "`") ? 32 - Math.min(6, call.mainPrivilege.length / 30) : 24);
+  }
+  // A word of another name for the call, such as `hibernate vm`.
+  if (best < 15 && call.aliasWords.has(word)) best = 15;
   if (call.summaryWords.includes(stem(word))) best = Math.max(best, 14);
   else if (call.summaryWords.some((w) => w.startsWith(word))) best = Math.max(best, 7);
   return best;
@@ -81,14 +117,19 @@ function wordScore(call, word, raw) {
 function score(call, query) {
   const wanted = asPath(query);
   if (wanted) return pathScore(call, wanted);
+  // Guests before all else, calls that do something before lists, short paths before long ones.
+  const guests = call.path.startsWith("/nodes/{node}/qemu") ? 3 : call.path.startsWith("/nodes/{node}/lxc") ? 2 : 0;
+  const order = guests + (call.verb === "GET" ? 0.25 : 0) - call.segments.length / 2;
   let sum = 0;
   const folded = fold(query);
-  if (call.aliases.includes(folded)) return 200;
+  const plain = telling(query);
+  if (call.aliases.includes(folded) || (plain && call.plainAliases.includes(plain))) return 200 + order;
   // A name with a hyphen, such as `import-from`, is one thing.
   if (folded.includes(" ") && call.foldedNames.includes(folded)) return 60 - call.segments.length;
-  for (const raw of query.split(/\s+/).filter(Boolean)) {
+  const words = query.split(/\s+/).filter((raw) => fold(raw));
+  const wordsThatTell = words.filter((raw) => !fillers.has(fold(raw)));
+  for (const raw of wordsThatTell.length ? wordsThatTell : words) {
     const word = fold(raw);
-    if (!word) continue;
     let best = 0;
     for (const part of raw.includes(".") ? [word] : word.split(" ")) {
       let here = wordScore(call, part, raw);
@@ -98,10 +139,7 @@ function score(call, query) {
     if (!best) return 0;
     sum += best;
   }
-  // Guests before all else, calls that do something before lists, short paths before long ones.
-  const guests = call.path.startsWith("/nodes/{node}/qemu") ? 3 : call.path.startsWith("/nodes/{node}/lxc") ? 2 : 0;
-  const reads = call.verb === "GET" ? 0.25 : 0;
-  return sum + guests + reads - call.segments.length / 2;
+  return sum + order;
 }
 
 function search(query, release, area) {
@@ -180,7 +218,7 @@ function show(call) {
       return `<tr><td><code>${escape(p.name)}</code>${p.required ? " <b title=required>*</b>" : ""}<br><span class=dim>${escape(p.ty)}${p.in_path ? ", in the path" : ""}</span></td><td>${marked(p.about)}${since && !p.about.includes("ince ") ? ` <span class=dim>(${since})</span>` : ""}${values}</td></tr>`;
     })
     .join("");
-  const request = docs && call.request ? `${docs}/pve/${call.area}/struct.${call.request}.html` : "";
+  const page = docs ? `${docs}/pve/${call.area}/${call.page}` : "";
   const answer = docs && call.answer_type ? `${docs}/pve/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
   const since = releasesOf(call.releases) || "all tracked releases";
   $("call").innerHTML = `
@@ -189,8 +227,8 @@ function show(call) {
 <p class=dim>${since}${call.task ? " · runs as a task" : ""}${call.token ? "" : " · not with an API token"}</p>
 <h3>Rust</h3><pre>${escape(call.rust)}</pre>
 <h3>curl</h3><pre>${escape(curl(call))}</pre>
-<h3>Answer</h3><p>${answer ? `<a href="${answer}">${escape(call.answer)}</a>` : escape(call.answer)}${request ? ` · <a href="${request}">request in rustdoc</a>` : ""}</p>
-<h3>Privileges and rules</h3>${call.privileges.map(rule).join("")}
+<h3>Answer</h3><p>${answer ? `<a href="${answer}">${escape(call.answer)}</a>` : escape(call.answer)}${page ? ` · <a href="${page}">${call.request || "this call"} in rustdoc</a>` : ""}</p>
+<h3>Privileges and rules</h3>${call.privileges.filter((text) => text !== "Runs as a task.").map(rule).join("")}
 <h3>Parameters</h3>${rows ? `<table><tbody>${rows}</tbody></table>` : "<p class=dim>None.</p>"}`;
   const hash = "#" + encodeURIComponent(call.id);
   if (location.hash !== hash) history.replaceState(null, "", hash);

@@ -281,13 +281,15 @@ pub enum Permission {
     Any(&'static str, &'static [&'static str]),
     /// These privileges on the path, but only when the named parameter is given.
     Given(&'static str, &'static str, &'static [&'static str]),
-    /// One of these privileges on a group of the user the request names.
+    /// One of these privileges on `/access/groups`, on a group of the user the request names, or, where a user
+    /// is made, on each group it is made in.
     UserGroup(&'static [&'static str]),
     /// Being the user the request names.
     SelfUser,
     /// This privilege on the realm of the user the request names.
     UserRealm(&'static str),
-    /// The right to change permissions on the path.
+    /// The right to change permissions on the path: `Permissions.Modify`, or what allots such a guest, storage or
+    /// pool.
     Modify(&'static str),
     /// Only in some calls: those that have one of the parameters (any call, if none is named), and are
     /// in the case that the words name (every such call, if there are none).
