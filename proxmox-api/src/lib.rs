@@ -33,9 +33,14 @@
 //! [`Client::request`].
 
 #![deny(missing_docs)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(docsrs, feature(doc_cfg, doc_masked))]
 // Without all areas, links between them lead nowhere.
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
+
+// Its traits would stand on the page of every type.
+#[cfg(all(docsrs, feature = "tracing"))]
+#[doc(masked)]
+extern crate tracing;
 
 #[cfg(feature = "blocking")]
 pub mod blocking;

@@ -12,7 +12,8 @@ use crate::value::encode::ToParam;
 pub use crate::client::call::Call;
 pub use crate::client::request::{Request, Sending};
 
-/// A request of a known endpoint.
+/// A request of a known endpoint: every type named after a path and a verb, such as `QemuVmidClonePost`, and [`Request`]
+/// itself.
 pub trait ApiRequest: Sized {
     /// What awaiting it gives.
     type Output: 'static;
@@ -111,10 +112,12 @@ impl Client {
     }
 }
 
-/// What every request type has, apart from its setters.
+/// What every request type has, apart from its setters. Trait implementations that are the same for hundreds of types
+/// are left out of the documentation: repeated on every page they took a third of it, and the trait's own page says it.
 #[allow(unused_macros, reason = "some areas have no request with setters")]
 macro_rules! request_impls {
     ($name:ident: $output:ty) => {
+        #[doc(hidden)]
         impl ApiRequest for $name {
             type Output = $output;
 
@@ -130,7 +133,8 @@ macro_rules! request_impls {
         }
 
         impl $name {
-            /// Sets any parameter by its wire name, for what this crate does not know yet.
+            /// Sets any parameter by its wire name, for what this crate does not know yet. [`ApiRequest`] has what else
+            /// every request can do: streams, pages, other types for the answer.
             #[inline]
             pub fn param(self, key: impl Into<String>, value: impl ToParam) -> Self {
                 Self(self.0.param(key, value))
@@ -160,6 +164,7 @@ macro_rules! request_impls {
             }
         }
 
+        #[doc(hidden)]
         impl IntoFuture for $name {
             type Output = Result<$output, Error>;
             type IntoFuture = Sending<$output>;
@@ -170,6 +175,7 @@ macro_rules! request_impls {
             }
         }
 
+        #[doc(hidden)]
         impl fmt::Debug for $name {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

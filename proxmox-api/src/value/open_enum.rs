@@ -84,9 +84,11 @@ pub fn set_scalar<T: OpenEnum>(target: &mut T, scalar: &Scalar<'_>) -> Result<()
     Ok(())
 }
 
-/// What every open enum has, apart from its variants.
+/// What every open enum has, apart from its variants. Of traits that are implemented several times over, for owned and
+/// borrowed texts, the documentation shows one.
 macro_rules! open_enum_impls {
     ($name:ident { $($text:literal $variant:ident),* $(,)? }) => {
+        #[doc(hidden)]
         impl OpenEnum for $name {
             const KNOWN_VALUES: (&'static [&'static str], &'static [Self]) =
                 (&[$($text,)*], Self::KNOWN);
@@ -124,6 +126,7 @@ macro_rules! open_enum_impls {
             }
         }
 
+        #[doc(hidden)]
         impl From<String> for $name {
             #[inline]
             fn from(text: String) -> Self {
@@ -131,6 +134,7 @@ macro_rules! open_enum_impls {
             }
         }
 
+        #[doc(hidden)]
         impl From<&String> for $name {
             #[inline]
             fn from(text: &String) -> Self {
@@ -138,6 +142,7 @@ macro_rules! open_enum_impls {
             }
         }
 
+        #[doc(hidden)]
         impl From<&$name> for $name {
             #[inline]
             fn from(value: &$name) -> Self {
@@ -154,6 +159,7 @@ macro_rules! open_enum_impls {
             }
         }
 
+        #[doc(hidden)]
         impl AsRef<str> for $name {
             #[inline]
             fn as_ref(&self) -> &str {
@@ -168,6 +174,7 @@ macro_rules! open_enum_impls {
             }
         }
 
+        #[doc(hidden)]
         impl PartialEq<&str> for $name {
             #[inline]
             fn eq(&self, other: &&str) -> bool {
@@ -176,6 +183,7 @@ macro_rules! open_enum_impls {
         }
 
         /// In the order of the texts.
+        #[doc(hidden)]
         impl PartialOrd for $name {
             #[inline]
             fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
@@ -205,6 +213,7 @@ macro_rules! open_enum_impls {
             }
         }
 
+        #[doc(hidden)]
         impl ApiValue for $name {
             #[inline]
             fn empty() -> Self {
@@ -228,6 +237,7 @@ macro_rules! open_enum_impls {
 
 pub(crate) use open_enum_impls;
 
+#[doc(hidden)]
 impl<T: OpenEnum> ToParam for T {
     #[inline]
     fn to_param(&self) -> ParamValue {

@@ -502,7 +502,8 @@ fn problem_of(
     doubt
 }
 
-/// What every property string has, apart from its keys.
+/// What every property string has, apart from its keys. Of the conversions from texts the documentation shows the one
+/// from `&str`.
 macro_rules! property_string_impls {
     ($name:ident) => {
         impl std::str::FromStr for $name {
@@ -526,6 +527,7 @@ macro_rules! property_string_impls {
             }
         }
 
+        #[doc(hidden)]
         impl From<String> for $name {
             #[inline]
             fn from(text: String) -> Self {
@@ -533,6 +535,7 @@ macro_rules! property_string_impls {
             }
         }
 
+        #[doc(hidden)]
         impl From<&String> for $name {
             #[inline]
             fn from(text: &String) -> Self {
@@ -540,6 +543,7 @@ macro_rules! property_string_impls {
             }
         }
 
+        #[doc(hidden)]
         impl From<&$name> for $name {
             #[inline]
             fn from(value: &$name) -> Self {
@@ -555,6 +559,7 @@ macro_rules! property_string_impls {
             }
         }
 
+        #[doc(hidden)]
         impl ToParam for $name {
             #[inline]
             fn to_param(&self) -> ParamValue {
