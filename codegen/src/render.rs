@@ -210,7 +210,7 @@ fn space_out(text: &str) -> String {
         out.push('\n');
         // Attributes and doc comments belong to the item below them.
         inside_item = line.starts_with('#') || line.starts_with("//");
-        inside_item |= line.is_empty();
+        inside_item |= line.is_empty() || (line.starts_with(')') && line.ends_with(")]"));
     }
     out
 }

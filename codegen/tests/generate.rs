@@ -627,7 +627,7 @@ fn a_call_shows_how_it_is_written_what_it_gives_and_where_to_look() {
         "/// * Needs: `Thing.Make` on path `/`.",
         "/// use std::fmt;\n///\n/// # async fn example",
         "/// let thing = 1;",
-        "    \"POST /things\", \"make a thing\", \"POST things\", \"pvesh create /things\", \"Thing.Make\"\n)))]",
+        "    \"POST /things\", \"make a thing\", \"POST things\", \"pvesh create /things\", \"thing-id\", \"Thing.Make\"\n)))]\n#[derive",
         "#[cfg_attr(doc, doc(alias(\"size-max\")))]",
         "#[cfg_attr(doc, doc(alias(\"/things\")))]",
         "/// Leads to [`POST /things`](ThingsPost).",

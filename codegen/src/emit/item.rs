@@ -6,7 +6,8 @@ use quote::{format_ident, quote};
 use super::docs::{aliased, aliases as found_by, doc, within};
 use super::endpoint::{self, Input};
 use super::{Emitter, OUTSIDE, ident};
-use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty};
+use crate::facts::Method;
+use crate::ir::{Endpoint, ItemId, ItemKind, Member, PropertyString, Ty};
 use crate::names;
 use crate::place::Use;
 use crate::union::Presence;
@@ -42,6 +43,7 @@ impl Emitter<'_> {
         let docs = values.iter().map(|(text, presence)| {
             let availability = self.availability(*presence, whole);
             let line = format!("The value `{text}`. {availability}");
+            let line = format!("{} {}", line.trim_end(), self.set_by(uses, text));
             let about = doc(&[line.trim_end().to_owned()]);
             let name = names::variant(self.overlay, text);
             let aliases = aliased(&found_by(&name, [text.as_str()]));
@@ -395,6 +397,27 @@ impl Emitter<'_> {
             }
             #building
             #table
+        }
+    }
+
+    /// Where the first of a family is set, for a value that is its name, such as `scsi0`.
+    fn set_by(&self, uses: &[Use], value: &str) -> String {
+        let Some(family) = value.strip_suffix('0').filter(|name| !name.is_empty()) else {
+            return String::new();
+        };
+        let family = format!("{family}[n]");
+        let near = |path: &str| uses.iter().any(|at| self.path_area(&at.path) == self.path_area(path));
+        let takes = |call: &&Endpoint| {
+            call.method != Method::Get && call.parameters.iter().any(|p| p.name == family)
+        };
+        let calls: Vec<String> = (self.api.endpoints.iter())
+            .filter(takes)
+            .filter(|call| near(&call.path))
+            .map(|call| self.call_link(call))
+            .collect();
+        match calls.is_empty() {
+            true => String::new(),
+            false => format!("Set by {}.", calls.join(", ")),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Emitter;
 use crate::facts::{Check, Method};
-use crate::ir::Endpoint;
+use crate::ir::{Endpoint, ItemKind, Returns, Ty};
 use crate::privileges::Need;
 
 /// What people call making, listing, changing and removing.
@@ -23,10 +23,19 @@ impl Emitter<'_> {
         for command in self.overlay.commands(&key) {
             texts.add(command.clone());
         }
+        if self.is_directory(endpoint) {
+            return texts.0;
+        }
         let alone = self.calls_at(&endpoint.path) == 1;
         // The thing itself, the list it stands in, or what lies below it: the nearest one with a name.
         let mut path = endpoint.path.as_str();
-        for name in self.overlay.objects_in(path) {
+        for (position, name) in self.overlay.objects_in(path).iter().enumerate() {
+            if endpoint.method == Method::Get {
+                texts.add(plural(name));
+            }
+            if let Some(verb) = listed(endpoint.method).first().filter(|_| position == 0) {
+                texts.add(format!("{verb} {}", with_article(name)));
+            }
             for verb in listed(endpoint.method) {
                 texts.add(match endpoint.method {
                     Method::Get => format!("{verb} {}", plural(name)),
@@ -38,10 +47,17 @@ impl Emitter<'_> {
             let names = self.overlay.objects_at(path);
             if !names.is_empty() {
                 let rest = &endpoint.path[path.len()..];
-                for name in names {
+                // Nobody asks for what is there now by that word.
+                let rest = rest.strip_suffix("/current").unwrap_or(rest);
+                for (position, name) in names.iter().enumerate() {
                     match rest.is_empty() {
                         true => texts.of_item(endpoint.method, name),
                         false => texts.below(endpoint.method, alone, name, rest),
+                    }
+                    if position == 0 && alone && !rest.ends_with('}') {
+                        let last = rest.rsplit('/').next().unwrap_or(rest);
+                        let last = last.replace(['-', '_'], " ");
+                        texts.add(format!("{last} {}", with_article(name)));
                     }
                 }
                 break;
@@ -74,6 +90,10 @@ impl Emitter<'_> {
             Method::Delete => "delete",
         };
         texts.add(format!("pvesh {shell} {}", endpoint.path));
+        // These are arguments, not methods that could be found themselves.
+        for parameter in endpoint.parameters.iter().filter(|p| p.required) {
+            texts.add(parameter.name.clone());
+        }
         let mut privileges = Vec::new();
         if let Some(check) = endpoint.permissions.as_ref().and_then(|p| p.check.as_ref()) {
             in_check(check, &mut privileges);
@@ -84,10 +104,31 @@ impl Emitter<'_> {
         for privilege in endpoint.privileges.iter().filter(always) {
             in_need(&privilege.check, &mut privileges);
         }
-        for privilege in privileges {
-            texts.add(privilege);
+        // Of those who may read, one who may do more is not looked for.
+        if endpoint.method != Method::Get || privileges.len() == 1 {
+            for privilege in privileges {
+                texts.add(privilege);
+            }
         }
         texts.0
+    }
+
+    /// A call that only lists the paths below it.
+    fn is_directory(&self, endpoint: &Endpoint) -> bool {
+        let Returns::Data(Ty::Array(of)) = &endpoint.returns else {
+            return false;
+        };
+        let Ty::Item(id) = &**of else {
+            return false;
+        };
+        let ItemKind::Struct(members) = &self.api.items[*id].kind else {
+            return false;
+        };
+        let below = |path: &str| {
+            let rest = path.strip_prefix(&endpoint.path);
+            rest.is_some_and(|rest| rest.starts_with('/') && !rest.starts_with("/{"))
+        };
+        members.len() == 1 && self.api.endpoints.iter().any(|call| below(&call.path))
     }
 
     fn calls_at(&self, path: &str) -> usize {
@@ -158,6 +199,13 @@ impl Texts {
                 }
             }
         }
+    }
+}
+
+fn with_article(name: &str) -> String {
+    match name.starts_with(['a', 'e', 'i', 'o']) {
+        true => format!("an {name}"),
+        false => format!("a {name}"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::support::*;
 /// The path `/access`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/access"))]
+#[cfg_attr(doc, doc(alias("/access")))]
 #[derive(Clone, Debug)]
 pub struct AccessPath(pub(crate) At);
 
@@ -37,7 +37,7 @@ impl super::Root {
 /// The path `/access/domains`.
 ///
 /// Its calls: [`GET /access/domains`](AccessDomainsPath::get).
-#[doc(alias("/access/domains"))]
+#[cfg_attr(doc, doc(alias("/access/domains")))]
 #[derive(Clone, Debug)]
 pub struct AccessDomainsPath(pub(crate) At);
 
@@ -64,7 +64,11 @@ impl AccessDomainsPath {
     /// * Gives: list of [`AccessDomainsItem`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: no login.
-    #[doc(alias("GET /access/domains"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /access/domains", "pveum realm list", "realms", "list a realm", "list realms", "show realms",
+        "all realms", "authentication realms", "list authentication realms", "show authentication realms",
+        "all authentication realms", "GET domains", "pvesh get /access/domains"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessDomainsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -79,7 +83,7 @@ impl AccessDomainsPath {
 /// The path `/access/password`.
 ///
 /// Its calls: [`PUT /access/password`](AccessPasswordPut).
-#[doc(alias("/access/password"))]
+#[cfg_attr(doc, doc(alias("/access/password")))]
 #[derive(Clone, Debug)]
 pub struct AccessPasswordPath(pub(crate) At);
 
@@ -186,11 +190,14 @@ impl AccessPasswordPutRequired<1> {
 /// * `password`: The member `password`. At most 64 characters.
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
-/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user).
+/// * Needs: to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on path `/access/groups`, or on a group of the user).
 ///   * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be `root@pam` itself.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("PUT /access/password"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /access/password", "pveum passwd", "PUT password", "pvesh set /access/password", "userid", "password",
+    "Realm.AllocateUser", "User.Modify"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPasswordPut(pub(crate) Request<()>);
@@ -199,7 +206,7 @@ request_impls!(AccessPasswordPut:());
 
 impl AccessPasswordPut {
     /// The member `confirmation-password`. At most 64 characters. Since 8.4.
-    #[doc(alias("confirmation-password"))]
+    #[cfg_attr(doc, doc(alias("confirmation-password")))]
     #[inline]
     pub fn confirmation_password<How>(
         mut self,
@@ -215,7 +222,7 @@ impl AccessPasswordPut {
 /// The path `/access/ticket`.
 ///
 /// Its calls: [`POST /access/ticket`](AccessTicketPost).
-#[doc(alias("/access/ticket"))]
+#[cfg_attr(doc, doc(alias("/access/ticket")))]
 #[derive(Clone, Debug)]
 pub struct AccessTicketPath(pub(crate) At);
 
@@ -310,7 +317,9 @@ impl AccessTicketPostRequired<1> {
 /// * Needs: no login.
 ///
 /// Not with an API token: it wants a ticket.
-#[doc(alias("POST /access/ticket"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /access/ticket", "pveum ticket", "POST ticket", "pvesh create /access/ticket", "username", "password"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
@@ -319,7 +328,7 @@ request_impls!(AccessTicketPost: AccessTicket);
 
 impl AccessTicketPost {
     /// The member `new-format`. Default: `true`.
-    #[doc(alias("new-format"))]
+    #[cfg_attr(doc, doc(alias("new-format")))]
     #[inline]
     pub fn new_format<How>(mut self, new_format: impl IntoSetting<bool, How>) -> Self {
         self.0.call.set_some::<bool, How>("new-format", new_format);
@@ -350,7 +359,7 @@ impl AccessTicketPost {
         self
     }
     /// The member `tfa-challenge`.
-    #[doc(alias("tfa-challenge"))]
+    #[cfg_attr(doc, doc(alias("tfa-challenge")))]
     #[inline]
     pub fn tfa_challenge<How>(
         mut self,

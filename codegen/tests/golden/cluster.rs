@@ -10,7 +10,7 @@ use crate::support::*;
 /// The path `/cluster`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/cluster"))]
+#[cfg_attr(doc, doc(alias("/cluster")))]
 #[derive(Clone, Debug)]
 pub struct ClusterPath(pub(crate) At);
 
@@ -35,7 +35,7 @@ impl super::Root {
 /// The path `/cluster/log`.
 ///
 /// Its calls: [`GET /cluster/log`](ClusterLogGet).
-#[doc(alias("/cluster/log"))]
+#[cfg_attr(doc, doc(alias("/cluster/log")))]
 #[derive(Clone, Debug)]
 pub struct ClusterLogPath(pub(crate) At);
 
@@ -86,7 +86,10 @@ impl ClusterLogPath {
 /// * Releases: 7.4 to 9.2
 /// * Needs: Every authenticated user may call it; what it does depends on their privileges:
 ///   * It shows lines only with `Sys.Syslog` on path `/` or being the user of the line.
-#[doc(alias("GET /cluster/log"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /cluster/log", "cluster log", "log cluster", "log a cluster", "datacenter log", "log datacenter", "GET log",
+    "pvesh get /cluster/log"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);

@@ -10,7 +10,7 @@ use crate::support::*;
 /// The path `/cluster/ha`.
 ///
 /// Its calls: [`GET /cluster/ha`](ClusterHaPath::get).
-#[doc(alias("/cluster/ha"))]
+#[cfg_attr(doc, doc(alias("/cluster/ha")))]
 #[derive(Clone, Debug)]
 pub struct ClusterHaPath(pub(crate) At);
 
@@ -37,7 +37,10 @@ impl ClusterHaPath {
     /// * Gives: list of [`IdEntry`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/`.
-    #[doc(alias("GET /cluster/ha"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /cluster/ha", "cluster ha", "ha cluster", "ha a cluster", "datacenter ha", "ha datacenter", "GET ha",
+        "pvesh get /cluster/ha", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<IdEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(

@@ -11,7 +11,7 @@ use crate::support::*;
 /// The path `/nodes/{node}/storage`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/storage"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage")))]
 #[derive(Clone, Debug)]
 pub struct NodeStoragePath(pub(crate) At);
 
@@ -27,7 +27,7 @@ impl super::nodes::NodePath {
 /// The path `/nodes/{node}/storage/{storage}`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/storage/{storage}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStoragePath(pub(crate) At);
 
@@ -43,7 +43,7 @@ impl NodeStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/content`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/storage/{storage}/content"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageContentPath(pub(crate) At);
 
@@ -59,7 +59,7 @@ impl NodeStorageStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Its calls: [`DELETE /nodes/{node}/storage/{storage}/content/{volume}`](NodeStorageStorageContentVolumeDelete).
-#[doc(alias("/nodes/{node}/storage/{storage}/content/{volume}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/content/{volume}")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageContentVolumePath(pub(crate) At);
 
@@ -129,7 +129,13 @@ impl NodeStorageStorageContentVolumePath {
 /// * Gives: [`Task`]; it may be done at once
 /// * Releases: 7.4 to 9.2
 /// * Needs: (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path `/storage/{storage}`.
-#[doc(alias("DELETE /nodes/{node}/storage/{storage}/content/{volume}"))]
+#[cfg_attr(doc, doc(alias(
+    "DELETE /nodes/{node}/storage/{storage}/content/{volume}", "pvesm free", "pveam remove", "delete volume",
+    "remove volume", " a volume", "delete backup", "remove backup", "delete iso", "remove iso", "delete image",
+    "remove image", "delete template", "remove template", "delete storage content", "remove storage content",
+    "DELETE content", "pvesh delete /nodes/{node}/storage/{storage}/content/{volume}", "Datastore.AllocateSpace",
+    "VM.Backup", "Datastore.Allocate"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumeDelete(pub(crate) Request<Task>);
@@ -148,13 +154,13 @@ impl NodeStorageStorageContentVolumeDelete {
 /// The path `/nodes/{node}/storage/{storage}/file-restore`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/storage/{storage}/file-restore"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestorePath(pub(crate) At);
 
 impl NodeStorageStoragePath {
     /// Leads to `/nodes/{node}/storage/{storage}/file-restore`.
-    #[doc(alias("file-restore"))]
+    #[cfg_attr(doc, doc(alias("file-restore")))]
     #[inline]
     #[must_use]
     pub fn file_restore(&self) -> NodeStorageStorageFileRestorePath {
@@ -165,7 +171,7 @@ impl NodeStorageStoragePath {
 /// The path `/nodes/{node}/storage/{storage}/file-restore/download`.
 ///
 /// Its calls: [`GET /nodes/{node}/storage/{storage}/file-restore/download`](NodeStorageStorageFileRestoreDownloadGet).
-#[doc(alias("/nodes/{node}/storage/{storage}/file-restore/download"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/storage/{storage}/file-restore/download")))]
 #[derive(Clone, Debug)]
 pub struct NodeStorageStorageFileRestoreDownloadPath(pub(crate) At);
 
@@ -299,7 +305,13 @@ impl NodeStorageStorageFileRestoreDownloadGetRequired<1> {
 /// * Needs: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///
 /// The answer is open: the answer is a file, not JSON
-#[doc(alias("GET /nodes/{node}/storage/{storage}/file-restore/download"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /nodes/{node}/storage/{storage}/file-restore/download", "proxmox-file-restore extract",
+    "storage file restore download", "file restore download storage", "storage download", "download storage",
+    "download a storage", "node storage file restore download", "file restore download node storage",
+    "node storage download", "download node storage", "GET download",
+    "pvesh get /nodes/{node}/storage/{storage}/file-restore/download", "volume", "filepath"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageFileRestoreDownloadGet(pub(crate) Request<Bytes>);

@@ -13,7 +13,7 @@ use crate::support::*;
 /// The path `/nodes`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes"))]
+#[cfg_attr(doc, doc(alias("/nodes")))]
 #[derive(Clone, Debug)]
 pub struct NodesPath(pub(crate) At);
 
@@ -38,7 +38,7 @@ impl super::Root {
 /// The path `/nodes/{node}`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}")))]
 #[derive(Clone, Debug)]
 pub struct NodePath(pub(crate) At);
 
@@ -54,7 +54,7 @@ impl NodesPath {
 /// The path `/nodes/{node}/config`.
 ///
 /// Its calls: [`PUT /nodes/{node}/config`](NodeConfigPut).
-#[doc(alias("/nodes/{node}/config"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/config")))]
 #[derive(Clone, Debug)]
 pub struct NodeConfigPath(pub(crate) At);
 
@@ -110,7 +110,10 @@ impl NodeConfigPath {
 /// * Gives: `()`
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Sys.Modify` on path `/`.
-#[doc(alias("PUT /nodes/{node}/config"))]
+#[cfg_attr(doc, doc(alias(
+    "PUT /nodes/{node}/config", "pvenode config set", "node config", "config node", "config a node", "host config",
+    "config host", "PUT config", "pvesh set /nodes/{node}/config", "Sys.Modify"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
@@ -125,7 +128,9 @@ impl NodeConfigPut {
         self
     }
     /// The member `acmedomain[n]`. Indexes 0 to 5.
-    #[doc(alias("acmedomain0", "acmedomain1", "acmedomain2", "acmedomain3"))]
+    #[cfg_attr(doc, doc(alias(
+        
+    )))]
     #[inline]
     pub fn acmedomain<Which, How>(
         mut self,
@@ -138,7 +143,7 @@ impl NodeConfigPut {
         self
     }
     /// The member `ballooning-target`. From 0 to 100. Default: `80`. Since 8.4.
-    #[doc(alias("ballooning-target"))]
+    #[cfg_attr(doc, doc(alias("ballooning-target")))]
     #[inline]
     pub fn ballooning_target<How>(
         mut self,
@@ -175,7 +180,7 @@ impl NodeConfigPut {
         self
     }
     /// The member `startall-onboot-delay`. From 0 to 300. Default: `0`.
-    #[doc(alias("startall-onboot-delay"))]
+    #[cfg_attr(doc, doc(alias("startall-onboot-delay")))]
     #[inline]
     pub fn startall_onboot_delay<How>(
         mut self,
@@ -204,7 +209,7 @@ impl NodeConfigPut {
 /// The path `/nodes/{node}/hardware`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/hardware"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePath(pub(crate) At);
 
@@ -220,7 +225,7 @@ impl NodePath {
 /// The path `/nodes/{node}/hardware/pci`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/nodes/{node}/hardware/pci"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPath(pub(crate) At);
 
@@ -236,7 +241,7 @@ impl NodeHardwarePath {
 /// The path `/nodes/{node}/hardware/pci/{pciid}`.
 ///
 /// Its calls: [`GET /nodes/{node}/hardware/pci/{pciid}`](NodeHardwarePciPciidPath::get).
-#[doc(alias("/nodes/{node}/hardware/pci/{pciid}"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/hardware/pci/{pciid}")))]
 #[derive(Clone, Debug)]
 pub struct NodeHardwarePciPciidPath(pub(crate) At);
 
@@ -270,7 +275,12 @@ impl NodeHardwarePciPciidPath {
     /// * Gives: list of [`NodeHardwarePciItem`]
     /// * Releases: until 7.4
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /nodes/{node}/hardware/pci/{pciid}"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/hardware/pci/{pciid}", "get node hardware pci", "get node pci", "show node hardware pci",
+        "show node pci", "read node hardware pci", "read node pci", "get host hardware pci", "get host pci",
+        "show host hardware pci", "show host pci", "read host hardware pci", "read host pci", "GET pci",
+        "pvesh get /nodes/{node}/hardware/pci/{pciid}"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeHardwarePciItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -286,7 +296,7 @@ impl NodeHardwarePciPciidPath {
 /// The path `/nodes/{node}/report`.
 ///
 /// Its calls: [`GET /nodes/{node}/report`](NodeReportPath::get).
-#[doc(alias("/nodes/{node}/report"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/report")))]
 #[derive(Clone, Debug)]
 pub struct NodeReportPath(pub(crate) At);
 
@@ -313,7 +323,10 @@ impl NodeReportPath {
     /// * Gives: `String`
     /// * Releases: 7.4 to 9.2
     /// * Needs: `Sys.Audit` on path `/nodes/{node}`.
-    #[doc(alias("GET /nodes/{node}/report"))]
+    #[cfg_attr(doc, doc(alias(
+        "GET /nodes/{node}/report", "pvereport", "node report", "report node", "report a node", "host report",
+        "report host", "GET report", "pvesh get /nodes/{node}/report", "Sys.Audit"
+    )))]
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -328,7 +341,7 @@ impl NodeReportPath {
 /// The path `/nodes/{node}/vzdump`.
 ///
 /// Its calls: [`POST /nodes/{node}/vzdump`](NodeVzdumpPost).
-#[doc(alias("/nodes/{node}/vzdump"))]
+#[cfg_attr(doc, doc(alias("/nodes/{node}/vzdump")))]
 #[derive(Clone, Debug)]
 pub struct NodeVzdumpPath(pub(crate) At);
 
@@ -470,7 +483,10 @@ impl NodeVzdumpPath {
 ///   * With `tmpdir`, `dumpdir`, `script`, `job-id`: to be `root@pam` itself.
 ///   * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
 ///   * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
-#[doc(alias("POST /nodes/{node}/vzdump"))]
+#[cfg_attr(doc, doc(alias(
+    "POST /nodes/{node}/vzdump", "node vzdump", "vzdump node", "vzdump a node", "host vzdump", "vzdump host",
+    "POST vzdump", "pvesh create /nodes/{node}/vzdump"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpPost(pub(crate) Request<Task>);
@@ -512,7 +528,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `exclude-path`.
-    #[doc(alias("exclude-path"))]
+    #[cfg_attr(doc, doc(alias("exclude-path")))]
     #[inline]
     pub fn exclude_path<How: Several>(
         mut self,
@@ -537,7 +553,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `job-id`. At most 50 characters. Since 8.4.
-    #[doc(alias("job-id"))]
+    #[cfg_attr(doc, doc(alias("job-id")))]
     #[inline]
     pub fn job_id<How>(mut self, job_id: impl IntoSetting<String, How>) -> Self {
         self.0.call.set_some::<String, How>("job-id", job_id);
@@ -582,7 +598,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `notes-template`. At most 1024 characters. Only together with `storage`.
-    #[doc(alias("notes-template"))]
+    #[cfg_attr(doc, doc(alias("notes-template")))]
     #[inline]
     pub fn notes_template<How>(
         mut self,
@@ -592,7 +608,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `notification-mode`. Default: `auto`. Since 8.4.
-    #[doc(alias("notification-mode"))]
+    #[cfg_attr(doc, doc(alias("notification-mode")))]
     #[inline]
     pub fn notification_mode<How>(
         mut self,
@@ -607,7 +623,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `notification-policy`. Default: `always`. Only in 8.4.
-    #[doc(alias("notification-policy"))]
+    #[cfg_attr(doc, doc(alias("notification-policy")))]
     #[inline]
     pub fn notification_policy<How>(
         mut self,
@@ -622,7 +638,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `notification-target`. Only in 8.4.
-    #[doc(alias("notification-target"))]
+    #[cfg_attr(doc, doc(alias("notification-target")))]
     #[inline]
     pub fn notification_target<How>(
         mut self,
@@ -632,7 +648,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `pbs-change-detection-mode`. Since 8.4.
-    #[doc(alias("pbs-change-detection-mode"))]
+    #[cfg_attr(doc, doc(alias("pbs-change-detection-mode")))]
     #[inline]
     pub fn pbs_change_detection_mode<How>(
         mut self,
@@ -677,7 +693,7 @@ impl NodeVzdumpPost {
         self
     }
     /// The member `prune-backups`. Default: `keep-all=1`.
-    #[doc(alias("prune-backups"))]
+    #[cfg_attr(doc, doc(alias("prune-backups")))]
     #[inline]
     pub fn prune_backups<How>(
         mut self,
@@ -913,7 +929,7 @@ impl BackupPerformance {
         <Self as Object>::empty()
     }
     /// The member `max-workers`.
-    #[doc(alias("max-workers"))]
+    #[cfg_attr(doc, doc(alias("max-workers")))]
     #[inline]
     #[must_use]
     pub fn max_workers<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -921,7 +937,7 @@ impl BackupPerformance {
         self
     }
     /// The member `pbs-entries-max`. Since 8.4.
-    #[doc(alias("pbs-entries-max"))]
+    #[cfg_attr(doc, doc(alias("pbs-entries-max")))]
     #[inline]
     #[must_use]
     pub fn pbs_entries_max<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1121,10 +1137,10 @@ object!(NodeHardwarePciItem {
 #[non_exhaustive]
 pub enum NodeVzdumpCompress {
     /// The value `0`.
-    #[doc(alias("0"))]
+    #[cfg_attr(doc, doc(alias("0")))]
     V0,
     /// The value `1`.
-    #[doc(alias("1"))]
+    #[cfg_attr(doc, doc(alias("1")))]
     V1,
     /// The value `gzip`.
     Gzip,
@@ -1187,10 +1203,10 @@ pub enum NodeVzdumpNotificationMode {
     /// The value `auto`.
     Auto,
     /// The value `legacy-sendmail`.
-    #[doc(alias("legacy-sendmail"))]
+    #[cfg_attr(doc, doc(alias("legacy-sendmail")))]
     LegacySendmail,
     /// The value `notification-system`.
-    #[doc(alias("notification-system"))]
+    #[cfg_attr(doc, doc(alias("notification-system")))]
     NotificationSystem,
     /// Any other value; `as_str` tells which.
     UnknownValue(UnknownValue),
@@ -1274,7 +1290,7 @@ impl PruneBackups {
         <Self as Object>::empty()
     }
     /// The member `keep-all`.
-    #[doc(alias("keep-all"))]
+    #[cfg_attr(doc, doc(alias("keep-all")))]
     #[inline]
     #[must_use]
     pub fn keep_all<How>(mut self, value: impl IntoSetting<bool, How>) -> Self {
@@ -1282,7 +1298,7 @@ impl PruneBackups {
         self
     }
     /// The member `keep-daily`.
-    #[doc(alias("keep-daily"))]
+    #[cfg_attr(doc, doc(alias("keep-daily")))]
     #[inline]
     #[must_use]
     pub fn keep_daily<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1290,7 +1306,7 @@ impl PruneBackups {
         self
     }
     /// The member `keep-hourly`.
-    #[doc(alias("keep-hourly"))]
+    #[cfg_attr(doc, doc(alias("keep-hourly")))]
     #[inline]
     #[must_use]
     pub fn keep_hourly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1298,7 +1314,7 @@ impl PruneBackups {
         self
     }
     /// The member `keep-last`.
-    #[doc(alias("keep-last"))]
+    #[cfg_attr(doc, doc(alias("keep-last")))]
     #[inline]
     #[must_use]
     pub fn keep_last<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1306,7 +1322,7 @@ impl PruneBackups {
         self
     }
     /// The member `keep-monthly`.
-    #[doc(alias("keep-monthly"))]
+    #[cfg_attr(doc, doc(alias("keep-monthly")))]
     #[inline]
     #[must_use]
     pub fn keep_monthly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1314,7 +1330,7 @@ impl PruneBackups {
         self
     }
     /// The member `keep-weekly`.
-    #[doc(alias("keep-weekly"))]
+    #[cfg_attr(doc, doc(alias("keep-weekly")))]
     #[inline]
     #[must_use]
     pub fn keep_weekly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1322,7 +1338,7 @@ impl PruneBackups {
         self
     }
     /// The member `keep-yearly`.
-    #[doc(alias("keep-yearly"))]
+    #[cfg_attr(doc, doc(alias("keep-yearly")))]
     #[inline]
     #[must_use]
     pub fn keep_yearly<How>(mut self, value: impl IntoSetting<i64, How>) -> Self {
@@ -1395,7 +1411,7 @@ impl WakeOnLan {
         new
     }
     /// The member `bind-interface`.
-    #[doc(alias("bind-interface"))]
+    #[cfg_attr(doc, doc(alias("bind-interface")))]
     #[inline]
     #[must_use]
     pub fn bind_interface<How>(mut self, value: impl IntoSetting<String, How>) -> Self {
@@ -1403,7 +1419,7 @@ impl WakeOnLan {
         self
     }
     /// The member `broadcast-address`. Default: `255.255.255.255`.
-    #[doc(alias("broadcast-address"))]
+    #[cfg_attr(doc, doc(alias("broadcast-address")))]
     #[inline]
     #[must_use]
     pub fn broadcast_address<How>(

@@ -10,7 +10,7 @@ use crate::support::*;
 /// The path `/pools`.
 ///
 /// Its methods lead further down.
-#[doc(alias("/pools"))]
+#[cfg_attr(doc, doc(alias("/pools")))]
 #[derive(Clone, Debug)]
 pub struct PoolsPath(pub(crate) At);
 
@@ -35,7 +35,7 @@ impl super::Root {
 /// The path `/pools/{poolid}`.
 ///
 /// Its calls: [`GET /pools/{poolid}`](PoolsPoolidGet).
-#[doc(alias("/pools/{poolid}"))]
+#[cfg_attr(doc, doc(alias("/pools/{poolid}")))]
 #[derive(Clone, Debug)]
 pub struct PoolsPoolidPath(pub(crate) At);
 
@@ -76,7 +76,10 @@ impl PoolsPoolidPath {
 /// * Gives: [`Pool`]
 /// * Releases: 7.4 to 9.2
 /// * Needs: `Pool.Audit` on path `/pool/{poolid}`.
-#[doc(alias("GET /pools/{poolid}"))]
+#[cfg_attr(doc, doc(alias(
+    "GET /pools/{poolid}", "get pool", "show pool", "read pool", " a pool", "get resource pool", "show resource pool",
+    "read resource pool", "GET pools", "pvesh get /pools/{poolid}", "Pool.Audit"
+)))]
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);

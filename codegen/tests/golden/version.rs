@@ -10,7 +10,7 @@ use crate::support::*;
 /// The path `/version`.
 ///
 /// Its calls: [`GET /version`](VersionPath::get).
-#[doc(alias("/version"))]
+#[cfg_attr(doc, doc(alias("/version")))]
 #[derive(Clone, Debug)]
 pub struct VersionPath(pub(crate) At);
 
@@ -46,7 +46,7 @@ impl VersionPath {
     /// * Gives: [`Version`]
     /// * Releases: 7.4 to 9.2
     /// * Needs: Open to every authenticated user.
-    #[doc(alias("GET /version"))]
+    #[cfg_attr(doc, doc(alias("GET /version", "GET version", "pvesh get /version")))]
     #[inline]
     pub fn get(&self) -> Request<Version> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
